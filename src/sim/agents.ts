@@ -1,0 +1,247 @@
+/**
+ * Agents, activities, phases and frames: how a kernel operation runs so that it can be stopped,
+ * saved, hashed, printed and resumed at every point where the real kernel could be preempted.
+ *
+ * An activity is a list of named phases in the kernel's order. A phase is a plain function of its
+ * frame; it returns the next phase, or calls, returns or blocks. A frame is a slice of one flat
+ * array, on the stack of its agent. Nothing lives on the JavaScript stack between two phases.
+ *
+ * frame word | meaning
+ * 0 PHASE    | global number of the phase to run next
+ * 1 PREV     | frame of the caller, or -1
+ * 2..4 R0..R2| what the last called activity returned
+ * 5.. ARG    | arguments, then locals
+ */
+import type { F64Pool, I32Pool, StateRegistry } from "./state.js";
+
+export const PHASE = 0;
+export const PREV = 1;
+export const R0 = 2;
+export const R1 = 3;
+export const R2 = 4;
+export const ARG = 5;
+
+/** A phase returned: its frame was popped. */
+export const RETURN = -1;
+/** A phase called: a child frame was pushed, the caller resumes at the phase it named. */
+export const CALLED = -2;
+/** The phase cannot go on (a lock is taken, a wait is not over): it runs again later, unchanged. */
+export const BLOCKED = -3;
+
+/** Words of stack for each agent; deep enough for fault, GUP, fault handler, notifier, unmap. */
+const STACK_WORDS = 512;
+
+export type PhaseFn = (f: number) => number;
+export type AgentKind = "vcpu" | "vmm" | "kthread" | "device";
+
+/** A registered activity: its first phase and the names of all. */
+export interface Activity {
+  readonly name: string;
+  readonly first: number;
+  readonly words: number;
+  readonly source: string;
+}
+
+/** Everything that runs: vCPUs, VMM threads, kernel threads, devices. */
+export class Agents {
+  /** All frames of all agents. */
+  readonly stack: F64Pool;
+  /** Per agent: the frame on top (-1 idle), the physical CPU it runs on. */
+  private readonly top: I32Pool;
+  private readonly cpuOf: I32Pool;
+  /** Per agent: its clock in cycles. */
+  readonly clock: F64Pool;
+  /** Per agent: three result words of the last finished top-level activity. */
+  private readonly results: F64Pool;
+  /** [0] the agent that runs now. */
+  private readonly running: I32Pool;
+  private readonly names: string[] = [];
+  private readonly kinds: AgentKind[] = [];
+  private readonly phaseFns: PhaseFn[] = [];
+  private readonly phaseNames: string[] = [];
+  private readonly frameWords: number[] = [];
+
+  constructor(state: StateRegistry) {
+    this.stack = state.f64("agents.stack", STACK_WORDS * 4);
+    this.top = state.i32("agents.top", 4);
+    this.cpuOf = state.i32("agents.cpu", 4);
+    this.clock = state.f64("agents.clock", 4);
+    this.results = state.f64("agents.results", 12);
+    this.running = state.i32("agents.running", 1);
+  }
+
+  /** Adds an agent. @param cpu the physical CPU it is placed on. @returns its id, from 0. */
+  add(name: string, kind: AgentKind, cpu: number): number {
+    const id = this.names.length;
+    this.names.push(name);
+    this.kinds.push(kind);
+    this.stack.ensure((id + 1) * STACK_WORDS);
+    for (const pool of [this.top, this.cpuOf, this.clock]) pool.ensure(id + 1);
+    this.results.ensure(3 * (id + 1));
+    this.top.set(id, -1);
+    this.cpuOf.set(id, cpu);
+    return id;
+  }
+
+  get count(): number {
+    return this.names.length;
+  }
+  name(agent: number): string {
+    return this.names[agent]!;
+  }
+  kind(agent: number): AgentKind {
+    return this.kinds[agent]!;
+  }
+  find(name: string): number {
+    return this.names.indexOf(name);
+  }
+  /** The agent whose phase runs now. */
+  get current(): number {
+    return this.running.a[0]!;
+  }
+  /** The physical CPU of the running agent. */
+  get cpu(): number {
+    return this.cpuOf.a[this.running.a[0]!]!;
+  }
+  cpuOfAgent(agent: number): number {
+    return this.cpuOf.a[agent]!;
+  }
+  moveTo(agent: number, cpu: number): void {
+    this.cpuOf.set(agent, cpu);
+  }
+  /** Advances the running agent's clock by a cost. */
+  charge(cycles: number): void {
+    const agent = this.running.a[0]!;
+    this.clock.set(agent, this.clock.a[agent]! + cycles);
+  }
+
+  /**
+   * Registers an activity.
+   * @param phases names and functions, in the kernel's order; the first is where it starts
+   * @param words frame size beyond the header: arguments plus locals
+   * @param source file and function of the mirrored kernel step
+   */
+  activity(name: string, source: string, words: number, phases: readonly (readonly [string, PhaseFn])[]): Activity {
+    const first = this.phaseFns.length;
+    for (const [phase, fn] of phases) {
+      this.phaseFns.push(fn);
+      this.phaseNames.push(`${name}:${phase}`);
+      this.frameWords.push(ARG + words);
+    }
+    return { name, first, words, source };
+  }
+
+  /** The global number of an activity's n-th phase, as returned by phase functions. */
+  phaseName(phase: number): string {
+    return this.phaseNames[phase] ?? "?";
+  }
+
+  private push(agent: number, prev: number, at: number, act: Activity): number {
+    if (at + ARG + act.words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.names[agent]} is full in ${act.name}`);
+    const s = this.stack;
+    s.set(at + PHASE, act.first);
+    s.set(at + PREV, prev);
+    s.set(at + R0, 0);
+    s.set(at + R1, 0);
+    s.set(at + R2, 0);
+    this.top.set(agent, at);
+    return at;
+  }
+
+  /**
+   * Calls an activity from a phase: `return agents.call(f, resumePhase, activity, a0, …)`.
+   * The caller runs again at `resume` with the child's results in its R0..R2.
+   */
+  call(f: number, resume: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): number {
+    const s = this.stack;
+    const size = this.frameWords[s.a[f]!]!;
+    s.set(f + PHASE, resume);
+    const c = this.push(this.running.a[0]!, f, f + size, act);
+    this.args(c, act.words, a0, a1, a2, a3, a4, a5);
+    return CALLED;
+  }
+
+  private args(c: number, words: number, a0: number, a1: number, a2: number, a3: number, a4: number, a5: number): void {
+    const s = this.stack;
+    for (let i = 6; i < words; i++) s.set(c + ARG + i, 0);
+    if (words > 0) s.set(c + ARG, a0);
+    if (words > 1) s.set(c + ARG + 1, a1);
+    if (words > 2) s.set(c + ARG + 2, a2);
+    if (words > 3) s.set(c + ARG + 3, a3);
+    if (words > 4) s.set(c + ARG + 4, a4);
+    if (words > 5) s.set(c + ARG + 5, a5);
+  }
+
+  /** Ends an activity: `return agents.ret(f, r0, …)`. The results go to the caller's R0..R2. */
+  ret(f: number, r0 = 0, r1 = 0, r2 = 0): number {
+    const s = this.stack;
+    const agent = this.running.a[0]!;
+    const prev = s.a[f + PREV]!;
+    this.top.set(agent, prev);
+    if (prev >= 0) {
+      s.set(prev + R0, r0);
+      s.set(prev + R1, r1);
+      s.set(prev + R2, r2);
+    } else {
+      this.results.set(agent * 3, r0);
+      this.results.set(agent * 3 + 1, r1);
+      this.results.set(agent * 3 + 2, r2);
+    }
+    return RETURN;
+  }
+
+  /** Starts a top-level activity on an idle agent. */
+  start(agent: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): void {
+    if (this.top.a[agent] !== -1) throw new Error(`agent ${this.names[agent]} is busy`);
+    const f = this.push(agent, -1, agent * STACK_WORDS, act);
+    this.args(f, act.words, a0, a1, a2, a3, a4, a5);
+  }
+
+  /** True while the agent has a frame. */
+  busy(agent: number): boolean {
+    return this.top.a[agent] !== -1;
+  }
+
+  /** Drops all frames of an agent (a host crash ends every activity where it stands). */
+  abandon(agent: number): void {
+    this.top.set(agent, -1);
+  }
+
+  /** Runs one phase. @returns false if the phase blocked or the agent is idle. */
+  step(agent: number): boolean {
+    const f = this.top.a[agent]!;
+    if (f < 0) return false;
+    this.running.set(0, agent);
+    const next = this.phaseFns[this.stack.a[f]!]!(f);
+    if (next >= 0) this.stack.set(f + PHASE, next);
+    return next !== BLOCKED;
+  }
+
+  /** Runs an agent's phases until it is idle. @returns false if it blocked. */
+  runToEnd(agent: number): boolean {
+    this.running.set(0, agent);
+    const top = this.top;
+    const s = this.stack;
+    const fns = this.phaseFns;
+    let f = top.a[agent]!;
+    while (f >= 0) {
+      const next = fns[s.a[f]!]!(f);
+      if (next >= 0) s.set(f + PHASE, next);
+      else if (next === BLOCKED) return false;
+      f = top.a[agent]!;
+    }
+    return true;
+  }
+
+  /** A result word (0..2) of the agent's last finished top-level activity. */
+  result(agent: number, word = 0): number {
+    return this.results.a[agent * 3 + word]!;
+  }
+
+  /** The agent's frames, innermost first, as phase names: for stories and tests. */
+  backtrace(agent: number): string[] {
+    const out: string[] = [];
+    for (let f = this.top.a[agent]!; f >= 0; f = this.stack.a[f + PREV]!) out.push(this.phaseName(this.stack.a[f]!));
+    return out;
+  }
+}

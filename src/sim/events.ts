@@ -1,0 +1,224 @@
+/**
+ * Events: each declared once, with its fields and units. From the declaration come the type, the
+ * text form, JSON and the binary formats. Names and fields follow the kernel's trace points where
+ * one exists (system "kvm"); ours are in the system "faultline".
+ *
+ * Nobody listening: one branch and the sequence number. Otherwise the record goes as numbers into
+ * a ring; streaming sinks read the ring, `on` builds a frozen object only for its event.
+ */
+import { EventEmitter } from "eventemitter3";
+import type { Agents } from "./agents.js";
+import type { F64Pool, StateRegistry } from "./state.js";
+
+/**
+ * How a field is written:
+ * dec, hex: one number, exact below 2^53; hex64: two numbers (high word, low word);
+ * enum: index into `values`; name: a string interned with `bus.name`; bool: 0 or 1.
+ */
+export type FieldKind = "dec" | "hex" | "hex64" | "enum" | "name" | "bool";
+
+export interface Field {
+  readonly name: string;
+  readonly kind: FieldKind;
+  readonly values?: readonly string[];
+  readonly unit?: string;
+}
+
+export interface EventDecl<F extends readonly Field[] = readonly Field[]> {
+  readonly id: number;
+  readonly system: "kvm" | "faultline";
+  readonly name: string;
+  readonly doc: string;
+  readonly fields: F;
+  /** Numbers that `emit` takes: one per field, two for hex64. */
+  readonly words: number;
+}
+
+/** All declared events, by id. Filled while modules load, then constant. */
+const catalogue: EventDecl[] = [];
+
+export function declareEvent<const F extends readonly Field[]>(system: "kvm" | "faultline", name: string, doc: string, fields: F): EventDecl<F> {
+  if (catalogue.some((e) => e.name === name)) throw new Error(`event ${name} is declared twice`);
+  const words = fields.reduce((n, f) => n + (f.kind === "hex64" ? 2 : 1), 0);
+  if (words > MAX_WORDS) throw new Error(`event ${name} has more than ${MAX_WORDS} words`);
+  const decl = Object.freeze({ id: catalogue.length, system, name, doc, fields, words });
+  catalogue.push(decl);
+  return decl;
+}
+
+/** Every declared event, in declaration order. */
+export function eventCatalogue(): readonly EventDecl[] {
+  return catalogue;
+}
+export function findEvent(name: string): EventDecl | undefined {
+  return catalogue.find((e) => e.name === name);
+}
+
+const MAX_WORDS = 10;
+/** One ring record: seq, time, agent, event, then MAX_WORDS words. */
+export const RECORD_WORDS = 4 + MAX_WORDS;
+
+/** An event as a listener gets it. Values: number, string (enum, name, hex64), boolean. */
+export interface EventRecord {
+  readonly seq: number;
+  /** Cycles of the agent's clock. */
+  readonly time: number;
+  readonly agent: string;
+  readonly event: string;
+  readonly [field: string]: number | string | boolean;
+}
+
+/** A streaming sink: gets the ring and a range of records [from, to) in it. */
+export type RecordSink = (ring: Float64Array, from: number, to: number) => void;
+
+const RING_RECORDS = 4096;
+
+export class EventBus {
+  /** [0] the sequence number of the next event. */
+  private readonly seqPool: F64Pool;
+  private readonly ring = new Float64Array(RING_RECORDS * RECORD_WORDS);
+  private ringLength = 0;
+  private sinks: RecordSink[] = [];
+  private readonly emitter = new EventEmitter<string>();
+  /** True while somebody looks. */
+  private listening = false;
+  private listeners = 0;
+  private readonly names: string[] = [];
+  private readonly nameIds = new Map<string, number>();
+  private agents: Agents | undefined;
+
+  constructor(state: StateRegistry) {
+    this.seqPool = state.f64("events.seq", 1);
+  }
+
+  attach(agents: Agents): void {
+    this.agents = agents;
+  }
+
+  /** Interns a string for a field of kind "name". Not for hot paths: keep the number. */
+  name(text: string): number {
+    let id = this.nameIds.get(text);
+    if (id === undefined) {
+      id = this.names.push(text) - 1;
+      this.nameIds.set(text, id);
+    }
+    return id;
+  }
+  nameOf(id: number): string {
+    return this.names[id] ?? "?";
+  }
+
+  /** The sequence number that the next event will get. */
+  get seq(): number {
+    return this.seqPool.a[0]!;
+  }
+
+  /** Emits an event; words in the order of its fields, hex64 as high then low. */
+  emit(ev: EventDecl, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0, i = 0, j = 0): void {
+    const seq = this.seqPool.a[0]!;
+    this.seqPool.set(0, seq + 1);
+    if (this.listening) this.write(ev, seq, a, b, c, d, e, f, g, h, i, j);
+  }
+
+  private write(ev: EventDecl, seq: number, a: number, b: number, c: number, d: number, e: number, f: number, g: number, h: number, i: number, j: number): void {
+    if (this.ringLength === RING_RECORDS) this.flush();
+    const r = this.ring;
+    const at = this.ringLength * RECORD_WORDS;
+    const agents = this.agents!;
+    const agent = agents.current;
+    r[at] = seq;
+    r[at + 1] = agents.clock.a[agent]!;
+    r[at + 2] = agent;
+    r[at + 3] = ev.id;
+    r[at + 4] = a;
+    r[at + 5] = b;
+    r[at + 6] = c;
+    r[at + 7] = d;
+    r[at + 8] = e;
+    r[at + 9] = f;
+    r[at + 10] = g;
+    r[at + 11] = h;
+    r[at + 12] = i;
+    r[at + 13] = j;
+    this.ringLength++;
+    if (this.listeners > 0 && (this.emitter.listenerCount(ev.name) > 0 || this.emitter.listenerCount("*") > 0)) {
+      const record = this.decode(r, at);
+      this.emitter.emit(ev.name, record);
+      this.emitter.emit("*", record);
+    }
+  }
+
+  /** Builds the frozen object of the record that starts at word `at`. */
+  decode(ring: Float64Array, at: number): EventRecord {
+    const ev = catalogue[ring[at + 3]!]!;
+    const out: Record<string, number | string | boolean> = {
+      seq: ring[at]!,
+      time: ring[at + 1]!,
+      agent: this.agents!.name(ring[at + 2]!),
+      event: ev.name,
+    };
+    let w = at + 4;
+    for (const field of ev.fields) {
+      const v = ring[w++]!;
+      switch (field.kind) {
+        case "dec":
+        case "hex":
+          out[field.name] = v;
+          break;
+        case "hex64":
+          out[field.name] = hex64(v, ring[w++]!);
+          break;
+        case "enum":
+          out[field.name] = field.values?.[v] ?? String(v);
+          break;
+        case "name":
+          out[field.name] = this.nameOf(v);
+          break;
+        case "bool":
+          out[field.name] = v !== 0;
+      }
+    }
+    return Object.freeze(out) as EventRecord;
+  }
+
+  /** Hands the ring's records to the sinks and empties it. */
+  flush(): void {
+    const n = this.ringLength;
+    this.ringLength = 0;
+    if (n > 0) for (const sink of this.sinks) sink(this.ring, 0, n);
+  }
+
+  /** Attaches a streaming sink; call the result to flush and detach it. */
+  stream(sink: RecordSink): () => void {
+    this.sinks.push(sink);
+    this.listening = true;
+    return () => {
+      this.flush();
+      this.sinks = this.sinks.filter((s) => s !== sink);
+      this.listening = this.listeners > 0 || this.sinks.length > 0;
+    };
+  }
+
+  /** Listens to one event, or to "*". Listeners are synchronous and cannot change the machine. */
+  on(name: string, listener: (record: EventRecord) => void): () => void {
+    if (name !== "*" && findEvent(name) === undefined) throw new Error(`no event named ${name}`);
+    this.emitter.on(name, listener);
+    this.listeners++;
+    this.listening = true;
+    let on = true;
+    return () => {
+      if (!on) return;
+      on = false;
+      this.emitter.off(name, listener);
+      this.listeners--;
+      this.listening = this.listeners > 0 || this.sinks.length > 0;
+    };
+  }
+}
+
+/** 0x…, 64-bit, from two words. */
+export function hex64(hi: number, lo: number): string {
+  const h = hi >>> 0;
+  const l = (lo >>> 0).toString(16);
+  return h === 0 ? `0x${l}` : `0x${h.toString(16)}${l.padStart(8, "0")}`;
+}

@@ -1,0 +1,243 @@
+/**
+ * The state registry: every word that a run can change lives in a pool registered here.
+ *
+ * A pool is one typed array with one writer method, `set`. While recording is on, `set` journals
+ * (pool, index, old value) and keeps an incremental hash, so that `mark`/`rollback` undo and two
+ * equal states have equal hashes. Exploration, debugging and time travel stand on this.
+ * Zero words contribute nothing to the hash: growing a pool does not change it.
+ */
+
+/** Mixes a pool number, an index and a 32-bit value into 32 bits; never called for value 0. */
+function mix(salt: number, index: number, value: number): number {
+  let h = Math.imul(value ^ salt, 0x9e3779b1) ^ Math.imul(index + 0x7f4a7c15, 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
+  h = Math.imul(h ^ (h >>> 12), 0x297a2d39);
+  return h ^ (h >>> 15);
+}
+
+const F64_VIEW = new Float64Array(1);
+const I32_VIEW = new Int32Array(F64_VIEW.buffer);
+
+/** A place in the journal to roll back to. */
+export type Mark = number;
+
+/** A full copy of every pool, made by `StateRegistry.checkpoint`. */
+export interface Checkpoint {
+  readonly words: readonly (Int32Array | Float64Array)[];
+}
+
+/** The ground of undo and hashing. One registry per machine. */
+export class StateRegistry {
+  readonly pools: Pool[] = [];
+  /** True while `set` journals and hashes. */
+  recording = false;
+  private journalPool = new Int32Array(0);
+  private journalIndex = new Int32Array(0);
+  private journalOld = new Float64Array(0);
+  private journalLength = 0;
+  /** The two halves of the incremental hash; meaningful only while recording. */
+  private hashHi = 0;
+  private hashLo = 0;
+
+  /** A pool of 32-bit signed words. @param length initial words; `ensure` grows it. */
+  i32(name: string, length: number): I32Pool {
+    const pool = new I32Pool(this, this.pools.length, name, length);
+    this.register(pool);
+    return pool;
+  }
+
+  /** A pool of doubles: addresses and counts exact below 2^53. */
+  f64(name: string, length: number): F64Pool {
+    const pool = new F64Pool(this, this.pools.length, name, length);
+    this.register(pool);
+    return pool;
+  }
+
+  private register(pool: Pool): void {
+    if (this.pools.some((p) => p.name === pool.name)) throw new Error(`two pools named ${pool.name}`);
+    this.pools.push(pool);
+  }
+
+  /** Starts journalling and hashing; the hash of the state as it stands is computed once. */
+  startRecording(): void {
+    if (this.recording) return;
+    this.recording = true;
+    this.journalLength = 0;
+    this.hashHi = 0;
+    this.hashLo = 0;
+    for (const pool of this.pools) {
+      const words = pool.a;
+      for (let i = 0; i < words.length; i++) if (words[i] !== 0) this.hashWord(pool, i, words[i]!);
+    }
+  }
+
+  stopRecording(): void {
+    this.recording = false;
+    this.journalLength = 0;
+  }
+
+  /** Xors one word in or out of the hash. */
+  hashWord(pool: Pool, index: number, value: number): void {
+    if (value === 0) return;
+    if (pool.wide) {
+      F64_VIEW[0] = value;
+      const lo = I32_VIEW[0]!;
+      const hi = I32_VIEW[1]!;
+      this.hashLo ^= mix(pool.salt, index, lo ^ Math.imul(hi, 0x27d4eb2f));
+      this.hashHi ^= mix(~pool.salt, index, hi ^ Math.imul(lo, 0x165667b1));
+    } else {
+      this.hashLo ^= mix(pool.salt, index, value);
+      this.hashHi ^= mix(~pool.salt, index, value);
+    }
+  }
+
+  /** Called by a pool's `set` while recording. */
+  record(pool: Pool, index: number, old: number, value: number): void {
+    const n = this.journalLength;
+    if (n === this.journalPool.length) this.growJournal();
+    this.journalPool[n] = pool.id;
+    this.journalIndex[n] = index;
+    this.journalOld[n] = old;
+    this.journalLength = n + 1;
+    this.hashWord(pool, index, old);
+    this.hashWord(pool, index, value);
+  }
+
+  private growJournal(): void {
+    const n = Math.max(1024, this.journalPool.length * 2);
+    const grow = <T extends Int32Array | Float64Array>(from: T, to: T): T => (to.set(from), to);
+    this.journalPool = grow(this.journalPool, new Int32Array(n));
+    this.journalIndex = grow(this.journalIndex, new Int32Array(n));
+    this.journalOld = grow(this.journalOld, new Float64Array(n));
+  }
+
+  /** The present place in the journal. Only while recording. */
+  mark(): Mark {
+    if (!this.recording) throw new Error("mark() needs recording");
+    return this.journalLength;
+  }
+
+  /** Undoes every write since `mark`, newest first. */
+  rollback(mark: Mark): void {
+    for (let n = this.journalLength - 1; n >= mark; n--) {
+      const pool = this.pools[this.journalPool[n]!]!;
+      const i = this.journalIndex[n]!;
+      const old = this.journalOld[n]!;
+      this.hashWord(pool, i, pool.a[i]!);
+      this.hashWord(pool, i, old);
+      pool.a[i] = old;
+    }
+    this.journalLength = mark;
+  }
+
+  /** The state's hash as 16 hex digits; computed from scratch when not recording. */
+  hash(): string {
+    if (!this.recording) {
+      this.startRecording();
+      const h = this.hash();
+      this.stopRecording();
+      return h;
+    }
+    const hex = (v: number) => (v >>> 0).toString(16).padStart(8, "0");
+    return hex(this.hashHi) + hex(this.hashLo);
+  }
+
+  /** Copies all pools. */
+  checkpoint(): Checkpoint {
+    return { words: this.pools.map((p) => p.a.slice()) };
+  }
+
+  /** Puts a checkpoint back; the journal ends there. */
+  restore(from: Checkpoint): void {
+    for (const [n, pool] of this.pools.entries()) {
+      const words = from.words[n];
+      pool.ensure(words === undefined ? 0 : words.length);
+      pool.a.fill(0);
+      if (words !== undefined) pool.a.set(words);
+    }
+    if (this.recording) {
+      this.recording = false;
+      this.startRecording();
+    }
+  }
+
+  /** Bytes held by all pools. */
+  bytes(): number {
+    return this.pools.reduce((sum, p) => sum + p.a.byteLength, 0);
+  }
+}
+
+/** 32-bit signed words. Read `pool.a[i]`; write only through `set`. `a` changes when the pool grows. */
+export class I32Pool {
+  a: Int32Array;
+  readonly wide = false;
+  readonly salt: number;
+  constructor(
+    private readonly registry: StateRegistry,
+    readonly id: number,
+    readonly name: string,
+    length: number,
+  ) {
+    this.a = new Int32Array(length);
+    this.salt = Math.imul(id + 1, 0x3c6ef372) | 1;
+  }
+
+  set(i: number, v: number): void {
+    const a = this.a;
+    if (this.registry.recording) {
+      const old = a[i]!;
+      const now = v | 0;
+      if (old === now) return;
+      this.registry.record(this, i, old, now);
+    }
+    a[i] = v;
+  }
+
+  /** Makes room for at least n words, by doubling. */
+  ensure(n: number): void {
+    if (n <= this.a.length) return;
+    let size = Math.max(16, this.a.length);
+    while (size < n) size *= 2;
+    const grown = new Int32Array(size);
+    grown.set(this.a);
+    this.a = grown;
+  }
+}
+
+/** Doubles: addresses, page numbers, times. Read `pool.a[i]`; write only through `set`. */
+export class F64Pool {
+  a: Float64Array;
+  readonly wide = true;
+  readonly salt: number;
+  constructor(
+    private readonly registry: StateRegistry,
+    readonly id: number,
+    readonly name: string,
+    length: number,
+  ) {
+    this.a = new Float64Array(length);
+    this.salt = Math.imul(id + 1, 0x3c6ef372) | 1;
+  }
+
+  set(i: number, v: number): void {
+    const a = this.a;
+    if (this.registry.recording) {
+      const old = a[i]!;
+      if (old === v) return;
+      this.registry.record(this, i, old, v);
+    }
+    a[i] = v;
+  }
+
+  /** Makes room for at least n words, by doubling. */
+  ensure(n: number): void {
+    if (n <= this.a.length) return;
+    let size = Math.max(16, this.a.length);
+    while (size < n) size *= 2;
+    const grown = new Float64Array(size);
+    grown.set(this.a);
+    this.a = grown;
+  }
+}
+
+export type Pool = I32Pool | F64Pool;
