@@ -1,0 +1,258 @@
+/**
+ * MMU notifiers (mm/mmu_notifier.c): who is told before and after host page-table entries change.
+ *
+ * A range_start is delivered to every subscriber in turn, then the host entries change, then a
+ * range_end is delivered. KVM subscribes once per VM. The first mapping of a page tells nobody.
+ */
+import type { Activity } from "../sim/agents.js";
+import { ARG } from "../sim/agents.js";
+import { declareEvent } from "../sim/events.js";
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+
+/** Event types of a range (enum mmu_notifier_event). KVM ignores them. */
+export const MMU_NOTIFY_UNMAP = 0;
+export const MMU_NOTIFY_CLEAR = 1;
+export const MMU_NOTIFY_PROTECTION_VMA = 2;
+export const MMU_NOTIFY_PROTECTION_PAGE = 3;
+export const MMU_NOTIFY_SOFT_DIRTY = 4;
+export const MMU_NOTIFY_RELEASE = 5;
+export const MMU_NOTIFY_MIGRATE = 6;
+
+const TYPES = ["UNMAP", "CLEAR", "PROTECTION_VMA", "PROTECTION_PAGE", "SOFT_DIRTY", "RELEASE", "MIGRATE"] as const;
+
+export const rangeStartEvent = declareEvent(
+  "faultline",
+  "mmu_notifier_invalidate_range_start",
+  "host page-table entries of [start, end) are about to change; every subscriber is told now",
+  [
+    { name: "mm", kind: "dec" },
+    { name: "start", kind: "hex" },
+    { name: "end", kind: "hex" },
+    { name: "type", kind: "enum", values: TYPES },
+  ],
+);
+export const rangeEndEvent = declareEvent(
+  "faultline",
+  "mmu_notifier_invalidate_range_end",
+  "the host page-table entries of [start, end) have changed; every subscriber is told now",
+  [
+    { name: "mm", kind: "dec" },
+    { name: "start", kind: "hex" },
+    { name: "end", kind: "hex" },
+    { name: "type", kind: "enum", values: TYPES },
+  ],
+);
+export const changePteEvent = declareEvent("faultline", "mmu_notifier_change_pte", "a page is replaced by another between start and end", [
+  { name: "mm", kind: "dec" },
+  { name: "address", kind: "hex" },
+  { name: "pfn", kind: "hex" },
+]);
+export const releaseEvent = declareEvent("faultline", "mmu_notifier_release", "the address space goes away; every subscriber lets go of it", [
+  { name: "mm", kind: "dec" },
+]);
+
+/** What a subscriber answers with (struct mmu_notifier_ops). Each is an activity. */
+export interface MmuSubscriber {
+  /** For messages: "kvm". */
+  readonly name: string;
+  /** Arguments (token, start, end, type, blockable, mm); R0: 0, or -EAGAIN when not blockable. */
+  readonly rangeStart: Activity;
+  /** Arguments as rangeStart. */
+  readonly rangeEnd: Activity;
+  /** Arguments (token, addr, pfn, mm). */
+  readonly changePte?: Activity;
+  /** Arguments (token, mm). */
+  readonly release?: Activity;
+  /** Arguments (token, start, end, mm); R0: 1 if any page was young. */
+  readonly clearFlushYoung?: Activity;
+  readonly clearYoung?: Activity;
+  readonly testYoung?: Activity;
+}
+
+/** Which optional callback `callEach` delivers. */
+const CHANGE_PTE = 0;
+const RELEASE = 1;
+const CLEAR_FLUSH_YOUNG = 2;
+const CLEAR_YOUNG = 3;
+const TEST_YOUNG = 4;
+
+/** Words of one subscription: mm, kind (index of the subscriber's callbacks), token, live. */
+const SUB_WORDS = 4;
+const SUB_MM = 0;
+const SUB_KIND = 1;
+const SUB_TOKEN = 2;
+const SUB_LIVE = 3;
+
+const MM = ARG;
+const START = ARG + 1;
+const END = ARG + 2;
+const TYPE = ARG + 3;
+const BLOCKABLE = ARG + 4;
+/** The next subscription to tell. */
+const NEXT = ARG + 5;
+const RESULT = ARG + 6;
+
+export class MmuNotifiers {
+  /** mm, start, end, type, blockable -> R0: 0 or -EAGAIN. */
+  readonly invalidateRangeStart: Activity;
+  /** mm, start, end, type. */
+  readonly invalidateRangeEnd: Activity;
+  /** mm, addr, pfn: only where somebody registered it. */
+  readonly changePte: Activity;
+  /** mm: tells every subscriber of the mm and drops the subscriptions. */
+  readonly release: Activity;
+  /** mm, start, end -> R0: 1 if young. */
+  readonly clearFlushYoung: Activity;
+  readonly clearYoung: Activity;
+  readonly testYoung: Activity;
+
+  private readonly subs: I32Pool;
+  /** [0] number of subscription records ever used. */
+  private readonly count: I32Pool;
+  /** Kinds of subscribers: static configuration, one per class that registers. */
+  private readonly kinds: MmuSubscriber[] = [];
+
+  constructor(private readonly sim: Sim) {
+    this.subs = sim.state.i32("notifiers.subs", 16 * SUB_WORDS);
+    this.count = sim.state.i32("notifiers.count", 1);
+    const { agents } = sim;
+    const source = "mm/mmu_notifier.c";
+    const start = agents.activity("invalidateRangeStart", `${source} __mmu_notifier_invalidate_range_start`, 7, [
+      ["announce", (f) => this.announceStart(f)],
+      ["tell", (f) => this.tell(f, true)],
+    ]);
+    this.invalidateRangeStart = start;
+    this.invalidateRangeEnd = agents.activity("invalidateRangeEnd", `${source} __mmu_notifier_invalidate_range_end`, 7, [
+      ["announce", (f) => this.announceEnd(f)],
+      ["tell", (f) => this.tell(f, false)],
+    ]);
+    this.changePte = this.optional("changePte", `${source} __mmu_notifier_change_pte`, CHANGE_PTE);
+    this.release = this.optional("mmuNotifierRelease", `${source} __mmu_notifier_release`, RELEASE);
+    this.clearFlushYoung = this.optional("clearFlushYoung", `${source} __mmu_notifier_clear_flush_young`, CLEAR_FLUSH_YOUNG);
+    this.clearYoung = this.optional("clearYoung", `${source} __mmu_notifier_clear_young`, CLEAR_YOUNG);
+    this.testYoung = this.optional("testYoung", `${source} __mmu_notifier_test_young`, TEST_YOUNG);
+  }
+
+  /** Declares a kind of subscriber, at construction time. @returns its number for `register`. */
+  kind(subscriber: MmuSubscriber): number {
+    return this.kinds.push(subscriber) - 1;
+  }
+
+  /**
+   * mmu_notifier_register: from now on the mm's events are delivered.
+   * @param token passed back as the first argument of every callback (KVM: the VM)
+   * @returns the subscription, for `unregister`
+   */
+  register(mm: number, kind: number, token: number): number {
+    const n = this.count.a[0]!;
+    let s = 0;
+    while (s < n && this.subs.a[s * SUB_WORDS + SUB_LIVE] !== 0) s++;
+    if (s === n) {
+      this.subs.ensure((n + 1) * SUB_WORDS);
+      this.count.set(0, n + 1);
+    }
+    this.subs.set(s * SUB_WORDS + SUB_MM, mm);
+    this.subs.set(s * SUB_WORDS + SUB_KIND, kind);
+    this.subs.set(s * SUB_WORDS + SUB_TOKEN, token);
+    this.subs.set(s * SUB_WORDS + SUB_LIVE, 1);
+    return s;
+  }
+
+  /** mmu_notifier_unregister. */
+  unregister(subscription: number): void {
+    for (let w = 0; w < SUB_WORDS; w++) this.subs.set(subscription * SUB_WORDS + w, 0);
+  }
+
+  /** True if anybody listens to the mm (mm_has_notifiers). */
+  hasNotifiers(mm: number): boolean {
+    return this.next(0, mm) >= 0;
+  }
+
+  /** The first live subscription of the mm at or after s, or -1. */
+  private next(s: number, mm: number): number {
+    const a = this.subs.a;
+    const n = this.count.a[0]!;
+    for (; s < n; s++) if (a[s * SUB_WORDS + SUB_LIVE] !== 0 && a[s * SUB_WORDS + SUB_MM] === mm) return s;
+    return -1;
+  }
+
+  private announceStart(f: number): number {
+    const a = this.sim.agents.stack.a;
+    this.sim.bus.emit(rangeStartEvent, a[f + MM], a[f + START], a[f + END], a[f + TYPE]);
+    return this.tell(f, true);
+  }
+
+  private announceEnd(f: number): number {
+    const a = this.sim.agents.stack.a;
+    this.sim.bus.emit(rangeEndEvent, a[f + MM], a[f + START], a[f + END], a[f + TYPE]);
+    return this.tell(f, false);
+  }
+
+  private tell(f: number, start: boolean): number {
+    const { agents } = this.sim;
+    const stack = agents.stack;
+    if (stack.a[f + NEXT]! > 0 && stack.a[f + 2]! < 0) stack.set(f + RESULT, stack.a[f + 2]!);
+    const mm = stack.a[f + MM]!;
+    const s = this.next(stack.a[f + NEXT]!, mm);
+    if (s < 0) return agents.ret(f, stack.a[f + RESULT]!);
+    stack.set(f + NEXT, s + 1);
+    agents.charge(this.sim.costs.notifier);
+    const kind = this.kinds[this.subs.a[s * SUB_WORDS + SUB_KIND]!]!;
+    const act = start ? this.invalidateRangeStart : this.invalidateRangeEnd;
+    const token = this.subs.a[s * SUB_WORDS + SUB_TOKEN]!;
+    const to = start ? kind.rangeStart : kind.rangeEnd;
+    return agents.call(f, act.first + 1, to, token, stack.a[f + START]!, stack.a[f + END]!, stack.a[f + TYPE]!, stack.a[f + BLOCKABLE]!, mm);
+  }
+
+  /** An activity (mm, a, b) that delivers an optional callback to everyone who has it; R0: the or of their answers. */
+  private optional(name: string, source: string, which: number): Activity {
+    const { agents } = this.sim;
+    const act: Activity = agents.activity(name, source, 7, [
+      ["announce", (f) => this.announceOptional(f, which, act)],
+      ["tell", (f) => this.tellOptional(f, which, act)],
+    ]);
+    return act;
+  }
+
+  private announceOptional(f: number, which: number, act: Activity): number {
+    const a = this.sim.agents.stack.a;
+    if (which === CHANGE_PTE) this.sim.bus.emit(changePteEvent, a[f + MM], a[f + START], a[f + END]);
+    else if (which === RELEASE) this.sim.bus.emit(releaseEvent, a[f + MM]);
+    return this.tellOptional(f, which, act);
+  }
+
+  private tellOptional(f: number, which: number, act: Activity): number {
+    const { agents } = this.sim;
+    const stack = agents.stack;
+    if (stack.a[f + NEXT]! > 0 && stack.a[f + 2] !== 0) stack.set(f + RESULT, 1);
+    const mm = stack.a[f + MM]!;
+    for (let s = this.next(stack.a[f + NEXT]!, mm); s >= 0; s = this.next(s + 1, mm)) {
+      const kind = this.kinds[this.subs.a[s * SUB_WORDS + SUB_KIND]!]!;
+      const token = this.subs.a[s * SUB_WORDS + SUB_TOKEN]!;
+      const to = callbackOf(kind, which);
+      if (which === RELEASE) this.unregister(s);
+      if (to === undefined) continue;
+      stack.set(f + NEXT, s + 1);
+      agents.charge(this.sim.costs.notifier);
+      if (which === RELEASE) return agents.call(f, act.first + 1, to, token, mm);
+      return agents.call(f, act.first + 1, to, token, stack.a[f + START]!, stack.a[f + END]!, mm);
+    }
+    return agents.ret(f, stack.a[f + RESULT]!);
+  }
+}
+
+function callbackOf(kind: MmuSubscriber, which: number): Activity | undefined {
+  switch (which) {
+    case CHANGE_PTE:
+      return kind.changePte;
+    case RELEASE:
+      return kind.release;
+    case CLEAR_FLUSH_YOUNG:
+      return kind.clearFlushYoung;
+    case CLEAR_YOUNG:
+      return kind.clearYoung;
+    default:
+      return kind.testYoung;
+  }
+}

@@ -1,0 +1,76 @@
+import { expect, test } from "vitest";
+import { ARG, BLOCKED, R0 } from "../../src/sim/agents.js";
+import { Sim } from "../../src/sim/sim.js";
+
+/** sum(n) = n + sum(n - 1), one activation per number, so that frames nest. */
+function machine() {
+  const sim = new Sim();
+  const { agents } = sim;
+  const s = agents.stack;
+  const sum = agents.activity("sum", "test", 1, [
+    [
+      "enter",
+      (f) => {
+        const n = s.a[f + ARG]!;
+        return n === 0 ? agents.ret(f, 0) : agents.call(f, sum.first + 1, sum, n - 1);
+      },
+    ],
+    ["leave", (f) => agents.ret(f, s.a[f + ARG]! + s.a[f + R0]!)],
+  ]);
+  const agent = agents.add("vmm", "vmm", 0);
+  return { sim, agents, sum, agent };
+}
+
+test("an activity calls itself and its results travel back through the frames", () => {
+  const { agents, sum, agent } = machine();
+  agents.start(agent, sum, 10);
+  expect(agents.runToEnd(agent)).toBe(true);
+  expect(agents.result(agent)).toBe(55);
+});
+
+test("a half-done activity survives rollback and gives the same result again", () => {
+  const { sim, agents, sum, agent } = machine();
+  sim.state.startRecording();
+  agents.start(agent, sum, 6);
+  for (let i = 0; i < 4; i++) agents.step(agent);
+  const mark = sim.state.mark();
+  const trace = agents.backtrace(agent);
+  agents.runToEnd(agent);
+  expect(agents.result(agent)).toBe(21);
+  sim.state.rollback(mark);
+  expect(agents.backtrace(agent)).toEqual(trace);
+  agents.runToEnd(agent);
+  expect(agents.result(agent)).toBe(21);
+});
+
+test("a second writer of a lock blocks until the first has released it", () => {
+  const { sim, agents } = machine();
+  const lock = sim.locks.create("mmu_lock");
+  const hold = agents.activity("hold", "test", 0, [
+    ["take", () => (sim.locks.write(lock) ? hold.first + 1 : BLOCKED)],
+    [
+      "release",
+      (f) => {
+        sim.locks.unlockWrite(lock);
+        return agents.ret(f);
+      },
+    ],
+  ]);
+  const a = agents.find("vmm");
+  const b = agents.add("b", "kthread", 1);
+  agents.start(a, hold);
+  agents.start(b, hold);
+  expect(agents.step(a)).toBe(true);
+  expect(agents.step(b)).toBe(false);
+  expect(agents.step(a)).toBe(true);
+  expect(agents.step(b)).toBe(true);
+  expect(agents.busy(b)).toBe(true);
+});
+
+test("a host crash drops every frame of every agent", () => {
+  const { sim, agents, sum, agent } = machine();
+  agents.start(agent, sum, 3);
+  sim.crash("transparent_hugepage_adjust", "PFN without struct page");
+  expect(agents.busy(agent)).toBe(false);
+  expect(sim.crashed).toEqual({ function: "transparent_hugepage_adjust", reason: "PFN without struct page" });
+});

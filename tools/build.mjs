@@ -1,0 +1,29 @@
+// Bundles the command, the library and the benchmarks into dist/ with esbuild, and writes the type
+// declarations where the TypeScript compiler is at hand (it is a development dependency).
+import { execFileSync } from "node:child_process";
+import { chmodSync, existsSync, readFileSync, rmSync } from "node:fs";
+import { build } from "esbuild";
+
+const version = JSON.parse(readFileSync("package.json", "utf8")).version;
+rmSync("dist", { recursive: true, force: true });
+const common = {
+  bundle: true,
+  platform: "node",
+  format: "esm",
+  target: "node20",
+  splitting: true,
+  outdir: "dist",
+  logLevel: "warning",
+  chunkNames: "chunks/[name]-[hash]",
+  define: { __FAULTLINE_VERSION__: JSON.stringify(version) },
+};
+const entryPoints = ["src/cli.ts", "src/index.ts", "bench/bench.ts"].filter((f) => existsSync(f));
+await build({
+  ...common,
+  entryPoints: entryPoints.map((f) => ({ in: f, out: f.replace(/^.*\//, "").replace(/\.ts$/, "") })),
+  // benny is a development dependency with dynamic requires: it stays outside.
+  external: ["benny"],
+  banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
+});
+if (existsSync("dist/cli.js")) chmodSync("dist/cli.js", 0o755);
+if (existsSync("tsconfig.types.json")) execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.types.json"], { stdio: "inherit" });

@@ -1,0 +1,10 @@
+import { defineConfig } from "vitest/config";
+import floor from "./test/coverage-floor.json" with { type: "json" };
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    testTimeout: 60_000,
+    coverage: { provider: "v8", include: ["src/**/*.ts"], reporter: ["text-summary"], thresholds: floor },
+  },
+});
