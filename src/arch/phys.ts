@@ -1,0 +1,479 @@
+/**
+ * The physical address space: RAM, the window of translation tables, and device windows.
+ *
+ * RAM is sparse: a cleared page is a state and no data. Data exists from the first non-zero store, by
+ * 64-byte line; a page with more than four lines becomes a full page. Index structures cost only where
+ * memory is touched.
+ *
+ * top  [page >> 12]          chunk number, 0: no page of these 16 MiB was ever touched
+ * dir  [chunk << 12 | page & 4095] = "slot" of a page, stable for ever:
+ *        0 all zero · r > 0 line record r · r < 0 full page ~r
+ * recs [4r .. 4r + 3]        line << 6 | number of the line in its page, 0: unused
+ * lines[16 l ..], full[1024 f ..]   data words, little endian
+ */
+import type { Sim } from "../sim/sim.js";
+import type { F64Pool, I32Pool } from "../sim/state.js";
+import { busUnclaimed, deviceRead, deviceWrite } from "./events.js";
+import type { TablePages } from "./tables.js";
+import { PAGE_SIZE, type Pa, type Pfn } from "./types.js";
+
+const CHUNK_SHIFT = 12;
+const CHUNK_MASK = (1 << CHUNK_SHIFT) - 1;
+const LINE_WORDS = 16;
+const RECORD_LINES = 4;
+const PAGE_WORDS = 1024;
+
+/** meta words: how many of each were ever made, and the heads of the free lists (0: empty). */
+const CHUNKS = 0;
+const LINES = 1;
+const LINE_FREE = 2;
+const RECS = 3;
+const REC_FREE = 4;
+const FULLS = 5;
+const FULL_FREE = 6;
+
+/** What answers in a device window. It holds the PhysicalMemory and puts read data into its `lo` and `hi`. */
+export interface BusDevice {
+  /** A read of 1, 2, 4 or 8 bytes at an offset in the window. */
+  read(offset: number, size: number): void;
+  /** A write of 1, 2, 4 or 8 bytes. */
+  write(offset: number, size: number, lo: number, hi: number): void;
+}
+
+export class PhysicalMemory {
+  readonly ramBase: Pa;
+  readonly ramSize: number;
+  /** Page slots; `ref = dir.a[slot]` as above. The processing element reads it directly on a TLB hit. */
+  readonly dir: I32Pool;
+  /** Data of full pages: page ~ref at words ~ref << 10. */
+  readonly full: I32Pool;
+  private readonly top: I32Pool;
+  private readonly recs: I32Pool;
+  private readonly lines: I32Pool;
+  private readonly meta: I32Pool;
+  /** Window n: base (-1: absent) and size at 2n, 2n + 1. */
+  private readonly windows: F64Pool;
+  private readonly devices: BusDevice[] = [];
+  private lastWindow = 0;
+  private tables: TablePages | undefined;
+  /** What the last read gave: bits 63:0 in hi:lo, of a 16-byte read bits 127:64 in hi2:lo2. */
+  lo = 0;
+  hi = 0;
+  lo2 = 0;
+  hi2 = 0;
+
+  constructor(
+    private readonly sim: Sim,
+    { ramBase, ramSize }: { readonly ramBase: number; readonly ramSize: number },
+  ) {
+    if (ramBase % PAGE_SIZE !== 0 || ramSize % PAGE_SIZE !== 0 || ramSize > 2 ** 40) throw new Error("RAM must be whole pages, at most 1 TiB");
+    this.ramBase = ramBase;
+    this.ramSize = ramSize;
+    const s = sim.state;
+    this.top = s.i32("phys.top", Math.ceil(ramSize / (PAGE_SIZE << CHUNK_SHIFT)));
+    this.dir = s.i32("phys.dir", 2 << CHUNK_SHIFT);
+    this.recs = s.i32("phys.recs", 64);
+    this.lines = s.i32("phys.lines", 256);
+    this.full = s.i32("phys.full", PAGE_WORDS * 4);
+    this.meta = s.i32("phys.meta", 8);
+    this.windows = s.f64("phys.windows", 16);
+  }
+
+  attachTables(tables: TablePages): void {
+    if (tables.base < this.ramBase + this.ramSize && tables.base + tables.size > this.ramBase) throw new Error("the table window lies inside RAM");
+    this.tables = tables;
+  }
+
+  /** True for RAM, the window of translation tables included. */
+  isRam(pa: Pa): boolean {
+    const off = pa - this.ramBase;
+    return (off >= 0 && off < this.ramSize) || (this.tables !== undefined && this.tables.contains(pa));
+  }
+
+  // ---- device windows
+
+  /** Adds a device window. @param base -1: not on the bus yet. @returns its number. */
+  addWindow(base: Pa, size: number, device: BusDevice): number {
+    const n = this.devices.push(device) - 1;
+    this.windows.ensure(2 * n + 2);
+    this.windows.set(2 * n, base);
+    this.windows.set(2 * n + 1, size);
+    return n;
+  }
+  /** Moves a window (a BAR was reprogrammed) or takes it off the bus (base -1). */
+  placeWindow(n: number, base: Pa, size = this.windows.a[2 * n + 1]!): void {
+    this.windows.set(2 * n, base);
+    this.windows.set(2 * n + 1, size);
+  }
+  /** The window that claims pa, or -1. */
+  windowAt(pa: Pa): number {
+    const w = this.windows.a;
+    let n = this.lastWindow;
+    if (n < this.devices.length && inWindow(w, n, pa)) return n;
+    for (n = 0; n < this.devices.length; n++) {
+      if (!inWindow(w, n, pa)) continue;
+      this.lastWindow = n;
+      return n;
+    }
+    return -1;
+  }
+
+  // ---- page slots
+
+  /** The slot of a RAM page, made if needed. @returns -1 when pa is not RAM. */
+  slot(pa: Pa): number {
+    const off = pa - this.ramBase;
+    if (!(off >= 0 && off < this.ramSize)) return -1;
+    const page = (off / PAGE_SIZE) | 0;
+    let chunk = this.top.a[page >>> CHUNK_SHIFT]!;
+    if (chunk === 0) {
+      chunk = this.meta.a[CHUNKS]! + 1;
+      this.dir.ensure((chunk + 1) << CHUNK_SHIFT);
+      this.meta.set(CHUNKS, chunk);
+      this.top.set(page >>> CHUNK_SHIFT, chunk);
+    }
+    return (chunk << CHUNK_SHIFT) | (page & CHUNK_MASK);
+  }
+
+  /** A page becomes all zero; its data goes back to the free lists. */
+  clearPage(pfn: Pfn): void {
+    const slot = this.slot(pfn * PAGE_SIZE);
+    if (slot >= 0) this.clearSlot(slot);
+  }
+
+  private clearSlot(slot: number): void {
+    const ref = this.dir.a[slot]!;
+    if (ref === 0) return;
+    if (ref > 0) this.freeRecord(ref);
+    else this.release(this.full, ~ref, PAGE_WORDS, FULL_FREE);
+    this.dir.set(slot, 0);
+  }
+
+  private freeRecord(rec: number): void {
+    for (let k = 0; k < RECORD_LINES; k++) {
+      const e = this.recs.a[rec * RECORD_LINES + k]!;
+      if (e !== 0) this.release(this.lines, e >>> 6, LINE_WORDS, LINE_FREE);
+    }
+    this.release(this.recs, rec, RECORD_LINES, REC_FREE);
+  }
+
+  /** Copies a page as copy-on-write does. Cleared pages and lines stay cleared. */
+  copyPage(dst: Pfn, src: Pfn): void {
+    const d = this.slot(dst * PAGE_SIZE);
+    const s = this.slot(src * PAGE_SIZE);
+    if (d < 0 || s < 0 || d === s) return;
+    this.clearSlot(d);
+    const ref = this.dir.a[s]!;
+    if (ref < 0) {
+      const f = this.take(this.full, FULLS, FULL_FREE, PAGE_WORDS);
+      this.copyWords(this.full, f << 10, ~ref << 10, PAGE_WORDS);
+      this.dir.set(d, ~f);
+    } else if (ref > 0) {
+      const rec = this.take(this.recs, RECS, REC_FREE, RECORD_LINES);
+      for (let k = 0; k < RECORD_LINES; k++) {
+        const e = this.recs.a[ref * RECORD_LINES + k]!;
+        if (e === 0) continue;
+        const line = this.take(this.lines, LINES, LINE_FREE, LINE_WORDS);
+        this.copyWords(this.lines, line << 4, (e >>> 6) << 4, LINE_WORDS);
+        this.recs.set(rec * RECORD_LINES + k, (line << 6) | (e & 63));
+      }
+      this.dir.set(d, rec);
+    }
+  }
+
+  /** True when every byte of the page is zero and holds no data. */
+  isClear(pfn: Pfn): boolean {
+    const slot = this.slot(pfn * PAGE_SIZE);
+    return slot < 0 || this.dir.a[slot] === 0;
+  }
+
+  private copyWords(pool: I32Pool, to: number, from: number, n: number): void {
+    if (!this.sim.state.recording) pool.a.copyWithin(to, from, from + n);
+    else for (let i = 0; i < n; i++) pool.set(to + i, pool.a[from + i]!);
+  }
+
+  /** Takes a zeroed unit of `size` words from a pool. Units are numbered from 1 (full pages from 0: unit + 1 is kept). */
+  private take(pool: I32Pool, count: number, free: number, size: number): number {
+    const head = this.meta.a[free]!;
+    if (head !== 0) {
+      const unit = head - 1;
+      const at = unit * size;
+      this.meta.set(free, pool.a[at]!);
+      if (this.sim.state.recording || size <= LINE_WORDS) for (let i = at; i < at + size; i++) pool.set(i, 0);
+      else pool.a.fill(0, at, at + size);
+      return unit;
+    }
+    const unit = this.meta.a[count]! + 1;
+    this.meta.set(count, unit);
+    pool.ensure((unit + 1) * size);
+    return unit;
+  }
+
+  private release(pool: I32Pool, unit: number, size: number, free: number): void {
+    pool.set(unit * size, this.meta.a[free]!);
+    this.meta.set(free, unit + 1);
+  }
+
+  // ---- reading
+
+  /**
+   * Reads 1, 2, 4, 8 or 16 bytes into lo, hi (lo2, hi2), zero-extended. The access must not cross a page.
+   * A device sees at most 8 bytes at a time. An address that nothing claims gives all ones and an event.
+   */
+  read(pa: Pa, size: number): void {
+    const off = pa - this.ramBase;
+    if (off >= 0 && off < this.ramSize) {
+      const page = (off / PAGE_SIZE) | 0;
+      const chunk = this.top.a[page >>> CHUNK_SHIFT]!;
+      this.readRef(chunk === 0 ? 0 : this.dir.a[(chunk << CHUNK_SHIFT) | (page & CHUNK_MASK)]!, pa & 4095, size);
+      return;
+    }
+    this.readElsewhere(pa, size);
+  }
+
+  private readElsewhere(pa: Pa, size: number): void {
+    const tables = this.tables;
+    if (tables !== undefined && tables.contains(pa)) {
+      this.readTables(tables, pa, size);
+    } else if (size === 16) {
+      this.readWindow(pa + 8, 8);
+      const lo2 = this.lo;
+      const hi2 = this.hi;
+      this.readWindow(pa, 8);
+      this.lo2 = lo2;
+      this.hi2 = hi2;
+    } else this.readWindow(pa, size);
+  }
+
+  private readTables(tables: TablePages, pa: Pa, size: number): void {
+    const page = tables.index(pa);
+    if ((page + 1) * PAGE_WORDS > tables.words.a.length) this.lo = this.hi = this.lo2 = this.hi2 = 0;
+    else this.readWords(tables.words.a, page << 10, pa & 4095, size);
+  }
+
+  private readWindow(pa: Pa, size: number): void {
+    this.lo = this.hi = -1;
+    const n = this.windowAt(pa);
+    if (n < 0) {
+      this.trim(size);
+      this.sim.bus.emit(busUnclaimed, pa, size, 0);
+      return;
+    }
+    this.devices[n]!.read(pa - this.windows.a[2 * n]!, size);
+    this.trim(size);
+    this.sim.agents.charge(this.sim.costs.deviceAccess);
+    this.sim.bus.emit(deviceRead, pa, size, this.hi, this.lo);
+  }
+
+  private trim(size: number): void {
+    if (size < 8) this.hi = 0;
+    if (size < 4) this.lo &= size === 1 ? 0xff : 0xffff;
+  }
+
+  /** Reads from a page's `dir` entry: what the TLB-hit path calls when it is no full page. */
+  readRef(ref: number, o: number, size: number): void {
+    if (ref < 0) {
+      this.readWords(this.full.a, ~ref << 10, o, size);
+      return;
+    }
+    if (ref === 0) {
+      this.lo = this.hi = this.lo2 = this.hi2 = 0;
+      return;
+    }
+    if (((o & 63) + size) > 64) {
+      this.readBytes(ref, o, size);
+      return;
+    }
+    const line = this.lineOf(ref, o >> 6);
+    if (line === 0) this.lo = this.hi = this.lo2 = this.hi2 = 0;
+    else this.readWords(this.lines.a, (line - (o >> 6)) << 4, o, size);
+  }
+
+  /** The line that holds line number `tag` of a page, or 0. */
+  private lineOf(rec: number, tag: number): number {
+    const recs = this.recs.a;
+    const at = rec * RECORD_LINES;
+    for (let k = at; k < at + RECORD_LINES; k++) {
+      const e = recs[k]!;
+      if (e !== 0 && (e & 63) === tag) return e >>> 6;
+    }
+    return 0;
+  }
+
+  /** An access that crosses lines of a page in line form: two halves of bytes. */
+  private readBytes(ref: number, o: number, size: number): void {
+    let lo = 0;
+    let hi = 0;
+    let lo2 = 0;
+    let hi2 = 0;
+    for (let i = 0; i < size; i++) {
+      this.readRef(ref, o + i, 1);
+      const b = this.lo << ((i & 3) * 8);
+      if (i < 4) lo |= b;
+      else if (i < 8) hi |= b;
+      else if (i < 12) lo2 |= b;
+      else hi2 |= b;
+    }
+    this.lo = lo;
+    this.hi = hi;
+    this.lo2 = lo2;
+    this.hi2 = hi2;
+  }
+
+  /** Reads bytes o .. o + size of a page whose word 0 is a[base]. */
+  private readWords(a: Int32Array, base: number, o: number, size: number): void {
+    const i = base + (o >> 2);
+    const shift = (o & 3) * 8;
+    this.hi = 0;
+    if (size <= 4) {
+      let w = a[i]! >>> shift;
+      if (shift + size * 8 > 32) w |= a[i + 1]! << (32 - shift);
+      this.lo = size === 4 ? w | 0 : w & (size === 1 ? 0xff : 0xffff);
+      return;
+    }
+    if (shift === 0) {
+      this.lo = a[i]!;
+      this.hi = a[i + 1]!;
+      if (size === 16) {
+        this.lo2 = a[i + 2]!;
+        this.hi2 = a[i + 3]!;
+      }
+      return;
+    }
+    const up = 32 - shift;
+    this.lo = (a[i]! >>> shift) | (a[i + 1]! << up);
+    this.hi = (a[i + 1]! >>> shift) | (a[i + 2]! << up);
+    if (size === 16) {
+      this.lo2 = (a[i + 2]! >>> shift) | (a[i + 3]! << up);
+      this.hi2 = (a[i + 3]! >>> shift) | (a[i + 4]! << up);
+    }
+  }
+
+  // ---- writing
+
+  /** Writes 1, 2, 4, 8 or 16 bytes; must not cross a page. A write that nothing claims is dropped with an event. */
+  write(pa: Pa, size: number, lo: number, hi = 0, lo2 = 0, hi2 = 0): void {
+    const slot = this.slot(pa);
+    if (slot >= 0) {
+      this.writeSlot(slot, pa & 4095, size, lo, hi, lo2, hi2);
+      return;
+    }
+    const tables = this.tables;
+    if (tables !== undefined && tables.contains(pa)) {
+      tables.words.ensure((tables.index(pa) + 1) * PAGE_WORDS);
+      this.writeWords(tables.words, tables.index(pa) << 10, pa & 4095, size, lo, hi, lo2, hi2);
+    } else if (size === 16) {
+      this.writeWindow(pa, 8, lo, hi);
+      this.writeWindow(pa + 8, 8, lo2, hi2);
+    } else this.writeWindow(pa, size, lo, hi);
+  }
+
+  private writeWindow(pa: Pa, size: number, lo: number, hi: number): void {
+    const n = this.windowAt(pa);
+    if (size < 8) hi = 0;
+    if (size < 4) lo &= size === 1 ? 0xff : 0xffff;
+    if (n < 0) {
+      this.sim.bus.emit(busUnclaimed, pa, size, 1);
+      return;
+    }
+    this.sim.agents.charge(this.sim.costs.deviceWrite);
+    this.sim.bus.emit(deviceWrite, pa, size, hi, lo);
+    this.devices[n]!.write(pa - this.windows.a[2 * n]!, size, lo, hi);
+  }
+
+  /** Writes into a RAM page by its slot. */
+  writeSlot(slot: number, o: number, size: number, lo: number, hi: number, lo2 = 0, hi2 = 0): void {
+    let ref = this.dir.a[slot]!;
+    if (ref < 0) {
+      this.writeWords(this.full, ~ref << 10, o, size, lo, hi, lo2, hi2);
+      return;
+    }
+    if ((o & 63) + size > 64) {
+      for (let i = 0; i < size; i++) {
+        const w = i < 4 ? lo : i < 8 ? hi : i < 12 ? lo2 : hi2;
+        this.writeSlot(slot, o + i, 1, (w >>> ((i & 3) * 8)) & 0xff, 0);
+      }
+      return;
+    }
+    const tag = o >> 6;
+    let line = ref === 0 ? 0 : this.lineOf(ref, tag);
+    if (line === 0) {
+      if (size < 8) hi = 0;
+      if (size < 16) lo2 = hi2 = 0;
+      if (size < 4) lo &= size === 1 ? 0xff : 0xffff;
+      if ((lo | hi | lo2 | hi2) === 0) return;
+      if (ref === 0) {
+        ref = this.take(this.recs, RECS, REC_FREE, RECORD_LINES);
+        this.dir.set(slot, ref);
+      }
+      line = this.addLine(ref, tag);
+      if (line === 0) {
+        this.promote(slot, ref);
+        this.writeSlot(slot, o, size, lo, hi, lo2, hi2);
+        return;
+      }
+    }
+    this.writeWords(this.lines, (line - tag) << 4, o, size, lo, hi, lo2, hi2);
+  }
+
+  /** Gives a record a new line. @returns 0 when it has four already. */
+  private addLine(rec: number, tag: number): number {
+    const at = rec * RECORD_LINES;
+    for (let k = at; k < at + RECORD_LINES; k++) {
+      if (this.recs.a[k] !== 0) continue;
+      const line = this.take(this.lines, LINES, LINE_FREE, LINE_WORDS);
+      this.recs.set(k, (line << 6) | tag);
+      return line;
+    }
+    return 0;
+  }
+
+  /** A page in line form becomes a full page. */
+  private promote(slot: number, rec: number): void {
+    const f = this.take(this.full, FULLS, FULL_FREE, PAGE_WORDS);
+    for (let k = 0; k < RECORD_LINES; k++) {
+      const e = this.recs.a[rec * RECORD_LINES + k]!;
+      if (e === 0) continue;
+      const from = (e >>> 6) << 4;
+      const to = (f << 10) + ((e & 63) << 4);
+      for (let i = 0; i < LINE_WORDS; i++) this.full.set(to + i, this.lines.a[from + i]!);
+    }
+    this.freeRecord(rec);
+    this.dir.set(slot, ~f);
+  }
+
+  private writeWords(pool: I32Pool, base: number, o: number, size: number, lo: number, hi: number, lo2: number, hi2: number): void {
+    const i = base + (o >> 2);
+    const shift = (o & 3) * 8;
+    if (shift === 0 && size >= 4) {
+      pool.set(i, lo);
+      if (size === 4) return;
+      pool.set(i + 1, hi);
+      if (size === 8) return;
+      pool.set(i + 2, lo2);
+      pool.set(i + 3, hi2);
+      return;
+    }
+    for (let b = 0; b < size; b++) {
+      const w = b < 4 ? lo : b < 8 ? hi : b < 12 ? lo2 : hi2;
+      const at = i + ((shift + b * 8) >> 5);
+      const s = (shift + b * 8) & 31;
+      pool.set(at, (pool.a[at]! & ~(0xff << s)) | (((w >>> ((b & 3) * 8)) & 0xff) << s));
+    }
+  }
+
+  /** Zeroes the 64-byte line at pa (DC ZVA's block). */
+  zeroLine(pa: Pa): void {
+    for (let i = 0; i < 64; i += 8) this.write(pa + i, 8, 0, 0);
+  }
+
+  /** Bytes of memory that hold page data now, as allocated. */
+  dataBytes(): number {
+    return (this.lines.a.length + this.full.a.length + this.recs.a.length) * 4;
+  }
+}
+
+function inWindow(w: Float64Array, n: number, pa: number): boolean {
+  const base = w[2 * n]!;
+  return base >= 0 && pa >= base && pa < base + w[2 * n + 1]!;
+}
