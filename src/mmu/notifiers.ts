@@ -5,7 +5,7 @@
  * range_end is delivered. KVM subscribes once per VM. The first mapping of a page tells nobody.
  */
 import type { Activity } from "../sim/agents.js";
-import { ARG } from "../sim/agents.js";
+import { ARG, R0 } from "../sim/agents.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
@@ -54,17 +54,15 @@ export const releaseEvent = declareEvent("faultline", "mmu_notifier_release", "t
 
 /** What a subscriber answers with (struct mmu_notifier_ops). Each is an activity. */
 export interface MmuSubscriber {
-  /** For messages: "kvm". */
-  readonly name: string;
-  /** Arguments (token, start, end, type, blockable, mm); R0: 0, or -EAGAIN when not blockable. */
+  /** Arguments (mm, start, end, type, blockable, token); R0: 0, or -EAGAIN when not blockable. */
   readonly rangeStart: Activity;
   /** Arguments as rangeStart. */
   readonly rangeEnd: Activity;
-  /** Arguments (token, addr, pfn, mm). */
+  /** Arguments (mm, addr, pfn, token). */
   readonly changePte?: Activity;
-  /** Arguments (token, mm). */
+  /** Arguments (mm, token). */
   readonly release?: Activity;
-  /** Arguments (token, start, end, mm); R0: 1 if any page was young. */
+  /** Arguments (mm, start, end, token); R0: 1 if any page was young. */
   readonly clearFlushYoung?: Activity;
   readonly clearYoung?: Activity;
   readonly testYoung?: Activity;
@@ -134,17 +132,15 @@ export class MmuNotifiers {
     this.testYoung = this.optional("testYoung", `${source} __mmu_notifier_test_young`, TEST_YOUNG);
   }
 
-  /** Declares a kind of subscriber, at construction time. @returns its number for `register`. */
-  kind(subscriber: MmuSubscriber): number {
-    return this.kinds.push(subscriber) - 1;
-  }
-
   /**
    * mmu_notifier_register: from now on the mm's events are delivered.
-   * @param token passed back as the first argument of every callback (KVM: the VM)
+   * @param subscriber one constant object per class that subscribes
+   * @param token passed back as the last argument of every callback (KVM: the VM)
    * @returns the subscription, for `unregister`
    */
-  register(mm: number, kind: number, token: number): number {
+  register(mm: number, subscriber: MmuSubscriber, token = 0): number {
+    let kind = this.kinds.indexOf(subscriber);
+    if (kind < 0) kind = this.kinds.push(subscriber) - 1;
     const n = this.count.a[0]!;
     let s = 0;
     while (s < n && this.subs.a[s * SUB_WORDS + SUB_LIVE] !== 0) s++;
@@ -192,7 +188,7 @@ export class MmuNotifiers {
   private tell(f: number, start: boolean): number {
     const { agents } = this.sim;
     const stack = agents.stack;
-    if (stack.a[f + NEXT]! > 0 && stack.a[f + 2]! < 0) stack.set(f + RESULT, stack.a[f + 2]!);
+    if (stack.a[f + NEXT]! > 0 && stack.a[f + R0]! < 0) stack.set(f + RESULT, stack.a[f + R0]!);
     const mm = stack.a[f + MM]!;
     const s = this.next(stack.a[f + NEXT]!, mm);
     if (s < 0) return agents.ret(f, stack.a[f + RESULT]!);
@@ -202,7 +198,7 @@ export class MmuNotifiers {
     const act = start ? this.invalidateRangeStart : this.invalidateRangeEnd;
     const token = this.subs.a[s * SUB_WORDS + SUB_TOKEN]!;
     const to = start ? kind.rangeStart : kind.rangeEnd;
-    return agents.call(f, act.first + 1, to, token, stack.a[f + START]!, stack.a[f + END]!, stack.a[f + TYPE]!, stack.a[f + BLOCKABLE]!, mm);
+    return agents.call(f, act.first + 1, to, mm, stack.a[f + START]!, stack.a[f + END]!, stack.a[f + TYPE]!, stack.a[f + BLOCKABLE]!, token);
   }
 
   /** An activity (mm, a, b) that delivers an optional callback to everyone who has it; R0: the or of their answers. */
@@ -225,7 +221,7 @@ export class MmuNotifiers {
   private tellOptional(f: number, which: number, act: Activity): number {
     const { agents } = this.sim;
     const stack = agents.stack;
-    if (stack.a[f + NEXT]! > 0 && stack.a[f + 2] !== 0) stack.set(f + RESULT, 1);
+    if (stack.a[f + NEXT]! > 0 && stack.a[f + R0] !== 0) stack.set(f + RESULT, 1);
     const mm = stack.a[f + MM]!;
     for (let s = this.next(stack.a[f + NEXT]!, mm); s >= 0; s = this.next(s + 1, mm)) {
       const kind = this.kinds[this.subs.a[s * SUB_WORDS + SUB_KIND]!]!;
@@ -235,8 +231,8 @@ export class MmuNotifiers {
       if (to === undefined) continue;
       stack.set(f + NEXT, s + 1);
       agents.charge(this.sim.costs.notifier);
-      if (which === RELEASE) return agents.call(f, act.first + 1, to, token, mm);
-      return agents.call(f, act.first + 1, to, token, stack.a[f + START]!, stack.a[f + END]!, mm);
+      if (which === RELEASE) return agents.call(f, act.first + 1, to, mm, token);
+      return agents.call(f, act.first + 1, to, mm, stack.a[f + START]!, stack.a[f + END]!, token);
     }
     return agents.ret(f, stack.a[f + RESULT]!);
   }

@@ -61,7 +61,7 @@ export class Agents {
   private readonly phaseNames: string[] = [];
   private readonly frameWords: number[] = [];
 
-  constructor(state: StateRegistry) {
+  constructor(private readonly state: StateRegistry) {
     this.stack = state.f64("agents.stack", STACK_WORDS * 4);
     this.top = state.i32("agents.top", 4);
     this.cpuOf = state.i32("agents.cpu", 4);
@@ -136,16 +136,41 @@ export class Agents {
     return this.phaseNames[phase] ?? "?";
   }
 
-  private push(agent: number, prev: number, at: number, act: Activity): number {
-    if (at + ARG + act.words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.names[agent]} is full in ${act.name}`);
+  /** Pushes a frame and writes its header and arguments; locals start as zero. */
+  private push(agent: number, prev: number, at: number, act: Activity, a0: number, a1: number, a2: number, a3: number, a4: number, a5: number): void {
+    const words = act.words;
+    if (at + ARG + words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.names[agent]} is full in ${act.name}`);
+    this.top.set(agent, at);
     const s = this.stack;
+    if (!this.state.recording) {
+      // The same writes as below without the journal: this runs several times per fault.
+      const a = s.a;
+      a[at + PHASE] = act.first;
+      a[at + PREV] = prev;
+      a[at + R0] = 0;
+      a[at + R1] = 0;
+      a[at + R2] = 0;
+      for (let i = 6; i < words; i++) a[at + ARG + i] = 0;
+      if (words > 0) a[at + ARG] = a0;
+      if (words > 1) a[at + ARG + 1] = a1;
+      if (words > 2) a[at + ARG + 2] = a2;
+      if (words > 3) a[at + ARG + 3] = a3;
+      if (words > 4) a[at + ARG + 4] = a4;
+      if (words > 5) a[at + ARG + 5] = a5;
+      return;
+    }
     s.set(at + PHASE, act.first);
     s.set(at + PREV, prev);
     s.set(at + R0, 0);
     s.set(at + R1, 0);
     s.set(at + R2, 0);
-    this.top.set(agent, at);
-    return at;
+    for (let i = 6; i < words; i++) s.set(at + ARG + i, 0);
+    if (words > 0) s.set(at + ARG, a0);
+    if (words > 1) s.set(at + ARG + 1, a1);
+    if (words > 2) s.set(at + ARG + 2, a2);
+    if (words > 3) s.set(at + ARG + 3, a3);
+    if (words > 4) s.set(at + ARG + 4, a4);
+    if (words > 5) s.set(at + ARG + 5, a5);
   }
 
   /**
@@ -156,20 +181,8 @@ export class Agents {
     const s = this.stack;
     const size = this.frameWords[s.a[f]!]!;
     s.set(f + PHASE, resume);
-    const c = this.push(this.running.a[0]!, f, f + size, act);
-    this.args(c, act.words, a0, a1, a2, a3, a4, a5);
+    this.push(this.running.a[0]!, f, f + size, act, a0, a1, a2, a3, a4, a5);
     return CALLED;
-  }
-
-  private args(c: number, words: number, a0: number, a1: number, a2: number, a3: number, a4: number, a5: number): void {
-    const s = this.stack;
-    for (let i = 6; i < words; i++) s.set(c + ARG + i, 0);
-    if (words > 0) s.set(c + ARG, a0);
-    if (words > 1) s.set(c + ARG + 1, a1);
-    if (words > 2) s.set(c + ARG + 2, a2);
-    if (words > 3) s.set(c + ARG + 3, a3);
-    if (words > 4) s.set(c + ARG + 4, a4);
-    if (words > 5) s.set(c + ARG + 5, a5);
   }
 
   /** Ends an activity: `return agents.ret(f, r0, …)`. The results go to the caller's R0..R2. */
@@ -193,8 +206,7 @@ export class Agents {
   /** Starts a top-level activity on an idle agent. */
   start(agent: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): void {
     if (this.top.a[agent] !== -1) throw new Error(`agent ${this.names[agent]} is busy`);
-    const f = this.push(agent, -1, agent * STACK_WORDS, act);
-    this.args(f, act.words, a0, a1, a2, a3, a4, a5);
+    this.push(agent, -1, agent * STACK_WORDS, act, a0, a1, a2, a3, a4, a5);
   }
 
   /** True while the agent has a frame. */
