@@ -1,0 +1,117 @@
+/**
+ * Where releases of the kernel differ in host memory management. Sources: commit, or file and
+ * function with the release that was read, or the recordings of that release.
+ */
+import { decision, type Row } from "../sim/decisions.js";
+
+export const mmDecisions = {
+  notifierChangePte: decision("Is change_pte called when a copied page replaces the old one between range_start and range_end?", [true, false], {
+    "v4.0": [true, "mm/memory.c wp_page_copy, set_pte_at_notify, v4.0"],
+    "v6.12": [false, "mm: replace set_pte_at_notify() with just set_pte_at(), v6.10; absent in v6.12"],
+  }),
+  notifierClearYoung: decision("Is there a clear_young callback (idle page tracking ages without a flush)?", [true, false], {
+    "v4.0": [false, "include/linux/mmu_notifier.h, v4.0"],
+    "v4.10": [true, "1d7715c676a1 mmu-notifier: add clear_young callback, v4.3"],
+  }),
+  singlePageReclaim: decision(
+    "How reclaim of one page is announced: after the fact with invalidate_page, or as a range around it.",
+    ["invalidatePage", "range"],
+    {
+      "v4.0": ["invalidatePage", "mm/rmap.c try_to_unmap_one, v4.0"],
+      "v4.20": ["range", "369ea8242c0f mm/rmap: update to new mmu_notifier semantic, v4.14"],
+    },
+  ),
+  notifierEventTypes: decision("Does a range carry the reason of the change (enum mmu_notifier_event)?", [true, false], {
+    "v4.0": [false, "include/linux/mmu_notifier.h, v4.0"],
+    "v5.4": [true, "6f4f13e8d9e2 mm/mmu_notifier: contextual information for event triggering invalidation, v5.2"],
+  }),
+  vmaSplitEvent: decision(
+    "When a VMA is cut inside a 2 MiB block that it holds whole: is the PMD split announced only for a huge page, or whatever is mapped there?",
+    ["hugeOnly", "always"],
+    {
+      "v4.0": ["hugeOnly", "mm/huge_memory.c split_huge_page_address and the split_huge_page_pmd macro test pmd_trans_huge first, v4.0"],
+      "v4.20": ["always", "mm/huge_memory.c split_huge_pmd_address, v5.4; recorded v5.4 to v7.2"],
+    },
+  ),
+  munmapStartCutNewPiece: decision("munmap in the middle of a VMA: which piece is the new VMA (vm_ops->open) at the cut at its start?", ["upper", "lower"], {
+    "v4.0": ["upper", "mm/mmap.c do_munmap, __split_vma(…, start, 0)"],
+    "v6.8": ["lower", "mm/mmap.c do_vmi_align_munmap, __split_vma(vmi, vma, start, 1), v6.8"],
+  }),
+  munmapEndCutNewPiece: decision("munmap in the middle of a VMA: which piece is the new VMA at the cut at its end?", ["lower", "upper"], {
+    "v4.0": ["lower", "mm/mmap.c do_munmap, __split_vma(…, end, 1)"],
+    "v6.4": ["upper", "mm/mmap.c do_vmi_align_munmap, __split_vma(vmi, next, end, 0), v6.4"],
+  }),
+  munmapDowngrade: decision("Does munmap hold the mmap_lock only for reading while it clears the entries?", [true, false], {
+    "v4.0": [false, "mm/mmap.c do_munmap, v4.0"],
+    "v4.20": [true, "dd2283f2605e mm: mmap: zap pages with read mmap_sem in munmap, v4.20"],
+  }),
+  mprotectNotifierSpan: decision(
+    "mprotect announces from the first populated entry of this level to the end of the table's span: nothing populated, nothing announced.",
+    ["pmd", "pud"],
+    {
+      "v4.0": ["pmd", "mm/mprotect.c change_pmd_range, v4.0"],
+      "v6.12": ["pud", "mm/mprotect: push mmu notifier to PUDs, v6.12"],
+    },
+  ),
+  hugeZeroPageWrite: decision(
+    "A write to a read-touched 2 MiB block (the huge zero page): replaced by a 2 MiB page at once, or split into zero pages first?",
+    ["replace", "split"],
+    {
+      "v4.0": ["replace", "mm/huge_memory.c do_huge_pmd_wp_page, v4.0"],
+      "v5.8": ["split", "3917c80280c9 thp: change CoW semantics for anon-THP, v5.8; recorded v6.1.192, v6.12.117"],
+      "v6.13": ["replace", "mm: huge_memory: do_huge_zero_wp_pmd, v6.13; recorded v6.18.2"],
+    },
+  ),
+  hugePfnmap: decision("Can a PFN mapping be a 2 MiB leaf (huge_fault is called for it, vmf_insert_pfn_pmd)?", [true, false], {
+    "v4.0": [false, "no huge_fault; DAX only from v4.11"],
+    "v6.12": [true, "vfio/pci: implement huge_fault support; mm: Huge pfnmap for arm64, v6.12"],
+  }),
+  perVmaLock: decision("Does a fault of the VMM's own access run under the VMA's lock first and fall back to the mmap_lock?", [true, false], {
+    "v4.0": [false, "arch/arm64/mm/fault.c do_page_fault, v5.4"],
+    "v6.4": [true, "cd7f176aea5f arm64/mm: try VMA lock-based page fault handling first, v6.4"],
+  }),
+  anonMmapThpAligned: decision("Is a large anonymous mapping without an address aligned to 2 MiB?", ["never", "large", "multiples"], {
+    "v4.0": ["never", "mm/mmap.c get_unmapped_area, v4.0"],
+    "v6.8": ["large", "efa7df3e3bb5 mm: align larger anonymous mappings on THP boundaries, v6.7"],
+    "v6.12": ["multiples", "d4148aeab412 mm, mmap: limit THP alignment of anonymous mappings to PMD-aligned sizes, v6.12"],
+  }),
+  mapFixedNoreplace: decision("Is MAP_FIXED_NOREPLACE known (EEXIST over a mapping)? Before, the address is only a hint.", [true, false], {
+    "v4.0": [false, "mm/mmap.c do_mmap, v4.0"],
+    "v4.20": [true, "a4ff8e8620d3 mm: introduce MAP_FIXED_NOREPLACE, v4.17"],
+  }),
+  madviseFree: decision("Is MADV_FREE known?", [true, false], {
+    "v4.0": [false, "mm/madvise.c madvise_behavior_valid, v4.0"],
+    "v4.10": [true, "854e9ed09ded mm: support madvise(MADV_FREE), v4.5"],
+  }),
+  madviseWipeOnFork: decision("Are MADV_WIPEONFORK and MADV_KEEPONFORK known?", [true, false], {
+    "v4.0": [false, "mm/madvise.c madvise_behavior_valid, v4.0"],
+    "v4.20": [true, "d2cd9ede6e19 mm,fork: introduce MADV_WIPEONFORK, v4.14"],
+  }),
+  madvisePopulate: decision("Are MADV_POPULATE_READ and MADV_POPULATE_WRITE known?", [true, false], {
+    "v4.0": [false, "recorded v5.4: EINVAL"],
+    "v5.14": [true, "4ca9b3859dac mm/madvise: introduce MADV_POPULATE_(READ|WRITE), v5.14"],
+  }),
+  madviseCollapse: decision("Is MADV_COLLAPSE known?", [true, false], {
+    "v4.0": [false, "mm/madvise.c madvise_behavior_valid, v5.14"],
+    "v6.1": [true, "7d8faaf15545 mm/madvise: introduce MADV_COLLAPSE sync hugepage collapse, v6.1"],
+  }),
+  madviseDontneedHugetlb: decision("Does MADV_DONTNEED work on hugetlb VMAs (else EINVAL)?", [true, false], {
+    "v4.0": [false, "mm/madvise.c can_madv_lru_vma, v5.4"],
+    "v6.1": [true, "90e7e7f5ef3f mm: enable MADV_DONTNEED for hugetlb mappings, v5.18"],
+  }),
+  madviseHugepageSpecial: decision("MADV_HUGEPAGE and MADV_NOHUGEPAGE on a special or shared VMA.", ["EINVAL", "allowed"], {
+    "v4.0": ["EINVAL", "mm/huge_memory.c hugepage_madvise, VM_NO_THP, v4.0"],
+    "v4.10": ["allowed", "mm/khugepaged.c hugepage_madvise, v5.4 (the step lies between v4.0 and v4.10)"],
+  }),
+  mremapDontunmap: decision("Is MREMAP_DONTUNMAP known?", [true, false], {
+    "v4.0": [false, "mm/mremap.c, v5.4"],
+    "v5.8": [true, "e346b3813067 mm/mremap: add MREMAP_DONTUNMAP to mremap(), v5.7"],
+  }),
+  mremapZeroLengthPrivate: decision("mremap with old_len 0 of a private mapping.", ["duplicates", "EINVAL"], {
+    "v4.0": ["duplicates", "mm/mremap.c vma_to_resize, v4.0"],
+    "v4.20": ["EINVAL", "dba58d3b8c50 mm/mremap: fail map duplication attempts for private mappings, v4.14"],
+  }),
+} as const;
+
+/** What a kernel release answers to each of them. */
+export type MmRow = Row<typeof mmDecisions>;

@@ -1,0 +1,436 @@
+/**
+ * Virtual memory areas (mm/mmap.c, mm/vma.c): what each range of an address space stands for.
+ *
+ * All VMAs of all address spaces lie in two pools, one record each. The VMAs of one mm form a treap
+ * ordered by address (the priority is a hash of the record's number, so the shape depends only on
+ * the contents) and a doubly linked list; the last hit of each mm is kept. VMAs of one file form a
+ * list too (the address_space's i_mmap).
+ *
+ * word pool | meaning                        double pool | meaning
+ * 0 FLAGS   | VM_* (vmflags.ts)              0 START     | first address
+ * 1 FILE    | file + 1, 0 anonymous          1 END       | first address after it
+ * 2 PAGE_PROT | memory type of its PTEs      2 PGOFF     | vm_pgoff, pages
+ * 3 MM      | address space + 1, 0 free
+ * 4 ANON    | anon_vma, 0 none yet
+ * 5.. LEFT, RIGHT, PREV, NEXT, FILE_PREV, FILE_NEXT: VMA + 1, 0 none
+ */
+import { declareEvent } from "../sim/events.js";
+import type { Sim } from "../sim/sim.js";
+import type { F64Pool, I32Pool } from "../sim/state.js";
+import { VM_ACCESS_FLAGS, VM_SPECIAL } from "./vmflags.js";
+
+export const vmaLookup = declareEvent("faultline", "vma_lookup", "the VMA that covers an address was looked up", [
+  { name: "mm", kind: "dec" },
+  { name: "addr", kind: "hex" },
+  { name: "found", kind: "bool" },
+  { name: "start", kind: "hex" },
+  { name: "end", kind: "hex" },
+]);
+
+const FLAGS = 0;
+const FILE = 1;
+const PAGE_PROT = 2;
+const MM = 3;
+const ANON = 4;
+const LEFT = 5;
+const RIGHT = 6;
+const PREV = 7;
+const NEXT = 8;
+const FILE_PREV = 9;
+const FILE_NEXT = 10;
+const WORDS = 12;
+
+const START = 0;
+const END = 1;
+const PGOFF = 2;
+const DOUBLES = 4;
+
+/** Per mm: root, first, last, cached VMA (each VMA + 1), number of VMAs. */
+const MM_ROOT = 0;
+const MM_FIRST = 1;
+const MM_LAST = 2;
+const MM_CACHE = 3;
+const MM_COUNT = 4;
+const MM_WORDS = 8;
+
+/** [0] records ever used, [1] first free record + 1, [2] last anon_vma given out. */
+const RECORDS = 0;
+const FREE = 1;
+const ANON_SEQ = 2;
+
+/** sysctl vm.max_map_count. */
+export const MAX_MAP_COUNT = 65530;
+
+/** Treap priority: a mixed record number. */
+function priority(v: number): number {
+  const h = Math.imul(v ^ 0x5bd1e995, 0x9e3779b1);
+  return Math.imul(h ^ (h >>> 15), 0x85ebca6b) >>> 0;
+}
+
+export class Vmas {
+  /** Read by the getters; the layout is above. */
+  private readonly w: I32Pool;
+  private readonly d: F64Pool;
+  private readonly mms: I32Pool;
+  private readonly globals: I32Pool;
+  /** Per file: its first mapping + 1. */
+  private readonly fileFirst: I32Pool;
+  /** Scratch of `split`: the two halves, VMA + 1. */
+  private splitLow = 0;
+  private splitHigh = 0;
+
+  constructor(private readonly sim: Sim) {
+    this.w = sim.state.i32("vmas.words", 64 * WORDS);
+    this.d = sim.state.f64("vmas.addresses", 64 * DOUBLES);
+    this.mms = sim.state.i32("vmas.mms", 4 * MM_WORDS);
+    this.globals = sim.state.i32("vmas.globals", 4);
+    this.fileFirst = sim.state.i32("vmas.files", 16);
+  }
+
+  start(v: number): number {
+    return this.d.a[v * DOUBLES + START]!;
+  }
+  end(v: number): number {
+    return this.d.a[v * DOUBLES + END]!;
+  }
+  /** vm_pgoff: pages into the file; anonymous: address / 4096 when it was mapped; PFNMAP in some eras: the first pfn. */
+  pgoff(v: number): number {
+    return this.d.a[v * DOUBLES + PGOFF]!;
+  }
+  flags(v: number): number {
+    return this.w.a[v * WORDS + FLAGS]!;
+  }
+  /** The mapped file, or -1 (private anonymous memory). */
+  file(v: number): number {
+    return this.w.a[v * WORDS + FILE]! - 1;
+  }
+  /** PAGE_PROT_*: the memory type that its PTEs get. */
+  pageProt(v: number): number {
+    return this.w.a[v * WORDS + PAGE_PROT]!;
+  }
+  mm(v: number): number {
+    return this.w.a[v * WORDS + MM]! - 1;
+  }
+  /** The anon_vma, 0 before the first anonymous page. */
+  anonVma(v: number): number {
+    return this.w.a[v * WORDS + ANON]!;
+  }
+  /** VM_READ, VM_WRITE, VM_EXEC of the VMA. */
+  prot(v: number): number {
+    return this.w.a[v * WORDS + FLAGS]! & VM_ACCESS_FLAGS;
+  }
+  /** The VMA before it in its mm, or -1. */
+  prev(v: number): number {
+    return this.w.a[v * WORDS + PREV]! - 1;
+  }
+  /** The VMA after it in its mm, or -1. */
+  next(v: number): number {
+    return this.w.a[v * WORDS + NEXT]! - 1;
+  }
+  /** The lowest VMA of an mm, or -1. */
+  first(mm: number): number {
+    return this.mms.a[mm * MM_WORDS + MM_FIRST]! - 1;
+  }
+  /** The highest VMA of an mm, or -1. */
+  last(mm: number): number {
+    return this.mms.a[mm * MM_WORDS + MM_LAST]! - 1;
+  }
+  /** Number of VMAs of an mm (map_count). */
+  count(mm: number): number {
+    return this.mms.a[mm * MM_WORDS + MM_COUNT]!;
+  }
+  /** The first mapping of a file, or -1; go on with `nextOfFile`. */
+  firstOfFile(file: number): number {
+    return file < this.fileFirst.a.length ? this.fileFirst.a[file]! - 1 : -1;
+  }
+  nextOfFile(v: number): number {
+    return this.w.a[v * WORDS + FILE_NEXT]! - 1;
+  }
+
+  setFlags(v: number, flags: number): void {
+    this.w.set(v * WORDS + FLAGS, flags);
+  }
+  setPgoff(v: number, pgoff: number): void {
+    this.d.set(v * DOUBLES + PGOFF, pgoff);
+  }
+  setPageProt(v: number, pageProt: number): void {
+    this.w.set(v * WORDS + PAGE_PROT, pageProt);
+  }
+
+  /** Makes room for an address space. */
+  ensureMm(mm: number): void {
+    this.mms.ensure((mm + 1) * MM_WORDS);
+  }
+
+  /**
+   * The VMA that contains the address, or -1 (vma_lookup). Charges the lookup and emits `vma_lookup`.
+   */
+  covering(mm: number, addr: number): number {
+    const v = this.findVma(mm, addr);
+    const found = v >= 0 && this.d.a[v * DOUBLES]! <= addr;
+    this.sim.agents.charge(this.sim.costs.vmaLookup);
+    if (found) this.sim.bus.emit(vmaLookup, mm, addr, 1, this.d.a[v * DOUBLES + START], this.d.a[v * DOUBLES + END]);
+    else this.sim.bus.emit(vmaLookup, mm, addr, 0);
+    return found ? v : -1;
+  }
+
+  /** The first VMA that ends after the address, or -1 (find_vma). No event, no cost. */
+  findVma(mm: number, addr: number): number {
+    const d = this.d.a;
+    const cache = this.mms.a[mm * MM_WORDS + MM_CACHE]! - 1;
+    if (cache >= 0 && d[cache * DOUBLES]! <= addr && addr < d[cache * DOUBLES + END]!) return cache;
+    const w = this.w.a;
+    let t = this.mms.a[mm * MM_WORDS + MM_ROOT]!;
+    let best = -1;
+    while (t !== 0) {
+      const v = t - 1;
+      if (addr < d[v * DOUBLES + END]!) {
+        best = v;
+        if (d[v * DOUBLES]! <= addr) break;
+        t = w[v * WORDS + LEFT]!;
+      } else t = w[v * WORDS + RIGHT]!;
+    }
+    if (best >= 0 && d[best * DOUBLES]! <= addr) this.mms.set(mm * MM_WORDS + MM_CACHE, best + 1);
+    return best;
+  }
+
+  /** True if some VMA has a byte of [start, end). */
+  overlaps(mm: number, start: number, end: number): boolean {
+    const v = this.findVma(mm, start);
+    return v >= 0 && this.d.a[v * DOUBLES]! < end;
+  }
+
+  /** A new VMA that is in no tree yet (vm_area_alloc). */
+  alloc(mm: number, start: number, end: number, flags: number, file: number, pgoff: number, pageProt: number): number {
+    let v = this.globals.a[FREE]! - 1;
+    if (v >= 0) this.globals.set(FREE, this.w.a[v * WORDS + NEXT]!);
+    else {
+      v = this.globals.a[RECORDS]!;
+      this.globals.set(RECORDS, v + 1);
+      this.w.ensure((v + 1) * WORDS);
+      this.d.ensure((v + 1) * DOUBLES);
+    }
+    const w = v * WORDS;
+    this.w.set(w + FLAGS, flags);
+    this.w.set(w + FILE, file + 1);
+    this.w.set(w + PAGE_PROT, pageProt);
+    this.w.set(w + MM, mm + 1);
+    for (let i = ANON; i <= FILE_NEXT; i++) this.w.set(w + i, 0);
+    this.d.set(v * DOUBLES + START, start);
+    this.d.set(v * DOUBLES + END, end);
+    this.d.set(v * DOUBLES + PGOFF, pgoff);
+    return v;
+  }
+
+  /** A copy of a VMA that is in no tree yet (vm_area_dup), for another range of it. */
+  dup(v: number, start: number, end: number): number {
+    const pgoff = this.pgoff(v) + (start - this.start(v)) / 4096;
+    const n = this.alloc(this.mm(v), start, end, this.flags(v), this.file(v), pgoff, this.pageProt(v));
+    this.w.set(n * WORDS + ANON, this.anonVma(v));
+    return n;
+  }
+
+  /** Gives a VMA's record back; it must be in no tree (vm_area_free). */
+  free(v: number): void {
+    const w = v * WORDS;
+    for (let i = 0; i < WORDS; i++) this.w.set(w + i, 0);
+    for (let i = 0; i < DOUBLES; i++) this.d.set(v * DOUBLES + i, 0);
+    this.w.set(w + NEXT, this.globals.a[FREE]!);
+    this.globals.set(FREE, v + 1);
+  }
+
+  /** Puts a VMA into its mm's tree and its file's list (vma_link). */
+  insert(v: number): void {
+    const w = v * WORDS;
+    const mm = this.mm(v);
+    const m = mm * MM_WORDS;
+    const next = this.findVma(mm, this.start(v));
+    const prev = next >= 0 ? this.prev(next) : this.last(mm);
+    this.w.set(w + PREV, prev + 1);
+    this.w.set(w + NEXT, next + 1);
+    if (prev >= 0) this.w.set(prev * WORDS + NEXT, v + 1);
+    else this.mms.set(m + MM_FIRST, v + 1);
+    if (next >= 0) this.w.set(next * WORDS + PREV, v + 1);
+    else this.mms.set(m + MM_LAST, v + 1);
+    this.mms.set(m + MM_ROOT, this.treeInsert(this.mms.a[m + MM_ROOT]!, v));
+    this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! + 1);
+    this.fileLink(v);
+  }
+
+  /** Takes a VMA out of its mm's tree (detach_vmas_to_be_unmapped); it stays in its file's list. */
+  detach(v: number): void {
+    const w = v * WORDS;
+    const m = this.mm(v) * MM_WORDS;
+    const prev = this.prev(v);
+    const next = this.next(v);
+    if (prev >= 0) this.w.set(prev * WORDS + NEXT, next + 1);
+    else this.mms.set(m + MM_FIRST, next + 1);
+    if (next >= 0) this.w.set(next * WORDS + PREV, prev + 1);
+    else this.mms.set(m + MM_LAST, prev + 1);
+    this.mms.set(m + MM_ROOT, this.treeRemove(this.mms.a[m + MM_ROOT]!, v));
+    this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! - 1);
+    if (this.mms.a[m + MM_CACHE] === v + 1) this.mms.set(m + MM_CACHE, 0);
+    this.w.set(w + PREV, 0);
+    this.w.set(w + NEXT, 0);
+    this.w.set(w + LEFT, 0);
+    this.w.set(w + RIGHT, 0);
+  }
+
+  /** detach, fileUnlink and free in one (vma_expand and vma_merge drop the swallowed VMA like this). */
+  remove(v: number): void {
+    this.detach(v);
+    this.fileUnlink(v);
+    this.free(v);
+  }
+
+  /** Links a detached VMA for the walk of a munmap: the detached ones form a list through NEXT. */
+  setDetachedNext(v: number, next: number): void {
+    this.w.set(v * WORDS + NEXT, next + 1);
+  }
+
+  /**
+   * Moves the bounds of a VMA that is in the tree; its order among its neighbours must not change.
+   * pgoff follows the start.
+   */
+  adjust(v: number, start: number, end: number): void {
+    const old = this.start(v);
+    if (start !== old) {
+      this.d.set(v * DOUBLES + PGOFF, this.pgoff(v) + (start - old) / 4096);
+      this.d.set(v * DOUBLES + START, start);
+    }
+    this.d.set(v * DOUBLES + END, end);
+  }
+
+  /**
+   * __anon_vma_prepare: gives the VMA an anon_vma before its first anonymous page, its neighbour's
+   * where the two could merge but for their access flags.
+   */
+  anonVmaPrepare(v: number): void {
+    if (this.w.a[v * WORDS + ANON] !== 0) return;
+    let anon = this.reusableAnon(v, this.next(v));
+    if (anon === 0) anon = this.reusableAnon(v, this.prev(v));
+    if (anon === 0) {
+      anon = this.globals.a[ANON_SEQ]! + 1;
+      this.globals.set(ANON_SEQ, anon);
+    }
+    this.w.set(v * WORDS + ANON, anon);
+  }
+
+  private reusableAnon(v: number, n: number): number {
+    if (n < 0) return 0;
+    const adjacent = this.end(v) === this.start(n) || this.end(n) === this.start(v);
+    const alike = ((this.flags(v) ^ this.flags(n)) & ~VM_ACCESS_FLAGS) === 0 && this.file(v) === this.file(n);
+    const contiguous = this.pgoff(n) - this.pgoff(v) === (this.start(n) - this.start(v)) / 4096;
+    return adjacent && alike && contiguous ? this.anonVma(n) : 0;
+  }
+
+  /** A new anon_vma for a VMA of a forked child, or of a moved one. */
+  setAnonVma(v: number, anon: number): void {
+    this.w.set(v * WORDS + ANON, anon);
+  }
+
+  /**
+   * can_vma_merge_after / _before: may the VMA `low` and a range right above it with these properties be one VMA?
+   * @param anon the anon_vma of the range, 0 for none
+   */
+  canMerge(low: number, flags: number, file: number, pgoff: number, pageProt: number, anon: number): boolean {
+    const pages = (this.end(low) - this.start(low)) / 4096;
+    return this.compatible(low, flags, file, pageProt, anon) && this.pgoff(low) + pages === pgoff;
+  }
+
+  /** As canMerge, for a range of `pages` right below the VMA `high`. */
+  canMergeBelow(high: number, pages: number, flags: number, file: number, pgoff: number, pageProt: number, anon: number): boolean {
+    return this.compatible(high, flags, file, pageProt, anon) && pgoff + pages === this.pgoff(high);
+  }
+
+  private compatible(v: number, flags: number, file: number, pageProt: number, anon: number): boolean {
+    if ((flags & VM_SPECIAL) !== 0 || this.flags(v) !== flags || this.file(v) !== file || this.pageProt(v) !== pageProt) return false;
+    const mine = this.anonVma(v);
+    return mine === 0 || anon === 0 || mine === anon;
+  }
+
+  // The treap. A node is VMA + 1, 0 is the empty tree.
+
+  private treeInsert(t: number, v: number): number {
+    if (t === 0) return v + 1;
+    const n = t - 1;
+    if (priority(v) > priority(n)) {
+      this.treeSplit(t, this.start(v));
+      this.w.set(v * WORDS + LEFT, this.splitLow);
+      this.w.set(v * WORDS + RIGHT, this.splitHigh);
+      return v + 1;
+    }
+    const side = n * WORDS + (this.start(v) < this.start(n) ? LEFT : RIGHT);
+    this.w.set(side, this.treeInsert(this.w.a[side]!, v));
+    return t;
+  }
+
+  /** Splits a tree at an address into splitLow (starts below it) and splitHigh. */
+  private treeSplit(t: number, at: number): void {
+    if (t === 0) {
+      this.splitLow = 0;
+      this.splitHigh = 0;
+      return;
+    }
+    const w = (t - 1) * WORDS;
+    if (this.start(t - 1) < at) {
+      this.treeSplit(this.w.a[w + RIGHT]!, at);
+      this.w.set(w + RIGHT, this.splitLow);
+      this.splitLow = t;
+    } else {
+      this.treeSplit(this.w.a[w + LEFT]!, at);
+      this.w.set(w + LEFT, this.splitHigh);
+      this.splitHigh = t;
+    }
+  }
+
+  private treeRemove(t: number, v: number): number {
+    if (t === 0) throw new Error("a VMA that is not in its tree is removed");
+    const w = (t - 1) * WORDS;
+    if (t === v + 1) return this.treeMerge(this.w.a[w + LEFT]!, this.w.a[w + RIGHT]!);
+    const side = w + (this.start(v) < this.start(t - 1) ? LEFT : RIGHT);
+    this.w.set(side, this.treeRemove(this.w.a[side]!, v));
+    return t;
+  }
+
+  private treeMerge(low: number, high: number): number {
+    if (low === 0) return high;
+    if (high === 0) return low;
+    if (priority(low - 1) > priority(high - 1)) {
+      const w = (low - 1) * WORDS + RIGHT;
+      this.w.set(w, this.treeMerge(this.w.a[w]!, high));
+      return low;
+    }
+    const w = (high - 1) * WORDS + LEFT;
+    this.w.set(w, this.treeMerge(low, this.w.a[w]!));
+    return high;
+  }
+
+  // The file's list of mappings.
+
+  /** vma_interval_tree_insert into the file's i_mmap. */
+  private fileLink(v: number): void {
+    const file = this.file(v);
+    if (file < 0) return;
+    this.fileFirst.ensure(file + 1);
+    const first = this.fileFirst.a[file]!;
+    this.w.set(v * WORDS + FILE_NEXT, first);
+    this.w.set(v * WORDS + FILE_PREV, 0);
+    if (first !== 0) this.w.set((first - 1) * WORDS + FILE_PREV, v + 1);
+    this.fileFirst.set(file, v + 1);
+  }
+
+  /** unlink_file_vma: no later unmap_mapping_range finds it. */
+  fileUnlink(v: number): void {
+    const file = this.file(v);
+    if (file < 0) return;
+    const w = v * WORDS;
+    const prev = this.w.a[w + FILE_PREV]!;
+    const next = this.w.a[w + FILE_NEXT]!;
+    if (prev !== 0) this.w.set((prev - 1) * WORDS + FILE_NEXT, next);
+    else if (this.fileFirst.a[file] === v + 1) this.fileFirst.set(file, next);
+    if (next !== 0) this.w.set((next - 1) * WORDS + FILE_PREV, prev);
+    this.w.set(w + FILE_PREV, 0);
+    this.w.set(w + FILE_NEXT, 0);
+  }
+}
