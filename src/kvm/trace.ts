@@ -7,6 +7,8 @@
  */
 import { declareEvent, type EventBus } from "../sim/events.js";
 
+export { breakBeforeMakeViolation, dcacheClean, icacheInval } from "../arch/events.js";
+
 // ---------------------------------------------------------------- the kernel's trace points
 
 export const kvmEntry = declareEvent("kvm", "kvm_entry", "the vCPU is about to enter the guest", [{ name: "vcpu_pc", kind: "hex64" }]);
@@ -137,12 +139,12 @@ export const memslotLookup = declareEvent(
     { name: "writable", kind: "bool" },
   ],
 );
-export const vmaLookup = declareEvent("faultline", "vma_lookup", "vma_lookup in user_mem_abort or hva_to_pfn", [
+/** The VMA's part in the fault; the lookup itself is the event vma_lookup of src/mmu. */
+export const faultVma = declareEvent("faultline", "fault_vma", "what user_mem_abort takes from the VMA", [
   { name: "hva", kind: "hex" },
-  { name: "found", kind: "bool" },
-  { name: "start", kind: "hex" },
-  { name: "end", kind: "hex" },
   { name: "flags", kind: "hex", unit: "VM_* in the project's numbering" },
+  { name: "page_prot", kind: "dec", unit: "PAGE_PROT_*" },
+  { name: "size", kind: "hex", unit: "bytes of the mapping so far" },
 ]);
 export const pfnSource = ["fast-gup", "slow-gup", "follow", "fixup-follow", "arithmetic", "none"] as const;
 export const pfnLookup = declareEvent("faultline", "pfn_lookup", "the gfn to pfn lookup returned", [
@@ -222,35 +224,11 @@ export const stage2Entry = declareEvent("faultline", "stage2_entry", "a stage-2 
   { name: "old", kind: "hex64" },
   { name: "new", kind: "hex64" },
 ]);
-export const breakBeforeMakeViolation = declareEvent(
-  "faultline",
-  "break_before_make_violation",
-  "a live stage-2 entry was replaced without going through an invalid one",
-  [
-    { name: "table", kind: "hex" },
-    { name: "index", kind: "dec" },
-    { name: "old", kind: "hex64" },
-    { name: "new", kind: "hex64" },
-  ],
-);
 export const eagerMap = declareEvent("faultline", "eager_map", "device memory is mapped at memslot creation (kvm_phys_addr_ioremap)", [
   { name: "ipa", kind: "hex" },
   { name: "size", kind: "hex" },
   { name: "pa", kind: "hex" },
   { name: "writable", kind: "bool" },
-]);
-export const dcacheClean = declareEvent(
-  "faultline",
-  "dcache_clean",
-  "the kernel cleans and invalidates data cache lines to the point of coherency",
-  [
-    { name: "pa", kind: "hex" },
-    { name: "size", kind: "hex" },
-  ],
-);
-export const icacheInval = declareEvent("faultline", "icache_inval", "the kernel invalidates the instruction cache", [
-  { name: "pa", kind: "hex" },
-  { name: "size", kind: "hex" },
 ]);
 
 export const injectPabt = declareEvent("faultline", "inject_pabt", "kvm_inject_pabt", [{ name: "far", kind: "hex64" }]);
