@@ -1,0 +1,47 @@
+/**
+ * How the machine treats cases that the architecture leaves open, or that the emulated machine under
+ * the recordings did differently. The default is architectural; `RECORDED` departs like that machine.
+ */
+export interface MachineProfile {
+  /** False: DC and IC by address never fault and do nothing to memory. */
+  readonly cacheMaintenanceFaults: boolean;
+  /** False: an unaligned access or DC ZVA with stage 1 off raises no alignment fault. */
+  readonly mmuOffAlignmentFaults: boolean;
+  /** PAR_EL1.SH after AT with stage 1 off: "architectural" 10 (Device is outer shareable), "raw" 00. */
+  readonly parShareability: "architectural" | "raw";
+  /**
+   * Level in the FSC of a stage-2 fault on a stage-1 walk: that of the stage-2 entry (the architecture),
+   * or that of the stage-1 table being read, as in the recordings on `max` and `cortex-a76`.
+   */
+  readonly walkFaultLevel: "stage2" | "stage1";
+  /**
+   * Exclusives and LSE atomics whose resulting type is not shareable Normal write-back: "work" (done
+   * non-atomically, as in the recordings), or "fault35" (abort with FSC 0x35, to the level whose
+   * attributes are the cause). Arm ARM B2.2.1 leaves the choice to the implementation.
+   */
+  readonly atomicsOnDevice: "work" | "fault35";
+  /**
+   * HPFAR_EL2 after a stage-2 permission fault of the access itself, where the architecture calls it
+   * UNKNOWN: "written" with the IPA, or "stale" (left alone). KVM recomputes it in both cases.
+   */
+  readonly hpfarOnPermission: "written" | "stale";
+}
+
+export const ARCHITECTURAL: MachineProfile = Object.freeze({
+  cacheMaintenanceFaults: true,
+  mmuOffAlignmentFaults: true,
+  parShareability: "architectural",
+  walkFaultLevel: "stage2",
+  atomicsOnDevice: "work",
+  hpfarOnPermission: "stale",
+});
+
+/** The machine under the recorded kernels; recordings of `neoverse-v1` need walkFaultLevel "stage2". */
+export const RECORDED: MachineProfile = Object.freeze({
+  cacheMaintenanceFaults: false,
+  mmuOffAlignmentFaults: false,
+  parShareability: "raw",
+  walkFaultLevel: "stage1",
+  atomicsOnDevice: "work",
+  hpfarOnPermission: "written",
+});
