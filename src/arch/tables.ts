@@ -6,7 +6,7 @@
  * 512 descriptors, 1024 words. Page n of the window holds words 1024n … 1024n + 1023.
  */
 import type { Sim } from "../sim/sim.js";
-import type { F64Pool, I32Pool } from "../sim/state.js";
+import type { I32Pool } from "../sim/state.js";
 import type { PhysicalMemory } from "./phys.js";
 import { PAGE_SIZE, type Pa } from "./types.js";
 
@@ -26,7 +26,7 @@ export class TablePages {
   private readonly next: I32Pool;
   private readonly meta: I32Pool;
   /** [0] counts changes of valid descriptors: a cached translation older than this may be stale. */
-  readonly changes: F64Pool;
+  readonly changes: I32Pool;
   /** Pages in use now, for memory figures. */
   private readonly used: I32Pool;
 
@@ -47,7 +47,7 @@ export class TablePages {
     this.next = sim.state.i32("tables.next", 16);
     this.meta = sim.state.i32("tables.meta", FREE + MAX_ORDER + 1);
     this.used = sim.state.i32("tables.used", 1);
-    this.changes = sim.state.f64("tables.changes", 1);
+    this.changes = sim.state.i32("tables.changes", 1);
     phys.attachTables(this);
   }
 
@@ -160,7 +160,7 @@ export class TablePages {
   write(word: number, hi: number, lo: number): void {
     const words = this.words;
     const oldLo = words.a[word]!;
-    if ((oldLo & 1) !== 0 && (oldLo !== lo || words.a[word + 1] !== hi)) this.changes.set(0, this.changes.a[0]! + 1);
+    if ((oldLo & 1) !== 0 && (oldLo !== lo || words.a[word + 1] !== hi)) this.changes.set(0, (this.changes.a[0]! + 1) | 0);
     words.set(word, lo);
     words.set(word + 1, hi);
   }
