@@ -111,6 +111,36 @@ export const mmDecisions = {
     "v4.0": ["duplicates", "mm/mremap.c vma_to_resize, v4.0"],
     "v4.20": ["EINVAL", "dba58d3b8c50 mm/mremap: fail map duplication attempts for private mappings, v4.14"],
   }),
+  // ---- the fault handler and GUP
+  mprotectRestoresWrite: decision(
+    "mprotect to writable: are entries of pages that only this process has made writable at once, or at the next write fault?",
+    [true, false],
+    {
+      "v4.0": [false, "mm/mprotect.c change_pte_range, v5.4"],
+      "v6.1": [true, "64fe24a3e05e mm/mprotect: try avoiding write faults for exclusive anonymous pages when changing protection, v6.0"],
+    },
+  ),
+  thpCow: decision("A write to a 2 MiB page shared after fork: copied as a whole, or split and copied page by page?", ["copyHuge", "split"], {
+    "v4.0": ["copyHuge", "mm/huge_memory.c do_huge_pmd_wp_page, v5.4"],
+    "v5.8": ["split", "3917c80280c9 thp: change CoW semantics for anon-THP, v5.8"],
+  }),
+  cowReuse: decision("When may a write fault keep the page instead of copying it?", ["mapcount", "refcount", "exclusive"], {
+    "v4.0": ["mapcount", "mm/memory.c do_wp_page, reuse_swap_page, v5.4"],
+    "v5.11": ["refcount", "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
+    "v6.1": ["exclusive", "6c287605fd56 mm: remember exclusively mapped anonymous pages with PG_anon_exclusive, v5.19"],
+  }),
+  gupReadBreaksCow: decision("Does GUP for reading break copy-on-write (so a read fault of the guest allocates the page)?", [true, false], {
+    "v4.0": [false, "mm/gup.c __get_user_pages, v5.4"],
+    "v5.8": [true, "17839856fd58 gup: document and work around COW can break either way issue, v5.8"],
+    "v5.11": [false, "a308c71bf1e6 mm/gup: Remove enfornced COW mechanism, v5.9"],
+  }),
+  followPfn: decision("What a PFNMAP lookup understands: page entries only, or leaves of every level.", ["pageOnly", "anyLeaf"], {
+    "v4.0": ["pageOnly", "mm/memory.c follow_pfn, follow_pte, v5.4"],
+    "v6.12": ["anyLeaf", "6da8e9634bb7 mm: new follow_pfnmap API, v6.12"],
+  }),
+  zeroPageWriteEvent: decision("Is the zero page replaced by a write under an event of its own (range_start/range_end of the page)?", [true, false], {
+    "v4.0": [true, "mm/memory.c wp_page_copy; recorded v5.4 to v7.2"],
+  }),
 } as const;
 
 /** What a kernel release answers to each of them. */

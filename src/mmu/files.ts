@@ -35,6 +35,8 @@ export interface VmOperations {
   readonly open?: Activity;
   /** (mm, vma): a VMA goes away. */
   readonly close?: Activity;
+  /** The driver has a pfn_mkwrite callback: shared entries start without write permission and the first write asks it. */
+  readonly writeNotify?: boolean;
 }
 
 const KIND = 0;

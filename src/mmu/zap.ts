@@ -1,32 +1,263 @@
-/** mm/memory.c unmap_page_range and the insert primitives. STUB with the final signatures; the body follows. */
+/**
+ * Taking entries out of the host's page tables, and the walks over ranges that go with it:
+ * mm/memory.c unmap_page_range, free_pgtables, mm/mprotect.c, copy_page_range, mm/mremap.c
+ * move_page_tables. None of them tells a notifier: the caller does.
+ */
+import type { Sim } from "../sim/sim.js";
+import { ForkCopy } from "./forkcopy.js";
+import { FRAME_FILE, type Frames } from "./frames.js";
+import type { Files } from "./files.js";
+import { MoveTables } from "./movetables.js";
+import { HostPageTables, LEVEL_SIZE, nextBoundary, PMD_SIZE, TASK_SIZE } from "./pagetable.js";
+import { PageProtection } from "./pageprot.js";
+import { PfnInsert } from "./pfninsert.js";
+import { Protect } from "./protect.js";
+import {
+  descPfn,
+  HI_ADDR,
+  HI_CONT,
+  HI_DIRTY,
+  HI_PROT_NONE,
+  HI_SPECIAL,
+  HI_WRITE,
+  pfnHi,
+  pfnLo,
+  PTE_RDONLY,
+  PTE_VALID,
+} from "./pte.js";
+import type { MmRow } from "./decisions.js";
+import type { Vmas } from "./vmas.js";
 
-export interface ZapShape {
+/** Pages gathered before the TLB is flushed and they are freed (mmu_gather). */
+const GATHER = 512;
+
+export class Zap {
+  readonly insert: PfnInsert;
+  readonly protect: Protect;
+  readonly forkCopy: ForkCopy;
+  readonly moveTables: MoveTables;
+  readonly prot: PageProtection;
+  /** Pages whose entries are gone and whose TLB flush is not; empty between calls. */
+  private readonly gathered = new Float64Array(GATHER);
+  private pending = 0;
+
+  constructor(
+    sim: Sim,
+    private readonly frames: Frames,
+    private readonly pt: HostPageTables,
+    vmas: Vmas,
+    files: Files,
+    d: MmRow,
+  ) {
+    this.prot = new PageProtection(vmas, files);
+    this.insert = new PfnInsert(frames, pt, vmas, this.prot);
+    this.protect = new Protect(frames, pt, vmas, this.prot, d);
+    this.forkCopy = new ForkCopy(sim, frames, pt, vmas);
+    this.moveTables = new MoveTables(frames, pt);
+  }
+
   /**
-   * Clears every leaf in [start, end), flushes the host TLB, drops the frames. Plain: no notifier, no page table freed.
-   * A THP that the range covers only partly must have been split before (splitHugePmd); plain splitting is done silently otherwise.
+   * zap_page_range: clears every entry in [start, end), flushes the TLB, then drops the pages.
+   * A 2 MiB leaf that the range covers only in part is split first, without an event of its own.
    */
-  zapRange(mm: number, start: number, end: number): void;
-  /** free_pgtables for a removed [start, end): frees tables that lie wholly inside [floor, ceiling) (previous VMA's end, next VMA's start). */
-  freePgtables(mm: number, start: number, end: number, floor: number, ceiling: number): void;
-  /** remap_pfn_range without its VMA flag changes (caller sets them): pages only, PTEs must be empty. 0 | -errno. */
-  remapPfnRange(mm: number, vma: number, addr: number, pfn: number, size: number): number;
-  /** One page, present entry left as is. VM_FAULT_NOPAGE (or OOM). */
-  vmfInsertPfn(mm: number, vma: number, addr: number, pfn: number): number;
-  /** One 2 MiB block (addr and pfn aligned down by the caller). VM_FAULT_NOPAGE, or FALLBACK if the entry is a table. */
-  vmfInsertPfnPmd(mm: number, vma: number, addr: number, pfn: number): number;
-  /** mprotect's change_protection over the present leaves, with the VMA's *new* flags. No notifier. @returns number of pages changed. */
-  changeProtection(mm: number, vma: number, start: number, end: number): number;
-  /** copy_page_range of one VMA: child gets the parent's leaves; write-protects the parent's where the mapping is COW. 0 | -ENOMEM. */
-  copyPageRange(dstMm: number, srcMm: number, vma: number): number;
-  /** move_page_tables: moves the leaves of [from, from+len) to `to`. */
-  movePageTables(mm: number, from: number, to: number, len: number): number;
-  /** First address >= start and < end whose PMD (level 2) or PUD (level 1) entry is not none, or -1. For mprotect's lazy range_start. */
-  firstPopulated(mm: number, start: number, end: number, level: 1 | 2): number;
-  /** True if the PMD that covers addr is a 2 MiB leaf (THP or huge zero page or PFN block). */
-  isHugePmd(mm: number, addr: number): boolean;
-  /** True if a PUD entry exists for addr (condition of the VMA split event). */
-  hasPud(mm: number, addr: number): boolean;
-  /** __split_huge_pmd_locked: the plain half, without the notifier. */
-  splitHugePmdPlain(mm: number, addr: number): void;
+  zapRange(mm: number, start: number, end: number): void {
+    const pt = this.pt;
+    let a = start;
+    let from = start;
+    while (a < end) {
+      pt.walk(mm, a);
+      if (pt.level === 3) a = this.zapPtes(mm, a, end);
+      else if (pt.none) a = nextBoundary(a, pt.level);
+      else {
+        const size = LEVEL_SIZE[pt.level as 1 | 2];
+        const block = a - (a % size);
+        if (pt.level === 2 && (block < start || block + size > end)) {
+          this.splitHugePmdPlain(mm, a);
+          continue;
+        }
+        this.zapBlock(mm, block);
+        a = block + size;
+      }
+      if (this.pending >= GATHER - 1) {
+        this.flush(mm, from, a);
+        from = a;
+      }
+    }
+    if (this.pending > 0) this.flush(mm, from, end);
+  }
+
+  private zapBlock(mm: number, block: number): void {
+    const { pt } = this;
+    const { level, lo, hi, entry } = pt;
+    const present = pt.leafLevel >= 0;
+    pt.setEntry(mm, block, level, entry, 0, 0);
+    if (!present) return;
+    // Of a contiguous run only the first entry carries the reference.
+    const counted = (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || ((entry >> 1) & 15) === 0);
+    this.gather(counted ? descPfn(lo, hi) : -1, lo, hi);
+  }
+
+  /** Clears entries of one PTE table from the walked address on. @returns the first address not looked at */
+  private zapPtes(mm: number, a: number, end: number): number {
+    const pt = this.pt;
+    const w = pt.tables.words.a;
+    let e = pt.entry;
+    for (let i = (e & 1023) >>> 1; i < 512 && a < end; i++, e += 2, a += 4096) {
+      const lo = w[e]!;
+      const hi = w[e + 1]!;
+      if ((lo | hi) === 0) continue;
+      pt.setEntry(mm, a, 3, e, 0, 0);
+      if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) continue;
+      const counted = (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || (i & 15) === 0);
+      this.gather(counted ? (hi & 0xffff) * 1048576 + (lo >>> 12) : -1, lo, hi);
+      if (this.pending >= GATHER - 1) return a + 4096;
+    }
+    return a;
+  }
+
+  private gather(pfn: number, lo: number, hi: number): void {
+    this.gathered[this.pending++] = pfn;
+    const dirty = (hi & HI_DIRTY) !== 0 || ((hi & HI_WRITE) !== 0 && (lo & PTE_RDONLY) === 0);
+    if (dirty && pfn >= 0 && (this.frames.flags(pfn) & FRAME_FILE) !== 0) this.frames.setDirty(pfn);
+  }
+
+  /** tlb_finish_mmu: first the TLB, then the pages. */
+  private flush(mm: number, start: number, end: number): void {
+    this.pt.tlb.flushRange(mm, start, end);
+    for (let i = 0; i < this.pending; i++) if (this.gathered[i]! >= 0) this.frames.dropMapping(this.gathered[i]!);
+    this.pending = 0;
+  }
+
+  /**
+   * __split_huge_pmd_locked, without the notifier: the 2 MiB leaf at addr becomes a table of 512
+   * entries (the huge zero page: of the small one). A leaf of a device or file is simply taken out
+   * and faults again. Nothing happens where no 2 MiB leaf is.
+   */
+  splitHugePmdPlain(mm: number, addr: number): void {
+    const { pt, frames } = this;
+    if (!pt.walk(mm, addr) || pt.leafLevel !== 2) return;
+    const block = addr - (addr % PMD_SIZE);
+    const { lo, hi, entry } = pt;
+    const first = descPfn(lo, hi);
+    pt.clearFlush(mm, block, 2, entry);
+    if (!frames.isThp(first)) {
+      if ((hi & HI_SPECIAL) === 0) frames.dropMapping(first);
+      return;
+    }
+    const zero = frames.isHugeZeroPage(first);
+    const table = pt.ensure(mm, block, 3);
+    for (let i = 0; i < 512; i++) {
+      const pfn = zero ? frames.zeroPfn : first + i;
+      // A page descriptor has bit 1 set where the block had it clear; VALID stays as it was (PROT_NONE).
+      pt.setEntry(mm, block + i * 4096, 3, table + 2 * i, pfnLo(pfn) | (lo & 0xffd) | 2, pfnHi(pfn) | (hi & ~HI_ADDR) | (zero ? HI_SPECIAL : 0));
+    }
+    if (!zero) {
+      for (let i = 1; i < 512; i++) {
+        frames.get(first);
+        frames.addMapping(first);
+      }
+    }
+  }
+
+  // ---- page tables -----------------------------------------------------------------------------
+
+  /**
+   * free_pgtables: frees the tables of a removed [start, end) that lie wholly between floor (end of
+   * the VMA before) and ceiling (start of the VMA after; 0 or TASK_SIZE: none). Entries must be gone.
+   */
+  freePgtables(mm: number, start: number, end: number, floor: number, ceiling: number): void {
+    const top = ceiling === 0 ? TASK_SIZE : ceiling;
+    let a = start - (start % PMD_SIZE);
+    if (a < floor) a += PMD_SIZE;
+    const limit = top - (top % PMD_SIZE);
+    let last = end;
+    if (last > limit) last -= PMD_SIZE;
+    if (a >= last) return;
+    for (let pud = a; pud < last; ) {
+      const next = Math.min(nextBoundary(pud, 1), last);
+      this.pt.walk(mm, pud);
+      if (this.pt.level === 0) {
+        pud = Math.min(nextBoundary(pud, 0), last);
+        continue;
+      }
+      if (this.pt.level > 1) this.freePteTables(mm, pud, next);
+      pud = next;
+    }
+    this.freeUpper(mm, a, last, floor, top, 1);
+    this.freeUpper(mm, a, last, floor, top, 0);
+    this.pt.tlb.flushRange(mm, start, end);
+  }
+
+  private freePteTables(mm: number, start: number, end: number): void {
+    for (let a = start; a < end; a = nextBoundary(a, 2)) {
+      this.pt.walk(mm, a);
+      if (this.pt.level !== 3) continue;
+      const pmd = this.pt.ensure(mm, a, 2);
+      this.pt.freeTable(mm, a - (a % PMD_SIZE), 2, pmd);
+    }
+  }
+
+  /** free_pmd_range's and free_pud_range's end: the tables that entries of `level` point to. */
+  private freeUpper(mm: number, start: number, end: number, floor: number, ceiling: number, level: 0 | 1): void {
+    const size = LEVEL_SIZE[level];
+    for (let block = Math.floor(start / size) * size; block < end; block += size) {
+      if (block < floor || block + size > ceiling) continue;
+      this.pt.walk(mm, block < start ? start : block);
+      if (this.pt.level <= level) continue;
+      this.pt.freeTable(mm, block, level, this.pt.entryAt(mm, block, level));
+    }
+  }
+
+  /** First address in [start, end) whose PMD (level 2) or PUD (level 1) entry is not none, or -1. */
+  firstPopulated(mm: number, start: number, end: number, level: 1 | 2): number {
+    for (let a = start; a < end; ) {
+      this.pt.walk(mm, a);
+      if (this.pt.level > level || (this.pt.level === level && !this.pt.none)) return a;
+      // A 1 GiB leaf above the PMD level is populated too.
+      if (this.pt.leafLevel >= 0) return a;
+      a = nextBoundary(a, this.pt.level);
+    }
+    return -1;
+  }
+  /** True if the PMD that covers addr is a 2 MiB leaf. */
+  isHugePmd(mm: number, addr: number): boolean {
+    this.pt.walk(mm, addr);
+    return this.pt.leafLevel === 2;
+  }
+  /** True if a PUD entry exists for addr: the condition of the event of a VMA split. */
+  hasPud(mm: number, addr: number): boolean {
+    this.pt.walk(mm, addr);
+    return this.pt.level > 1 || (this.pt.level === 1 && !this.pt.none);
+  }
+
+  // ---- the others, under one name --------------------------------------------------------------
+
+  /** See PfnInsert.remapPfnRange. */
+  remapPfnRange(mm: number, vma: number, addr: number, pfn: number, size: number): number {
+    return this.insert.remapPfnRange(mm, vma, addr, pfn, size);
+  }
+  /** See PfnInsert.vmfInsertPfn. */
+  vmfInsertPfn(mm: number, vma: number, addr: number, pfn: number): number {
+    return this.insert.vmfInsertPfn(mm, vma, addr, pfn);
+  }
+  /** See PfnInsert.vmfInsertPfnPmd. */
+  vmfInsertPfnPmd(mm: number, vma: number, addr: number, pfn: number, write = false): number {
+    return this.insert.vmfInsertPfnPmd(mm, vma, addr, pfn, write);
+  }
+  /** See Protect.changeProtection. */
+  changeProtection(mm: number, vma: number, start: number, end: number): number {
+    return this.protect.changeProtection(mm, vma, start, end);
+  }
+  /** See ForkCopy.copyPageRange. */
+  copyPageRange(dstMm: number, srcMm: number, vma: number): number {
+    return this.forkCopy.copyPageRange(dstMm, srcMm, vma);
+  }
+  /** See MoveTables.movePageTables. */
+  movePageTables(mm: number, from: number, to: number, len: number): number {
+    return this.moveTables.movePageTables(mm, from, to, len);
+  }
+  /** See MoveTables.needsSplit. */
+  moveNeedsSplit(mm: number, from: number, to: number, len: number): number {
+    return this.moveTables.needsSplit(mm, from, to, len);
+  }
 }
-/** splitHugePmd: activity (mm, addr): S(PMD range, CLEAR), split if huge, E. In src/mmu/hugepages.ts. */

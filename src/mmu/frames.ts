@@ -1,0 +1,665 @@
+/**
+ * Physical page frames: struct page, the page allocator and the hugetlb pools
+ * (mm/page_alloc.c, include/linux/mm_types.h, mm/hugetlb.c dequeue_huge_page).
+ *
+ * RAM is divided into 2 MiB blocks. A block is free, broken into 4 KiB pages, or one compound page
+ * (a THP, a hugetlb page, a part of a larger hugetlb page). Metadata exists for what is in use: one
+ * record for a compound page, 512 for a broken block; untouched RAM costs nothing.
+ *
+ * record word | meaning
+ * 0 | flags 11:0, virtual page number 35:32 in 15:12, owner (mm or file) in 31:16
+ * 1 | virtual page number (anonymous) or page offset (file) 31:0; the next free page while free
+ * 2 | reference count 15:0, map count 31:16
+ *
+ * Tail pages have no record of their own: counts and flags are the head's, as in the kernel.
+ */
+import { declareEvent } from "../sim/events.js";
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+
+/** Flags of a frame. */
+export const FRAME_DIRTY = 1 << 0;
+export const FRAME_ANON = 1 << 1;
+export const FRAME_FILE = 1 << 2;
+export const FRAME_HUGETLB = 1 << 3;
+export const FRAME_THP = 1 << 4;
+export const FRAME_HWPOISON = 1 << 5;
+/** Never freed, not counted: the zero pages. */
+export const FRAME_RESERVED = 1 << 6;
+export const FRAME_ZERO = 1 << 7;
+export const FRAME_REFERENCED = 1 << 8;
+/** PageAnonExclusive: only this process maps it, so a write may reuse it. */
+export const FRAME_EXCLUSIVE = 1 << 9;
+export const FRAME_MTE_TAGGED = 1 << 10;
+export const FRAME_KSM = 1 << 11;
+const FLAGS_MASK = 0xfff;
+
+/** Page orders: 4 KiB, contiguous 64 KiB, 2 MiB, contiguous 32 MiB, 1 GiB. */
+export const ORDER_PAGE = 0;
+export const ORDER_CONT_PTE = 4;
+export const ORDER_PMD = 9;
+export const ORDER_CONT_PMD = 13;
+export const ORDER_PUD = 18;
+/** The orders that hugetlb pools exist for. */
+export const HUGETLB_ORDERS = [ORDER_CONT_PTE, ORDER_PMD, ORDER_CONT_PMD, ORDER_PUD] as const;
+
+export const pageAlloc = declareEvent("faultline", "page_alloc", "the host took a page from the page allocator or a hugetlb pool", [
+  { name: "pfn", kind: "hex" },
+  { name: "order", kind: "dec", unit: "log2 of 4 KiB pages" },
+]);
+export const pageFree = declareEvent("faultline", "page_free", "the last reference to a page was dropped", [
+  { name: "pfn", kind: "hex" },
+  { name: "order", kind: "dec", unit: "log2 of 4 KiB pages" },
+]);
+export const pageClear = declareEvent("faultline", "page_clear", "a fresh page was zeroed", [
+  { name: "pfn", kind: "hex" },
+  { name: "order", kind: "dec", unit: "log2 of 4 KiB pages" },
+]);
+export const pageCopy = declareEvent("faultline", "page_copy", "a page was copied (copy-on-write, collapse, migration)", [
+  { name: "from", kind: "hex" },
+  { name: "to", kind: "hex" },
+  { name: "order", kind: "dec", unit: "log2 of 4 KiB pages" },
+]);
+
+/** What frames asks of the physical memory. */
+export interface PageData {
+  clearPage(pfn: number): void;
+  copyPage(dstPfn: number, srcPfn: number): void;
+}
+
+export interface FrameOptions {
+  /** First page frame of RAM; a multiple of 512. */
+  readonly basePfn: number;
+  /** Number of 4 KiB frames; rounded down to 2 MiB. */
+  readonly frames: number;
+  /** Persistent hugetlb pages per order. */
+  readonly hugetlb?: Readonly<Partial<Record<4 | 9 | 13 | 18, number>>>;
+}
+
+/** A range of page frames outside RAM that the kernel knows of. */
+export interface SpecialRange {
+  readonly pfn: number;
+  readonly frames: number;
+  /** Has struct page (pfn_valid). */
+  readonly structPage: boolean;
+  /** Is in the kernel's linear map (pfn_is_map_memory). */
+  readonly linear: boolean;
+}
+
+const REC = 3;
+/** Block words. */
+const B = 8;
+const KIND = 0;
+const RECORD = 1;
+const USED = 2;
+const FREE = 3;
+const BUMP = 4;
+const NEXT = 5;
+const PREV = 6;
+const BORDER = 7;
+
+const KIND_FREE = 0;
+const KIND_PAGES = 1;
+const KIND_COMPOUND = 2;
+
+/** Words of the heads pool. */
+const H_NEXT_BLOCK = 0;
+const H_FREE_BLOCK = 1;
+const H_PARTIAL = 2;
+const H_RECORDS = 3;
+const H_FREE_RUN = 4;
+const H_FREE_SINGLE = 5;
+const H_HUGE_ZERO = 6;
+const H_ALLOCATED = 7;
+/** Per hugetlb order, two words: free pages, unused. */
+const H_POOL = 8;
+
+export class Frames {
+  /** pfn of the shared zero page. */
+  readonly zeroPfn: number;
+  readonly basePfn: number;
+  readonly frames: number;
+  private readonly blocks: I32Pool;
+  private readonly recs: I32Pool;
+  private readonly heads: I32Pool;
+  /** Free pages of each hugetlb order: stacks of relative frame numbers. */
+  private readonly pools: I32Pool[] = [];
+  private readonly blockLimit: number;
+  private readonly special: SpecialRange[] = [];
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly data: PageData,
+    options: FrameOptions,
+  ) {
+    if (options.basePfn % 512 !== 0) throw new Error("RAM must start at a multiple of 2 MiB");
+    this.basePfn = options.basePfn;
+    this.frames = options.frames - (options.frames % 512);
+    this.blockLimit = this.frames / 512;
+    this.blocks = sim.state.i32("frames.blocks", 64 * B);
+    this.recs = sim.state.i32("frames.records", 1024 * REC);
+    this.heads = sim.state.i32("frames.heads", H_POOL + 2 * HUGETLB_ORDERS.length);
+    this.zeroPfn = this.take(ORDER_PAGE);
+    this.setFlags(this.zeroPfn, FRAME_RESERVED | FRAME_ZERO);
+    for (const [n, order] of HUGETLB_ORDERS.entries()) {
+      const pool = sim.state.i32(`frames.hugetlb${order}`, 16);
+      this.pools.push(pool);
+      this.fillPool(n, order, options.hugetlb?.[order] ?? 0);
+    }
+  }
+
+  /** Reserves the persistent hugetlb pages of one order while RAM is fresh (hugetlb_hstate_alloc_pages). */
+  private fillPool(n: number, order: number, wanted: number): void {
+    for (let i = 0; i < wanted; i++) {
+      const pfn = this.reserveHuge(order);
+      if (pfn < 0) return;
+      this.pushHuge(n, pfn);
+    }
+  }
+
+  private reserveHuge(order: number): number {
+    if (order < ORDER_PMD) return this.reserveContPte();
+    const count = 1 << (order - ORDER_PMD);
+    const blocks = this.heads.a[H_NEXT_BLOCK]!;
+    // Natural alignment of the physical address, not of the offset in RAM.
+    const base = this.basePfn / 512;
+    const first = Math.ceil((base + blocks) / count) * count - base;
+    if (first + count > this.blockLimit) return -1;
+    this.blocks.ensure((first + count) * B);
+    for (let b = blocks; b < first; b++) this.pushFreeBlock(b);
+    this.heads.set(H_NEXT_BLOCK, first + count);
+    const record = this.newRecord();
+    for (let b = first; b < first + count; b++) this.makeCompound(b, record, order);
+    return this.basePfn + first * 512;
+  }
+
+  /** 64 KiB pages come sixteen adjacent 4 KiB frames at a time, from the front of a fresh block. */
+  private reserveContPte(): number {
+    let b = this.heads.a[H_PARTIAL]! - 1;
+    while (b >= 0 && (this.blocks.a[b * B + BUMP]! + 31) >>> 4 > 31) b = this.blocks.a[b * B + NEXT]! - 1;
+    if (b < 0) b = this.newPageBlock();
+    if (b < 0) return -1;
+    const at = b * B;
+    const from = this.blocks.a[at + BUMP]!;
+    const first = (from + 15) & ~15;
+    const record = this.blocks.a[at + RECORD]!;
+    for (let i = from; i < first; i++) {
+      this.recs.set((record + i) * REC + 1, this.blocks.a[at + FREE]!);
+      this.blocks.set(at + FREE, i + 1);
+    }
+    this.blocks.set(at + BUMP, first + 16);
+    this.blocks.set(at + USED, this.blocks.a[at + USED]! + 16);
+    if (this.blocks.a[at + USED] === 512) this.unlink(b);
+    for (let i = first; i < first + 16; i++) this.recs.set((record + i) * REC, FRAME_HUGETLB);
+    return this.basePfn + b * 512 + first;
+  }
+
+  /** Declares frames outside RAM: device memory with struct pages, carve-outs. At construction of the machine only. */
+  addRange(range: SpecialRange): void {
+    this.special.push(range);
+  }
+
+  // ---- what the kernel knows about a pfn -------------------------------------------------------
+
+  /** True for a frame of RAM that these pools manage. */
+  isRam(pfn: number): boolean {
+    return pfn >= this.basePfn && pfn < this.basePfn + this.frames;
+  }
+  /** pfn_valid: has a struct page. */
+  pfnValid(pfn: number): boolean {
+    if (this.isRam(pfn)) return true;
+    for (const r of this.special) if (pfn >= r.pfn && pfn < r.pfn + r.frames) return r.structPage;
+    return false;
+  }
+  /** pfn_is_map_memory: is in the kernel's linear map. */
+  isMapMemory(pfn: number): boolean {
+    if (this.isRam(pfn)) return true;
+    for (const r of this.special) if (pfn >= r.pfn && pfn < r.pfn + r.frames) return r.linear;
+    return false;
+  }
+
+  // ---- allocation ------------------------------------------------------------------------------
+
+  /**
+   * alloc_pages: a page of order 0 or 9 with one reference. Contents are undefined: clear or copy.
+   * @returns pfn, or -1 when no memory is left
+   */
+  alloc(order: number): number {
+    const pfn = this.take(order);
+    if (pfn >= 0) {
+      this.sim.agents.charge(this.sim.costs.pageAlloc);
+      this.sim.bus.emit(pageAlloc, pfn, order);
+    }
+    return pfn;
+  }
+
+  private take(order: number): number {
+    if (order === ORDER_PAGE) return this.takePage();
+    const b = this.takeBlock();
+    if (b < 0) return -1;
+    const record = this.newRecord();
+    this.makeCompound(b, record, ORDER_PMD);
+    this.initRecord(record, FRAME_THP);
+    this.heads.set(H_ALLOCATED, this.heads.a[H_ALLOCATED]! + 512);
+    return this.basePfn + b * 512;
+  }
+
+  private takePage(): number {
+    let b = this.heads.a[H_PARTIAL]! - 1;
+    if (b < 0) {
+      b = this.newPageBlock();
+      if (b < 0) return -1;
+    }
+    const blocks = this.blocks;
+    const at = b * B;
+    const record = blocks.a[at + RECORD]!;
+    let i = blocks.a[at + FREE]! - 1;
+    if (i >= 0) blocks.set(at + FREE, this.recs.a[(record + i) * REC + 1]!);
+    else {
+      i = blocks.a[at + BUMP]!;
+      blocks.set(at + BUMP, i + 1);
+    }
+    const used = blocks.a[at + USED]! + 1;
+    blocks.set(at + USED, used);
+    if (used === 512) this.unlink(b);
+    this.initRecord(record + i, 0);
+    this.heads.set(H_ALLOCATED, this.heads.a[H_ALLOCATED]! + 1);
+    return this.basePfn + b * 512 + i;
+  }
+
+  private initRecord(record: number, flags: number): void {
+    const recs = this.recs;
+    recs.set(record * REC, flags);
+    recs.set(record * REC + 1, 0);
+    recs.set(record * REC + 2, 1);
+  }
+
+  /** A free block, or -1. Freed ones first. */
+  private takeBlock(): number {
+    const heads = this.heads;
+    const free = heads.a[H_FREE_BLOCK]! - 1;
+    if (free >= 0) {
+      heads.set(H_FREE_BLOCK, this.blocks.a[free * B + NEXT]!);
+      this.blocks.set(free * B + NEXT, 0);
+      return free;
+    }
+    const next = heads.a[H_NEXT_BLOCK]!;
+    if (next >= this.blockLimit) return -1;
+    this.blocks.ensure((next + 1) * B);
+    heads.set(H_NEXT_BLOCK, next + 1);
+    return next;
+  }
+
+  private pushFreeBlock(b: number): void {
+    const at = b * B;
+    this.blocks.set(at + KIND, KIND_FREE);
+    this.blocks.set(at + NEXT, this.heads.a[H_FREE_BLOCK]!);
+    this.heads.set(H_FREE_BLOCK, b + 1);
+  }
+
+  /** Breaks a free block into 4 KiB pages and makes it the one to allocate from. */
+  private newPageBlock(): number {
+    const b = this.takeBlock();
+    if (b < 0) return -1;
+    this.breakBlock(b);
+    this.link(b);
+    return b;
+  }
+
+  private breakBlock(b: number): void {
+    const at = b * B;
+    const heads = this.heads;
+    let run = heads.a[H_FREE_RUN]! - 1;
+    if (run >= 0) heads.set(H_FREE_RUN, this.recs.a[run * REC + 1]!);
+    else {
+      run = heads.a[H_RECORDS]!;
+      heads.set(H_RECORDS, run + 512);
+      this.recs.ensure((run + 512) * REC);
+    }
+    const blocks = this.blocks;
+    blocks.set(at + KIND, KIND_PAGES);
+    blocks.set(at + RECORD, run);
+    blocks.set(at + USED, 0);
+    blocks.set(at + FREE, 0);
+    blocks.set(at + BUMP, 0);
+    blocks.set(at + BORDER, 0);
+  }
+
+  private newRecord(): number {
+    const heads = this.heads;
+    const free = heads.a[H_FREE_SINGLE]! - 1;
+    if (free >= 0) {
+      heads.set(H_FREE_SINGLE, this.recs.a[free * REC + 1]!);
+      return free;
+    }
+    const record = heads.a[H_RECORDS]!;
+    heads.set(H_RECORDS, record + 1);
+    this.recs.ensure((record + 1) * REC);
+    return record;
+  }
+
+  private makeCompound(b: number, record: number, order: number): void {
+    const at = b * B;
+    this.blocks.set(at + KIND, KIND_COMPOUND);
+    this.blocks.set(at + RECORD, record);
+    this.blocks.set(at + BORDER, order);
+  }
+
+  /** Puts a block at the front of the list of blocks with free pages. */
+  private link(b: number): void {
+    const head = this.heads.a[H_PARTIAL]!;
+    this.blocks.set(b * B + NEXT, head);
+    this.blocks.set(b * B + PREV, 0);
+    if (head !== 0) this.blocks.set((head - 1) * B + PREV, b + 1);
+    this.heads.set(H_PARTIAL, b + 1);
+  }
+
+  private unlink(b: number): void {
+    const at = b * B;
+    const next = this.blocks.a[at + NEXT]!;
+    const prev = this.blocks.a[at + PREV]!;
+    if (prev !== 0) this.blocks.set((prev - 1) * B + NEXT, next);
+    else this.heads.set(H_PARTIAL, next);
+    if (next !== 0) this.blocks.set((next - 1) * B + PREV, prev);
+    this.blocks.set(at + NEXT, 0);
+    this.blocks.set(at + PREV, 0);
+  }
+
+  // ---- counts ----------------------------------------------------------------------------------
+
+  /** The record of a pfn: its own, or its compound page's. Only for RAM in use. */
+  private record(pfn: number): number {
+    const rel = pfn - this.basePfn;
+    const at = (rel >>> 9) * B;
+    const record = this.blocks.a[at + RECORD]!;
+    if (this.blocks.a[at + KIND] !== KIND_PAGES) return record;
+    const own = record + (rel & 511);
+    return (this.recs.a[own * REC]! & FRAME_HUGETLB) === 0 ? own : record + (rel & 511 & ~15);
+  }
+
+  /** get_page: one more reference. Frames outside RAM and the zero pages are not counted. */
+  get(pfn: number): void {
+    if (!this.isRam(pfn)) return;
+    const r = this.record(pfn) * REC;
+    if ((this.recs.a[r]! & FRAME_RESERVED) !== 0) return;
+    this.recs.set(r + 2, this.recs.a[r + 2]! + 1);
+  }
+
+  /** put_page: one reference less; the last one frees the page. */
+  put(pfn: number): void {
+    if (!this.isRam(pfn)) return;
+    const record = this.record(pfn);
+    const r = record * REC;
+    const flags = this.recs.a[r]!;
+    if ((flags & FRAME_RESERVED) !== 0) return;
+    const count = this.recs.a[r + 2]!;
+    if ((count & 0xffff) === 0) throw new Error(`frame 0x${pfn.toString(16)} is put once too often`);
+    this.recs.set(r + 2, count - 1);
+    if ((count & 0xffff) === 1) this.free(pfn, record);
+  }
+
+  /** page_add_rmap: the frame is mapped once more (the reference is taken separately). */
+  addMapping(pfn: number): void {
+    if (!this.isRam(pfn)) return;
+    const r = this.record(pfn) * REC;
+    if ((this.recs.a[r]! & FRAME_RESERVED) === 0) this.recs.set(r + 2, this.recs.a[r + 2]! + 0x10000);
+  }
+
+  /** page_remove_rmap and put_page: a mapping went away. */
+  dropMapping(pfn: number): void {
+    if (!this.isRam(pfn)) return;
+    const r = this.record(pfn) * REC;
+    if ((this.recs.a[r]! & FRAME_RESERVED) !== 0) return;
+    this.recs.set(r + 2, this.recs.a[r + 2]! - 0x10000);
+    this.put(pfn);
+  }
+
+  /** A fresh anonymous page got its first mapping: one call for rmap, flags and map count (page_add_new_anon_rmap). */
+  newAnon(pfn: number, mm: number, addr: number): void {
+    const r = this.record(pfn) * REC;
+    const recs = this.recs;
+    recs.set(r, (recs.a[r]! & FLAGS_MASK) | FRAME_ANON | FRAME_EXCLUSIVE | (((addr / 17592186044416) & 15) << 12) | (mm << 16));
+    recs.set(r + 1, (addr / 4096) | 0);
+    recs.set(r + 2, recs.a[r + 2]! + 0x10000);
+  }
+
+  /** The reverse mapping of an anonymous frame follows a move. */
+  setOwner(pfn: number, mm: number, addr: number): void {
+    const r = this.record(pfn) * REC;
+    this.recs.set(r, (this.recs.a[r]! & FLAGS_MASK) | (((addr / 17592186044416) & 15) << 12) | (mm << 16));
+    this.recs.set(r + 1, (addr / 4096) | 0);
+  }
+
+  /** The frame belongs to a file's page cache. */
+  setFile(pfn: number, file: number, pgoff: number): void {
+    const r = this.record(pfn) * REC;
+    this.recs.set(r, (this.recs.a[r]! & FLAGS_MASK) | FRAME_FILE | (file << 16));
+    this.recs.set(r + 1, pgoff | 0);
+  }
+
+  refcount(pfn: number): number {
+    return this.isRam(pfn) ? this.recs.a[this.record(pfn) * REC + 2]! & 0xffff : 0;
+  }
+  mapcount(pfn: number): number {
+    return this.isRam(pfn) ? this.recs.a[this.record(pfn) * REC + 2]! >>> 16 : 0;
+  }
+  /** FRAME_* of a frame in use; 0 outside RAM. */
+  flags(pfn: number): number {
+    return this.isRam(pfn) ? this.recs.a[this.record(pfn) * REC]! & FLAGS_MASK : 0;
+  }
+  setFlags(pfn: number, flags: number): void {
+    if (!this.isRam(pfn)) return;
+    const r = this.record(pfn) * REC;
+    if ((this.recs.a[r]! & flags) !== flags) this.recs.set(r, this.recs.a[r]! | flags);
+  }
+  clearFlags(pfn: number, flags: number): void {
+    if (!this.isRam(pfn)) return;
+    const r = this.record(pfn) * REC;
+    this.recs.set(r, this.recs.a[r]! & ~flags);
+  }
+  /** set_page_dirty (kvm_set_pfn_dirty). */
+  setDirty(pfn: number): void {
+    this.setFlags(pfn, FRAME_DIRTY);
+  }
+  isDirty(pfn: number): boolean {
+    return (this.flags(pfn) & FRAME_DIRTY) !== 0;
+  }
+  isHwpoison(pfn: number): boolean {
+    return (this.flags(pfn) & FRAME_HWPOISON) !== 0;
+  }
+  /** PageReserved as KVM asks it: outside RAM, or a zero page. */
+  isReserved(pfn: number): boolean {
+    return !this.isRam(pfn) || (this.flags(pfn) & FRAME_RESERVED) !== 0;
+  }
+  /** PageTransCompound without hugetlb: part of a THP (the huge zero page too). */
+  isThp(pfn: number): boolean {
+    return (this.flags(pfn) & FRAME_THP) !== 0;
+  }
+  /** PageCompound: part of any compound page. */
+  isCompound(pfn: number): boolean {
+    return this.isRam(pfn) && (this.blocks.a[((pfn - this.basePfn) >>> 9) * B + KIND] === KIND_COMPOUND || (this.flags(pfn) & FRAME_HUGETLB) !== 0);
+  }
+  /** log2 of the compound page's size in pages; 0 for an ordinary page. */
+  orderOf(pfn: number): number {
+    if (!this.isRam(pfn)) return 0;
+    const at = ((pfn - this.basePfn) >>> 9) * B;
+    if (this.blocks.a[at + KIND] === KIND_COMPOUND) return this.blocks.a[at + BORDER]!;
+    return (this.flags(pfn) & FRAME_HUGETLB) !== 0 ? ORDER_CONT_PTE : 0;
+  }
+  /** The first frame of the compound page (compound_head), or pfn itself. */
+  head(pfn: number): number {
+    const order = this.orderOf(pfn);
+    return order === 0 ? pfn : Math.floor(pfn / 2 ** order) * 2 ** order;
+  }
+  isZeroPage(pfn: number): boolean {
+    return pfn === this.zeroPfn;
+  }
+  isHugeZeroPage(pfn: number): boolean {
+    const h = this.heads.a[H_HUGE_ZERO]! - 1;
+    return h >= 0 && pfn - this.basePfn >= h && pfn - this.basePfn < h + 512;
+  }
+  /** mm_get_huge_zero_page: allocated and cleared on first use. @returns pfn or -1 */
+  hugeZeroPfn(): number {
+    const h = this.heads.a[H_HUGE_ZERO]! - 1;
+    if (h >= 0) return this.basePfn + h;
+    const pfn = this.alloc(ORDER_PMD);
+    if (pfn < 0) return -1;
+    this.clear(pfn, ORDER_PMD);
+    this.setFlags(pfn, FRAME_RESERVED | FRAME_ZERO);
+    this.heads.set(H_HUGE_ZERO, pfn - this.basePfn + 1);
+    return pfn;
+  }
+  /** Frames in use, hugetlb pools excluded. */
+  get allocated(): number {
+    return this.heads.a[H_ALLOCATED]!;
+  }
+  /** Who mapped an anonymous frame first: the mm. */
+  owner(pfn: number): number {
+    return this.recs.a[this.record(pfn) * REC]! >>> 16;
+  }
+  /** Where an anonymous frame was mapped first: the address; a file frame: offset in bytes. */
+  ownerAddress(pfn: number): number {
+    const r = this.record(pfn) * REC;
+    const hi = (this.recs.a[r]! & FRAME_ANON) !== 0 ? (this.recs.a[r]! >>> 12) & 15 : 0;
+    return (hi * 4294967296 + (this.recs.a[r + 1]! >>> 0)) * 4096;
+  }
+
+  // ---- contents --------------------------------------------------------------------------------
+
+  /** clear_page / clear_huge_page. */
+  clear(pfn: number, order: number): void {
+    const n = 1 << order;
+    for (let i = 0; i < n; i++) this.data.clearPage(pfn + i);
+    this.sim.agents.charge(this.sim.costs.pageClear * n);
+    this.sim.bus.emit(pageClear, pfn, order);
+  }
+  /** copy_user_highpage / copy_user_huge_page. */
+  copy(to: number, from: number, order: number): void {
+    const n = 1 << order;
+    for (let i = 0; i < n; i++) this.data.copyPage(to + i, from + i);
+    this.sim.agents.charge(this.sim.costs.pageCopy * n);
+    this.sim.bus.emit(pageCopy, from, to, order);
+  }
+
+  // ---- freeing and splitting -------------------------------------------------------------------
+
+  private free(pfn: number, record: number): void {
+    const rel = pfn - this.basePfn;
+    const b = rel >>> 9;
+    const at = b * B;
+    const flags = this.recs.a[record * REC]!;
+    if ((flags & FRAME_HUGETLB) !== 0) {
+      this.freeHuge(pfn, record);
+      return;
+    }
+    if ((flags & FRAME_HWPOISON) !== 0) return; // never handed out again
+    if (this.blocks.a[at + KIND] === KIND_COMPOUND) {
+      this.sim.bus.emit(pageFree, this.basePfn + b * 512, ORDER_PMD);
+      this.freeRecord(record);
+      this.pushFreeBlock(b);
+      this.heads.set(H_ALLOCATED, this.heads.a[H_ALLOCATED]! - 512);
+      return;
+    }
+    this.sim.bus.emit(pageFree, pfn, ORDER_PAGE);
+    this.freePage(b, rel & 511, record);
+    this.heads.set(H_ALLOCATED, this.heads.a[H_ALLOCATED]! - 1);
+  }
+
+  private freeRecord(record: number): void {
+    this.recs.set(record * REC, 0);
+    this.recs.set(record * REC + 1, this.heads.a[H_FREE_SINGLE]!);
+    this.heads.set(H_FREE_SINGLE, record + 1);
+  }
+
+  private freePage(b: number, i: number, record: number): void {
+    const blocks = this.blocks;
+    const at = b * B;
+    const used = blocks.a[at + USED]!;
+    this.recs.set(record * REC, 0);
+    this.recs.set(record * REC + 1, blocks.a[at + FREE]!);
+    blocks.set(at + FREE, i + 1);
+    blocks.set(at + USED, used - 1);
+    if (used === 512) this.link(b);
+    if (used === 1) this.dissolve(b);
+  }
+
+  /** All pages of a broken block are free: it is one block again (the buddies merge). */
+  private dissolve(b: number): void {
+    this.unlink(b);
+    const run = this.blocks.a[b * B + RECORD]!;
+    this.recs.set(run * REC + 1, this.heads.a[H_FREE_RUN]!);
+    this.heads.set(H_FREE_RUN, run + 1);
+    this.pushFreeBlock(b);
+  }
+
+  /**
+   * split_huge_page: a THP becomes 512 ordinary pages. Each gets `refs` references and mappings.
+   * @param refs 1 if every page is mapped by one PTE now
+   */
+  splitCompound(head: number, refs: number): void {
+    const b = (head - this.basePfn) >>> 9;
+    const old = this.blocks.a[b * B + RECORD]!;
+    const word = this.recs.a[old * REC]!;
+    const flags = word & ~FRAME_THP;
+    const vpn = this.recs.a[old * REC + 1]!;
+    this.freeRecord(old);
+    this.breakBlock(b);
+    const run = this.blocks.a[b * B + RECORD]!;
+    for (let i = 0; i < 512; i++) {
+      const r = (run + i) * REC;
+      this.recs.set(r, flags);
+      this.recs.set(r + 1, vpn + i);
+      this.recs.set(r + 2, refs * 0x10001);
+    }
+    this.blocks.set(b * B + USED, 512);
+    this.blocks.set(b * B + BUMP, 512);
+  }
+
+  // ---- hugetlb ---------------------------------------------------------------------------------
+
+  private poolIndex(order: number): number {
+    const n = (HUGETLB_ORDERS as readonly number[]).indexOf(order);
+    if (n < 0) throw new Error(`no hugetlb page size of order ${order}`);
+    return n;
+  }
+
+  private pushHuge(n: number, pfn: number): void {
+    const free = this.heads.a[H_POOL + 2 * n]!;
+    this.pools[n]!.ensure(free + 1);
+    this.pools[n]!.set(free, pfn - this.basePfn);
+    this.heads.set(H_POOL + 2 * n, free + 1);
+  }
+
+  /** Takes a page from the pool of this order, with one reference. @returns pfn or -1 when the pool is empty */
+  hugetlbAlloc(order: number): number {
+    const n = this.poolIndex(order);
+    const free = this.heads.a[H_POOL + 2 * n]!;
+    if (free === 0) return -1;
+    this.heads.set(H_POOL + 2 * n, free - 1);
+    const pfn = this.basePfn + this.pools[n]!.a[free - 1]!;
+    this.initRecord(this.recordOfHuge(pfn, order), FRAME_HUGETLB);
+    this.sim.agents.charge(this.sim.costs.pageAlloc);
+    this.sim.bus.emit(pageAlloc, pfn, order);
+    return pfn;
+  }
+
+  private recordOfHuge(pfn: number, order: number): number {
+    const rel = pfn - this.basePfn;
+    const record = this.blocks.a[(rel >>> 9) * B + RECORD]!;
+    return order < ORDER_PMD ? record + (rel & 511) : record;
+  }
+
+  private freeHuge(pfn: number, record: number): void {
+    const order = this.orderOf(pfn);
+    const head = Math.floor(pfn / 2 ** order) * 2 ** order;
+    this.sim.bus.emit(pageFree, head, order);
+    if ((this.recs.a[record * REC]! & FRAME_HWPOISON) !== 0) return;
+    this.recs.set(record * REC, FRAME_HUGETLB);
+    this.pushHuge(this.poolIndex(order), head);
+  }
+
+  /** Free pages in the pool of this order, reserved ones included. */
+  hugetlbFree(order: number): number {
+    return this.heads.a[H_POOL + 2 * this.poolIndex(order)]!;
+  }
+}

@@ -1,0 +1,54 @@
+/** mremap's move of entries: mm/mremap.c move_page_tables. */
+import { FRAME_ANON, type Frames } from "./frames.js";
+import { LEVEL_SIZE, nextBoundary, PMD_SIZE, type HostPageTables } from "./pagetable.js";
+import { descPfn } from "./pte.js";
+
+export class MoveTables {
+  constructor(
+    private readonly frames: Frames,
+    private readonly pt: HostPageTables,
+  ) {}
+
+  /**
+   * The first address in [from, from + len) whose 2 MiB leaf cannot move as one (not wholly inside, or
+   * the target is not congruent) and must be split first (splitHugePmd), or -1.
+   */
+  needsSplit(mm: number, from: number, to: number, len: number): number {
+    const { pt } = this;
+    for (let a = from; a < from + len; a = nextBoundary(a, pt.level)) {
+      pt.walk(mm, a);
+      if (pt.leafLevel !== 2) continue;
+      const whole = a % PMD_SIZE === 0 && a + PMD_SIZE <= from + len && (to + (a - from)) % PMD_SIZE === 0;
+      if (!whole) return a;
+    }
+    return -1;
+  }
+
+  /** Moves every entry of [from, from + len) to `to`; the old range is flushed. @returns len */
+  movePageTables(mm: number, from: number, to: number, len: number): number {
+    const { pt } = this;
+    let moved = false;
+    for (let a = from; a < from + len; ) {
+      pt.walk(mm, a);
+      const { level, entry, lo, hi } = pt;
+      if (!pt.none) {
+        const leaf = pt.leafLevel;
+        const size = LEVEL_SIZE[level as 1 | 2 | 3];
+        if (a % size !== 0) throw new Error(`the leaf at 0x${a.toString(16)} must be split before it moves`);
+        pt.setEntry(mm, a, level, entry, 0, 0);
+        const target = to + (a - from);
+        pt.setEntry(mm, target, level, pt.ensure(mm, target, level), lo, hi);
+        if (leaf >= 0) this.rebase(descPfn(lo, hi), mm, target);
+        moved = true;
+      }
+      a = nextBoundary(a, level);
+    }
+    if (moved) pt.tlb.flushRange(mm, from, from + len);
+    return len;
+  }
+
+  /** The rmap follows a page that only this mapping has. */
+  private rebase(pfn: number, mm: number, addr: number): void {
+    if ((this.frames.flags(pfn) & FRAME_ANON) !== 0 && this.frames.head(pfn) === pfn) this.frames.setOwner(pfn, mm, addr);
+  }
+}

@@ -1,0 +1,311 @@
+/**
+ * The host's own page tables: four levels of 4 KiB pages, 48-bit user addresses
+ * (arch/arm64/include/asm/pgtable.h, mm/pgtable-generic.c), in the window of table pages.
+ *
+ * level | Linux | bits  | one entry maps
+ * 0     | pgd   | 47:39 | 512 GiB
+ * 1     | pud   | 38:30 | 1 GiB
+ * 2     | pmd   | 29:21 | 2 MiB
+ * 3     | pte   | 20:12 | 4 KiB
+ *
+ * `entry` is the index of a descriptor's low word in `tables.words`; the high word follows it.
+ * `setEntry` is the only writer.
+ */
+import { breakBeforeMakeViolation } from "../arch/events.js";
+import type { TablePages } from "../arch/tables.js";
+import { declareEvent } from "../sim/events.js";
+import type { Sim } from "../sim/sim.js";
+import type { F64Pool, I32Pool } from "../sim/state.js";
+import {
+  descPfn,
+  HI_ADDR,
+  HI_CONT,
+  HI_PROT_NONE,
+  HI_SPECIAL,
+  HI_WRITE,
+  PTE_AF,
+  PTE_RDONLY,
+  PTE_VALID,
+  TYPE_BLOCK,
+  TYPE_MASK,
+  TYPE_TABLE,
+} from "./pte.js";
+
+export const hostEntry = declareEvent("faultline", "host_entry", "an entry of the host's page tables was written", [
+  { name: "mm", kind: "dec" },
+  { name: "addr", kind: "hex" },
+  { name: "level", kind: "dec" },
+  { name: "table", kind: "hex" },
+  { name: "old", kind: "hex64" },
+  { name: "new", kind: "hex64" },
+]);
+
+/** Maintenance of the TLBs for the host's own regime; ASID = mm. Each call completes (DSB included). */
+export interface HostTlb {
+  /** Drops what is cached for one page (flush_tlb_page). */
+  flushPage(mm: number, addr: number): void;
+  /** Drops what is cached for [start, end), table entries too (flush_tlb_range). */
+  flushRange(mm: number, start: number, end: number): void;
+  /** Drops everything of an address space (flush_tlb_mm). */
+  flushMm(mm: number): void;
+}
+
+/** Bytes that an entry of each level maps. */
+export const LEVEL_SIZE = [549755813888, 1073741824, 2097152, 4096] as const;
+export const PMD_SIZE = 2097152;
+export const PUD_SIZE = 1073741824;
+/** One past the highest user address. */
+export const TASK_SIZE = 281474976710656;
+
+const WORD = 4294967296;
+
+/** addr rounded down to 2 MiB. */
+export function pmdStart(addr: number): number {
+  return addr - (addr & 0x1fffff);
+}
+
+/** The next multiple above addr of what an entry of `level` maps. */
+export function nextBoundary(addr: number, level: number): number {
+  switch (level) {
+    case 3:
+      return addr - (addr & 0xfff) + 4096;
+    case 2:
+      return addr - (addr & 0x1fffff) + PMD_SIZE;
+    case 1:
+      return addr - (addr & 0x3fffffff) + PUD_SIZE;
+    default:
+      return (Math.floor(addr / 549755813888) + 1) * 549755813888;
+  }
+}
+
+export class HostPageTables {
+  /** Of the last walk: level at which it ended (0..3), */
+  level = 0;
+  /** the word index of the entry there, its words, */
+  entry = 0;
+  lo = 0;
+  hi = 0;
+  /** the level of the present leaf, -1 if there is none (none, or a swap-like entry), */
+  leafLevel = -1;
+  /** the pfn of the page that holds the address, -1 without a leaf, */
+  leafPfn = -1;
+  /** whether the leaf may be written (PTE_WRITE: dirty or not), and is special (no page to take a reference on). */
+  writable = false;
+  special = false;
+
+  /** Per mm: physical address of the pgd, 0 without. */
+  private readonly roots: F64Pool;
+  /** Per mm: word index of the pgd. */
+  private readonly rootWord: I32Pool;
+  private readonly base: number;
+
+  constructor(
+    private readonly sim: Sim,
+    readonly tables: TablePages,
+    readonly tlb: HostTlb,
+  ) {
+    this.roots = sim.state.f64("hostpt.roots", 4);
+    this.rootWord = sim.state.i32("hostpt.rootWords", 4);
+    this.base = tables.base;
+  }
+
+  /** pgd_alloc. */
+  create(mm: number): void {
+    this.roots.ensure(mm + 1);
+    this.rootWord.ensure(mm + 1);
+    const pa = this.tables.alloc();
+    this.roots.set(mm, pa);
+    this.rootWord.set(mm, this.tables.word(pa));
+  }
+
+  /** pgd_free: the tree must be empty (freePgtables). */
+  destroy(mm: number): void {
+    this.tlb.flushMm(mm);
+    this.tables.free(this.roots.a[mm]!);
+    this.roots.set(mm, 0);
+  }
+
+  /** Physical address of the pgd: what TTBR0 holds. */
+  root(mm: number): number {
+    return this.roots.a[mm]!;
+  }
+
+  private child(lo: number, hi: number): number {
+    return ((((hi & HI_ADDR) * WORD + ((lo & 0xfffff000) >>> 0)) - this.base) / 4) | 0;
+  }
+
+  /**
+   * Walks to the leaf of an address and fills the fields above. Reads only.
+   * @returns true if a present leaf maps the address (a PROT_NONE one too)
+   */
+  walk(mm: number, addr: number): boolean {
+    const w = this.tables.words.a;
+    const ahi = (addr / WORD) | 0;
+    const alo = addr | 0;
+    let e = this.rootWord.a[mm]! + ((ahi >>> 7) << 1);
+    let lo = w[e]!;
+    let hi = w[e + 1]!;
+    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.stop(0, e, lo, hi);
+    e = this.child(lo, hi) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
+    lo = w[e]!;
+    hi = w[e + 1]!;
+    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(1, e, lo, hi, alo & 0x3fffffff);
+    e = this.child(lo, hi) + (((alo >>> 21) & 511) << 1);
+    lo = w[e]!;
+    hi = w[e + 1]!;
+    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(2, e, lo, hi, alo & 0x1fffff);
+    e = this.child(lo, hi) + (((alo >>> 12) & 511) << 1);
+    lo = w[e]!;
+    hi = w[e + 1]!;
+    this.level = 3;
+    this.entry = e;
+    this.lo = lo;
+    this.hi = hi;
+    if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) {
+      this.leafLevel = -1;
+      this.leafPfn = -1;
+      this.writable = false;
+      this.special = false;
+      return false;
+    }
+    this.leafLevel = 3;
+    this.leafPfn = (hi & HI_ADDR) * 1048576 + (lo >>> 12);
+    this.writable = (hi & HI_WRITE) !== 0;
+    this.special = (hi & HI_SPECIAL) !== 0;
+    return true;
+  }
+
+  private stop(level: number, e: number, lo: number, hi: number): boolean {
+    this.level = level;
+    this.entry = e;
+    this.lo = lo;
+    this.hi = hi;
+    this.leafLevel = -1;
+    this.leafPfn = -1;
+    this.writable = false;
+    this.special = false;
+    return false;
+  }
+
+  /** A level-1 or level-2 entry that is no table: a block, or nothing present. */
+  private upper(level: number, e: number, lo: number, hi: number, offset: number): boolean {
+    this.stop(level, e, lo, hi);
+    if ((lo & TYPE_MASK) !== TYPE_BLOCK && (hi & HI_PROT_NONE) === 0) return false;
+    this.leafLevel = level;
+    this.leafPfn = descPfn(lo, hi) + (offset >>> 12);
+    this.writable = (hi & HI_WRITE) !== 0;
+    this.special = (hi & HI_SPECIAL) !== 0;
+    return true;
+  }
+
+  /** True if the entry of the last walk is empty (pte_none, pmd_none). */
+  get none(): boolean {
+    return (this.lo | this.hi) === 0;
+  }
+  /** True if the leaf of the last walk can be used by hardware (not PROT_NONE). */
+  get valid(): boolean {
+    return (this.lo & PTE_VALID) !== 0;
+  }
+  /** pte_dirty of the last walk, without the software bit: writable and not RDONLY. */
+  get hwDirty(): boolean {
+    return this.writable && (this.lo & PTE_RDONLY) === 0;
+  }
+  /** Bytes that the leaf of the last walk maps, contiguous runs counted as the hugetlb page they form. */
+  get leafSize(): number {
+    if (this.leafLevel < 0) return 0;
+    const size = LEVEL_SIZE[this.leafLevel as 1 | 2 | 3];
+    return (this.hi & HI_CONT) !== 0 ? size * 16 : size;
+  }
+
+  /**
+   * The entry of an address at a level (1..3), with the tables above it allocated
+   * (p4d_alloc, pud_alloc, pmd_alloc, pte_alloc). A leaf above that level is the caller's mistake.
+   * @returns the word index of the entry
+   */
+  ensure(mm: number, addr: number, level: number): number {
+    const ahi = (addr / WORD) | 0;
+    const alo = addr | 0;
+    const tables = this.tables;
+    let e = this.rootWord.a[mm]! + ((ahi >>> 7) << 1);
+    if ((tables.words.a[e]! & TYPE_MASK) !== TYPE_TABLE) this.addTable(mm, addr, 0, e);
+    e = this.child(tables.words.a[e]!, tables.words.a[e + 1]!) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
+    if (level === 1) return e;
+    if ((tables.words.a[e]! & TYPE_MASK) !== TYPE_TABLE) this.addTable(mm, addr, 1, e);
+    e = this.child(tables.words.a[e]!, tables.words.a[e + 1]!) + (((alo >>> 21) & 511) << 1);
+    if (level === 2) return e;
+    if ((tables.words.a[e]! & TYPE_MASK) !== TYPE_TABLE) this.addTable(mm, addr, 2, e);
+    return this.child(tables.words.a[e]!, tables.words.a[e + 1]!) + (((alo >>> 12) & 511) << 1);
+  }
+
+  private addTable(mm: number, addr: number, level: number, e: number): void {
+    const lo = this.tables.words.a[e]!;
+    if ((lo | this.tables.words.a[e + 1]!) !== 0) throw new Error(`a table is to be put over the level-${level} leaf at 0x${addr.toString(16)}`);
+    const pa = this.tables.alloc();
+    this.sim.agents.charge(this.sim.costs.tableAlloc);
+    this.setEntry(mm, addr, level, e, (pa | 0) | TYPE_TABLE, (pa / WORD) | 0);
+  }
+
+  /**
+   * The single writer of a host entry (set_pte, set_pmd, set_pud, pte_clear). Emits `host_entry` and
+   * tells when a live entry is changed in a way that needs break-before-make (Arm ARM D8.16.1:
+   * output address, table against block, memory type or shareability).
+   */
+  setEntry(mm: number, addr: number, level: number, e: number, lo: number, hi: number): void {
+    const w = this.tables.words.a;
+    const oldLo = w[e]!;
+    const oldHi = w[e + 1]!;
+    const page = (e >>> 10) * 4096 + this.base;
+    if ((oldLo & lo & PTE_VALID) !== 0 && this.needsBreak(level, oldLo, oldHi, lo, hi)) {
+      this.sim.bus.emit(breakBeforeMakeViolation, page, (e & 1023) >>> 1, oldHi, oldLo, hi, lo);
+    }
+    this.tables.write(e, hi, lo);
+    this.sim.agents.charge(this.sim.costs.tableWrite);
+    this.sim.bus.emit(hostEntry, mm, addr, level, page, oldHi, oldLo, hi, lo);
+  }
+
+  private needsBreak(level: number, oldLo: number, oldHi: number, lo: number, hi: number): boolean {
+    if (level < 3 && ((oldLo ^ lo) & 2) !== 0) return true;
+    if (((oldLo ^ lo) & 0xfffff000) !== 0 || ((oldHi ^ hi) & (HI_ADDR | HI_CONT)) !== 0) return true;
+    // AttrIndx and SH count for leaves only.
+    return (level === 3 || (lo & TYPE_MASK) === TYPE_BLOCK) && ((oldLo ^ lo) & 0x31c) !== 0;
+  }
+
+  /** ptep_clear_flush, pmdp_huge_clear_flush: breaks an entry and drops its translations. */
+  clearFlush(mm: number, addr: number, level: number, e: number): void {
+    this.setEntry(mm, addr, level, e, 0, 0);
+    if (level === 3) this.tlb.flushPage(mm, addr);
+    else this.tlb.flushRange(mm, addr - (addr % LEVEL_SIZE[level as 1 | 2]), addr - (addr % LEVEL_SIZE[level as 1 | 2]) + LEVEL_SIZE[level as 1 | 2]);
+  }
+
+  /** ptep_test_and_clear_young on the leaf of the last walk. No flush. @returns whether it was young */
+  testAndClearYoung(mm: number, addr: number): boolean {
+    if (this.leafLevel < 0 || (this.lo & PTE_AF) === 0) return false;
+    this.setEntry(mm, addr, this.leafLevel, this.entry, this.lo & ~PTE_AF, this.hi);
+    return true;
+  }
+
+  /** Frees the table that an entry points to; the entry is cleared first (pte_free_tlb and relatives). */
+  freeTable(mm: number, addr: number, level: number, e: number): void {
+    const w = this.tables.words.a;
+    const pa = (w[e + 1]! & HI_ADDR) * WORD + ((w[e]! & 0xfffff000) >>> 0);
+    this.setEntry(mm, addr, level, e, 0, 0);
+    this.tables.free(pa);
+  }
+
+  /** The entry of an address at a level whose upper tables exist. @returns its word index */
+  entryAt(mm: number, addr: number, level: number): number {
+    const ahi = (addr / WORD) | 0;
+    const alo = addr | 0;
+    let e = this.rootWord.a[mm]! + ((ahi >>> 7) << 1);
+    if (level === 0) return e;
+    e = this.tableWord(e) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
+    if (level === 1) return e;
+    e = this.tableWord(e) + (((alo >>> 21) & 511) << 1);
+    return level === 2 ? e : this.tableWord(e) + (((alo >>> 12) & 511) << 1);
+  }
+
+  /** First word of the table that the entry of a level-0..2 table descriptor points to. */
+  tableWord(e: number): number {
+    return this.child(this.tables.words.a[e]!, this.tables.words.a[e + 1]!);
+  }
+}

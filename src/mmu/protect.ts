@@ -1,0 +1,60 @@
+/** mprotect's walk over present entries: mm/mprotect.c change_protection, mm/huge_memory.c change_huge_pmd. */
+import type { MmRow } from "./decisions.js";
+import { FRAME_ANON, FRAME_EXCLUSIVE, type Frames } from "./frames.js";
+import { LEVEL_SIZE, nextBoundary, type HostPageTables } from "./pagetable.js";
+import type { PageProtection } from "./pageprot.js";
+import { descPfn, HI_DIRTY, HI_PROT_NONE, HI_WRITE, MODIFY_HI, MODIFY_LO, PTE_RDONLY, PTE_VALID } from "./pte.js";
+import { VM_SHARED, VM_WRITE } from "./vmflags.js";
+import type { Vmas } from "./vmas.js";
+
+export class Protect {
+  constructor(
+    private readonly frames: Frames,
+    private readonly pt: HostPageTables,
+    private readonly vmas: Vmas,
+    private readonly prot: PageProtection,
+    private readonly d: MmRow,
+  ) {}
+
+  /**
+   * Gives every present entry of [start, end) the VMA's present protection and flushes the TLB.
+   * A leaf that reaches over the range must have been split. @returns number of entries changed
+   */
+  changeProtection(mm: number, vma: number, start: number, end: number): number {
+    const { pt } = this;
+    const newLo = this.prot.lo(vma);
+    const newHi = this.prot.hi(vma);
+    const flags = this.vmas.flags(vma);
+    // vma_wants_manual_pte_write_upgrade: a private writable mapping
+    const upgrade = this.d.mprotectRestoresWrite && (flags & (VM_WRITE | VM_SHARED)) === VM_WRITE;
+    let changed = 0;
+    for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
+      if (!pt.walk(mm, a)) continue;
+      const level = pt.leafLevel;
+      changed += this.change(mm, a - (a % LEVEL_SIZE[level as 1 | 2 | 3]), newLo, newHi, upgrade);
+    }
+    if (changed > 0) pt.tlb.flushRange(mm, start, end);
+    return changed;
+  }
+
+  /** pte_modify on the leaf of the last walk, then the write upgrade (can_change_pte_writable). */
+  private change(mm: number, addr: number, newLo: number, newHi: number, upgrade: boolean): number {
+    const { pt } = this;
+    let hi = pt.hi;
+    if (pt.hwDirty) hi |= HI_DIRTY;
+    let lo = (pt.lo & ~MODIFY_LO) | (newLo & MODIFY_LO);
+    hi = (hi & ~MODIFY_HI) | (newHi & MODIFY_HI);
+    if ((hi & HI_PROT_NONE) !== 0) lo &= ~PTE_VALID;
+    if (upgrade && this.canUpgrade(lo, hi)) hi |= HI_WRITE;
+    if ((hi & (HI_WRITE | HI_DIRTY)) === (HI_WRITE | HI_DIRTY)) lo &= ~PTE_RDONLY;
+    if (lo === pt.lo && hi === pt.hi) return 0;
+    pt.setEntry(mm, addr, pt.leafLevel, pt.entry, lo, hi);
+    return 1;
+  }
+
+  private canUpgrade(lo: number, hi: number): boolean {
+    if ((hi & HI_PROT_NONE) !== 0 || (hi & HI_DIRTY) === 0) return false;
+    const mine = FRAME_ANON | FRAME_EXCLUSIVE;
+    return (this.frames.flags(descPfn(lo, hi)) & mine) === mine;
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * The host's stage-1 descriptors as Linux lays them out for user mappings
+ * (arch/arm64/include/asm/pgtable-hwdef.h, pgtable-prot.h, pgtable.h).
+ *
+ * low word                                  | high word (bit - 32)
+ * 0 VALID, 1 TYPE (1: table or page)        | 0..15  output address 47:32
+ * 4:2 AttrIndx, 6 AP[1] EL0 may access      | 18 GP
+ * 7 AP[2] read-only, 9:8 SH, 10 AF, 11 nG   | 19 DBM = PTE_WRITE (software: may be written)
+ * 31:12 output address                      | 20 CONT, 21 PXN, 22 UXN
+ *                                           | 23 PTE_DIRTY, 24 PTE_SPECIAL, 26 PTE_PROT_NONE (software)
+ *
+ * "Writable and dirty" is WRITE without RDONLY; "writable and clean" has both. A read-only page has
+ * RDONLY without WRITE. A present entry that nobody may use has PROT_NONE instead of VALID.
+ */
+import {
+  PAGE_PROT_NONCACHED,
+  PAGE_PROT_TAGGED,
+  PAGE_PROT_WRITECOMBINE,
+  VM_EXEC,
+  VM_READ,
+  VM_SHARED,
+  VM_WRITE,
+} from "./vmflags.js";
+
+export const PTE_VALID = 1 << 0;
+export const PTE_TABLE_OR_PAGE = 1 << 1;
+export const TYPE_MASK = 3;
+export const TYPE_BLOCK = 1;
+export const TYPE_TABLE = 3;
+export const TYPE_PAGE = 3;
+export const PTE_USER = 1 << 6;
+export const PTE_RDONLY = 1 << 7;
+export const PTE_SHARED = 3 << 8;
+export const PTE_AF = 1 << 10;
+export const PTE_NG = 1 << 11;
+
+/** High word. */
+export const HI_ADDR = 0xffff;
+export const HI_GP = 1 << 18;
+export const HI_WRITE = 1 << 19;
+export const HI_CONT = 1 << 20;
+export const HI_PXN = 1 << 21;
+export const HI_UXN = 1 << 22;
+export const HI_DIRTY = 1 << 23;
+export const HI_SPECIAL = 1 << 24;
+export const HI_PROT_NONE = 1 << 26;
+
+/** MAIR indexes of Linux (memory.h MT_*, v5.13 and later; one layout is used for every era). */
+export const MT_NORMAL = 0;
+export const MT_NORMAL_TAGGED = 1;
+export const MT_NORMAL_NC = 2;
+export const MT_DEVICE_nGnRnE = 3;
+export const MT_DEVICE_nGnRE = 4;
+/** MAIR_EL1/EL2 of the host for these indexes (low word; proc.S MAIR_EL1_SET): ff, f0, 44, 00, 04. */
+export const HOST_MAIR_LO = 0x0044f0ff;
+export const HOST_MAIR_HI = 0x00000004;
+
+const ATTR_OF_PROT: readonly number[] = (() => {
+  const t = [MT_NORMAL, MT_NORMAL, MT_NORMAL, MT_NORMAL];
+  t[PAGE_PROT_NONCACHED] = MT_DEVICE_nGnRnE;
+  t[PAGE_PROT_WRITECOMBINE] = MT_NORMAL_NC;
+  t[PAGE_PROT_TAGGED] = MT_NORMAL_TAGGED;
+  return t;
+})();
+
+/** AttrIndx (MT_*) of a VMA's PAGE_PROT_* memory type. */
+export function memoryTypeIndex(pageProt: number): number {
+  return ATTR_OF_PROT[pageProt]!;
+}
+
+/** Swap-like entries: VALID and PROT_NONE clear, type in bits 7:3 of the low word, pfn from bit 8 on (__swp_type, __swp_offset). */
+export const SWP_HWPOISON = 31;
+export const SWP_MIGRATION_READ = 30;
+export const SWP_MIGRATION_WRITE = 29;
+
+/** Low word of a swap-like entry. */
+export function swapEntryLo(type: number, pfn: number): number {
+  return (type << 3) | ((pfn & 0xffffff) << 8);
+}
+/** High word of a swap-like entry. */
+export function swapEntryHi(pfn: number): number {
+  return Math.floor(pfn / 0x1000000) & 0x3ffffff;
+}
+export function swapEntryType(lo: number): number {
+  return (lo >>> 3) & 31;
+}
+export function swapEntryPfn(lo: number, hi: number): number {
+  return (hi & 0x3ffffff) * 0x1000000 + (lo >>> 8);
+}
+
+/**
+ * Low-word attributes of vm_page_prot for a VMA, without output address: protection_map[flags] plus
+ * the memory type. Private mappings never get the write permission here: that is what makes COW.
+ */
+export function protLo(vmFlags: number, pageProt: number): number {
+  const base = PTE_RDONLY | PTE_SHARED | PTE_AF | PTE_NG | (ATTR_OF_PROT[pageProt]! << 2) | PTE_TABLE_OR_PAGE;
+  return (vmFlags & (VM_READ | VM_WRITE | VM_EXEC)) === 0 ? base : base | PTE_USER | PTE_VALID;
+}
+
+/** High-word attributes of vm_page_prot. @param writeNotify the VMA wants to know of first writes: no write permission (vma_wants_writenotify) */
+export function protHi(vmFlags: number, pageProt: number, writeNotify: boolean): number {
+  let hi = HI_PXN;
+  if ((vmFlags & VM_EXEC) === 0 || pageProt === PAGE_PROT_NONCACHED || pageProt === PAGE_PROT_WRITECOMBINE) hi |= HI_UXN;
+  if ((vmFlags & (VM_WRITE | VM_SHARED)) === (VM_WRITE | VM_SHARED) && !writeNotify) hi |= HI_WRITE;
+  if ((vmFlags & (VM_READ | VM_WRITE | VM_EXEC)) === 0) hi |= HI_PROT_NONE;
+  return hi;
+}
+
+/** High word of a page's output address. */
+export function pfnHi(pfn: number): number {
+  return (pfn / 1048576) | 0;
+}
+/** Low word of a page's output address. */
+export function pfnLo(pfn: number): number {
+  return pfn << 12;
+}
+/** Page frame number of a descriptor's output address. */
+export function descPfn(lo: number, hi: number): number {
+  return (hi & HI_ADDR) * 1048576 + (lo >>> 12);
+}
+
+/** The bits that pte_modify takes from the new protection (low word); the rest stays. */
+export const MODIFY_LO = PTE_USER | PTE_RDONLY | PTE_VALID;
+export const MODIFY_HI = HI_PXN | HI_UXN | HI_PROT_NONE | HI_WRITE | HI_GP;
