@@ -1,0 +1,116 @@
+/**
+ * What a VMM can ask of the modelled host, as data: system calls, KVM and VFIO ioctls. A call is begun
+ * on an agent, runs phase by phase, and is finished; `par` and exploration interleave calls of
+ * different agents. Results follow the kernel: `ret` >= 0, or -errno.
+ */
+
+/** Bytes and addresses are plain numbers; values are bigint. */
+export type Call =
+  | {
+      readonly call: "mmap";
+      readonly addr?: number;
+      readonly length: number;
+      readonly prot?: number;
+      readonly flags?: number;
+      readonly fd?: number;
+      readonly offset?: number;
+      readonly align?: number;
+    }
+  | { readonly call: "munmap"; readonly addr: number; readonly length: number }
+  | { readonly call: "mprotect"; readonly addr: number; readonly length: number; readonly prot: number }
+  | { readonly call: "madvise"; readonly addr: number; readonly length: number; readonly advice: number }
+  | {
+      readonly call: "mremap";
+      readonly oldAddress: number;
+      readonly oldSize: number;
+      readonly newSize: number;
+      readonly flags?: number;
+      readonly newAddress?: number;
+    }
+  | { readonly call: "memfd_create"; readonly size?: number; readonly flags?: number }
+  | { readonly call: "open"; readonly size: number }
+  | { readonly call: "ftruncate"; readonly fd: number; readonly length: number }
+  | { readonly call: "fallocate"; readonly fd: number; readonly mode: number; readonly offset: number; readonly length: number }
+  | { readonly call: "fork" }
+  | { readonly call: "kill"; readonly pid: number }
+  | { readonly call: "read"; readonly addr: number; readonly size: number }
+  | { readonly call: "write"; readonly addr: number; readonly size: number; readonly value: bigint }
+  | { readonly call: "KVM_CREATE_VM"; readonly ipaBits?: number }
+  | {
+      readonly call: "KVM_SET_USER_MEMORY_REGION";
+      readonly vm?: number;
+      readonly slot: number;
+      readonly flags: number;
+      readonly guestPhysAddr: number;
+      readonly memorySize: number;
+      readonly userspaceAddr: number;
+    }
+  | { readonly call: "KVM_CREATE_VCPU"; readonly vm?: number }
+  | { readonly call: "KVM_RUN"; readonly vcpu: number; readonly maxInstructions?: number; readonly maxExits?: number }
+  | { readonly call: "KVM_GET_DIRTY_LOG"; readonly vm?: number; readonly slot: number }
+  | {
+      readonly call: "KVM_CLEAR_DIRTY_LOG";
+      readonly vm?: number;
+      readonly slot: number;
+      readonly firstPage: number;
+      readonly numPages: number;
+    }
+  | { readonly call: "KVM_ENABLE_CAP"; readonly vm?: number; readonly cap: number; readonly value: number }
+  | { readonly call: "KVM_CHECK_EXTENSION"; readonly vm?: number; readonly cap: number }
+  | { readonly call: "sched_setaffinity"; readonly vcpu: number; readonly cpu: number }
+  | { readonly call: "vfio_open"; readonly bdf: string }
+  | { readonly call: "VFIO_DEVICE_GET_REGION_INFO"; readonly fd: number; readonly index: number }
+  | { readonly call: "VFIO_DEVICE_RESET"; readonly fd: number }
+  | { readonly call: "vfio_read"; readonly fd: number; readonly index: number; readonly offset: number; readonly size: number }
+  | {
+      readonly call: "vfio_write";
+      readonly fd: number;
+      readonly index: number;
+      readonly offset: number;
+      readonly size: number;
+      readonly value: bigint;
+    };
+
+export type CallName = Call["call"];
+
+/** A signal that the VMM's thread got from its own access or from KVM_RUN. */
+export interface SignalInfo {
+  readonly name: "SIGBUS" | "SIGSEGV" | "SIGALRM";
+  /** si_code: BUS_ADRERR 2, BUS_MCEERR_AR 4, SEGV_MAPERR 1. */
+  readonly code: number;
+  readonly addr: number;
+}
+
+/** Why KVM_RUN returned (kvm_run->exit_reason). BUDGET, SELF_BRANCH and CRASHED are Faultline's. */
+export type ExitInfo =
+  | { readonly reason: "MMIO"; readonly physAddr: number; readonly len: number; readonly isWrite: boolean; readonly data: bigint }
+  | { readonly reason: "ARM_NISV"; readonly esrIss: number; readonly faultIpa: number }
+  | { readonly reason: "DEBUG" | "INTR" | "UNKNOWN" | "DIRTY_RING_FULL" | "SYSTEM_EVENT" | "MEMORY_FAULT" | "ARM_SEA" | "OTHER" }
+  /** The budget of instructions or exits of this call ended it. */
+  | { readonly reason: "BUDGET" | "NO_PROGRESS" | "SELF_BRANCH" | "WFI" }
+  /** The host crashed under it. */
+  | { readonly reason: "CRASHED" };
+
+export interface CallResult {
+  /** >= 0, or -errno. */
+  readonly ret: number;
+  /** The value that a read gave. */
+  readonly value?: bigint;
+  readonly signal?: SignalInfo;
+  readonly exit?: ExitInfo;
+  /** Dirty pages of KVM_GET_DIRTY_LOG, ascending. */
+  readonly pages?: readonly number[];
+  readonly region?: RegionInfo;
+}
+
+/** struct vfio_region_info, and where the BAR lies on the modelled bus. */
+export interface RegionInfo {
+  readonly ret: number;
+  readonly index: number;
+  readonly flags: number;
+  readonly size: number;
+  /** Offset in the device file: index << 40. */
+  readonly offset: number;
+  /** Physical address of a BAR; -1 for other regions. The model's knowledge, not the ioctl's. */
+  readonly physAddr: number;
+}

@@ -1,0 +1,213 @@
+/**
+ * The VMM's nouns over the calls: the process, the VM, its vCPUs, the device. Each method is one call
+ * on the agent that makes it; a vCPU's `run` is made by the vCPU's own thread.
+ */
+import type { Machine } from "../machine.js";
+import type { Call, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
+
+type Args<N extends Call["call"]> = Omit<Extract<Call, { call: N }>, "call">;
+
+/** The VMM's process: its memory and files. Methods return >= 0 or -errno. */
+export class HostProcess {
+  constructor(
+    private readonly machine: Machine,
+    readonly agent: number,
+  ) {}
+
+  private ret(call: Call): number {
+    return this.machine.call(this.agent, call).ret;
+  }
+  /** mmap(2). @returns the address, or -errno */
+  mmap(args: Args<"mmap">): number {
+    return this.ret({ call: "mmap", ...args });
+  }
+  munmap(addr: number, length: number): number {
+    return this.ret({ call: "munmap", addr, length });
+  }
+  mprotect(addr: number, length: number, prot: number): number {
+    return this.ret({ call: "mprotect", addr, length, prot });
+  }
+  madvise(addr: number, length: number, advice: number): number {
+    return this.ret({ call: "madvise", addr, length, advice });
+  }
+  /** mremap(2). @returns the new address, or -errno */
+  mremap(args: Args<"mremap">): number {
+    return this.ret({ call: "mremap", ...args });
+  }
+  /** memfd_create(2) and ftruncate(2). @returns the file descriptor */
+  memfdCreate(size: number, flags = 0): number {
+    return this.ret({ call: "memfd_create", size, flags });
+  }
+  /** A read-only regular file of this size with made-up contents. @returns the file descriptor */
+  openReadOnlyFile(size: number): number {
+    return this.ret({ call: "open", size });
+  }
+  ftruncate(fd: number, length: number): number {
+    return this.ret({ call: "ftruncate", fd, length });
+  }
+  fallocate(fd: number, mode: number, offset: number, length: number): number {
+    return this.ret({ call: "fallocate", fd, mode, offset, length });
+  }
+  /** fork(2): a child that only waits. @returns the child */
+  fork(): number {
+    return this.ret({ call: "fork" });
+  }
+  /** Ends a child. */
+  kill(pid: number): number {
+    return this.ret({ call: "kill", pid });
+  }
+  /** The VMM's own load, 1 to 8 bytes. */
+  read(addr: number, size: number): { readonly ret: number; readonly value: bigint; readonly signal?: SignalInfo } {
+    const { ret, value = 0n, signal } = this.machine.call(this.agent, { call: "read", addr, size });
+    return signal === undefined ? { ret, value } : { ret, value, signal };
+  }
+  /** The VMM's own store, 1 to 8 bytes. */
+  write(addr: number, size: number, value: bigint): { readonly ret: number; readonly signal?: SignalInfo } {
+    const { ret, signal } = this.machine.call(this.agent, { call: "write", addr, size, value });
+    return signal === undefined ? { ret } : { ret, signal };
+  }
+}
+
+/** struct kvm_userspace_memory_region. */
+export interface UserMemoryRegion {
+  readonly slot: number;
+  /** KVM_MEM_LOG_DIRTY_PAGES 1, KVM_MEM_READONLY 2. */
+  readonly flags: number;
+  readonly guestPhysAddr: number;
+  /** Bytes; 0 deletes the slot. */
+  readonly memorySize: number;
+  readonly userspaceAddr: number;
+}
+
+/** A leaf of stage 2, as a person compares it. */
+export interface Stage2Leaf {
+  readonly ipa: number;
+  readonly pa: number;
+  /** 1 to 3. */
+  readonly level: number;
+  readonly size: number;
+  readonly s2ap: number;
+  readonly memattr: number;
+  /** XN[1:0]. */
+  readonly xn: number;
+  readonly af: number;
+  readonly cont: number;
+}
+
+/** A virtual machine file descriptor. */
+export class Vm {
+  constructor(
+    private readonly machine: Machine,
+    readonly agent: number,
+    readonly id: number,
+  ) {}
+
+  /** KVM_SET_USER_MEMORY_REGION. @returns 0 or -errno */
+  setUserMemoryRegion(region: UserMemoryRegion): number {
+    return this.machine.call(this.agent, { call: "KVM_SET_USER_MEMORY_REGION", vm: this.id, ...region }).ret;
+  }
+  createVcpu(): Vcpu {
+    return new Vcpu(this.machine, this.machine.call(this.agent, { call: "KVM_CREATE_VCPU", vm: this.id }).ret);
+  }
+  /** KVM_GET_DIRTY_LOG: page numbers relative to the slot, ascending. */
+  getDirtyLog(slot: number): { readonly ret: number; readonly pages: readonly number[] } {
+    const { ret, pages = [] } = this.machine.call(this.agent, { call: "KVM_GET_DIRTY_LOG", vm: this.id, slot });
+    return { ret, pages };
+  }
+  clearDirtyLog(slot: number, firstPage: number, numPages: number): number {
+    return this.machine.call(this.agent, { call: "KVM_CLEAR_DIRTY_LOG", vm: this.id, slot, firstPage, numPages }).ret;
+  }
+  enableCap(cap: number, value: number): number {
+    return this.machine.call(this.agent, { call: "KVM_ENABLE_CAP", vm: this.id, cap, value }).ret;
+  }
+  checkExtension(cap: number): number {
+    return this.machine.call(this.agent, { call: "KVM_CHECK_EXTENSION", vm: this.id, cap }).ret;
+  }
+  /** All leaves of stage 2, ascending. */
+  stage2Leaves(): readonly Stage2Leaf[] {
+    return this.machine.stage2Leaves(this.id);
+  }
+  /** The kernel's own text of stage 2 (debugfs stage2_page_tables). */
+  ptdump(): string {
+    return this.machine.ptdump(this.id);
+  }
+}
+
+export interface RunResult {
+  readonly ret: number;
+  readonly exit: ExitInfo;
+  readonly signal?: SignalInfo;
+}
+
+/** A vCPU file descriptor and the thread that runs it. */
+export class Vcpu {
+  constructor(
+    private readonly machine: Machine,
+    readonly id: number,
+  ) {}
+
+  /** KVM_RUN. @param limits ends the call with exit BUDGET or NO_PROGRESS */
+  run(limits: { readonly maxInstructions?: number; readonly maxExits?: number } = {}): RunResult {
+    const {
+      ret,
+      exit = { reason: "UNKNOWN" },
+      signal,
+    } = this.machine.call(this.machine.vcpuAgent(this.id), { call: "KVM_RUN", vcpu: this.id, ...limits });
+    return signal === undefined ? { ret, exit } : { ret, exit, signal };
+  }
+  /** Register by its A64 name: x0…x30, sp_el1, pc, pstate, esr_el1 … @throws Error for a name that is none */
+  get(register: string): bigint {
+    return this.machine.getRegister(this.id, register);
+  }
+  set(register: string, value: bigint): void {
+    this.machine.setRegister(this.id, register, value);
+  }
+  /** Puts the data of a pending MMIO read into kvm_run. */
+  answerMmio(data: bigint): void {
+    this.machine.answerMmio(this.id, data);
+  }
+  /** Forgets a pending MMIO access, as a VMM that overwrites kvm_run->exit_reason. */
+  cancelMmio(): void {
+    this.machine.cancelMmio(this.id);
+  }
+}
+
+/** Opens devices that are bound to vfio-pci. */
+export class Vfio {
+  constructor(
+    private readonly machine: Machine,
+    private readonly agent: number,
+  ) {}
+  /** @throws Error if there is no such device */
+  open(bdf: string): VfioDevice {
+    const { ret } = this.machine.call(this.agent, { call: "vfio_open", bdf });
+    if (ret < 0) throw new Error(`no device ${bdf} is bound to vfio-pci`);
+    return new VfioDevice(this.machine, this.agent, ret);
+  }
+}
+
+/** A VFIO device file descriptor. */
+export class VfioDevice {
+  constructor(
+    private readonly machine: Machine,
+    private readonly agent: number,
+    readonly fd: number,
+  ) {}
+
+  regionInfo(index: number): RegionInfo {
+    return this.machine.call(this.agent, { call: "VFIO_DEVICE_GET_REGION_INFO", fd: this.fd, index }).region!;
+  }
+  /** VFIO_DEVICE_RESET. @returns 0 or -errno */
+  reset(): number {
+    return this.machine.call(this.agent, { call: "VFIO_DEVICE_RESET", fd: this.fd }).ret;
+  }
+  /** Reads config space. @returns the value, or -errno */
+  configRead(offset: number, size: number): number {
+    const { ret, value = 0n } = this.machine.call(this.agent, { call: "vfio_read", fd: this.fd, index: 7, offset, size });
+    return ret < 0 ? ret : Number(value);
+  }
+  /** Writes config space. @returns the bytes written, or -errno */
+  configWrite(offset: number, size: number, value: number): number {
+    return this.machine.call(this.agent, { call: "vfio_write", fd: this.fd, index: 7, offset, size, value: BigInt(value) }).ret;
+  }
+}
