@@ -1,0 +1,143 @@
+/** read() and write() of a device file (vfio_pci_core.c vfio_pci_rw, vfio_pci_rdwr.c vfio_pci_bar_rw, do_io_rw). */
+import { ARG, BLOCKED, R0, R1, R2, type Activity } from "../sim/agents.js";
+import { EBUSY, EINVAL, EIO } from "../sim/errno.js";
+import type { PhysicalMemory } from "../arch/phys.js";
+import { CONFIG_REGION, REGION_SPAN, type VfioDevices } from "./device.js";
+import { barRead, barWrite } from "./hostbridge.js";
+import type { Bar } from "./pci.js";
+import { vfioRw } from "./trace.js";
+
+const DEV = ARG;
+/** Offset in the device file. */
+const POSITION = ARG + 1;
+const COUNT = ARG + 2;
+const WRITE = ARG + 3;
+const LO = ARG + 4;
+const HI = ARG + 5;
+const DONE = ARG + 6;
+
+const ACCESS = 1;
+const FINISH = 2;
+
+export class VfioRegionRw {
+  /** pread and pwrite: (dev, position, count 1..8, write 0|1, lo, hi) -> R0 bytes | -errno, R1 lo, R2 hi. */
+  readonly rw: Activity;
+
+  constructor(
+    private readonly v: VfioDevices,
+    private readonly phys: PhysicalMemory,
+    private readonly configRw: Activity,
+  ) {
+    this.rw = v.sim.agents.activity("vfioPciRw", "drivers/vfio/pci/vfio_pci_core.c vfio_pci_rw", 7, [
+      ["dispatch", (f) => this.dispatch(f)],
+      ["access", (f) => this.access(f)],
+      ["finish", (f) => this.finishConfig(f)],
+    ]);
+  }
+
+  private dispatch(f: number): number {
+    const { agents } = this.v.sim;
+    const s = agents.stack;
+    const dev = s.a[f + DEV]!;
+    const position = s.a[f + POSITION]!;
+    const index = Math.floor(position / REGION_SPAN);
+    const offset = position - index * REGION_SPAN;
+    if (index === CONFIG_REGION) {
+      const a = s.a;
+      return agents.call(f, this.rw.first + FINISH, this.configRw, dev, offset, a[f + COUNT], a[f + WRITE], a[f + LO], a[f + HI]);
+    }
+    // ROM, VGA and regions that the device does not have.
+    const bar = this.v.function(dev).bars[index];
+    if (bar === undefined || offset >= bar.size) return this.finish(f, -EINVAL);
+    if (offset + s.a[f + COUNT]! > bar.size) s.set(f + COUNT, bar.size - offset);
+    if (!this.v.claim(dev, index)) return this.finish(f, -EBUSY);
+    s.set(f + DONE, 0);
+    return this.rw.first + ACCESS;
+  }
+
+  /** One access, or the whole copy, by the era's locking. */
+  private access(f: number): number {
+    const { agents, locks } = this.v.sim;
+    const a = agents.stack.a;
+    const dev = a[f + DEV]!;
+    const position = a[f + POSITION]!;
+    const bar = this.v.function(dev).bars[Math.floor(position / REGION_SPAN)]!;
+    const policy = bar.io ? "reachesHardware" : this.v.d.vfioRegionRw;
+    if (policy !== "reachesHardware" && !locks.read(this.v.memoryLock[dev]!)) return BLOCKED;
+    const ok = policy === "reachesHardware" || this.v.memoryEnabled(dev);
+    const start = position % REGION_SPAN;
+    if (ok) this.chunk(f, dev, bar, start);
+    while (ok && policy !== "eioLockedPerAccess" && a[f + DONE]! < a[f + COUNT]!) this.chunk(f, dev, bar, start);
+    if (policy !== "reachesHardware") locks.unlockRead(this.v.memoryLock[dev]!);
+    if (!ok) return this.finish(f, -EIO);
+    return a[f + DONE]! < a[f + COUNT]! ? this.rw.first + ACCESS : this.finish(f, a[f + DONE]!);
+  }
+
+  /** The widest aligned access that fits: do_io_rw. */
+  private chunk(f: number, dev: number, bar: Bar, start: number): void {
+    const s = this.v.sim.agents.stack;
+    const done = s.a[f + DONE]!;
+    const offset = start + done;
+    const left = s.a[f + COUNT]! - done;
+    let size: number = this.v.d.vfioRegionRwWidth;
+    while (size > left || offset % size !== 0) size >>= 1;
+    const write = s.a[f + WRITE] !== 0;
+    const msix = this.v.function(dev).spec.msix;
+    const table = msix !== undefined && msix.bar === bar.index && offset + size > msix.offset && offset < msix.offset + 16 * msix.vectors;
+    if (write) {
+      // At most 4 bytes unless the whole 8 are written at once.
+      const lo = size === 8 ? s.a[f + LO]! | 0 : this.bytes(f, done, size);
+      if (!table) this.put(bar, offset, size, lo, size === 8 ? s.a[f + HI]! | 0 : 0);
+    } else {
+      if (table) this.phys.lo = this.phys.hi = -1;
+      else this.get(bar, offset, size);
+      this.keep(f, done, size, this.phys.lo, this.phys.hi);
+    }
+    s.set(f + DONE, done + size);
+  }
+
+  private get(bar: Bar, offset: number, size: number): void {
+    if (!bar.io) return this.phys.read(bar.start + offset, size);
+    barRead(this.v.sim, this.v.pci, bar, offset, size);
+    this.phys.lo = bar.model.lo;
+    this.phys.hi = bar.model.hi;
+  }
+
+  private put(bar: Bar, offset: number, size: number, lo: number, hi: number): void {
+    if (bar.io) barWrite(this.v.sim, this.v.pci, bar, offset, size, lo, hi);
+    else this.phys.write(bar.start + offset, size, lo, hi);
+  }
+
+  private bytes(f: number, at: number, size: number): number {
+    const a = this.v.sim.agents.stack.a;
+    let v = 0;
+    for (let i = 0; i < size; i++) v |= (((a[f + (at + i < 4 ? LO : HI)]! | 0) >>> (8 * ((at + i) & 3))) & 0xff) << (8 * i);
+    return v;
+  }
+
+  private keep(f: number, at: number, size: number, lo: number, hi: number): void {
+    const s = this.v.sim.agents.stack;
+    for (let i = 0; i < size; i++) {
+      const word = f + (at + i < 4 ? LO : HI);
+      const shift = 8 * ((at + i) & 3);
+      const byte = ((i < 4 ? lo : hi) >>> (8 * (i & 3))) & 0xff;
+      s.set(word, ((s.a[word]! | 0) & ~(0xff << shift)) | (byte << shift));
+    }
+  }
+
+  private finishConfig(f: number): number {
+    const s = this.v.sim.agents.stack;
+    s.set(f + LO, s.a[f + R1]!);
+    s.set(f + HI, s.a[f + R2]!);
+    return this.finish(f, s.a[f + R0]!);
+  }
+
+  private finish(f: number, ret: number): number {
+    const { agents, bus } = this.v.sim;
+    const a = agents.stack.a;
+    const position = a[f + POSITION]!;
+    const region = Math.floor(position / REGION_SPAN);
+    bus.emit(vfioRw, ret, this.v.function(a[f + DEV]!).name, region, position - region * REGION_SPAN, a[f + WRITE]);
+    return agents.ret(f, ret, a[f + LO]! | 0, a[f + HI]! | 0);
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * Bytes behind a memory BAR, sparse: a page of data exists from the first store that is not zero.
+ * A directory has one word for each 2 MiB of the BAR, a table 512 words, a page 1024 words of data.
+ */
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+
+const PAGE_WORDS = 1024;
+const TABLE_WORDS = 512;
+
+export class BarStorage {
+  /** What the last read returned: bits 31..0 and 63..32. */
+  lo = 0;
+  hi = 0;
+  private readonly directories: I32Pool;
+  private readonly tables: I32Pool;
+  private readonly data: I32Pool;
+  /** [0] directory words, [1] tables, [2] pages in use. Table and page numbers in the pools are + 1. */
+  private readonly used: I32Pool;
+
+  constructor(sim: Sim) {
+    this.directories = sim.state.i32("bars.directories", 16);
+    this.tables = sim.state.i32("bars.tables", TABLE_WORDS);
+    this.data = sim.state.i32("bars.data", PAGE_WORDS);
+    this.used = sim.state.i32("bars.used", 3);
+  }
+
+  /** Reserves storage for a BAR. @returns its handle, the first word of its directory. */
+  add(size: number): number {
+    const first = this.used.a[0]!;
+    const words = Math.ceil(size / 0x200000);
+    this.used.set(0, first + words);
+    this.directories.ensure(first + words);
+    return first;
+  }
+
+  /** Number of 4 KiB pages that have data. */
+  get pages(): number {
+    return this.used.a[2]!;
+  }
+
+  /** First data word of the page at an offset, or -1 while it is all zero. */
+  private page(bar: number, offset: number): number {
+    const table = this.directories.a[bar + Math.floor(offset / 0x200000)]!;
+    if (table === 0) return -1;
+    const page = this.tables.a[(table - 1) * TABLE_WORDS + ((offset / 4096) & (TABLE_WORDS - 1))]!;
+    return page === 0 ? -1 : (page - 1) * PAGE_WORDS;
+  }
+
+  /** As `page`, made if it is absent. */
+  private makePage(bar: number, offset: number): number {
+    const present = this.page(bar, offset);
+    if (present >= 0) return present;
+    const d = bar + Math.floor(offset / 0x200000);
+    if (this.directories.a[d] === 0) {
+      const t = this.used.a[1]! + 1;
+      this.used.set(1, t);
+      this.tables.ensure(t * TABLE_WORDS);
+      this.directories.set(d, t);
+    }
+    const p = this.used.a[2]! + 1;
+    this.used.set(2, p);
+    this.data.ensure(p * PAGE_WORDS);
+    this.tables.set((this.directories.a[d]! - 1) * TABLE_WORDS + ((offset / 4096) & (TABLE_WORDS - 1)), p);
+    return (p - 1) * PAGE_WORDS;
+  }
+
+  /** The aligned 32-bit word that contains an offset. */
+  word(bar: number, offset: number): number {
+    const page = this.page(bar, offset);
+    return page < 0 ? 0 : this.data.a[page + ((offset & 0xfff) >> 2)]!;
+  }
+
+  private setWord(bar: number, offset: number, value: number): void {
+    if (value === 0 && this.page(bar, offset) < 0) return;
+    const page = this.makePage(bar, offset);
+    this.data.set(page + ((offset & 0xfff) >> 2), value);
+  }
+
+  /** Up to four bytes from any offset, zero-extended to 32 bits. */
+  private part(bar: number, offset: number, size: number): number {
+    const shift = (offset & 3) * 8;
+    let v = this.word(bar, offset) >>> shift;
+    if ((offset & 3) + size > 4) v |= this.word(bar, offset + 4) << (32 - shift);
+    return size >= 4 ? v | 0 : v & ((1 << (8 * size)) - 1);
+  }
+
+  private setPart(bar: number, offset: number, size: number, value: number): void {
+    const shift = (offset & 3) * 8;
+    const mask = size >= 4 ? -1 : (1 << (8 * size)) - 1;
+    this.setWord(bar, offset, (this.word(bar, offset) & ~(mask << shift)) | ((value & mask) << shift));
+    if ((offset & 3) + size <= 4) return;
+    const up = 32 - shift;
+    this.setWord(bar, offset + 4, (this.word(bar, offset + 4) & ~(mask >>> up)) | ((value & mask) >>> up));
+  }
+
+  /** Reads 1, 2, 4 or 8 bytes at any alignment into lo, hi. */
+  read(bar: number, offset: number, size: number): void {
+    this.lo = this.part(bar, offset, size < 4 ? size : 4);
+    this.hi = size > 4 ? this.part(bar, offset + 4, size - 4) : 0;
+  }
+
+  /** Writes 1, 2, 4 or 8 bytes at any alignment. */
+  write(bar: number, offset: number, size: number, lo: number, hi: number): void {
+    this.setPart(bar, offset, size < 4 ? size : 4, lo);
+    if (size > 4) this.setPart(bar, offset + 4, size - 4, hi);
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * mmap of a device region (vfio_pci_core.c vfio_pci_core_mmap) and the callbacks with which the mm tells that VMAs
+ * of the device come and go. The caller of each holds the mmap_lock for writing.
+ */
+import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
+import { EBUSY, EINVAL } from "../sim/errno.js";
+import { PAGE_PROT_NONCACHED, VM_ALLOW_ANY_UNCACHED, VM_DONTDUMP, VM_DONTEXPAND, VM_IO, VM_PFNMAP, VM_SHARED } from "../mmu/vmflags.js";
+import { NUM_REGIONS, PAGE_SIZE, REGION_PAGES, ROM_REGION, type VfioDevices } from "./device.js";
+import { vfioMmap } from "./trace.js";
+import type { VmaList } from "./vmalist.js";
+
+const MM = ARG;
+const VMA = ARG + 1;
+
+export class VfioMmap {
+  /** f_op->mmap: (mm, vma) -> 0 | -errno. */
+  readonly mmap: Activity;
+  /** vm_ops->open: (mm, vma). */
+  readonly open: Activity;
+  /** vm_ops->close: (mm, vma). */
+  readonly close: Activity;
+
+  constructor(
+    private readonly v: VfioDevices,
+    private readonly list: VmaList,
+    /** (dev): what happens when the last reference is gone. */
+    private readonly release: Activity,
+  ) {
+    const { agents } = v.sim;
+    const source = "drivers/vfio/pci/vfio_pci_core.c";
+    this.mmap = agents.activity("vfioPciCoreMmap", `${source} vfio_pci_core_mmap`, 2, [["mmap", (f) => this.coreMmap(f)]]);
+    this.open = agents.activity("vfioPciMmapOpen", `${source} vfio_pci_mmap_open`, 2, [
+      ["zap", (f) => this.mmapOpen(f)],
+      ["zapped", (f) => agents.ret(f)],
+    ]);
+    this.close = agents.activity("vfioPciMmapClose", `${source} vfio_pci_mmap_close`, 2, [
+      ["untrack", (f) => this.mmapClose(f)],
+      ["released", (f) => agents.ret(f)],
+    ]);
+  }
+
+  private coreMmap(f: number): number {
+    const { sim, mm } = this.v;
+    const vma = sim.agents.stack.a[f + VMA]!;
+    const pgoff = mm.vmas.pgoff(vma);
+    const dev = this.v.ofVma(vma);
+    const ret = this.checkAndMap(dev, sim.agents.stack.a[f + MM]!, vma, pgoff);
+    if (ret === 0) this.v.ref(dev, 1);
+    sim.bus.emit(vfioMmap, ret, this.v.function(dev).name, mm.vmas.start(vma), mm.vmas.end(vma), pgoff);
+    return sim.agents.ret(f, ret);
+  }
+
+  /** The tests in the source's order, then the VMA as the era makes it. */
+  private checkAndMap(dev: number, mm: number, vma: number, pgoff: number): number {
+    const { v } = this;
+    const { vmas } = v.mm;
+    const index = Math.floor(pgoff / REGION_PAGES);
+    if (v.d.vfioRegionLookup === "indexTestedFirst" && index >= NUM_REGIONS) return -EINVAL;
+    if (vmas.end(vma) < vmas.start(vma)) return -EINVAL;
+    if ((vmas.flags(vma) & VM_SHARED) === 0) return -EINVAL;
+    if (index >= ROM_REGION) return -EINVAL;
+    const bar = v.function(dev).bars[index];
+    if (bar === undefined || !v.mappable(dev, bar)) return -EINVAL;
+    const length = v.d.vfioMmapLength === "exact" ? bar.size : Math.ceil(bar.size / PAGE_SIZE) * PAGE_SIZE;
+    const first = pgoff % REGION_PAGES;
+    const request = vmas.end(vma) - vmas.start(vma);
+    if (first * PAGE_SIZE + request > length) return -EINVAL;
+    const msixEnd = v.d.vfioMsixMmap === "mappable" ? 0 : v.msixEnd(dev, index);
+    if (first < msixEnd && first + request / PAGE_SIZE > v.msixFirst(dev)) return -EINVAL;
+    if (!v.claim(dev, index)) return -EBUSY;
+    const pfn = bar.start / PAGE_SIZE + first;
+    vmas.setPageProt(vma, PAGE_PROT_NONCACHED);
+    if (v.d.vfioPgoff === "pfn") vmas.setPgoff(vma, Math.floor(pfn));
+    const uncached = v.d.vfioAllowAnyUncached ? VM_ALLOW_ANY_UNCACHED : 0;
+    vmas.setFlags(vma, vmas.flags(vma) | VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP | uncached);
+    if (v.d.vfioPtes !== "atMmap") return 0;
+    return v.mm.zap.remapPfnRange(mm, vma, vmas.start(vma), Math.floor(pfn), request);
+  }
+
+  /** A split or a fork made a new VMA. In eras that zap it, it is not tracked until it faults. */
+  private mmapOpen(f: number): number {
+    const { sim, mm, d } = this.v;
+    const { agents } = sim;
+    const vma = agents.stack.a[f + VMA]!;
+    this.v.ref(this.v.ofVma(vma), 1);
+    if (!d.vfioOpenZaps) return agents.ret(f);
+    return agents.call(f, this.open.first + 1, mm.zapVmaPtes, agents.stack.a[f + MM]!, mm.vmas.start(vma), mm.vmas.end(vma));
+  }
+
+  private mmapClose(f: number): number {
+    const { sim, d } = this.v;
+    const { agents, locks } = sim;
+    const vma = agents.stack.a[f + VMA]!;
+    const dev = this.v.ofVma(vma);
+    if (d.vfioPtes === "wholeVmaAtFault") {
+      if (!locks.write(this.v.vmaLock[dev]!)) return BLOCKED;
+      this.list.remove(dev, vma);
+      locks.unlockWrite(this.v.vmaLock[dev]!);
+    }
+    if (this.v.ref(dev, -1) > 0) return agents.ret(f);
+    return agents.call(f, this.close.first + 1, this.release, dev);
+  }
+}
