@@ -25,11 +25,12 @@ const geometryDecisions = {
     },
   ),
   vtcrHardwareAccessFlag: decision(
-    "VTCR_EL2.HA: never, always, or where configured and free of the erratum",
-    ["never", "always", "configured"],
+    "VTCR_EL2.HA: never; on CPUs that have it; always (others ignore it); where configured and free of the erratum",
+    ["never", "if-implemented", "always", "configured"],
     {
       "v4.0": ["never", "v4.0 arch/arm64/include/asm/kvm_arm.h VTCR_EL2_FLAGS"],
-      "v4.10": ["always", "v4.10 arch/arm64/kvm/hyp/s2-setup.c __init_stage2_translation"],
+      "v4.10": ["if-implemented", "v4.10 arch/arm64/kvm/hyp/s2-setup.c __init_stage2_translation (v4.6, from memory)"],
+      "v5.4": ["always", "v5.4 arch/arm64/kvm/reset.c kvm_arm_setup_stage2"],
       "v6.1.192": ["configured", "v6.1.192 arch/arm64/kvm (backport)"],
       "v6.8": ["configured", `v6.8 ${PGTABLE} kvm_get_vtcr`],
     },

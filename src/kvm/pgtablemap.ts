@@ -1,0 +1,178 @@
+/**
+ * The map walk of the page-table code of v5.10 and later (arch/arm64/kvm/hyp/pgtable.c:
+ * kvm_pgtable_stage2_map, stage2_map_walker_try_leaf, stage2_map_walk_leaf, stage2_map_walk_table_pre).
+ *
+ * The caller holds mmu_lock. Parallel faults hold it for reading; one walk is one step of the model,
+ * so a locked entry is never met, but it is written as the kernel writes it.
+ */
+import { DESC_TABLE, DESC_VALID, leafHi, S2_S2AP_R, S2_S2AP_W, tableLo } from "../arch/descriptors.js";
+import { EAGAIN, EINVAL, ENOMEM, ERANGE } from "../sim/errno.js";
+import type { MemoryCaches } from "./pgtablecache.js";
+import { entryIndex, entryStart, INVALID_LOCKED, LEVEL_SIZE, ROOT_MASK, S2_XN, TABLE_MASK, type Stage2Entries } from "./stage2walk.js";
+import type { TlbFlush } from "./tlbflush.js";
+import { PROT_DEVICE, PROT_NORMAL_NC, PROT_X, stage2Map } from "./trace.js";
+
+/** KVM_PTE_LEAF_ATTR_S2_PERMS, low and high word. */
+const PERMS_LO = S2_S2AP_R | S2_S2AP_W;
+const PERMS_HI = S2_XN;
+
+export class PgtableMap {
+  private readonly locked: boolean;
+  private readonly again: boolean;
+  private readonly maintain: boolean;
+  private readonly cleanNeeded: boolean;
+  /** The entry after the last tryLeaf: how far the walk advances. */
+  private step = 0;
+
+  constructor(
+    private readonly entries: Stage2Entries,
+    private readonly caches: MemoryCaches,
+    private readonly tlb: TlbFlush,
+  ) {
+    const d = entries.d;
+    this.locked = d.sharedWalk === "locked-entry";
+    this.again = d.permissionOnlyChange === "again";
+    this.maintain = d.mapCacheMaintenance === "walker";
+    this.cleanNeeded = !entries.fwb;
+  }
+
+  /** stage2_set_prot_attr: combinations that no entry can have. */
+  private badProt(prot: number): boolean {
+    const device = (prot & PROT_DEVICE) !== 0;
+    const nc = (prot & PROT_NORMAL_NC) !== 0;
+    return (device && nc) || ((device || nc) && (prot & PROT_X) !== 0);
+  }
+
+  /**
+   * kvm_pgtable_stage2_map: maps [ipa, ipa + size) to [pa, pa + size), with blocks where they fit.
+   * @param cache where tables come from, or NO_CACHE
+   * @returns 0; -EAGAIN where an entry differs in permissions only (nothing was written there);
+   *   -ENOMEM without a page for a table; -EINVAL for an impossible prot; -ERANGE beyond the IPA space
+   */
+  map(vm: number, cache: number, ipa: number, size: number, pa: number, prot: number): number {
+    const entries = this.entries;
+    entries.sim.bus.emit(stage2Map, ipa, size, pa, prot & 31);
+    if (this.badProt(prot)) return -EINVAL;
+    const end = ipa + Math.ceil(size / 4096) * 4096;
+    if (end > entries.vms.ipaSize(vm)) return -ERANGE;
+    let at = ipa;
+    let phys = pa;
+    let ret = 0;
+    while (at < end) {
+      ret = this.mapOne(vm, cache, at, end, phys, prot);
+      if (ret !== 0) break;
+      at += this.step;
+      phys += this.step;
+    }
+    this.tlb.publishTables();
+    return ret;
+  }
+
+  /** Descends to where one leaf fits and tries it there. Sets `step` to the bytes that it maps. */
+  private mapOne(vm: number, cache: number, ipa: number, end: number, pa: number, prot: number): number {
+    const entries = this.entries;
+    const ihi = (ipa / 4294967296) | 0;
+    const ilo = ipa | 0;
+    const left = end - ipa;
+    let level = entries.vms.startLevel(vm);
+    let at = entries.tables.word(entries.vms.root(vm)) + 2 * entryIndex(ihi, ilo, level, ROOT_MASK);
+    for (;;) {
+      const lo = entries.words.a[at]!;
+      const hi = entries.words.a[at + 1]!;
+      if (level === 3 || this.blockFits(level, left, ilo, pa)) {
+        const isTable = level < 3 && (lo & (DESC_VALID | DESC_TABLE)) === (DESC_VALID | DESC_TABLE);
+        return isTable ? this.replaceTable(vm, at, level, ipa, hi, lo, pa, prot) : this.tryLeaf(vm, at, level, ipa, hi, lo, pa, prot);
+      }
+      let chi = hi;
+      let clo = lo;
+      if ((lo & DESC_VALID) === 0 || (lo & DESC_TABLE) === 0) {
+        const child = this.newTable(vm, cache, at, level, ipa, hi, lo);
+        if (child < 0) return child;
+        chi = leafHi(child, 0);
+        clo = tableLo(child);
+      }
+      level++;
+      at = entries.childWord(chi, clo) + 2 * entryIndex(ihi, ilo, level, TABLE_MASK);
+    }
+  }
+
+  /** kvm_block_mapping_supported: the level has blocks, the range is long enough, both addresses are aligned. */
+  private blockFits(level: number, left: number, ilo: number, pa: number): boolean {
+    if (level === 0) return false;
+    const size = LEVEL_SIZE[level]!;
+    return left >= size && ((ilo | pa) & (size - 1)) === 0;
+  }
+
+  /** stage2_map_walker_try_leaf. */
+  private tryLeaf(vm: number, at: number, level: number, ipa: number, oldHi: number, oldLo: number, pa: number, prot: number): number {
+    const entries = this.entries;
+    const hi = entries.leafHi(prot, pa);
+    const lo = entries.leafLo(prot, pa, level);
+    this.step = LEVEL_SIZE[level]!;
+    if ((oldLo & DESC_VALID) !== 0) {
+      if (this.again) {
+        if (((oldLo ^ lo) & ~PERMS_LO) === 0 && ((oldHi ^ hi) & ~PERMS_HI) === 0) return -EAGAIN;
+      } else if (oldLo === lo && oldHi === hi) return 0;
+    }
+    this.breakEntry(vm, at, level, ipa, oldHi, oldLo);
+    if (this.maintain) {
+      if (this.cleanNeeded && entries.cacheable(lo)) entries.cleanDcache(pa, this.step);
+      if (entries.executable(hi, lo)) entries.invalidateIcache(pa, this.step);
+    }
+    entries.write(vm, at, level, ipa, hi, lo);
+    return 0;
+  }
+
+  /** stage2_try_break_pte (v6.2+: locked invalid entry) / stage2_put_pte: break, then the TLBI of what was there. */
+  private breakEntry(vm: number, at: number, level: number, ipa: number, oldHi: number, oldLo: number): void {
+    const valid = (oldLo & DESC_VALID) !== 0;
+    if (this.locked) this.entries.write(vm, at, level, ipa, 0, INVALID_LOCKED);
+    else if ((oldLo | oldHi) !== 0) this.entries.write(vm, at, level, ipa, 0, 0);
+    if (!valid) return;
+    if (level < 3 && (oldLo & DESC_TABLE) !== 0) this.flushTable(vm, level, ipa);
+    else this.tlb.flushIpa(vm, ipa, level);
+  }
+
+  /** The TLBI after a table entry was broken to make room for a block. */
+  private flushTable(vm: number, level: number, ipa: number): void {
+    const size = LEVEL_SIZE[level]!;
+    switch (this.entries.d.mapOverTableTlbi) {
+      case "vmid":
+        return this.tlb.flushVmid(vm);
+      case "range-unaligned":
+        return this.tlb.flushRange(vm, ipa, size);
+      case "range":
+        return this.tlb.flushRange(vm, entryStart(ipa, level), size);
+    }
+  }
+
+  /** stage2_map_walk_leaf where no leaf fits: a new table; an existing block is broken, its rest faults back later. */
+  private newTable(vm: number, cache: number, at: number, level: number, ipa: number, oldHi: number, oldLo: number): number {
+    const child = this.caches.take(cache, level + 1);
+    if (child === 0) return -ENOMEM;
+    this.breakEntry(vm, at, level, ipa, oldHi, oldLo);
+    this.entries.write(vm, at, level, ipa, leafHi(child, 0), tableLo(child));
+    return child;
+  }
+
+  /** stage2_map_walk_table_pre: a block takes the place of a table, whose subtree is freed. */
+  private replaceTable(vm: number, at: number, level: number, ipa: number, oldHi: number, oldLo: number, pa: number, prot: number): number {
+    const ret = this.tryLeaf(vm, at, level, ipa, oldHi, oldLo, pa, prot);
+    if (ret === 0) this.freeSubtree(vm, this.entries.outputAddress(oldHi, oldLo), level + 1);
+    return ret;
+  }
+
+  /** kvm_pgtable_stage2_free_unlinked: frees a detached table and what lies below. No TLBI. */
+  freeSubtree(vm: number, table: number, level: number): void {
+    const entries = this.entries;
+    const words = entries.words.a;
+    const from = entries.tables.word(table);
+    for (let at = from; at < from + 1024; at += 2) {
+      const lo = words[at]!;
+      if ((lo & DESC_VALID) === 0) continue;
+      if (level < 3 && (lo & DESC_TABLE) !== 0) this.freeSubtree(vm, entries.outputAddress(words[at + 1]!, lo), level + 1);
+      else entries.forgetLeaf(vm, level);
+    }
+    this.caches.release(table, level);
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * Emptying a range of stage 2 (arch/arm64/kvm/mmu.c unmap_stage2_range, hyp/pgtable.c
+ * stage2_unmap_walker; before v5.10 virt/kvm/arm/mmu.c unmap_stage2_ptes … clear_stage2_pgd_entry),
+ * and the end of a VM's tables.
+ *
+ * Order inside: entry cleared, TLB invalidated (or once at the end of the chunk), data cache cleaned;
+ * only then does the caller return and the host reuse the page. A block that the range covers in
+ * part goes completely; what is left of it faults back.
+ */
+import { DESC_TABLE, DESC_VALID, S2_MEMATTR_SHIFT } from "../arch/descriptors.js";
+import type { MemoryCaches } from "./pgtablecache.js";
+import type { PgtableMap } from "./pgtablemap.js";
+import {
+  entryIndex,
+  entryStart,
+  LEVEL_SIZE,
+  MEMATTR_DEVICE_NGNRE,
+  PUD_SIZE,
+  ROOT_MASK,
+  TABLE_MASK,
+  type FrameTest,
+  type Stage2Entries,
+} from "./stage2walk.js";
+import { TTL_UNKNOWN, type TlbFlush } from "./tlbflush.js";
+import { stage2Unmap } from "./trace.js";
+
+export class PgtableUnmap {
+  private readonly walker: boolean;
+  /** stage2_unmap_defer_tlb_flush(): leaves are flushed once, at the end of the walk. */
+  private readonly deferLeaves: boolean;
+  private readonly deferTables: boolean;
+
+  constructor(
+    private readonly entries: Stage2Entries,
+    private readonly caches: MemoryCaches,
+    private readonly tlb: TlbFlush,
+    private readonly map: PgtableMap,
+    private readonly frames: FrameTest,
+  ) {
+    const d = entries.d;
+    const canDefer = entries.fwb && entries.features.tlbiRange;
+    this.walker = d.mapCode === "walker";
+    this.deferLeaves = canDefer && d.unmapLeafTlbi === "deferred";
+    this.deferTables = this.deferLeaves && d.unmapTableTlbi === "entry-level-or-deferred";
+  }
+
+  /** Where a long operation that started at `at` may drop the lock: stage2_range_addr_end, stage2_pgd_addr_end. */
+  chunkEnd(vm: number, at: number, end: number): number {
+    const byTop = this.entries.d.walkChunk === "top-level-entry";
+    const size = byTop ? LEVEL_SIZE[this.entries.vms.startLevel(vm)]! : PUD_SIZE;
+    return Math.min(end, Math.floor(at / size) * size + size);
+  }
+
+  /** The event of unmap_stage2_range, once for the whole range. */
+  announce(ipa: number, size: number): void {
+    this.entries.sim.bus.emit(stage2Unmap, ipa, size);
+  }
+
+  /** Empties [ipa, end), one step of a long operation (kvm_pgtable_stage2_unmap). The caller holds mmu_lock. */
+  chunk(vm: number, ipa: number, end: number): void {
+    const entries = this.entries;
+    const root = entries.vms.root(vm);
+    if (root === 0) return;
+    const to = Math.min(end, entries.vms.ipaSize(vm));
+    if (ipa < to) this.walk(vm, entries.tables.word(root), entries.vms.startLevel(vm), ROOT_MASK, ipa, to);
+    if (this.deferLeaves) this.tlb.flushRange(vm, ipa, end - ipa);
+  }
+
+  private walk(vm: number, table: number, level: number, mask: number, from: number, to: number): void {
+    const entries = this.entries;
+    const size = LEVEL_SIZE[level]!;
+    for (let ipa = from; ipa < to;) {
+      const start = entryStart(ipa, level);
+      const next = Math.min(to, start + size);
+      const at = table + 2 * entryIndex((ipa / 4294967296) | 0, ipa | 0, level, mask);
+      const lo = entries.words.a[at]!;
+      const hi = entries.words.a[at + 1]!;
+      if ((lo & DESC_VALID) === 0) {
+        if ((lo | hi) !== 0) entries.write(vm, at, level, start, 0, 0);
+      } else if (level < 3 && (lo & DESC_TABLE) !== 0) {
+        this.walk(vm, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next);
+        this.freeIfEmpty(vm, at, level, ipa, hi, lo);
+      } else {
+        this.unmapLeaf(vm, at, level, ipa, hi, lo);
+      }
+      ipa = next;
+    }
+  }
+
+  private unmapLeaf(vm: number, at: number, level: number, ipa: number, hi: number, lo: number): void {
+    const entries = this.entries;
+    entries.write(vm, at, level, entryStart(ipa, level), 0, 0);
+    if (!this.walker) this.tlb.publishTables();
+    if (!this.deferLeaves) this.tlb.flushIpa(vm, ipa, level);
+    if (this.needsClean(level, hi, lo)) entries.cleanDcache(entries.outputAddress(hi, lo), LEVEL_SIZE[level]!);
+  }
+
+  /** Whether the unmapped memory is cleaned to PoC: RAM without S2FWB, by the era's test of "RAM". */
+  private needsClean(level: number, hi: number, lo: number): boolean {
+    const entries = this.entries;
+    if (entries.fwb) return false;
+    switch (entries.d.unmapDeviceTest) {
+      case "entry-attributes":
+        // Blocks are never devices there; pages are if they have the bits of PAGE_S2_DEVICE.
+        return level < 3 || entries.executable(hi, lo) || ((lo >>> S2_MEMATTR_SHIFT) & MEMATTR_DEVICE_NGNRE) === 0;
+      case "pfn-valid":
+        return level < 3 || this.frames.pfnValid(entries.outputAddress(hi, lo) / 4096);
+      case "entry-cacheable":
+        return entries.cacheable(lo);
+    }
+  }
+
+  /** stage2_unmap_walker on the way up / clear_stage2_pmd_entry: a table whose page count is 1 is removed and freed. */
+  private freeIfEmpty(vm: number, at: number, level: number, ipa: number, hi: number, lo: number): void {
+    const entries = this.entries;
+    const child = entries.outputAddress(hi, lo);
+    if (entries.tables.count(child) !== 1) return;
+    entries.write(vm, at, level, entryStart(ipa, level), 0, 0);
+    if (!this.walker) this.tlb.publishTables();
+    if (!this.deferTables) this.tlb.flushIpa(vm, ipa, entries.d.unmapTableTlbi === "no-hint" ? TTL_UNKNOWN : level);
+    this.caches.release(child, level + 1);
+  }
+
+  /** unmap_stage2_range for callers that may not sleep, or hold the lock throughout: all chunks in one step. */
+  range(vm: number, ipa: number, size: number): void {
+    this.announce(ipa, size);
+    const end = ipa + size;
+    for (let at = ipa; at < end;) {
+      const next = this.chunkEnd(vm, at, end);
+      this.chunk(vm, at, next);
+      at = next;
+    }
+  }
+
+  /** kvm_free_stage2_pgd: unmap all (up to v5.9), or free the tree without any TLBI. Does nothing the second time. */
+  teardown(vm: number): void {
+    const entries = this.entries;
+    const root = entries.vms.root(vm);
+    if (root === 0) return;
+    if (entries.d.teardown === "unmap") this.range(vm, 0, entries.vms.ipaSize(vm));
+    entries.vms.dropRoot(vm);
+    const level = entries.vms.startLevel(vm);
+    const pages = entries.vms.rootPages(vm);
+    const from = entries.tables.word(root);
+    for (let at = from; at < from + pages * 1024; at += 2) {
+      const lo = entries.words.a[at]!;
+      const hi = entries.words.a[at + 1]!;
+      if ((lo & DESC_VALID) === 0) continue;
+      if ((lo & DESC_TABLE) !== 0) this.map.freeSubtree(vm, entries.outputAddress(hi, lo), level + 1);
+      else entries.forgetLeaf(vm, level);
+    }
+    entries.tables.free(root, pages);
+  }
+}
