@@ -112,6 +112,22 @@ export const mmDecisions = {
     "v4.20": ["EINVAL", "dba58d3b8c50 mm/mremap: fail map duplication attempts for private mappings, v4.14"],
   }),
   // ---- the fault handler and GUP
+  mremapHugetlb: decision("mremap of a hugetlb mapping.", ["EINVAL", "moves"], {
+    "v4.0": ["EINVAL", "mm/mremap.c vma_to_resize, v5.14"],
+    "v6.1": ["moves", "550a7d60bd5e mm, hugepages: add mremap() support for hugepage backed vma, v5.16"],
+  }),
+  madviseCold: decision("Are MADV_COLD and MADV_PAGEOUT known?", [true, false], {
+    "v4.0": [false, "mm/madvise.c madvise_behavior_valid, v4.0"],
+    "v5.4": [true, "9c276cc65a58 mm: introduce MADV_COLD; 1a4e58cce84e mm: introduce MADV_PAGEOUT, v5.4"],
+  }),
+  forkOpen: decision("fork: is vm_ops->open of the child's VMA called after its entries were copied, or before?", ["afterCopy", "beforeCopy"], {
+    "v4.0": ["afterCopy", "kernel/fork.c dup_mmap, v5.4"],
+    "v6.9": ["beforeCopy", "35e351780fa9 fork: defer linking file vma until vma is fully initialized, v6.9"],
+  }),
+  userMte: decision("Does the kernel give memory tagging to user space (PROT_MTE, VM_MTE)?", [true, false], {
+    "v4.0": [false, "arch/arm64/include/asm/mman.h, v5.4"],
+    "v5.11": [true, "9f3419315f3c arm64: mte: Add PROT_MTE support to mmap() and mprotect(), v5.10"],
+  }),
   mprotectRestoresWrite: decision(
     "mprotect to writable: are entries of pages that only this process has made writable at once, or at the next write fault?",
     [true, false],
@@ -138,8 +154,9 @@ export const mmDecisions = {
     "v4.0": ["pageOnly", "mm/memory.c follow_pfn, follow_pte, v5.4"],
     "v6.12": ["anyLeaf", "6da8e9634bb7 mm: new follow_pfnmap API, v6.12"],
   }),
-  zeroPageWriteEvent: decision("Is the zero page replaced by a write under an event of its own (range_start/range_end of the page)?", [true, false], {
-    "v4.0": [true, "mm/memory.c wp_page_copy; recorded v5.4 to v7.2"],
+  perVmaLockFiles: decision("Do faults of file mappings start under the VMA's lock too (a driver's plain handler is refused there)?", [true, false], {
+    "v4.0": [false, "no per-VMA locks; v6.4 lock_vma_under_rcu takes anonymous VMAs only"],
+    "v6.8": [true, "4de8c93a4751 mm: handle read faults under the VMA lock and relatives, v6.7; recorded v6.12.117"],
   }),
 } as const;
 

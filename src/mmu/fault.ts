@@ -1,11 +1,480 @@
 /**
- * mm/memory.c, handle_mm_fault and below. STUB with the final signatures; the body follows.
+ * The host's fault handler: mm/memory.c handle_mm_fault and below.
+ *
+ * `faultNow` is everything that needs neither the notifiers nor a driver, in one straight line; GUP and
+ * the exception path call it directly. What it cannot finish it answers with a DEFER_* code, and the
+ * activity `handleMmFault` does that. Results are VM_FAULT_*. The caller holds the mmap_lock for
+ * reading (or the VMA's lock) and has checked the VMA's permissions.
  */
-import type { Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
+import type { PhysicalMemory } from "../arch/phys.js";
+import type { Sim } from "../sim/sim.js";
+import type { MmRow } from "./decisions.js";
+import {
+  DEFER_HUGE_COPY,
+  DEFER_HUGETLB_COW,
+  DEFER_MIGRATION,
+  DEFER_OPS_FAULT,
+  DEFER_OPS_HUGE,
+  DEFER_SPLIT,
+  DEFER_WP_COPY,
+} from "./defer.js";
+import { FileFault } from "./filefault.js";
+import { FILE_DEVICE, type Files } from "./files.js";
+import { FRAME_ANON, FRAME_EXCLUSIVE, ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
+import { HugeAnon, type ThpPolicy } from "./hugeanon.js";
+import { Hugetlb } from "./hugetlb.js";
+import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
+import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
+import { HI_DIRTY, HI_SPECIAL, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, SWP_HWPOISON, swapEntryType } from "./pte.js";
+import type { SplitHugePmd } from "./splithuge.js";
+import {
+  FAULT_FLAG_VMA_LOCK,
+  FAULT_FLAG_WRITE,
+  VM_FAULT_FALLBACK,
+  VM_FAULT_HWPOISON,
+  VM_FAULT_OOM,
+  VM_FAULT_RETRY,
+  VM_FAULT_SIGBUS,
+  VM_FAULT_SIGSEGV,
+} from "./vmfault.js";
+import { VM_HUGETLB, VM_SHARED, VM_WRITE } from "./vmflags.js";
+import type { Vmas } from "./vmas.js";
+import type { Zap } from "./zap.js";
 
 export * from "./vmfault.js";
 
-export interface HostFaultShape {
-  /** (mm, addr, flags) -> R0 VM_FAULT_* (0: mapped). Caller holds the mmap_lock for reading. */
+const MM = ARG;
+const ADDR = ARG + 1;
+const FLAGS = ARG + 2;
+const VMA = ARG + 3;
+/** wp copies: the new page, and the entry as it was when the copy was made. */
+const NEW = ARG + 4;
+const OLD_LO = ARG + 5;
+const OLD_HI = ARG + 6;
+const WORDS = 7;
+
+/** Phases of handleMmFault, as offsets. */
+const WP_COPY_LOCKED = 1;
+const WP_SET_PTE = 2;
+const HUGE_COPY_LOCKED = 3;
+const AFTER_SPLIT = 4;
+const AFTER_OPS_HUGE = 5;
+const AFTER_OPS_FAULT = 6;
+const HUGETLB_COW_LOCKED = 7;
+const DONE = 8;
+
+export interface FaultOptions {
+  /** /sys/kernel/mm/transparent_hugepage/enabled; default "always". */
+  readonly thp?: ThpPolicy;
+}
+
+export class HostFault {
+  /** (mm, addr, FAULT_FLAG_*) -> R0 VM_FAULT_* (0: mapped). The caller holds the mmap_lock for reading. */
   readonly handleMmFault: Activity;
+  readonly huge: HugeAnon;
+  readonly hugetlb: Hugetlb;
+  readonly fileFault: FileFault;
+
+  constructor(
+    private readonly sim: Sim,
+    phys: PhysicalMemory,
+    private readonly frames: Frames,
+    private readonly pt: HostPageTables,
+    private readonly vmas: Vmas,
+    private readonly files: Files,
+    private readonly notifiers: MmuNotifiers,
+    private readonly zap: Zap,
+    private readonly split: SplitHugePmd,
+    private readonly d: MmRow,
+    options: FaultOptions = {},
+  ) {
+    this.huge = new HugeAnon(frames, pt, vmas, zap.prot, options.thp ?? "always");
+    this.hugetlb = new Hugetlb(frames, pt, vmas, files, zap.prot);
+    this.fileFault = new FileFault(frames, phys, pt, vmas, files, zap.prot);
+    this.handleMmFault = sim.agents.activity("handleMmFault", "mm/memory.c handle_mm_fault", WORDS, [
+      ["handleMmFault", (f) => this.handle(f)],
+      ["wpPageCopy", (f) => this.wpCopyLocked(f)],
+      ["setPteAtNotify", (f) => this.wpSetPte(f)],
+      ["doHugePmdWpPage", (f) => this.hugeCopyLocked(f)],
+      ["afterSplit", (f) => this.handle(f)],
+      ["afterHugeFault", (f) => this.afterOpsHuge(f)],
+      ["afterFault", (f) => sim.agents.ret(f, sim.agents.stack.a[f + R0]!)],
+      ["hugetlbWp", (f) => this.hugetlbCowLocked(f)],
+      ["done", (f) => sim.agents.ret(f, 0)],
+    ]);
+  }
+
+  // ---- the straight line -----------------------------------------------------------------------
+
+  /**
+   * __handle_mm_fault up to where it would call out. @param flags FAULT_FLAG_*
+   * @returns VM_FAULT_* (0: mapped), or DEFER_* (negative): call `handleMmFault`
+   */
+  faultNow(mm: number, vma: number, addr: number, flags: number): number {
+    const write = (flags & FAULT_FLAG_WRITE) !== 0;
+    const vmFlags = this.vmas.flags(vma);
+    if ((vmFlags & VM_HUGETLB) !== 0) return this.hugetlb.fault(mm, vma, addr, write);
+    const { pt } = this;
+    pt.walk(mm, addr);
+    if (pt.level < 3) {
+      const r = this.pmdFault(mm, vma, vmFlags, addr, write);
+      if (r !== VM_FAULT_FALLBACK) return r;
+    }
+    return this.pteFault(mm, vma, vmFlags, addr, write);
+  }
+
+  /** The PMD step: create_huge_pmd or wp_huge_pmd. @returns FALLBACK: go on with a page */
+  private pmdFault(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+    const { pt } = this;
+    if (pt.none) {
+      const file = this.vmas.file(vma);
+      if (file < 0) {
+        if (!this.huge.allowed(vmFlags) || !this.huge.suitable(vma, addr)) return VM_FAULT_FALLBACK;
+        return this.huge.fault(mm, vma, addr, write);
+      }
+      if (this.d.hugePfnmap && this.huge.allowed(vmFlags) && this.files.vmOps(file)?.hugeFault !== undefined) return DEFER_OPS_HUGE;
+      return VM_FAULT_FALLBACK;
+    }
+    if (pt.leafLevel < 0) return DEFER_MIGRATION;
+    if (write && !pt.writable) return this.wpHugePmd(mm, vma, vmFlags, addr);
+    this.setAccessFlags(mm, addr, write);
+    return 0;
+  }
+
+  /** wp_huge_pmd, do_huge_pmd_wp_page. */
+  private wpHugePmd(mm: number, vma: number, vmFlags: number, addr: number): number {
+    const { pt, frames } = this;
+    if (this.vmas.file(vma) >= 0) {
+      if ((vmFlags & VM_SHARED) === 0) return DEFER_SPLIT;
+      this.makeWritable(mm, pmdStart(addr));
+      return 0;
+    }
+    if (frames.isHugeZeroPage(pt.leafPfn)) return this.d.hugeZeroPageWrite === "replace" ? DEFER_HUGE_COPY : DEFER_SPLIT;
+    if (this.canReuse(pt.leafPfn, true)) {
+      this.makeWritable(mm, pmdStart(addr));
+      return 0;
+    }
+    return this.d.thpCow === "copyHuge" ? DEFER_HUGE_COPY : DEFER_SPLIT;
+  }
+
+  /** handle_pte_fault. The last walk stopped at the PMD or at the entry of addr. */
+  private pteFault(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+    const { pt } = this;
+    if (pt.level < 3 || pt.none) {
+      const file = this.vmas.file(vma);
+      if (file < 0) return this.doAnonymousPage(mm, vma, vmFlags, addr, write);
+      return this.files.kind(file) === FILE_DEVICE ? DEFER_OPS_FAULT : this.fileFault.fault(mm, vma, addr, write);
+    }
+    if (pt.leafLevel < 0) return swapEntryType(pt.lo) === SWP_HWPOISON ? VM_FAULT_HWPOISON : DEFER_MIGRATION;
+    if (write && !pt.writable) return this.doWpPage(mm, vmFlags, addr);
+    this.setAccessFlags(mm, addr, write);
+    return 0;
+  }
+
+  /** do_anonymous_page: a read maps the zero page, a write a fresh page. */
+  private doAnonymousPage(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+    const { frames, pt } = this;
+    const page = addr - (addr & 0xfff);
+    const prot = this.zap.prot;
+    let lo = prot.lo(vma);
+    let hi = prot.hi(vma);
+    let pfn = frames.zeroPfn;
+    if (!write) hi |= HI_SPECIAL;
+    else {
+      this.vmas.anonVmaPrepare(vma);
+      pfn = frames.alloc(ORDER_PAGE);
+      if (pfn < 0) return VM_FAULT_OOM;
+      frames.clear(pfn, ORDER_PAGE);
+      frames.newAnon(pfn, mm, page);
+      hi |= HI_DIRTY;
+      if ((vmFlags & VM_WRITE) !== 0) {
+        hi |= HI_WRITE;
+        lo &= ~PTE_RDONLY;
+      }
+    }
+    pt.setEntry(mm, page, 3, pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    return 0;
+  }
+
+  /** do_wp_page: reuse in place (no event), or a copy. */
+  private doWpPage(mm: number, vmFlags: number, addr: number): number {
+    const { pt, frames } = this;
+    if ((vmFlags & (VM_SHARED | VM_WRITE)) === (VM_SHARED | VM_WRITE)) {
+      // wp_pfn_shared (pfn_mkwrite) and wp_page_shared
+      if (!pt.special) frames.setDirty(pt.leafPfn);
+      this.makeWritable(mm, addr);
+      return 0;
+    }
+    if (!pt.special && (frames.flags(pt.leafPfn) & FRAME_ANON) !== 0 && this.canReuse(pt.leafPfn, false)) {
+      frames.setFlags(pt.leafPfn, FRAME_EXCLUSIVE);
+      this.makeWritable(mm, addr);
+      return 0;
+    }
+    return DEFER_WP_COPY;
+  }
+
+  /** reuse_swap_page, page_count == 1, or PageAnonExclusive. @param huge the leaf maps the whole compound page */
+  private canReuse(pfn: number, huge: boolean): boolean {
+    const { frames } = this;
+    const partOfThp = !huge && frames.isCompound(pfn);
+    switch (this.d.cowReuse) {
+      case "mapcount":
+        return frames.mapcount(pfn) <= (partOfThp ? 512 : 1);
+      case "refcount":
+        return !partOfThp && frames.refcount(pfn) === 1;
+      default:
+        return (frames.flags(pfn) & FRAME_EXCLUSIVE) !== 0 || (!partOfThp && frames.refcount(pfn) === 1);
+    }
+  }
+
+  /** wp_page_reuse: the leaf of the last walk becomes writable and dirty. */
+  private makeWritable(mm: number, addr: number): void {
+    const { pt } = this;
+    pt.setEntry(mm, addr, pt.leafLevel, pt.entry, (pt.lo & ~PTE_RDONLY) | PTE_AF, pt.hi | HI_WRITE | HI_DIRTY);
+  }
+
+  /** ptep_set_access_flags: young, and dirty on a write. Nothing to do: a spurious fault, the TLB is behind. */
+  private setAccessFlags(mm: number, addr: number, write: boolean): void {
+    const { pt } = this;
+    let { lo, hi } = pt;
+    lo |= PTE_AF;
+    if (write) {
+      lo &= ~PTE_RDONLY;
+      hi |= HI_DIRTY;
+    }
+    if (lo !== pt.lo || hi !== pt.hi) pt.setEntry(mm, addr, pt.leafLevel, pt.entry, lo, hi);
+    else if (write) pt.tlb.flushPage(mm, addr);
+  }
+
+  // ---- the activity ----------------------------------------------------------------------------
+
+  private handle(f: number): number {
+    const s = this.sim.agents.stack;
+    const mm = s.a[f + MM]!;
+    const addr = s.a[f + ADDR]!;
+    const vma = this.vmas.findVma(mm, addr);
+    if (vma < 0 || this.vmas.start(vma) > addr) return this.sim.agents.ret(f, VM_FAULT_SIGSEGV);
+    s.set(f + VMA, vma);
+    return this.goOn(f, this.faultNow(mm, vma, addr, s.a[f + FLAGS]!));
+  }
+
+  private goOn(f: number, r: number): number {
+    switch (r) {
+      case DEFER_WP_COPY:
+        return this.wpPageCopy(f);
+      case DEFER_HUGE_COPY:
+        return this.hugeCopy(f);
+      case DEFER_SPLIT:
+        return this.call2(f, AFTER_SPLIT, this.split.activity);
+      case DEFER_OPS_HUGE:
+        return this.opsHuge(f);
+      case DEFER_OPS_FAULT:
+        return this.opsFault(f);
+      case DEFER_HUGETLB_COW:
+        return this.hugetlbCow(f);
+      case DEFER_MIGRATION:
+        return BLOCKED;
+      default:
+        return this.sim.agents.ret(f, r);
+    }
+  }
+
+  private call2(f: number, resume: number, act: Activity): number {
+    const s = this.sim.agents.stack.a;
+    return this.sim.agents.call(f, this.handleMmFault.first + resume, act, s[f + MM]!, s[f + ADDR]!);
+  }
+
+  private rangeStart(f: number, resume: number, start: number, size: number): number {
+    const mm = this.sim.agents.stack.a[f + MM]!;
+    return this.sim.agents.call(
+      f,
+      this.handleMmFault.first + resume,
+      this.notifiers.invalidateRangeStart,
+      mm,
+      start,
+      start + size,
+      MMU_NOTIFY_CLEAR,
+      1,
+    );
+  }
+
+  private rangeEnd(f: number, start: number, size: number): number {
+    const mm = this.sim.agents.stack.a[f + MM]!;
+    return this.sim.agents.call(
+      f,
+      this.handleMmFault.first + DONE,
+      this.notifiers.invalidateRangeEnd,
+      mm,
+      start,
+      start + size,
+      MMU_NOTIFY_CLEAR,
+      1,
+    );
+  }
+
+  // wp_page_copy
+
+  /** The copy is made before anybody is told. */
+  private wpPageCopy(f: number): number {
+    const { frames, pt } = this;
+    const s = this.sim.agents.stack;
+    const page = s.a[f + ADDR]! - (s.a[f + ADDR]! & 0xfff);
+    this.vmas.anonVmaPrepare(s.a[f + VMA]!);
+    const pfn = frames.alloc(ORDER_PAGE);
+    if (pfn < 0) return this.sim.agents.ret(f, VM_FAULT_OOM);
+    if (frames.isZeroPage(pt.leafPfn)) frames.clear(pfn, ORDER_PAGE);
+    else frames.copy(pfn, pt.leafPfn, ORDER_PAGE);
+    s.set(f + NEW, pfn);
+    s.set(f + OLD_LO, pt.lo);
+    s.set(f + OLD_HI, pt.hi);
+    return this.rangeStart(f, WP_COPY_LOCKED, page, 4096);
+  }
+
+  /** Under the page-table lock: is the entry what was copied? Then break it. */
+  private wpCopyLocked(f: number): number {
+    const { pt } = this;
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    const page = s[f + ADDR]! - (s[f + ADDR]! & 0xfff);
+    pt.walk(mm, page);
+    if (pt.level !== 3 || pt.lo !== s[f + OLD_LO] || pt.hi !== s[f + OLD_HI]) {
+      this.frames.put(s[f + NEW]!);
+      return this.rangeEnd(f, page, 4096);
+    }
+    pt.clearFlush(mm, page, 3, pt.entry);
+    if (!this.d.notifierChangePte) return this.wpSetPte(f);
+    return this.sim.agents.call(f, this.handleMmFault.first + WP_SET_PTE, this.notifiers.changePte, mm, page, s[f + NEW]!);
+  }
+
+  /** set_pte_at_notify: the subscribers know already; the entry is made, the old page let go. */
+  private wpSetPte(f: number): number {
+    const { pt, frames } = this;
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    const vma = s[f + VMA]!;
+    const page = s[f + ADDR]! - (s[f + ADDR]! & 0xfff);
+    const pfn = s[f + NEW]!;
+    const prot = this.zap.prot;
+    frames.newAnon(pfn, mm, page);
+    const writable = (this.vmas.flags(vma) & VM_WRITE) !== 0;
+    const lo = writable ? prot.lo(vma) & ~PTE_RDONLY : prot.lo(vma);
+    const hi = prot.hi(vma) | HI_DIRTY | (writable ? HI_WRITE : 0);
+    pt.setEntry(mm, page, 3, pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    const oldHi = s[f + OLD_HI]!;
+    if ((oldHi & HI_SPECIAL) === 0) frames.dropMapping((oldHi & 0xffff) * 1048576 + (s[f + OLD_LO]! >>> 12));
+    return this.rangeEnd(f, page, 4096);
+  }
+
+  // do_huge_pmd_wp_page, do_huge_zero_wp_pmd
+
+  private hugeCopy(f: number): number {
+    const { frames, pt } = this;
+    const s = this.sim.agents.stack;
+    const block = pmdStart(s.a[f + ADDR]!);
+    this.vmas.anonVmaPrepare(s.a[f + VMA]!);
+    const pfn = frames.alloc(ORDER_PMD);
+    if (pfn < 0) return this.call2(f, AFTER_SPLIT, this.split.activity);
+    pt.walk(s.a[f + MM]!, block);
+    if (frames.isHugeZeroPage(pt.leafPfn)) frames.clear(pfn, ORDER_PMD);
+    else frames.copy(pfn, pt.leafPfn, ORDER_PMD);
+    s.set(f + NEW, pfn);
+    s.set(f + OLD_LO, pt.lo);
+    s.set(f + OLD_HI, pt.hi);
+    return this.rangeStart(f, HUGE_COPY_LOCKED, block, PMD_SIZE);
+  }
+
+  private hugeCopyLocked(f: number): number {
+    const { pt, frames } = this;
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    const block = pmdStart(s[f + ADDR]!);
+    const pfn = s[f + NEW]!;
+    pt.walk(mm, block);
+    if (pt.level !== 2 || pt.lo !== s[f + OLD_LO] || pt.hi !== s[f + OLD_HI]) frames.put(pfn);
+    else {
+      const old = pt.leafPfn;
+      pt.clearFlush(mm, block, 2, pt.entry);
+      this.huge.map(mm, s[f + VMA]!, block, pfn);
+      frames.dropMapping(old);
+    }
+    return this.rangeEnd(f, block, PMD_SIZE);
+  }
+
+  // vm_ops
+
+  /** create_huge_pmd for a device mapping: vm_ops->huge_fault(vmf, PMD_ORDER). */
+  private opsHuge(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const act = this.files.vmOps(this.vmas.file(s[f + VMA]!))!.hugeFault!;
+    return this.sim.agents.call(f, this.handleMmFault.first + AFTER_OPS_HUGE, act, s[f + MM]!, s[f + VMA]!, s[f + ADDR]!, ORDER_PMD);
+  }
+
+  private afterOpsHuge(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const r = s[f + R0]!;
+    if ((r & VM_FAULT_FALLBACK) === 0) return this.sim.agents.ret(f, r);
+    const mm = s[f + MM]!;
+    const addr = s[f + ADDR]!;
+    const vma = s[f + VMA]!;
+    this.pt.walk(mm, addr);
+    return this.goOn(f, this.pteFault(mm, vma, this.vmas.flags(vma), addr, (s[f + FLAGS]! & FAULT_FLAG_WRITE) !== 0));
+  }
+
+  /** __do_fault: the driver's plain handler, refused under the VMA's lock. */
+  private opsFault(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const flags = s[f + FLAGS]!;
+    if ((flags & FAULT_FLAG_VMA_LOCK) !== 0) return this.sim.agents.ret(f, VM_FAULT_RETRY);
+    const ops = this.files.vmOps(this.vmas.file(s[f + VMA]!));
+    if (ops === undefined) return this.sim.agents.ret(f, VM_FAULT_SIGBUS);
+    return this.sim.agents.call(
+      f,
+      this.handleMmFault.first + AFTER_OPS_FAULT,
+      ops.fault,
+      s[f + MM]!,
+      s[f + VMA]!,
+      s[f + ADDR]!,
+      flags & FAULT_FLAG_WRITE,
+    );
+  }
+
+  // hugetlb_wp
+
+  private hugetlbCow(f: number): number {
+    const { frames, pt, hugetlb } = this;
+    const s = this.sim.agents.stack;
+    const vma = s.a[f + VMA]!;
+    const block = hugetlb.block(vma, s.a[f + ADDR]!);
+    const order = hugetlb.order(vma);
+    this.vmas.anonVmaPrepare(vma);
+    const pfn = frames.hugetlbAlloc(order);
+    if (pfn < 0) return this.sim.agents.ret(f, VM_FAULT_SIGBUS);
+    pt.walk(s.a[f + MM]!, block);
+    frames.copy(pfn, pt.leafPfn, order);
+    s.set(f + NEW, pfn);
+    s.set(f + OLD_LO, pt.lo);
+    s.set(f + OLD_HI, pt.hi);
+    return this.rangeStart(f, HUGETLB_COW_LOCKED, block, hugetlb.pageSize(vma));
+  }
+
+  private hugetlbCowLocked(f: number): number {
+    const { frames, pt, hugetlb } = this;
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    const vma = s[f + VMA]!;
+    const block = hugetlb.block(vma, s[f + ADDR]!);
+    const order = hugetlb.order(vma);
+    const pfn = s[f + NEW]!;
+    pt.walk(mm, block);
+    if (pt.lo !== s[f + OLD_LO] || pt.hi !== s[f + OLD_HI]) frames.put(pfn);
+    else {
+      const old = pt.leafPfn;
+      hugetlb.clear(mm, block, order);
+      frames.newAnon(pfn, mm, block);
+      hugetlb.set(mm, block, order, pfn, this.zap.prot.lo(vma) & ~PTE_RDONLY, this.zap.prot.hi(vma) | HI_WRITE | HI_DIRTY);
+      frames.dropMapping(old);
+    }
+    return this.rangeEnd(f, block, hugetlb.pageSize(vma));
+  }
 }

@@ -29,7 +29,7 @@ export class ForkCopy {
     const shared = (flags & VM_SHARED) !== 0;
     const anonymous = vmas.file(vma) < 0;
     let protectedAny = false;
-    for (let a = start; a < end; ) {
+    for (let a = start; a < end;) {
       pt.walk(srcMm, a);
       const level = pt.level;
       if (!pt.none) {

@@ -477,7 +477,10 @@ export class Frames {
   }
   /** PageCompound: part of any compound page. */
   isCompound(pfn: number): boolean {
-    return this.isRam(pfn) && (this.blocks.a[((pfn - this.basePfn) >>> 9) * B + KIND] === KIND_COMPOUND || (this.flags(pfn) & FRAME_HUGETLB) !== 0);
+    return (
+      this.isRam(pfn) &&
+      (this.blocks.a[((pfn - this.basePfn) >>> 9) * B + KIND] === KIND_COMPOUND || (this.flags(pfn) & FRAME_HUGETLB) !== 0)
+    );
   }
   /** log2 of the compound page's size in pages; 0 for an ordinary page. */
   orderOf(pfn: number): number {
@@ -593,14 +596,13 @@ export class Frames {
   }
 
   /**
-   * split_huge_page: a THP becomes 512 ordinary pages. Each gets `refs` references and mappings.
-   * @param refs 1 if every page is mapped by one PTE now
+   * __split_huge_page: a THP becomes 512 ordinary pages, which keep its flags. Their counts are zero:
+   * the caller gives each its own with `setCounts`.
    */
-  splitCompound(head: number, refs: number): void {
+  splitCompound(head: number): void {
     const b = (head - this.basePfn) >>> 9;
     const old = this.blocks.a[b * B + RECORD]!;
-    const word = this.recs.a[old * REC]!;
-    const flags = word & ~FRAME_THP;
+    const flags = this.recs.a[old * REC]! & ~FRAME_THP;
     const vpn = this.recs.a[old * REC + 1]!;
     this.freeRecord(old);
     this.breakBlock(b);
@@ -609,10 +611,17 @@ export class Frames {
       const r = (run + i) * REC;
       this.recs.set(r, flags);
       this.recs.set(r + 1, vpn + i);
-      this.recs.set(r + 2, refs * 0x10001);
+      this.recs.set(r + 2, 0);
     }
     this.blocks.set(b * B + USED, 512);
     this.blocks.set(b * B + BUMP, 512);
+  }
+
+  /** Counts of a page after `splitCompound`; one without references is freed. */
+  setCounts(pfn: number, references: number, mappings: number): void {
+    const record = this.record(pfn);
+    this.recs.set(record * REC + 2, references | (mappings << 16));
+    if (references === 0) this.free(pfn, record);
   }
 
   // ---- hugetlb ---------------------------------------------------------------------------------

@@ -1,21 +1,196 @@
-/** mm/gup.c. STUB with the final signatures; the body follows. */
-import type { Activity } from "../sim/agents.js";
+/**
+ * get_user_pages and its relatives: mm/gup.c, and the PFNMAP look-ups of mm/memory.c
+ * (follow_pfn, follow_pte, follow_pfnmap_start).
+ */
+import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
+import { EFAULT, EHWPOISON, ENOMEM } from "../sim/errno.js";
+import { declareEvent } from "../sim/events.js";
+import type { Sim } from "../sim/sim.js";
+import type { MmRow } from "./decisions.js";
+import type { HostFault } from "./fault.js";
+import type { Frames } from "./frames.js";
+import type { HostPageTables } from "./pagetable.js";
+import { PTE_USER, PTE_VALID } from "./pte.js";
+import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_HWPOISON, VM_FAULT_HWPOISON_LARGE, VM_FAULT_OOM, VM_FAULT_RETRY } from "./vmfault.js";
+import { isCowMapping, VM_IO, VM_PFNMAP, VM_READ, VM_WRITE } from "./vmflags.js";
+import type { Vmas } from "./vmas.js";
 
 export const FOLL_WRITE = 0x1;
+/** A poisoned page answers -EHWPOISON and not -EFAULT. */
 export const FOLL_HWPOISON = 0x100;
 
-export interface GupShape {
-  /** Plain. pfn of a present, non-special, permitted leaf with a struct page, or -1. Takes a reference on the frame (put it with frames.put). */
-  gupFast(mm: number, addr: number, write: boolean): number;
-  /** (mm, addr, FOLL_*) -> R0 pfn | -errno (-EFAULT, -EHWPOISON, -ENOMEM). Takes and drops mmap_lock itself; a reference on the frame is taken. */
-  readonly getUserPagesUnlocked: Activity;
-  /** (mm, addr, write 0|1) -> R0 0 | -errno. Caller holds mmap_lock for reading. */
-  readonly fixupUserFault: Activity;
-  /** Plain: the pfn behind a PFNMAP/IO address or -1 (nothing there). Sets `writable`, `leafLevel`. Caller holds mmap_lock. No reference taken. */
-  followPfnmap(mm: number, addr: number): number;
-  /** Of the last followPfnmap. */
-  writable: boolean;
-  leafLevel: number;
-  /** Plain (KVM get_user_mapping_size): size in bytes of the host leaf at addr, 0 when nothing is mapped. */
-  userMappingSize(mm: number, addr: number): number;
+export const hostWalk = declareEvent("faultline", "host_walk", "the host's page tables were walked to find the page behind an address", [
+  { name: "mm", kind: "dec" },
+  { name: "addr", kind: "hex" },
+  { name: "leaf_level", kind: "dec" },
+  { name: "pfn", kind: "hex" },
+  { name: "writable", kind: "bool" },
+]);
+
+/** Where an address space's mmap_lock is. */
+export interface MmapLocks {
+  mmapLock(mm: number): number;
 }
+
+const MM = ARG;
+const ADDR = ARG + 1;
+const FLAGS = ARG + 2;
+
+export class Gup {
+  /**
+   * get_user_pages_unlocked of one page: (mm, addr, FOLL_*) -> R0 pfn | -errno (-EFAULT, -EHWPOISON, -ENOMEM).
+   * Takes and drops the mmap_lock itself; the page carries a reference (frames.put gives it back).
+   */
+  readonly getUserPagesUnlocked: Activity;
+  /** fixup_user_fault: (mm, addr, write 0|1) -> R0 0 | -errno, R1 1 if the handler asked to retry. The caller holds the mmap_lock for reading. */
+  readonly fixupUserFault: Activity;
+  /** Of the last followPfnmap: may the leaf be written, and its level (1..3, -1 none). */
+  writable = false;
+  leafLevel = -1;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly frames: Frames,
+    private readonly pt: HostPageTables,
+    private readonly vmas: Vmas,
+    private readonly fault: HostFault,
+    private readonly locks: MmapLocks,
+    private readonly d: MmRow,
+  ) {
+    this.getUserPagesUnlocked = sim.agents.activity("getUserPagesUnlocked", "mm/gup.c get_user_pages_unlocked", 3, [
+      ["mmapLock", (f) => this.lockAndLookup(f)],
+      ["faultinPage", (f) => this.faultedIn(f)],
+    ]);
+    this.fixupUserFault = sim.agents.activity("fixupUserFault", "mm/gup.c fixup_user_fault", 3, [
+      ["handle", (f) => this.fixup(f)],
+      ["done", (f) => this.fixupDone(f, sim.agents.stack.a[f + R0]!)],
+    ]);
+  }
+
+  /**
+   * get_user_pages_fast of one page (gup_fast): only what the tables hold now, no lock.
+   * @returns pfn with a reference, or -1: not present, not permitted, or special
+   */
+  gupFast(mm: number, addr: number, write: boolean): number {
+    const { pt } = this;
+    pt.walk(mm, addr);
+    this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pt.leafPfn, pt.writable ? 1 : 0);
+    if (pt.leafLevel < 0 || pt.special) return -1;
+    if ((pt.lo & (PTE_VALID | PTE_USER)) !== (PTE_VALID | PTE_USER)) return -1;
+    if (write && !pt.writable) return -1;
+    this.frames.get(pt.leafPfn);
+    return pt.leafPfn;
+  }
+
+  private lockAndLookup(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    if (!this.sim.locks.read(this.locks.mmapLock(mm))) return BLOCKED;
+    return this.lookup(f, mm, s[f + ADDR]!, s[f + FLAGS]!);
+  }
+
+  private unlock(f: number, r: number): number {
+    this.sim.locks.unlockRead(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]!));
+    return this.sim.agents.ret(f, r);
+  }
+
+  /** __get_user_pages for one page: VMA, check_vma_flags, follow_page_mask, faultin_page until it is there. */
+  private lookup(f: number, mm: number, addr: number, gupFlags: number): number {
+    const vma = this.vmas.covering(mm, addr);
+    if (vma < 0) return this.unlock(f, -EFAULT);
+    const vmFlags = this.vmas.flags(vma);
+    if ((vmFlags & (VM_IO | VM_PFNMAP)) !== 0) return this.unlock(f, -EFAULT);
+    let write = (gupFlags & FOLL_WRITE) !== 0;
+    if ((vmFlags & (write ? VM_WRITE : VM_READ)) === 0) return this.unlock(f, -EFAULT);
+    // A forced COW break writes where the VMA may be written and only reads where it may not.
+    if (!write && this.d.gupReadBreaksCow && isCowMapping(vmFlags) && (vmFlags & VM_WRITE) !== 0) write = true;
+    for (;;) {
+      const pfn = this.followPage(mm, addr, write);
+      if (pfn >= 0 || pfn < -1) return this.unlock(f, pfn);
+      const r = this.fault.faultNow(mm, vma, addr, write ? FAULT_FLAG_WRITE : 0);
+      if (r < 0)
+        return this.sim.agents.call(
+          f,
+          this.getUserPagesUnlocked.first + 1,
+          this.fault.handleMmFault,
+          mm,
+          addr,
+          write ? FAULT_FLAG_WRITE : 0,
+        );
+      if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, gupFlags));
+    }
+  }
+
+  private faultedIn(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const r = s[f + R0]!;
+    if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, s[f + FLAGS]!));
+    return this.lookup(f, s[f + MM]!, s[f + ADDR]!, s[f + FLAGS]!);
+  }
+
+  /** follow_page_pte, follow_trans_huge_pmd. @returns pfn with a reference, -1 to fault it in, -EFAULT where there is no page behind it */
+  private followPage(mm: number, addr: number, write: boolean): number {
+    const { pt, frames } = this;
+    if (!pt.walk(mm, addr) || !pt.valid || (write && !pt.writable)) return -1;
+    const pfn = pt.leafPfn;
+    if (pt.special && !frames.isZeroPage(pfn)) return -EFAULT;
+    frames.get(pfn);
+    return pfn;
+  }
+
+  // ---- PFNMAP ----------------------------------------------------------------------------------
+
+  /**
+   * follow_pfn, follow_pte, follow_pfnmap_start: what the tables hold for an address of a VM_IO or
+   * VM_PFNMAP mapping. The caller holds the mmap_lock; no reference is taken. Sets `writable`, `leafLevel`.
+   * @returns pfn, or -1: no such VMA, nothing there, or a leaf that this release does not understand
+   */
+  followPfnmap(mm: number, addr: number): number {
+    const { pt } = this;
+    this.writable = false;
+    this.leafLevel = -1;
+    const vma = this.vmas.findVma(mm, addr);
+    if (vma < 0 || this.vmas.start(vma) > addr || (this.vmas.flags(vma) & (VM_IO | VM_PFNMAP)) === 0) return -1;
+    pt.walk(mm, addr);
+    this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pt.leafPfn, pt.writable ? 1 : 0);
+    if (pt.leafLevel < 0 || (pt.leafLevel < 3 && this.d.followPfn === "pageOnly")) return -1;
+    this.writable = pt.writable;
+    this.leafLevel = pt.leafLevel;
+    return pt.leafPfn;
+  }
+
+  /** KVM's walk of the user's tables (get_user_mapping_size): bytes of the valid leaf at addr, 0 without one. */
+  userMappingSize(mm: number, addr: number): number {
+    const { pt } = this;
+    return pt.walk(mm, addr) && pt.valid ? pt.leafSize : 0;
+  }
+
+  private fixup(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    const addr = s[f + ADDR]!;
+    const write = s[f + FLAGS]! !== 0;
+    const vma = this.vmas.covering(mm, addr);
+    if (vma < 0) return this.sim.agents.ret(f, -EFAULT);
+    if ((this.vmas.flags(vma) & (write ? VM_WRITE : VM_READ)) === 0) return this.sim.agents.ret(f, -EFAULT);
+    const flags = write ? FAULT_FLAG_WRITE : 0;
+    const r = this.fault.faultNow(mm, vma, addr, flags);
+    if (r < 0) return this.sim.agents.call(f, this.fixupUserFault.first + 1, this.fault.handleMmFault, mm, addr, flags);
+    return this.fixupDone(f, r);
+  }
+
+  private fixupDone(f: number, r: number): number {
+    if ((r & VM_FAULT_ERROR) !== 0) return this.sim.agents.ret(f, vmFaultToErrno(r, 0));
+    return this.sim.agents.ret(f, 0, (r & VM_FAULT_RETRY) !== 0 ? 1 : 0);
+  }
+}
+
+/** vm_fault_to_errno. */
+export function vmFaultToErrno(r: number, gupFlags: number): number {
+  if ((r & VM_FAULT_OOM) !== 0) return -ENOMEM;
+  if ((r & (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)) !== 0) return (gupFlags & FOLL_HWPOISON) !== 0 ? -EHWPOISON : -EFAULT;
+  return -EFAULT;
+}
+
+/** What other rooms call: the public face of Gup. */
+export type GupShape = Gup;

@@ -1,11 +1,205 @@
-/** mm/huge_memory.c, khugepaged.c, hugetlb.c. STUB with the final signatures; the body follows. */
-import type { Activity } from "../sim/agents.js";
+/** Operations on huge pages that start from a system call: MADV_COLLAPSE (mm/khugepaged.c) and MADV_POPULATE_* (mm/gup.c). */
+import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
+import { EAGAIN, EFAULT, EHWPOISON, EINVAL, ENOMEM } from "../sim/errno.js";
+import type { Sim } from "../sim/sim.js";
+import type { HostFault } from "./fault.js";
+import { ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
+import type { MmapLocks } from "./gup.js";
+import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
+import { nextBoundary, PMD_SIZE, type HostPageTables } from "./pagetable.js";
+import { descPfn, HI_PROT_NONE, HI_SPECIAL, PTE_VALID } from "./pte.js";
+import type { SplitHugePmd } from "./splithuge.js";
+import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_HWPOISON, VM_FAULT_HWPOISON_LARGE, VM_FAULT_OOM } from "./vmfault.js";
+import { VM_IO, VM_PFNMAP, VM_READ, VM_WRITE } from "./vmflags.js";
+import type { Vmas } from "./vmas.js";
 
-export interface HugePagesShape {
-  /** __split_huge_pmd: (mm, addr): S(PMD range, CLEAR), split if it is a huge leaf, E. The event comes whatever is mapped. */
+const MM = ARG;
+// collapse
+const ADDR = ARG + 1;
+const NEW = ARG + 2;
+const OLD_LO = ARG + 3;
+const OLD_HI = ARG + 4;
+// populate
+const AT = ARG + 1;
+const END = ARG + 2;
+const WRITE = ARG + 3;
+
+export class HugePages {
+  /** __split_huge_pmd: (mm, addr). See SplitHugePmd. */
   readonly splitHugePmd: Activity;
-  /** MADV_COLLAPSE of one aligned 2 MiB block: (mm, addr) -> 0 | -errno. Takes mmap_lock for writing itself. */
+  /** split_huge_page: (mm, addr) -> R0 0 | -EBUSY. See SplitHugePmd. */
+  readonly splitHugePage: Activity;
+  /** MADV_COLLAPSE of one aligned 2 MiB block: (mm, addr) -> R0 0 | -errno. Takes the mmap_lock for writing itself. */
   readonly collapse: Activity;
-  /** MADV_POPULATE_WRITE (write=1) / _READ (0): (mm, start, end, write) -> 0 | -errno. Takes mmap_lock for reading itself. */
+  /** MADV_POPULATE_WRITE (write 1) or _READ (0): (mm, start, end, write) -> R0 0 | -errno. Takes the mmap_lock for reading itself. */
   readonly populate: Activity;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly frames: Frames,
+    private readonly pt: HostPageTables,
+    private readonly vmas: Vmas,
+    private readonly notifiers: MmuNotifiers,
+    private readonly fault: HostFault,
+    split: SplitHugePmd,
+    private readonly locks: MmapLocks,
+  ) {
+    const { agents } = sim;
+    this.splitHugePmd = split.activity;
+    this.splitHugePage = split.splitHugePage;
+    this.collapse = agents.activity("collapseHugePage", "mm/khugepaged.c collapse_huge_page", 5, [
+      ["scan", (f) => this.scan(f)],
+      ["isolate", (f) => this.detachTable(f)],
+      ["copy", (f) => this.copyPages(f)],
+    ]);
+    this.populate = agents.activity("madvisePopulate", "mm/gup.c faultin_page_range", 4, [
+      ["lock", (f) => this.populateLock(f)],
+      ["faultedIn", (f) => this.populateNext(f, agents.stack.a[f + R0]!)],
+    ]);
+  }
+
+  // ---- collapse --------------------------------------------------------------------------------
+
+  private unlockCollapse(f: number, r: number): number {
+    this.sim.locks.unlockWrite(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]!));
+    return this.sim.agents.ret(f, r);
+  }
+
+  /** hpage_collapse_scan_pmd and the allocation, then range_start under the mmap_lock for writing. */
+  private scan(f: number): number {
+    const { frames, pt, vmas } = this;
+    const s = this.sim.agents.stack;
+    const mm = s.a[f + MM]!;
+    const addr = s.a[f + ADDR]!;
+    if (!this.sim.locks.write(this.locks.mmapLock(mm))) return BLOCKED;
+    const vma = vmas.covering(mm, addr);
+    if (vma < 0) return this.unlockCollapse(f, -EINVAL);
+    if (vmas.file(vma) >= 0 || !this.fault.huge.collapsible(vmas.flags(vma)) || !this.fault.huge.suitable(vma, addr))
+      return this.unlockCollapse(f, -EINVAL);
+    pt.walk(mm, addr);
+    if (pt.leafLevel === 2 && !frames.isHugeZeroPage(pt.leafPfn)) return this.unlockCollapse(f, 0);
+    if (pt.level < 3) return this.unlockCollapse(f, -EINVAL);
+    if (!this.stable(mm, addr)) return this.unlockCollapse(f, -EAGAIN);
+    const pfn = frames.alloc(ORDER_PMD);
+    if (pfn < 0) return this.unlockCollapse(f, -ENOMEM);
+    s.set(f + NEW, pfn);
+    vmas.anonVmaPrepare(vma);
+    return this.sim.agents.call(
+      f,
+      this.collapse.first + 1,
+      this.notifiers.invalidateRangeStart,
+      mm,
+      addr,
+      addr + PMD_SIZE,
+      MMU_NOTIFY_CLEAR,
+      1,
+    );
+  }
+
+  /** Nobody but the mapping holds a reference on any page (is_refcount_suitable). */
+  private stable(mm: number, addr: number): boolean {
+    const { pt, frames } = this;
+    for (let a = addr; a < addr + PMD_SIZE; a += 4096) {
+      if (!pt.walk(mm, a) || pt.special) continue;
+      if (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return false;
+    }
+    return true;
+  }
+
+  /** pmdp_collapse_flush: the table goes out of the tree; then range_end, before anything is copied. */
+  private detachTable(f: number): number {
+    const { pt } = this;
+    const s = this.sim.agents.stack;
+    const mm = s.a[f + MM]!;
+    const addr = s.a[f + ADDR]!;
+    const e = pt.entryAt(mm, addr, 2);
+    s.set(f + OLD_LO, pt.tables.words.a[e]!);
+    s.set(f + OLD_HI, pt.tables.words.a[e + 1]!);
+    pt.clearFlush(mm, addr, 2, e);
+    return this.sim.agents.call(
+      f,
+      this.collapse.first + 2,
+      this.notifiers.invalidateRangeEnd,
+      mm,
+      addr,
+      addr + PMD_SIZE,
+      MMU_NOTIFY_CLEAR,
+      1,
+    );
+  }
+
+  /** __collapse_huge_page_copy, then the huge PMD is installed: after range_end. */
+  private copyPages(f: number): number {
+    const { pt, frames } = this;
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    const addr = s[f + ADDR]!;
+    const to = s[f + NEW]!;
+    const table = pt.tableAt(s[f + OLD_LO]!, s[f + OLD_HI]!);
+    for (let i = 0; i < 512; i++) {
+      const e = table + 2 * i;
+      const lo = pt.tables.words.a[e]!;
+      const hi = pt.tables.words.a[e + 1]!;
+      const present = (lo & PTE_VALID) !== 0 || (hi & HI_PROT_NONE) !== 0;
+      if (present && (hi & HI_SPECIAL) === 0) {
+        const from = descPfn(lo, hi);
+        frames.copy(to + i, from, ORDER_PAGE);
+        pt.setEntry(mm, addr + i * 4096, 3, e, 0, 0);
+        frames.dropMapping(from);
+      } else {
+        frames.clear(to + i, ORDER_PAGE);
+        if ((lo | hi) !== 0) pt.setEntry(mm, addr + i * 4096, 3, e, 0, 0);
+      }
+    }
+    pt.freeDetached(s[f + OLD_LO]!, s[f + OLD_HI]!);
+    this.fault.huge.map(mm, this.vmas.findVma(mm, addr), addr, to);
+    return this.unlockCollapse(f, 0);
+  }
+
+  // ---- populate --------------------------------------------------------------------------------
+
+  private unlockPopulate(f: number, r: number): number {
+    this.sim.locks.unlockRead(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]!));
+    return this.sim.agents.ret(f, r);
+  }
+
+  private populateLock(f: number): number {
+    if (!this.sim.locks.read(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]!))) return BLOCKED;
+    return this.populateNext(f, 0);
+  }
+
+  /** Goes on from the first address not populated yet. @param r what the last fault gave */
+  private populateNext(f: number, r: number): number {
+    const { pt, vmas } = this;
+    const s = this.sim.agents.stack;
+    const mm = s.a[f + MM]!;
+    const end = s.a[f + END]!;
+    const write = s.a[f + WRITE] !== 0;
+    const flags = write ? FAULT_FLAG_WRITE : 0;
+    for (;;) {
+      if ((r & VM_FAULT_ERROR) !== 0) return this.unlockPopulate(f, populateErrno(r));
+      const at = s.a[f + AT]!;
+      if (at >= end) return this.unlockPopulate(f, 0);
+      if (pt.walk(mm, at) && pt.valid && (!write || pt.writable)) {
+        s.set(f + AT, nextBoundary(at, pt.leafLevel));
+        continue;
+      }
+      const vma = vmas.findVma(mm, at);
+      if (vma < 0 || vmas.start(vma) > at) return this.unlockPopulate(f, -ENOMEM);
+      const vmFlags = vmas.flags(vma);
+      const bad = (vmFlags & (VM_IO | VM_PFNMAP)) !== 0 || (vmFlags & (write ? VM_WRITE : VM_READ)) === 0;
+      if (bad) return this.unlockPopulate(f, -EINVAL);
+      r = this.fault.faultNow(mm, vma, at, flags);
+      if (r < 0) return this.sim.agents.call(f, this.populate.first + 1, this.fault.handleMmFault, mm, at, flags);
+    }
+  }
 }
+
+/** madvise_populate: -EHWPOISON, -EFAULT (SIGBUS, SIGSEGV), -ENOMEM. */
+function populateErrno(r: number): number {
+  if ((r & VM_FAULT_OOM) !== 0) return -ENOMEM;
+  return (r & (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)) !== 0 ? -EHWPOISON : -EFAULT;
+}
+
+/** What other rooms call: the public face of HugePages. */
+export type HugePagesShape = HugePages;

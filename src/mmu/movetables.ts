@@ -28,7 +28,7 @@ export class MoveTables {
   movePageTables(mm: number, from: number, to: number, len: number): number {
     const { pt } = this;
     let moved = false;
-    for (let a = from; a < from + len; ) {
+    for (let a = from; a < from + len;) {
       pt.walk(mm, a);
       const { level, entry, lo, hi } = pt;
       if (!pt.none) {

@@ -130,8 +130,17 @@ export class HostPageTables {
     return this.roots.a[mm]!;
   }
 
+  /** Word index of the table that a table descriptor points to. */
+  tableAt(lo: number, hi: number): number {
+    return this.child(lo, hi);
+  }
+  /** Frees a table that was taken out of the tree before. */
+  freeDetached(lo: number, hi: number): void {
+    this.tables.free((hi & HI_ADDR) * WORD + ((lo & 0xfffff000) >>> 0));
+  }
+
   private child(lo: number, hi: number): number {
-    return ((((hi & HI_ADDR) * WORD + ((lo & 0xfffff000) >>> 0)) - this.base) / 4) | 0;
+    return (((hi & HI_ADDR) * WORD + ((lo & 0xfffff000) >>> 0) - this.base) / 4) | 0;
   }
 
   /**
@@ -239,10 +248,11 @@ export class HostPageTables {
 
   private addTable(mm: number, addr: number, level: number, e: number): void {
     const lo = this.tables.words.a[e]!;
-    if ((lo | this.tables.words.a[e + 1]!) !== 0) throw new Error(`a table is to be put over the level-${level} leaf at 0x${addr.toString(16)}`);
+    if ((lo | this.tables.words.a[e + 1]!) !== 0)
+      throw new Error(`a table is to be put over the level-${level} leaf at 0x${addr.toString(16)}`);
     const pa = this.tables.alloc();
     this.sim.agents.charge(this.sim.costs.tableAlloc);
-    this.setEntry(mm, addr, level, e, (pa | 0) | TYPE_TABLE, (pa / WORD) | 0);
+    this.setEntry(mm, addr, level, e, pa | 0 | TYPE_TABLE, (pa / WORD) | 0);
   }
 
   /**
@@ -274,7 +284,12 @@ export class HostPageTables {
   clearFlush(mm: number, addr: number, level: number, e: number): void {
     this.setEntry(mm, addr, level, e, 0, 0);
     if (level === 3) this.tlb.flushPage(mm, addr);
-    else this.tlb.flushRange(mm, addr - (addr % LEVEL_SIZE[level as 1 | 2]), addr - (addr % LEVEL_SIZE[level as 1 | 2]) + LEVEL_SIZE[level as 1 | 2]);
+    else
+      this.tlb.flushRange(
+        mm,
+        addr - (addr % LEVEL_SIZE[level as 1 | 2]),
+        addr - (addr % LEVEL_SIZE[level as 1 | 2]) + LEVEL_SIZE[level as 1 | 2],
+      );
   }
 
   /** ptep_test_and_clear_young on the leaf of the last walk. No flush. @returns whether it was young */

@@ -29,7 +29,7 @@ export class PfnInsert {
     const hi = this.prot.hi(vma) | HI_SPECIAL;
     const { pt } = this;
     const end = addr + size;
-    for (let a = addr; a < end; ) {
+    for (let a = addr; a < end;) {
       let e = pt.ensure(mm, a, 3);
       for (let i = (e & 1023) >>> 1; i < 512 && a < end; i++, e += 2, a += 4096, pfn++) {
         if ((pt.tables.words.a[e]! | pt.tables.words.a[e + 1]!) !== 0) return -EBUSY;

@@ -12,15 +12,7 @@
  * "Writable and dirty" is WRITE without RDONLY; "writable and clean" has both. A read-only page has
  * RDONLY without WRITE. A present entry that nobody may use has PROT_NONE instead of VALID.
  */
-import {
-  PAGE_PROT_NONCACHED,
-  PAGE_PROT_TAGGED,
-  PAGE_PROT_WRITECOMBINE,
-  VM_EXEC,
-  VM_READ,
-  VM_SHARED,
-  VM_WRITE,
-} from "./vmflags.js";
+import { PAGE_PROT_NONCACHED, PAGE_PROT_TAGGED, PAGE_PROT_WRITECOMBINE, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE } from "./vmflags.js";
 
 export const PTE_VALID = 1 << 0;
 export const PTE_TABLE_OR_PAGE = 1 << 1;

@@ -1,13 +1,175 @@
-/** The VMM's own loads and stores. STUB with the final signatures; the body follows. */
-import type { Activity } from "../sim/agents.js";
+/**
+ * The VMM's own loads and stores: its CPU's TLB, then the host's fault handler
+ * (arch/arm64/mm/fault.c do_page_fault), then RAM or a device window.
+ */
+import { ARG, BLOCKED, PHASE, R0, type Activity } from "../sim/agents.js";
+import type { PhysicalMemory } from "../arch/phys.js";
+import type { Sim } from "../sim/sim.js";
+import type { MmRow } from "./decisions.js";
+import type { HostFault } from "./fault.js";
+import type { MmapLocks } from "./gup.js";
+import type { HostPageTables } from "./pagetable.js";
+import {
+  FAULT_FLAG_USER,
+  FAULT_FLAG_VMA_LOCK,
+  FAULT_FLAG_WRITE,
+  VM_FAULT_ERROR,
+  VM_FAULT_HWPOISON,
+  VM_FAULT_HWPOISON_LARGE,
+  VM_FAULT_RETRY,
+  VM_FAULT_SIGSEGV,
+} from "./vmfault.js";
+import { VM_READ, VM_WRITE } from "./vmflags.js";
+import type { Vmas } from "./vmas.js";
 
-/** hostAccess results: R0 0, or one of these (negative). */
+/** Results of hostAccess besides 0. */
 export const HOST_SIGSEGV = -11;
-/** -(7 * 256 + si_code): BUS_ADRERR 2, BUS_MCEERR_AR 4. */
+/** SIGBUS: -(7 * 256 + si_code), BUS_ADRERR 2 or BUS_MCEERR_AR 4. */
 export const HOST_SIGBUS_ADRERR = -(7 * 256 + 2);
 export const HOST_SIGBUS_MCEERR_AR = -(7 * 256 + 4);
 
-export interface UserAccessShape {
+/** The CPU's translation of an access of the host's own. */
+export interface HostCpu {
+  /** Physical address, or -1: the access faults. @param rootPa the pgd, @param asid the address space's tag */
+  hostLookup(rootPa: number, asid: number, hva: number, write: boolean): number;
+}
+
+const MM = ARG;
+const HVA = ARG + 1;
+const SIZE = ARG + 2;
+const WRITE = ARG + 3;
+const LO = ARG + 4;
+const HI = ARG + 5;
+/** Bytes done, when the access crosses a page. */
+const DONE = ARG + 6;
+const OUT_LO = ARG + 7;
+const OUT_HI = ARG + 8;
+const WORDS = 9;
+
+/** Phases, as offsets. */
+const VMA_LOCK_DONE = 1;
+const MMAP_LOCK = 2;
+const FAULT_DONE = 3;
+
+export class UserAccess {
   /** (mm, hva, size 1|2|4|8, write 0|1, lo, hi) -> R0 0 | HOST_*, R1 lo, R2 hi (int32). */
   readonly hostAccess: Activity;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly phys: PhysicalMemory,
+    private readonly cpu: HostCpu,
+    private readonly pt: HostPageTables,
+    private readonly vmas: Vmas,
+    private readonly fault: HostFault,
+    private readonly locks: MmapLocks,
+    private readonly d: MmRow,
+  ) {
+    this.hostAccess = sim.agents.activity("hostAccess", "arch/arm64/mm/fault.c do_page_fault", WORDS, [
+      ["access", (f) => this.access(f)],
+      ["vmaLockFault", (f) => this.vmaLockDone(f)],
+      ["mmapLock", (f) => this.mmapLock(f)],
+      ["mmapLockFault", (f) => this.faultDone(f, sim.agents.stack.a[f + R0]!)],
+    ]);
+  }
+
+  /** The instruction itself, page by page: TLB hit or walk, then the bus. */
+  private access(f: number): number {
+    const s = this.sim.agents.stack;
+    const mm = s.a[f + MM]!;
+    const size = s.a[f + SIZE]!;
+    const write = s.a[f + WRITE] !== 0;
+    for (;;) {
+      const done = s.a[f + DONE]!;
+      if (done >= size) return this.sim.agents.ret(f, 0, s.a[f + OUT_LO]!, s.a[f + OUT_HI]!);
+      const hva = s.a[f + HVA]! + done;
+      const pa = this.cpu.hostLookup(this.pt.root(mm), mm, hva, write);
+      if (pa < 0) return this.enterFault(f, mm, hva, write);
+      if (done === 0 && (hva & 4095) + size <= 4096) {
+        if (write) this.phys.write(pa, size, s.a[f + LO]!, s.a[f + HI]!);
+        else {
+          this.phys.read(pa, size);
+          s.set(f + OUT_LO, this.phys.lo);
+          s.set(f + OUT_HI, this.phys.hi);
+        }
+        s.set(f + DONE, size);
+      } else {
+        this.oneByte(f, pa, done, write);
+        s.set(f + DONE, done + 1);
+      }
+      this.sim.agents.charge(this.sim.costs.ramAccess);
+    }
+  }
+
+  /** An access that crosses a page goes byte by byte. */
+  private oneByte(f: number, pa: number, i: number, write: boolean): void {
+    const s = this.sim.agents.stack;
+    const shift = (i & 3) * 8;
+    if (write) {
+      this.phys.write(pa, 1, (s.a[f + (i < 4 ? LO : HI)]! >>> shift) & 0xff, 0);
+      return;
+    }
+    this.phys.read(pa, 1);
+    const out = f + (i < 4 ? OUT_LO : OUT_HI);
+    s.set(out, s.a[out]! | (this.phys.lo << shift));
+  }
+
+  /** do_page_fault: first under the VMA's lock, where the release has that. */
+  private enterFault(f: number, mm: number, hva: number, write: boolean): number {
+    this.sim.agents.charge(this.sim.costs.hostFault);
+    if (!this.d.perVmaLock) return this.mmapLock(f);
+    const vma = this.vmas.covering(mm, hva);
+    if (vma < 0 || !this.permits(vma, write) || (this.vmas.file(vma) >= 0 && !this.d.perVmaLockFiles)) return this.mmapLock(f);
+    const flags = FAULT_FLAG_USER | FAULT_FLAG_VMA_LOCK | (write ? FAULT_FLAG_WRITE : 0);
+    const r = this.fault.faultNow(mm, vma, hva, flags);
+    if (r < 0) return this.sim.agents.call(f, this.hostAccess.first + VMA_LOCK_DONE, this.fault.handleMmFault, mm, hva, flags);
+    return this.outcome(f, r);
+  }
+
+  private permits(vma: number, write: boolean): boolean {
+    return (this.vmas.flags(vma) & (write ? VM_WRITE : VM_READ | VM_WRITE)) !== 0;
+  }
+
+  private vmaLockDone(f: number): number {
+    const r = this.sim.agents.stack.a[f + R0]!;
+    if ((r & VM_FAULT_RETRY) !== 0) return this.mmapLock(f);
+    return this.outcome(f, r);
+  }
+
+  private mmapLock(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    // Blocked: only the lock is tried again, not the whole access.
+    if (!this.sim.locks.read(this.locks.mmapLock(mm))) {
+      this.sim.agents.stack.set(f + PHASE, this.hostAccess.first + MMAP_LOCK);
+      return BLOCKED;
+    }
+    const hva = s[f + HVA]! + s[f + DONE]!;
+    const write = s[f + WRITE] !== 0;
+    const vma = this.vmas.covering(mm, hva);
+    if (vma < 0 || !this.permits(vma, write)) {
+      this.sim.locks.unlockRead(this.locks.mmapLock(mm));
+      return this.sim.agents.ret(f, HOST_SIGSEGV);
+    }
+    const flags = FAULT_FLAG_USER | (write ? FAULT_FLAG_WRITE : 0);
+    const r = this.fault.faultNow(mm, vma, hva, flags);
+    if (r < 0) return this.sim.agents.call(f, this.hostAccess.first + FAULT_DONE, this.fault.handleMmFault, mm, hva, flags);
+    return this.faultDone(f, r);
+  }
+
+  private faultDone(f: number, r: number): number {
+    this.sim.locks.unlockRead(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]!));
+    if ((r & VM_FAULT_RETRY) !== 0) return this.hostAccess.first + MMAP_LOCK;
+    return this.outcome(f, r);
+  }
+
+  /** Success: the instruction runs again. Else the signal that the thread gets. */
+  private outcome(f: number, r: number): number {
+    if ((r & VM_FAULT_ERROR) === 0) return this.hostAccess.first;
+    if ((r & VM_FAULT_SIGSEGV) !== 0) return this.sim.agents.ret(f, HOST_SIGSEGV);
+    const poison = (r & (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)) !== 0;
+    return this.sim.agents.ret(f, poison ? HOST_SIGBUS_MCEERR_AR : HOST_SIGBUS_ADRERR);
+  }
 }
+
+export type UserAccessShape = UserAccess;

@@ -13,7 +13,8 @@ export const VM_FAULT_RETRY = 0x400;
 /** A huge mapping is not possible: try the next smaller one. */
 export const VM_FAULT_FALLBACK = 0x800;
 /** Any of these: the fault failed. */
-export const VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE | VM_FAULT_SIGSEGV | VM_FAULT_FALLBACK;
+export const VM_FAULT_ERROR =
+  VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE | VM_FAULT_SIGSEGV | VM_FAULT_FALLBACK;
 
 export const FAULT_FLAG_WRITE = 0x1;
 /** An exception of the VMM's own access, not GUP. */

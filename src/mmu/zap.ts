@@ -12,19 +12,7 @@ import { HostPageTables, LEVEL_SIZE, nextBoundary, PMD_SIZE, TASK_SIZE } from ".
 import { PageProtection } from "./pageprot.js";
 import { PfnInsert } from "./pfninsert.js";
 import { Protect } from "./protect.js";
-import {
-  descPfn,
-  HI_ADDR,
-  HI_CONT,
-  HI_DIRTY,
-  HI_PROT_NONE,
-  HI_SPECIAL,
-  HI_WRITE,
-  pfnHi,
-  pfnLo,
-  PTE_RDONLY,
-  PTE_VALID,
-} from "./pte.js";
+import { descPfn, HI_ADDR, HI_CONT, HI_DIRTY, HI_PROT_NONE, HI_SPECIAL, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY, PTE_VALID } from "./pte.js";
 import type { MmRow } from "./decisions.js";
 import type { Vmas } from "./vmas.js";
 
@@ -149,7 +137,14 @@ export class Zap {
     for (let i = 0; i < 512; i++) {
       const pfn = zero ? frames.zeroPfn : first + i;
       // A page descriptor has bit 1 set where the block had it clear; VALID stays as it was (PROT_NONE).
-      pt.setEntry(mm, block + i * 4096, 3, table + 2 * i, pfnLo(pfn) | (lo & 0xffd) | 2, pfnHi(pfn) | (hi & ~HI_ADDR) | (zero ? HI_SPECIAL : 0));
+      pt.setEntry(
+        mm,
+        block + i * 4096,
+        3,
+        table + 2 * i,
+        pfnLo(pfn) | (lo & 0xffd) | 2,
+        pfnHi(pfn) | (hi & ~HI_ADDR) | (zero ? HI_SPECIAL : 0),
+      );
     }
     if (!zero) {
       for (let i = 1; i < 512; i++) {
@@ -173,7 +168,7 @@ export class Zap {
     let last = end;
     if (last > limit) last -= PMD_SIZE;
     if (a >= last) return;
-    for (let pud = a; pud < last; ) {
+    for (let pud = a; pud < last;) {
       const next = Math.min(nextBoundary(pud, 1), last);
       this.pt.walk(mm, pud);
       if (this.pt.level === 0) {
@@ -210,7 +205,7 @@ export class Zap {
 
   /** First address in [start, end) whose PMD (level 2) or PUD (level 1) entry is not none, or -1. */
   firstPopulated(mm: number, start: number, end: number, level: 1 | 2): number {
-    for (let a = start; a < end; ) {
+    for (let a = start; a < end;) {
       this.pt.walk(mm, a);
       if (this.pt.level > level || (this.pt.level === level && !this.pt.none)) return a;
       // A 1 GiB leaf above the PMD level is populated too.
@@ -261,3 +256,6 @@ export class Zap {
     return this.moveTables.needsSplit(mm, from, to, len);
   }
 }
+
+/** What other rooms call: the public face of Zap. */
+export type ZapShape = Zap;

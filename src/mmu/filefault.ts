@@ -1,0 +1,83 @@
+/** Faults of file mappings without a driver: memfd and regular files (mm/memory.c do_fault, mm/shmem.c, mm/filemap.c). */
+import type { PhysicalMemory } from "../arch/phys.js";
+import { FILE_REGULAR, type Files } from "./files.js";
+import { ORDER_PAGE, type Frames } from "./frames.js";
+import type { HostPageTables } from "./pagetable.js";
+import type { PageProtection } from "./pageprot.js";
+import { HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
+import { VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from "./vmfault.js";
+import { VM_SHARED, VM_WRITE } from "./vmflags.js";
+import type { Vmas } from "./vmas.js";
+
+export class FileFault {
+  constructor(
+    private readonly frames: Frames,
+    private readonly phys: PhysicalMemory,
+    private readonly pt: HostPageTables,
+    private readonly vmas: Vmas,
+    private readonly files: Files,
+    private readonly prot: PageProtection,
+  ) {}
+
+  /** do_fault on an empty entry: do_read_fault, do_cow_fault or do_shared_fault. @returns VM_FAULT_* */
+  fault(mm: number, vma: number, addr: number, write: boolean): number {
+    const { frames, vmas } = this;
+    const page = addr - (addr % 4096);
+    const pgoff = vmas.pgoff(vma) + (page - vmas.start(vma)) / 4096;
+    const file = vmas.file(vma);
+    const pfn = this.cachedPage(file, pgoff);
+    if (pfn < 0) return -pfn;
+    if (frames.isHwpoison(pfn)) return VM_FAULT_HWPOISON;
+    const shared = (vmas.flags(vma) & VM_SHARED) !== 0;
+    if (write && !shared) return this.cowFault(mm, vma, page, pfn);
+    frames.get(pfn);
+    frames.addMapping(pfn);
+    let lo = this.prot.lo(vma);
+    let hi = this.prot.hi(vma);
+    if (write) {
+      lo &= ~PTE_RDONLY;
+      hi |= HI_WRITE | HI_DIRTY;
+      frames.setDirty(pfn);
+    }
+    this.pt.setEntry(mm, page, 3, this.pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    return 0;
+  }
+
+  /** do_cow_fault: a private mapping gets its own copy at once; nothing was mapped, so nobody is told. */
+  private cowFault(mm: number, vma: number, page: number, from: number): number {
+    const { frames, vmas } = this;
+    vmas.anonVmaPrepare(vma);
+    const pfn = frames.alloc(ORDER_PAGE);
+    if (pfn < 0) return VM_FAULT_OOM;
+    frames.copy(pfn, from, ORDER_PAGE);
+    frames.newAnon(pfn, mm, page);
+    const writable = (vmas.flags(vma) & VM_WRITE) !== 0;
+    const lo = this.prot.lo(vma) & ~(writable ? PTE_RDONLY : 0);
+    const hi = this.prot.hi(vma) | (writable ? HI_WRITE : 0) | HI_DIRTY;
+    this.pt.setEntry(mm, page, 3, this.pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    return 0;
+  }
+
+  /** The page of a file at a page offset, read in or made if it was not resident. @returns pfn, or minus VM_FAULT_SIGBUS or VM_FAULT_OOM */
+  cachedPage(file: number, pgoff: number): number {
+    const { frames, files } = this;
+    if (pgoff * 4096 >= files.size(file)) return -VM_FAULT_SIGBUS;
+    const found = files.cache.find(file, pgoff);
+    if (found >= 0) return found;
+    const pfn = frames.alloc(ORDER_PAGE);
+    if (pfn < 0) return -VM_FAULT_OOM;
+    frames.clear(pfn, ORDER_PAGE);
+    if (files.kind(file) === FILE_REGULAR) this.readPage(file, pgoff, pfn);
+    frames.setFile(pfn, file, pgoff);
+    files.cache.put(file, pgoff, pfn);
+    return pfn;
+  }
+
+  /** read_folio of a regular file. */
+  private readPage(file: number, pgoff: number, pfn: number): void {
+    for (let o = 0; o < 4096; o += 8) {
+      const at = pgoff * 4096 + o;
+      this.phys.write(pfn * 4096 + o, 8, this.files.contentWord(file, at), this.files.contentWord(file, at + 4));
+    }
+  }
+}

@@ -1,0 +1,87 @@
+/** Splitting transparent huge pages: the mapping (__split_huge_pmd) or the page itself (split_huge_page), mm/huge_memory.c. */
+import { ARG, type Activity } from "../sim/agents.js";
+import { EBUSY } from "../sim/errno.js";
+import type { Sim } from "../sim/sim.js";
+import type { Frames } from "./frames.js";
+import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
+import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
+import type { Zap } from "./zap.js";
+
+const MM = ARG;
+const ADDR = ARG + 1;
+const RESULT = ARG + 2;
+
+export class SplitHugePmd {
+  /** (mm, addr): range_start over the PMD's 2 MiB (CLEAR), split if it is a huge leaf, range_end. The event comes whatever is mapped. */
+  readonly activity: Activity;
+  /**
+   * (mm, addr) -> R0 0 | -EBUSY. split_huge_page of the THP behind addr: the mapping is split (S, E), then
+   * every page taken out and put back (S, E) while the compound page becomes 512 ordinary ones. -EBUSY
+   * where other address spaces map it too. References beyond the mappings pass to the page at addr.
+   */
+  readonly splitHugePage: Activity;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly frames: Frames,
+    private readonly pt: HostPageTables,
+    private readonly notifiers: MmuNotifiers,
+    private readonly zap: Zap,
+  ) {
+    const { agents } = sim;
+    this.activity = agents.activity("splitHugePmd", "mm/huge_memory.c __split_huge_pmd", 2, [
+      ["start", (f) => this.rangeStart(f, this.activity.first + 1)],
+      ["splitLocked", (f) => this.splitLocked(f)],
+      ["done", (f) => agents.ret(f, 0)],
+    ]);
+    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 3, [
+      ["splitPmd", (f) => agents.call(f, this.splitHugePage.first + 1, this.activity, agents.stack.a[f + MM]!, agents.stack.a[f + ADDR]!)],
+      ["unmapPage", (f) => this.rangeStart(f, this.splitHugePage.first + 2)],
+      ["splitLocked", (f) => this.splitPage(f)],
+      ["done", (f) => agents.ret(f, agents.stack.a[f + RESULT]!)],
+    ]);
+  }
+
+  private rangeStart(f: number, resume: number): number {
+    const s = this.sim.agents.stack.a;
+    const block = pmdStart(s[f + ADDR]!);
+    return this.sim.agents.call(f, resume, this.notifiers.invalidateRangeStart, s[f + MM]!, block, block + PMD_SIZE, MMU_NOTIFY_CLEAR, 1);
+  }
+
+  private rangeEnd(f: number, resume: number): number {
+    const s = this.sim.agents.stack.a;
+    const block = pmdStart(s[f + ADDR]!);
+    return this.sim.agents.call(f, resume, this.notifiers.invalidateRangeEnd, s[f + MM]!, block, block + PMD_SIZE, MMU_NOTIFY_CLEAR, 1);
+  }
+
+  private splitLocked(f: number): number {
+    const s = this.sim.agents.stack.a;
+    this.zap.splitHugePmdPlain(s[f + MM]!, s[f + ADDR]!);
+    return this.rangeEnd(f, this.activity.first + 2);
+  }
+
+  private splitPage(f: number): number {
+    const s = this.sim.agents.stack;
+    s.set(f + RESULT, this.splitNow(s.a[f + MM]!, s.a[f + ADDR]!));
+    return this.rangeEnd(f, this.splitHugePage.first + 3);
+  }
+
+  /** __split_huge_page: each page gets the counts of its own entry; pages that nothing maps any more are freed. */
+  private splitNow(mm: number, addr: number): number {
+    const { pt, frames } = this;
+    if (!pt.walk(mm, addr) || !frames.isThp(pt.leafPfn) || frames.isReserved(pt.leafPfn)) return -EBUSY;
+    const mine = pt.leafPfn;
+    const head = frames.head(mine);
+    const first = addr - (addr % 4096) - (mine - head) * 4096;
+    let mapped = 0;
+    for (let i = 0; i < 512; i++) if (pt.walk(mm, first + i * 4096) && pt.leafPfn === head + i) mapped++;
+    if (mapped !== frames.mapcount(head)) return -EBUSY;
+    const pins = frames.refcount(head) - mapped;
+    frames.splitCompound(head);
+    for (let i = 0; i < 512; i++) {
+      const here = pt.walk(mm, first + i * 4096) && pt.leafPfn === head + i ? 1 : 0;
+      frames.setCounts(head + i, here + (head + i === mine ? pins : 0), here);
+    }
+    return 0;
+  }
+}
