@@ -87,9 +87,10 @@ export function canonicalBdf(text: string): string {
   return `${m[1] ?? "0000"}:${m[2]!}:${m[3]!}.${m[4]!}`.toLowerCase();
 }
 
-/** Names and specs to checked specs. @throws Error that names the device, the field and what was expected. */
+/** Names and specs to checked specs; "recorded" stands for all known ones. @throws Error that names the device, the field and what was expected. */
 export function deviceSpecs(devices: readonly (string | DeviceSpec)[]): DeviceSpec[] {
-  const specs = devices.map((d) => (typeof d === "string" ? knownDevice(d) : checked(d)));
+  const all = devices.flatMap((d) => (d === "recorded" ? Object.keys(KNOWN_DEVICES) : [d]));
+  const specs = all.map((d) => (typeof d === "string" ? knownDevice(d) : checked(d)));
   const seen = new Set<string>();
   for (const s of specs) {
     if (seen.has(s.bdf)) throw new Error(`two devices at ${s.bdf}`);

@@ -103,7 +103,7 @@ export class VfioFault {
 
   private done(f: number, dev: number, ret: number): number {
     const { sim } = this.v;
-    sim.bus.emit(vfioFault, ret, this.v.function(dev).name, sim.agents.stack.a[f + ADDR]);
+    sim.bus.emit(vfioFault, ret, this.v.d.vfioPtes === "perFault" ? 1 : 0, this.v.function(dev).name, sim.agents.stack.a[f + ADDR]);
     return sim.agents.ret(f, ret);
   }
 

@@ -46,7 +46,15 @@ export class VfioMmap {
     const dev = this.v.ofVma(vma);
     const ret = this.checkAndMap(dev, sim.agents.stack.a[f + MM]!, vma, pgoff);
     if (ret === 0) this.v.ref(dev, 1);
-    sim.bus.emit(vfioMmap, ret, this.v.function(dev).name, mm.vmas.start(vma), mm.vmas.end(vma), pgoff);
+    sim.bus.emit(
+      vfioMmap,
+      ret,
+      this.v.d.vfioModule === "vfio_pci" ? 0 : 1,
+      this.v.function(dev).name,
+      mm.vmas.start(vma),
+      mm.vmas.end(vma),
+      pgoff,
+    );
     return sim.agents.ret(f, ret);
   }
 

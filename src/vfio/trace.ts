@@ -50,15 +50,17 @@ export const vfioOpen = declareEvent("faultline", "vfio_open", "return of vfio_p
 export const vfioClose = declareEvent("faultline", "vfio_close", "the last reference to the device file is gone", [
   { name: "device", kind: "name" },
 ]);
-export const vfioMmap = declareEvent("faultline", "vfio_mmap", "return of vfio_pci_core_mmap", [
+export const vfioMmap = declareEvent("faultline", "vfio_mmap", "return of the driver's mmap", [
   { name: "ret", kind: "dec" },
+  { name: "function", kind: "enum", values: ["vfio_pci_mmap", "vfio_pci_core_mmap"] },
   { name: "device", kind: "name" },
   { name: "start", kind: "hex" },
   { name: "end", kind: "hex" },
   { name: "pgoff", kind: "hex" },
 ]);
-export const vfioFault = declareEvent("faultline", "vfio_fault", "return of vfio_pci_mmap_fault (VM_FAULT_ bits)", [
+export const vfioFault = declareEvent("faultline", "vfio_fault", "return of the driver's fault handler (VM_FAULT_ bits)", [
   { name: "ret", kind: "hex" },
+  { name: "function", kind: "enum", values: ["vfio_pci_mmap_fault", "vfio_pci_mmap_page_fault"] },
   { name: "device", kind: "name" },
   { name: "address", kind: "hex" },
 ]);
