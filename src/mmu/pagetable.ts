@@ -125,7 +125,12 @@ export class HostPageTables {
     this.roots.set(mm, 0);
   }
 
-  /** Physical address of the pgd: what TTBR0 holds. */
+  /** No address space has this number or a higher one. */
+  get limit(): number {
+    return this.roots.a.length;
+  }
+
+  /** Physical address of the pgd: what TTBR0 holds; 0 where no address space has the number. */
   root(mm: number): number {
     return this.roots.a[mm]!;
   }
