@@ -6,8 +6,10 @@
  * reference on each frame.
  */
 import type { Activity } from "../sim/agents.js";
+import { ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { F64Pool, I32Pool } from "../sim/state.js";
+import type { Frames } from "./frames.js";
 import { PageCache } from "./pagecache.js";
 
 /** memfd_create, and MAP_SHARED | MAP_ANONYMOUS. */
@@ -20,8 +22,8 @@ export const FILE_DEVICE = 4;
 
 const KIND_NAMES = ["free", "memfd", "regular", "hugetlb", "device"] as const;
 
-/** Bytes of one hugetlb page. */
-export const HUGETLB_SIZE = 0x200000;
+/** log2 of a hugetlb page in 4 KiB pages where nothing else is asked: 2 MiB. */
+const HUGETLB_ORDER = 9;
 
 /** struct vm_operations_struct and the file's mmap, of one driver. Constant, one object per device file. */
 export interface VmOperations {
@@ -43,54 +45,62 @@ const KIND = 0;
 const SEED = 1;
 /** References: one while open, one per VMA. */
 const REFS = 2;
-/** mmu_notifier-free invalidate lock of a truncation. */
-const RESERVED = 3;
-const WORDS = 4;
+/** hugetlb: log2 of the page size in 4 KiB pages. */
+const ORDER = 3;
+/** hugetlb: pages reserved in the pool and not used yet. */
+const RESERVED = 4;
+const WORDS = 6;
 
 export class Files {
   readonly cache: PageCache;
   private readonly w: I32Pool;
   private readonly sizes: F64Pool;
-  /** [0] files ever created, [1] hugetlb pages in the pool, [2] of those reserved or in use. */
+  /** [0] files ever created, [1 + order] hugetlb pages of that order that are reserved and not used yet. */
   private readonly globals: I32Pool;
   /** Static configuration: the operations of device files, by file. */
   private readonly ops: (VmOperations | undefined)[] = [];
 
-  constructor(sim: Sim, hugetlbPages = 16) {
+  constructor(
+    sim: Sim,
+    private readonly frames: Frames,
+  ) {
     this.cache = new PageCache(sim);
     this.w = sim.state.i32("files.words", 16 * WORDS);
     this.sizes = sim.state.f64("files.sizes", 16);
-    this.globals = sim.state.i32("files.globals", 4);
-    this.globals.set(1, hugetlbPages);
+    this.globals = sim.state.i32("files.globals", 32);
   }
 
-  private create(kind: number, size: number, seed: number): number {
+  private create(kind: number, size: number): number {
     const file = this.globals.a[0]!;
     this.globals.set(0, file + 1);
     this.w.ensure((file + 1) * WORDS);
     this.sizes.ensure(file + 1);
     this.w.set(file * WORDS + KIND, kind);
-    this.w.set(file * WORDS + SEED, seed);
     this.w.set(file * WORDS + REFS, 1);
     this.sizes.set(file, size);
     return file;
   }
 
   /** memfd_create, then ftruncate to `size` bytes. */
-  createMemfd(size: number): number {
-    return this.create(FILE_SHMEM, size, 0);
+  createMemfd(size = 0): number {
+    return this.create(FILE_SHMEM, size);
   }
   /** Opens a read-only regular file of `size` bytes whose contents follow from the seed. */
   openReadOnly(size: number, seed = 0): number {
-    return this.create(FILE_REGULAR, size, seed);
+    const file = this.create(FILE_REGULAR, size);
+    this.w.set(file * WORDS + SEED, seed);
+    return file;
   }
-  /** memfd_create(MFD_HUGETLB) with 2 MiB pages; size is rounded up to them. */
-  createHugetlb(size: number): number {
-    return this.create(FILE_HUGETLB, Math.ceil(size / HUGETLB_SIZE) * HUGETLB_SIZE, 0);
+  /** memfd_create(MFD_HUGETLB). @param order log2 of the page size in 4 KiB pages: 4, 9, 13 or 18. The size is rounded up to it */
+  createHugetlb(size: number, order = HUGETLB_ORDER): number {
+    const page = 4096 * 2 ** order;
+    const file = this.create(FILE_HUGETLB, Math.ceil(size / page) * page);
+    this.w.set(file * WORDS + ORDER, order);
+    return file;
   }
   /** Opens a device file. Files keep their number for the whole run: the operations are static. */
   openDevice(ops: VmOperations): number {
-    const file = this.create(FILE_DEVICE, 0, 0);
+    const file = this.create(FILE_DEVICE, 0);
     this.ops[file] = ops;
     return file;
   }
@@ -100,7 +110,7 @@ export class Files {
     return file >= 0 && file < this.globals.a[0]! ? this.w.a[file * WORDS + KIND]! : 0;
   }
   kindName(file: number): string {
-    return KIND_NAMES[this.kind(file)]!;
+    return file < 0 ? "anonymous" : KIND_NAMES[this.kind(file)]!;
   }
   /** i_size, in bytes. */
   size(file: number): number {
@@ -117,11 +127,30 @@ export class Files {
     return this.globals.a[0]!;
   }
 
-  /** get_file and fput. A file without references loses its pages: see `HostMm.fput`. @returns the references left */
-  ref(file: number, by: number): number {
-    const refs = this.w.a[file * WORDS + REFS]! + by;
+  /** get_file: one more VMA or descriptor holds it. */
+  get(file: number): void {
+    if (file < 0) return;
+    this.w.set(file * WORDS + REFS, this.w.a[file * WORDS + REFS]! + 1);
+  }
+
+  /** fput, also close(2): the last one drops the pages of a memory file. */
+  put(file: number): void {
+    if (file < 0) return;
+    const refs = this.w.a[file * WORDS + REFS]! - 1;
     this.w.set(file * WORDS + REFS, refs);
-    return refs;
+    if (refs > 0) return;
+    if (this.kind(file) === FILE_DEVICE) return;
+    this.dropPages(file, 0, Math.ceil(this.size(file) / 4096));
+    this.unreserve(file, this.w.a[file * WORDS + RESERVED]!);
+    for (let i = 0; i < WORDS; i++) this.w.set(file * WORDS + i, 0);
+    this.sizes.set(file, 0);
+  }
+
+  /** truncate_inode_pages_range: resident pages with offsets in [from, to) leave the cache. */
+  dropPages(file: number, from: number, to: number): void {
+    for (let p = this.cache.next(file, from, to); p >= 0; p = this.cache.next(file, p + 1, to)) {
+      this.frames.put(this.cache.remove(file, p));
+    }
   }
 
   /**
@@ -136,22 +165,42 @@ export class Files {
     return h ^ (h >>> 13);
   }
 
-  /** hugetlb_reserve_pages: takes n huge pages out of the pool. @returns false if there are not so many. */
-  reserveHugetlb(n: number): boolean {
-    const used = this.globals.a[2]!;
-    if (used + n > this.globals.a[1]!) return false;
-    this.globals.set(2, used + n);
-    return true;
+  /** log2 of the page size in 4 KiB pages. */
+  hugetlbOrder(file: number): number {
+    return this.w.a[file * WORDS + ORDER]!;
   }
-  unreserveHugetlb(n: number): void {
-    this.globals.set(2, this.globals.a[2]! - n);
+  /** Page size in bytes. */
+  hugetlbSize(file: number): number {
+    return 4096 * 2 ** this.w.a[file * WORDS + ORDER]!;
   }
-  /** Pages that a file holds out of the hugetlb pool. */
-  reservedOf(file: number): number {
+  /**
+   * hugetlb_reserve_pages, simplified: a mapping takes as many pages of the pool as the file has not yet reserved or used.
+   * @param pages of the file's page size @returns 0 or -ENOMEM
+   */
+  reserveHugetlb(file: number, pages: number): number {
+    const order = this.hugetlbOrder(file);
+    if (pages > this.hugetlbAvailable(order)) return -ENOMEM;
+    this.globals.set(1 + order, this.globals.a[1 + order]! + pages);
+    this.w.set(file * WORDS + RESERVED, this.w.a[file * WORDS + RESERVED]! + pages);
+    return 0;
+  }
+  private unreserve(file: number, pages: number): void {
+    if (pages === 0) return;
+    const order = this.hugetlbOrder(file);
+    this.globals.set(1 + order, this.globals.a[1 + order]! - pages);
+    this.w.set(file * WORDS + RESERVED, this.w.a[file * WORDS + RESERVED]! - pages);
+  }
+  /** A fault has taken a page from the pool: it uses one of the file's reservations up, if there are any. */
+  consumeHugetlb(file: number): void {
+    if (this.w.a[file * WORDS + RESERVED] !== 0) this.unreserve(file, 1);
+  }
+  /** Pages of this order in the pool that nobody has reserved. */
+  hugetlbAvailable(order: number): number {
+    return this.frames.hugetlbFree(order) - this.globals.a[1 + order]!;
+  }
+  /** Reservations that are left. */
+  reservedHugetlb(file: number): number {
     return this.w.a[file * WORDS + RESERVED]!;
-  }
-  setReservedOf(file: number, n: number): void {
-    this.w.set(file * WORDS + RESERVED, n);
   }
 }
 

@@ -349,6 +349,13 @@ export class Vmas {
     return mine === 0 || anon === 0 || mine === anon;
   }
 
+  /** Two VMAs that are to become one: their anon_vmas are the same, or one has none. */
+  anonCompatible(a: number, b: number): boolean {
+    const x = this.anonVma(a);
+    const y = this.anonVma(b);
+    return x === 0 || y === 0 || x === y;
+  }
+
   // The treap. A node is VMA + 1, 0 is the empty tree.
 
   private treeInsert(t: number, v: number): number {

@@ -1,0 +1,281 @@
+/** mmap (mm/mmap.c do_mmap and mmap_region; mm/vma.c). */
+import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
+import { EEXIST, EINVAL, ENODEV, ENOMEM, EOVERFLOW } from "../sim/errno.js";
+import { EACCES, EBADF, isPageAligned, MMAP_MIN_ADDR, PAGE_SIZE, pageAlign, type MmContext } from "./context.js";
+import { FILE_DEVICE, FILE_HUGETLB, FILE_REGULAR, FILE_SHMEM } from "./files.js";
+import type { Munmap } from "./munmap.js";
+import { MMU_NOTIFY_UNMAP } from "./notifiers.js";
+import { TASK_SIZE } from "./pagetable.js";
+import { thpUnmappedArea, unmappedArea } from "./unmappedarea.js";
+import type { VmaChange } from "./vmachange.js";
+import { MAX_MAP_COUNT } from "./vmas.js";
+import {
+  MAP_ANONYMOUS,
+  MAP_FIXED,
+  MAP_FIXED_NOREPLACE,
+  MAP_HUGETLB,
+  MAP_NORESERVE,
+  MAP_POPULATE,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  PAGE_PROT_NORMAL,
+  PAGE_PROT_TAGGED,
+  PROT_EXEC,
+  PROT_MTE,
+  PROT_READ,
+  PROT_WRITE,
+  VM_DONTEXPAND,
+  VM_EXEC,
+  VM_HUGETLB,
+  VM_MAYEXEC,
+  VM_MAYREAD,
+  VM_MAYSHARE,
+  VM_MAYWRITE,
+  VM_MTE,
+  VM_MTE_ALLOWED,
+  VM_NORESERVE,
+  VM_READ,
+  VM_SHARED,
+  VM_WRITE,
+} from "./vmflags.js";
+
+const MM = ARG;
+const ADDR = ARG + 1;
+const LEN = ARG + 2;
+const MODE = ARG + 3;
+const FD = ARG + 4;
+const OFFSET = ARG + 5;
+const FLAGS = ARG + 6;
+const VMA = ARG + 7;
+const ERROR = ARG + 8;
+/** This call created the file (shared anonymous memory, MAP_HUGETLB) and drops its own reference at the end. */
+const OWN_FILE = ARG + 9;
+
+const FLAGS_SHIFT = 256;
+const ALIGN_SHIFT = 2 ** 40;
+
+/**
+ * The fourth argument of the mmap activity: PROT_*, MAP_* and a wish of ours for the alignment of a free address.
+ * @param align a power of two from 4096 on
+ */
+export function mmapMode(prot: number, flags: number, align = PAGE_SIZE): number {
+  const log = Math.log2(align);
+  if (!Number.isInteger(log) || log < 12 || log > 46) throw new Error(`an alignment is a power of two from 4096 on, not ${align}`);
+  return (prot & 0xff) + (flags & 0x1fffffff) * FLAGS_SHIFT + log * ALIGN_SHIFT;
+}
+
+/** VM_READ, VM_WRITE, VM_EXEC (and VM_MTE) of PROT_* (calc_vm_prot_bits). */
+export function protFlags(prot: number, mte: boolean): number {
+  let flags = 0;
+  if ((prot & PROT_READ) !== 0) flags |= VM_READ;
+  if ((prot & PROT_WRITE) !== 0) flags |= VM_WRITE;
+  if ((prot & PROT_EXEC) !== 0) flags |= VM_EXEC;
+  if (mte && (prot & PROT_MTE) !== 0) flags |= VM_MTE;
+  return flags;
+}
+
+export class Mmap {
+  /** (mm, addr, length, mmapMode, file or -1, offset) -> R0 address | -errno: the system call. */
+  readonly mmap: Activity;
+
+  constructor(
+    private readonly mm: MmContext,
+    private readonly change: VmaChange,
+    private readonly munmap: Munmap,
+  ) {
+    this.mmap = mm.sim.agents.activity("mmap", "mm/mmap.c do_mmap, mmap_region", 10, [
+      ["lock", (f) => this.lock(f)],
+      ["mmapRegion", (f) => this.region(f)],
+      ["deviceMapped", (f) => this.deviceMapped(f)],
+      ["undo", (f) => this.undo(f)],
+      ["undone", (f) => this.undone(f)],
+      ["populated", (f) => this.mm.sim.agents.ret(f, this.mm.sim.agents.stack.a[f + ADDR]!)],
+    ]);
+  }
+
+  private lock(f: number): number {
+    const { sim } = this.mm;
+    const s = sim.agents.stack;
+    const mm = s.a[f + MM]!;
+    if (!sim.locks.write(this.mm.mmapLock(mm))) return BLOCKED;
+    sim.agents.charge(sim.costs.syscall);
+    const error = this.prepare(f);
+    if (error < 0) return this.leave(f, error);
+    const start = s.a[f + ADDR]!;
+    const end = start + s.a[f + LEN]!;
+    if (this.mm.vmas.overlaps(mm, start, end)) return sim.agents.call(f, this.mmap.first + 1, this.munmap.doMunmap, mm, start, end, 0);
+    return this.region(f);
+  }
+
+  /** do_mmap up to mmap_region: address, flags, the file's rules. @returns 0 or -errno */
+  private prepare(f: number): number {
+    const { sim, files, vmas } = this.mm;
+    const s = sim.agents.stack;
+    const mm = s.a[f + MM]!;
+    const mode = s.a[f + MODE]!;
+    const prot = mode & 0xff;
+    const flags = Math.floor(mode / FLAGS_SHIFT) % 0x20000000;
+    const offset = s.a[f + OFFSET]!;
+    const anonymous = (flags & MAP_ANONYMOUS) !== 0;
+    let file = anonymous ? -1 : s.a[f + FD]!;
+    let len = s.a[f + LEN]!;
+    if (!isPageAligned(offset)) return -EINVAL;
+    if (!anonymous && files.kind(file) === 0) return -EBADF;
+    if (!anonymous && (flags & MAP_HUGETLB) !== 0 && files.kind(file) !== FILE_HUGETLB) return -EINVAL;
+    if (len === 0) return -EINVAL;
+    const granule = this.granule(file, flags, anonymous);
+    len = Math.ceil(len / granule) * granule;
+    if (files.kind(file) === FILE_HUGETLB && len !== s.a[f + LEN]!) len = Math.ceil(s.a[f + LEN]! / granule) * granule;
+    if (len > TASK_SIZE) return -ENOMEM;
+    if (!anonymous && offset + len > Number.MAX_SAFE_INTEGER) return -EOVERFLOW;
+    if (vmas.count(mm) >= MAX_MAP_COUNT) return -ENOMEM;
+    const addr = this.address(mm, s.a[f + ADDR]!, len, flags, Math.max(granule, 2 ** Math.floor(mode / ALIGN_SHIFT)), anonymous);
+    if (addr < 0) return addr;
+
+    const type = flags & (MAP_SHARED | MAP_PRIVATE);
+    let vmFlags = protFlags(prot, this.mm.mte) | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC;
+    if (type === MAP_SHARED) vmFlags |= VM_SHARED | VM_MAYSHARE;
+    else if (type !== MAP_PRIVATE) return -EINVAL;
+    if ((flags & MAP_NORESERVE) !== 0) vmFlags |= VM_NORESERVE;
+    const kind = files.kind(file);
+    if (kind === FILE_REGULAR && type === MAP_SHARED) {
+      if ((prot & PROT_WRITE) !== 0) return -EACCES;
+      vmFlags &= ~(VM_MAYWRITE | VM_SHARED);
+    }
+    if (kind === FILE_DEVICE && files.vmOps(file) === undefined) return -ENODEV;
+    if (this.mm.mte && (anonymous || kind === FILE_SHMEM)) vmFlags |= VM_MTE_ALLOWED;
+    if ((vmFlags & VM_MTE) !== 0 && (vmFlags & VM_MTE_ALLOWED) === 0) return -EINVAL;
+    if (kind === FILE_HUGETLB || (flags & MAP_HUGETLB) !== 0) vmFlags |= VM_HUGETLB | VM_DONTEXPAND;
+
+    s.set(f + OWN_FILE, 0);
+    if (anonymous && (flags & MAP_HUGETLB) !== 0) {
+      file = files.createHugetlb(len);
+      s.set(f + OWN_FILE, 1);
+    } else if (anonymous && type === MAP_SHARED) {
+      // shmem_zero_setup: a file of its own behind every shared anonymous mapping.
+      file = files.createMemfd(len);
+      s.set(f + OWN_FILE, 1);
+    }
+    s.set(f + FD, file);
+    s.set(f + LEN, len);
+    s.set(f + ADDR, addr);
+    s.set(f + OFFSET, file < 0 ? addr : s.a[f + OWN_FILE] !== 0 ? 0 : offset);
+    s.set(f + FLAGS, vmFlags);
+    return 0;
+  }
+
+  /** What address and length must be multiples of: the page, or the huge page of a hugetlb mapping. */
+  private granule(file: number, flags: number, anonymous: boolean): number {
+    if (this.mm.files.kind(file) === FILE_HUGETLB) return this.mm.files.hugetlbSize(file);
+    return anonymous && (flags & MAP_HUGETLB) !== 0 ? 0x200000 : PAGE_SIZE;
+  }
+
+  /** get_unmapped_area. */
+  private address(mm: number, hint: number, len: number, flags: number, align: number, anonymous: boolean): number {
+    const { vmas, d } = this.mm;
+    const noreplace = (flags & MAP_FIXED_NOREPLACE) !== 0 && d.mapFixedNoreplace;
+    if ((flags & MAP_FIXED) !== 0 || noreplace) {
+      if (hint > TASK_SIZE - len) return -ENOMEM;
+      if (!isPageAligned(hint) || ((flags & MAP_HUGETLB) !== 0 && hint % 0x200000 !== 0)) return -EINVAL;
+      if (noreplace && vmas.overlaps(mm, hint, hint + len)) return -EEXIST;
+      return hint;
+    }
+    const wish = hint === 0 ? 0 : Math.max(pageAlign(hint), MMAP_MIN_ADDR);
+    const thp = d.anonMmapThpAligned;
+    const aligns = thp === "large" || (thp === "multiples" && hint === 0 && len % 0x200000 === 0);
+    if (anonymous && (flags & MAP_SHARED) === 0 && align <= 0x200000 && aligns) {
+      const addr = thpUnmappedArea(vmas, mm, wish, len);
+      if (addr > 0) return addr;
+    }
+    return unmappedArea(vmas, mm, wish, len, align);
+  }
+
+  /** mmap_region, after what was there is gone. */
+  private region(f: number): number {
+    const { sim, vmas, files } = this.mm;
+    const s = sim.agents.stack;
+    if (s.a[f + R0]! < 0) return this.leave(f, s.a[f + R0]!);
+    const mm = s.a[f + MM]!;
+    const addr = s.a[f + ADDR]!;
+    const len = s.a[f + LEN]!;
+    const flags = s.a[f + FLAGS]!;
+    const file = s.a[f + FD]!;
+    const pgoff = s.a[f + OFFSET]! / PAGE_SIZE;
+    const pageProt = (flags & VM_MTE) !== 0 ? PAGE_PROT_TAGGED : PAGE_PROT_NORMAL;
+    if (this.change.mergeNew(mm, addr, addr + len, flags, file, pgoff, pageProt) >= 0) return this.mapped(f);
+    if ((flags & VM_HUGETLB) !== 0 && (flags & VM_NORESERVE) === 0) {
+      const error = files.reserveHugetlb(file, this.hugePagesToReserve(file, flags, s.a[f + OFFSET]!, len));
+      if (error < 0) return this.leave(f, error);
+    }
+    const v = vmas.alloc(mm, addr, addr + len, flags, file, pgoff, pageProt);
+    files.get(file);
+    s.set(f + VMA, v);
+    const ops = files.vmOps(file);
+    if (ops !== undefined) return sim.agents.call(f, this.mmap.first + 2, ops.mmap, mm, v);
+    vmas.insert(v);
+    return this.mapped(f);
+  }
+
+  /** Pages of a hugetlb mapping that nobody has reserved or faulted in yet (region_chg): a shared file counts each page once. */
+  private hugePagesToReserve(file: number, flags: number, offset: number, len: number): number {
+    const { files } = this.mm;
+    const size = files.hugetlbSize(file);
+    const pages = len / size;
+    if ((flags & VM_MAYSHARE) === 0) return pages;
+    let missing = 0;
+    for (let i = 0; i < pages; i++) if (files.cache.find(file, (offset + i * size) / PAGE_SIZE) < 0) missing++;
+    return Math.max(0, missing - files.reservedHugetlb(file));
+  }
+
+  private deviceMapped(f: number): number {
+    const { sim, vmas, notifiers } = this.mm;
+    const s = sim.agents.stack;
+    const v = s.a[f + VMA]!;
+    if (s.a[f + R0] === 0) {
+      vmas.insert(v);
+      return this.mapped(f);
+    }
+    // Undo any partial mapping done by the driver.
+    s.set(f + ERROR, s.a[f + R0]!);
+    return sim.agents.call(f, this.mmap.first + 3, notifiers.invalidateRangeStart, vmas.mm(v), vmas.start(v), vmas.end(v), MMU_NOTIFY_UNMAP, 1);
+  }
+
+  private undo(f: number): number {
+    const { sim, vmas, notifiers, zap } = this.mm;
+    const v = sim.agents.stack.a[f + VMA]!;
+    zap.zapRange(vmas.mm(v), vmas.start(v), vmas.end(v));
+    return sim.agents.call(f, this.mmap.first + 4, notifiers.invalidateRangeEnd, vmas.mm(v), vmas.start(v), vmas.end(v), MMU_NOTIFY_UNMAP, 1);
+  }
+
+  private undone(f: number): number {
+    const { sim, vmas, files } = this.mm;
+    const v = sim.agents.stack.a[f + VMA]!;
+    files.put(vmas.file(v));
+    vmas.free(v);
+    return this.leave(f, sim.agents.stack.a[f + ERROR]!);
+  }
+
+  private mapped(f: number): number {
+    const { sim, huge } = this.mm;
+    const s = sim.agents.stack.a;
+    const flags = Math.floor(s[f + MODE]! / FLAGS_SHIFT) % 0x20000000;
+    if ((flags & MAP_POPULATE) === 0) return this.leave(f, s[f + ADDR]!);
+    this.leaveFile(f);
+    sim.locks.unlockWrite(this.mm.mmapLock(s[f + MM]!));
+    const start = s[f + ADDR]!;
+    const write = (s[f + FLAGS]! & (VM_WRITE | VM_SHARED)) === VM_WRITE ? 1 : 0;
+    return sim.agents.call(f, this.mmap.first + 5, huge.populate, s[f + MM]!, start, start + s[f + LEN]!, write);
+  }
+
+  private leaveFile(f: number): void {
+    const s = this.mm.sim.agents.stack.a;
+    if (s[f + OWN_FILE] !== 0) this.mm.files.put(s[f + FD]!);
+  }
+
+  private leave(f: number, result: number): number {
+    const { sim } = this.mm;
+    this.leaveFile(f);
+    sim.locks.unlockWrite(this.mm.mmapLock(sim.agents.stack.a[f + MM]!));
+    return sim.agents.ret(f, result);
+  }
+}

@@ -1,0 +1,147 @@
+/** ftruncate and fallocate of memory files (mm/shmem.c shmem_setattr, shmem_fallocate; fs/hugetlbfs/inode.c). */
+import { ARG, type Activity } from "../sim/agents.js";
+import { EINVAL, ENOMEM } from "../sim/errno.js";
+import { EBADF, EOPNOTSUPP, pageAlign, type MmContext } from "./context.js";
+import { FILE_HUGETLB, FILE_SHMEM } from "./files.js";
+import { TO_THE_END, type ZapVma } from "./zapvma.js";
+
+export const FALLOC_FL_KEEP_SIZE = 1;
+export const FALLOC_FL_PUNCH_HOLE = 2;
+
+const FILE = ARG;
+// ftruncate
+const SIZE = ARG + 1;
+const OLD_SIZE = ARG + 2;
+// fallocate
+const MODE = ARG + 1;
+const OFFSET = ARG + 2;
+const LEN = ARG + 3;
+
+export class Truncate {
+  /** (file, size) -> R0 0 | -errno: the system call. */
+  readonly ftruncate: Activity;
+  /** (file, mode, offset, length) -> R0 0 | -errno: the system call. */
+  readonly fallocate: Activity;
+
+  constructor(
+    private readonly mm: MmContext,
+    private readonly zapVma: ZapVma,
+  ) {
+    const { agents } = mm.sim;
+    this.ftruncate = agents.activity("ftruncate", "mm/shmem.c shmem_setattr", 3, [
+      ["unmap", (f) => this.setSize(f)],
+      ["dropPages", (f) => this.dropTail(f)],
+      ["done", (f) => agents.ret(f, 0)],
+    ]);
+    this.fallocate = agents.activity("fallocate", "mm/shmem.c shmem_fallocate", 4, [
+      ["unmap", (f) => this.begin(f)],
+      ["dropPages", (f) => this.dropHole(f)],
+    ]);
+  }
+
+  private setSize(f: number): number {
+    const { sim, files } = this.mm;
+    const s = sim.agents.stack;
+    const file = s.a[f + FILE]!;
+    const size = s.a[f + SIZE]!;
+    sim.agents.charge(sim.costs.syscall);
+    const kind = files.kind(file);
+    if (kind === 0) return sim.agents.ret(f, -EBADF);
+    if (kind !== FILE_SHMEM && kind !== FILE_HUGETLB) return sim.agents.ret(f, -EINVAL);
+    if (kind === FILE_HUGETLB && size % files.hugetlbSize(file) !== 0) return sim.agents.ret(f, -EINVAL);
+    const old = files.size(file);
+    s.set(f + OLD_SIZE, old);
+    files.setSize(file, size);
+    if (size > old) return sim.agents.ret(f, 0);
+    return this.unmapTail(f, this.ftruncate.first + 1);
+  }
+
+  /** unmap_mapping_range from the new end on; private copies go too. */
+  private unmapTail(f: number, resume: number): number {
+    const { sim } = this.mm;
+    const s = sim.agents.stack.a;
+    const hole = pageAlign(s[f + SIZE]!);
+    if (s[f + OLD_SIZE]! <= hole) return resume;
+    return sim.agents.call(f, resume, this.zapVma.unmapMappingRange, s[f + FILE]!, hole, TO_THE_END, 1);
+  }
+
+  private dropTail(f: number): number {
+    const { sim, files } = this.mm;
+    const s = sim.agents.stack.a;
+    const file = s[f + FILE]!;
+    const size = s[f + SIZE]!;
+    this.zeroPart(file, size, pageAlign(size));
+    files.dropPages(file, pageAlign(size) / 4096, Math.ceil(s[f + OLD_SIZE]! / 4096));
+    if (files.kind(file) === FILE_HUGETLB) return sim.agents.ret(f, 0);
+    // Once more, for pages that a private mapping has copied meanwhile.
+    return this.unmapTail(f, this.ftruncate.first + 2);
+  }
+
+  /** The bytes [from, to) of one resident page become zero (shmem_truncate_range's partial pages). */
+  private zeroPart(file: number, from: number, to: number): void {
+    const { files, phys } = this.mm;
+    if (from >= to) return;
+    const pgoff = Math.floor(from / 4096);
+    const pfn = files.cache.find(file, pgoff);
+    if (pfn < 0) return;
+    let at = from;
+    for (; at < to && at % 8 !== 0; at++) phys.write(pfn * 4096 + (at - pgoff * 4096), 1, 0);
+    for (; at + 8 <= to; at += 8) phys.write(pfn * 4096 + (at - pgoff * 4096), 8, 0, 0);
+    for (; at < to; at++) phys.write(pfn * 4096 + (at - pgoff * 4096), 1, 0);
+  }
+
+  private begin(f: number): number {
+    const { sim, files } = this.mm;
+    const s = sim.agents.stack.a;
+    const file = s[f + FILE]!;
+    const mode = s[f + MODE]!;
+    const offset = s[f + OFFSET]!;
+    const len = s[f + LEN]!;
+    sim.agents.charge(sim.costs.syscall);
+    const kind = files.kind(file);
+    if (offset < 0 || len <= 0) return sim.agents.ret(f, -EINVAL);
+    if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) !== 0 || mode === FALLOC_FL_PUNCH_HOLE) return sim.agents.ret(f, -EOPNOTSUPP);
+    if (kind !== FILE_SHMEM && kind !== FILE_HUGETLB) return sim.agents.ret(f, kind === 0 ? -EBADF : -EOPNOTSUPP);
+    if ((mode & FALLOC_FL_PUNCH_HOLE) === 0) return this.allocate(f, file, mode, offset, len);
+    const granule = kind === FILE_HUGETLB ? files.hugetlbSize(file) : 4096;
+    const start = Math.ceil(offset / granule) * granule;
+    const end = Math.floor((offset + len) / granule) * granule;
+    if (end <= start) return this.fallocate.first + 1;
+    return sim.agents.call(f, this.fallocate.first + 1, this.zapVma.unmapMappingRange, file, start, end, 0);
+  }
+
+  private dropHole(f: number): number {
+    const { sim, files } = this.mm;
+    const s = sim.agents.stack.a;
+    const file = s[f + FILE]!;
+    const from = s[f + OFFSET]!;
+    const to = from + s[f + LEN]!;
+    const granule = files.kind(file) === FILE_HUGETLB ? files.hugetlbSize(file) : 4096;
+    const first = Math.ceil(from / granule) * granule;
+    const last = Math.floor(to / granule) * granule;
+    if (granule === 4096) {
+      this.zeroPart(file, from, Math.min(to, first));
+      if (last >= first) this.zeroPart(file, last, to);
+    }
+    if (last > first) files.dropPages(file, first / 4096, last / 4096);
+    return sim.agents.ret(f, 0);
+  }
+
+  /** Pages are made resident; the file grows unless told to keep its size. */
+  private allocate(f: number, file: number, mode: number, offset: number, len: number): number {
+    const { sim, files, frames } = this.mm;
+    const order = files.kind(file) === FILE_HUGETLB ? files.hugetlbOrder(file) : 0;
+    const step = 2 ** order;
+    const end = Math.ceil((offset + len) / 4096);
+    for (let p = Math.floor(offset / 4096 / step) * step; p < end; p += step) {
+      if (files.cache.find(file, p) >= 0) continue;
+      const pfn = order === 0 ? frames.alloc(0) : frames.hugetlbAlloc(order);
+      if (pfn < 0) return sim.agents.ret(f, -ENOMEM);
+      frames.clear(pfn, order);
+      frames.setFile(pfn, file, p);
+      files.cache.put(file, p, pfn);
+    }
+    if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && offset + len > files.size(file)) files.setSize(file, offset + len);
+    return sim.agents.ret(f, 0);
+  }
+}

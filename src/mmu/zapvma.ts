@@ -1,0 +1,147 @@
+/**
+ * Clearing host entries with the notifiers told: zap_page_range_single, zap_vma_ptes and
+ * unmap_mapping_range (mm/memory.c).
+ */
+import { ARG, type Activity } from "../sim/agents.js";
+import type { MmContext } from "./context.js";
+import { MMU_NOTIFY_CLEAR } from "./notifiers.js";
+import { VM_SHARED } from "./vmflags.js";
+
+const BLOCK = 0x200000;
+
+const MM = ARG;
+const START = ARG + 1;
+const END = ARG + 2;
+const TYPE = ARG + 3;
+
+// unmapMappingRange
+const FILE = ARG;
+const FROM = ARG + 1;
+const TO = ARG + 2;
+const EVEN_COWS = ARG + 3;
+const LAST_PGOFF = ARG + 4;
+const LAST_VMA = ARG + 5;
+const Z_START = ARG + 6;
+const Z_END = ARG + 7;
+
+/** unmapMappingRange: to the end of every mapping. */
+export const TO_THE_END = 2 ** 52;
+
+export class ZapVma {
+  /** (mm, start, end, type): S, huge entries that the range holds only partly are split (S, E inside), cleared, E. */
+  readonly zapNotified: Activity;
+  /** (mm, start, end): zap_vma_ptes, one CLEAR event. */
+  readonly zapVmaPtes: Activity;
+  /** (file, first byte, end byte, evenCows): one CLEAR event for each mapping of the file that overlaps, clipped to it. */
+  readonly unmapMappingRange: Activity;
+
+  constructor(private readonly mm: MmContext) {
+    const { agents } = mm.sim;
+    this.zapNotified = agents.activity("zapPageRange", "mm/memory.c zap_page_range_single", 4, [
+      ["start", (f) => this.zapStart(f)],
+      ["splitFirst", (f) => this.splitFirst(f)],
+      ["splitLast", (f) => this.splitLast(f)],
+      ["clear", (f) => this.clear(f)],
+      ["done", (f) => agents.ret(f, 0)],
+    ]);
+    this.zapVmaPtes = agents.activity("zapVmaPtes", "mm/memory.c zap_vma_ptes", 4, [
+      ["zap", (f) => this.zapPtes(f)],
+      ["done", (f) => agents.ret(f, 0)],
+    ]);
+    this.unmapMappingRange = agents.activity("unmapMappingRange", "mm/memory.c unmap_mapping_range", 8, [
+      ["next", (f) => this.nextMapping(f)],
+      ["clearFilePages", (f) => this.clearFilePages(f)],
+    ]);
+  }
+
+  private zapStart(f: number): number {
+    const { sim, notifiers } = this.mm;
+    const s = sim.agents.stack.a;
+    return sim.agents.call(f, this.zapNotified.first + 1, notifiers.invalidateRangeStart, s[f + MM]!, s[f + START]!, s[f + END]!, s[f + TYPE]!, 1);
+  }
+
+  /** zap_pmd_range: an entry that the range holds only partly is split first. */
+  private splitFirst(f: number): number {
+    const { sim, zap, huge } = this.mm;
+    const s = sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    const start = s[f + START]!;
+    const partly = start % BLOCK !== 0 || s[f + END]! - start < BLOCK;
+    if (partly && zap.isHugePmd(mm, start)) return sim.agents.call(f, this.zapNotified.first + 2, huge.splitHugePmd, mm, start);
+    return this.splitLast(f);
+  }
+
+  private splitLast(f: number): number {
+    const { sim, zap, huge } = this.mm;
+    const s = sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    const end = s[f + END]!;
+    const low = end - (end % BLOCK);
+    if (low !== end && low >= s[f + START]! && zap.isHugePmd(mm, low)) {
+      return sim.agents.call(f, this.zapNotified.first + 3, huge.splitHugePmd, mm, low);
+    }
+    return this.clear(f);
+  }
+
+  private clear(f: number): number {
+    const { sim, zap, notifiers } = this.mm;
+    const s = sim.agents.stack.a;
+    zap.zapRange(s[f + MM]!, s[f + START]!, s[f + END]!);
+    return sim.agents.call(f, this.zapNotified.first + 4, notifiers.invalidateRangeEnd, s[f + MM]!, s[f + START]!, s[f + END]!, s[f + TYPE]!, 1);
+  }
+
+  private zapPtes(f: number): number {
+    const { agents } = this.mm.sim;
+    const s = agents.stack.a;
+    return agents.call(f, this.zapVmaPtes.first + 1, this.zapNotified, s[f + MM]!, s[f + START]!, s[f + END]!, MMU_NOTIFY_CLEAR);
+  }
+
+  /** The walk through i_mmap, in the order of the mappings' offsets. */
+  private nextMapping(f: number): number {
+    const { sim, vmas, notifiers } = this.mm;
+    const { agents } = sim;
+    const s = agents.stack;
+    const from = s.a[f + FROM]! / 4096;
+    const to = Math.ceil(s.a[f + TO]! / 4096);
+    const v = this.mappingAfter(s.a[f + FILE]!, s.a[f + LAST_PGOFF]! - 1, s.a[f + LAST_VMA]! - 1, from, to);
+    if (v < 0) return agents.ret(f, 0);
+    const pgoff = vmas.pgoff(v);
+    s.set(f + LAST_PGOFF, pgoff + 1);
+    s.set(f + LAST_VMA, v + 1);
+    const start = vmas.start(v) + Math.max(0, from - pgoff) * 4096;
+    const end = Math.min(vmas.end(v), vmas.start(v) + (to - pgoff) * 4096);
+    s.set(f + Z_START, start);
+    s.set(f + Z_END, end);
+    if (s.a[f + EVEN_COWS] !== 0 || (vmas.flags(v) & VM_SHARED) !== 0) {
+      return agents.call(f, this.unmapMappingRange.first, this.zapNotified, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR);
+    }
+    return agents.call(f, this.unmapMappingRange.first + 1, notifiers.invalidateRangeStart, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, 1);
+  }
+
+  /** The mapping of the file with the lowest (pgoff, record) above the given pair that overlaps [from, to) pages. */
+  private mappingAfter(file: number, lastPgoff: number, lastVma: number, from: number, to: number): number {
+    const { vmas } = this.mm;
+    let best = -1;
+    for (let v = vmas.firstOfFile(file); v >= 0; v = vmas.nextOfFile(v)) {
+      const pgoff = vmas.pgoff(v);
+      if (pgoff >= to || pgoff + (vmas.end(v) - vmas.start(v)) / 4096 <= from) continue;
+      if (pgoff < lastPgoff || (pgoff === lastPgoff && v <= lastVma)) continue;
+      if (best < 0 || pgoff < vmas.pgoff(best) || (pgoff === vmas.pgoff(best) && v < best)) best = v;
+    }
+    return best;
+  }
+
+  /** A private mapping keeps the pages that it has copied: only those of the file go (even_cows 0). */
+  private clearFilePages(f: number): number {
+    const { sim, vmas, files, pt, zap, notifiers } = this.mm;
+    const s = sim.agents.stack.a;
+    const v = s[f + LAST_VMA]! - 1;
+    const mm = vmas.mm(v);
+    for (let addr = s[f + Z_START]!; addr < s[f + Z_END]!; addr += 4096) {
+      if (!pt.walk(mm, addr)) continue;
+      const pgoff = vmas.pgoff(v) + (addr - vmas.start(v)) / 4096;
+      if (files.cache.find(s[f + FILE]!, pgoff) === pt.leafPfn) zap.zapRange(mm, addr, addr + 4096);
+    }
+    return sim.agents.call(f, this.unmapMappingRange.first, notifiers.invalidateRangeEnd, mm, s[f + Z_START]!, s[f + Z_END]!, MMU_NOTIFY_CLEAR, 1);
+  }
+}
