@@ -1,0 +1,102 @@
+/** `faultline compare`: one script under several kernels; what is the same once, the first difference marked. */
+import { align } from "./difference.js";
+import { compileScript, eraNamed, execute, selectVariants, type Selection } from "./execute.js";
+import { loadScript } from "./load.js";
+import { paint, renderFailure, resultJson, stepHead, verdictLine, type RenderOptions } from "./render.js";
+import { FAILED, OK, UsageError } from "./status.js";
+import { palette, print } from "./terminal.js";
+import type { VariantConfig } from "../guest/compile.js";
+import type { Detail } from "../trace/story.js";
+
+export interface CompareArguments extends Selection {
+  readonly kernels: readonly string[];
+  readonly format: "text" | "json";
+  readonly events?: Detail;
+  readonly maxSteps?: number;
+  readonly maxMemory?: number;
+}
+
+export async function compareCommand(file: string, args: CompareArguments): Promise<number> {
+  const program = compileScript(loadScript(file));
+  const variants = chosen(
+    program.variants,
+    args,
+    (kernel) => selectVariants(program, { ...args, kernel })[0]!,
+    () => selectVariants(program, args),
+  );
+  if (variants.length < 2) throw new UsageError("compare needs at least two runs: --kernels v5.4,v5.5, or a script with two variants");
+  const color = palette();
+  const detail = args.events ?? "story";
+  const options: RenderOptions = { detail, annotate: detail !== "all", width: process.stdout.isTTY ? process.stdout.columns : 0, color };
+  const budget = {
+    ...(args.maxSteps === undefined ? {} : { steps: args.maxSteps }),
+    ...(args.maxMemory === undefined ? {} : { memory: args.maxMemory }),
+  };
+  const results = variants.map((v) => execute(program, v, { detail, budget }));
+  const names = results.map((r) => r.variant.name);
+  const aligned = align(results, options);
+  const first = aligned.findIndex((s) => !s.same);
+  const passed = results.every((r) => r.passed);
+  if (args.format === "json") {
+    const where = first < 0 ? null : aligned[first]!;
+    await print(
+      JSON.stringify(
+        {
+          file: program.script.file,
+          same: first < 0,
+          firstDifference:
+            where === null
+              ? null
+              : {
+                  step: first,
+                  line: where.steps.find((s) => s !== undefined)!.line,
+                  lines: where.lines.map((l) => ({ run: l.which < 0 ? null : names[l.which], text: l.text })),
+                },
+          runs: results.map(resultJson),
+        },
+        (_k, v: unknown) => (typeof v === "bigint" ? `0x${v.toString(16)}` : v),
+        2,
+      ),
+    );
+    return passed ? OK : FAILED;
+  }
+  if (program.script.title !== "") await print(`${color.bold(program.script.title)}\n`);
+  const pad = Math.max(...names.map((n) => n.length));
+  for (const [i, s] of aligned.entries()) {
+    const any = s.steps.find((x) => x !== undefined)!;
+    const results_ = new Set(s.steps.map((x) => x?.result));
+    if (i === first) await print(color.yellow(`>>> the first difference${"".padEnd(1)}`.trimEnd()));
+    await print(color.bold(stepHead(results_.size === 1 ? any : { ...any, result: "" }, options.width)));
+    for (const l of s.lines)
+      await print(
+        `  ${(l.which < 0 ? "" : color.yellow(names[l.which]!)).padEnd(l.which < 0 ? pad : pad + color.yellow("").length)}  ${paint(` ${l.text}`, color).trimStart()}`,
+      );
+    if (results_.size > 1)
+      for (const [n, x] of s.steps.entries())
+        await print(
+          `  ${names[n]!.padEnd(pad)}  ${x === undefined ? "(not reached)" : x.result === "" ? "-> end of the block" : x.result}`,
+        );
+  }
+  await print("");
+  if (first < 0) await print(`no difference between ${names.join(" and ")}`);
+  for (const r of results) {
+    for (const o of r.outcomes)
+      if (o.status === "failed") await print(renderFailure(o, program.script.file, program.source, r.variant.name, options).join("\n"));
+  }
+  for (const r of results) await print(verdictLine(r, color));
+  return passed ? OK : FAILED;
+}
+
+/** `--kernels a,b` names the runs; without it the script's own variants are compared. */
+function chosen(
+  own: readonly VariantConfig[],
+  args: CompareArguments,
+  under: (kernel: string) => VariantConfig,
+  all: () => VariantConfig[],
+): VariantConfig[] {
+  if (args.kernels.length === 0) return all();
+  return args.kernels.map((k) => {
+    const named = own.find((v) => v.name === k);
+    return named === undefined ? { ...under(eraNamed(k)), name: k } : under(k);
+  });
+}

@@ -1,0 +1,72 @@
+/** `faultline conform`: replays recordings and says how many observations the emulator reproduces. */
+import { existsSync, readFileSync } from "node:fs";
+import { conform, recordingFiles, regressions, type Baseline, type ConformResult } from "../conform/conform.js";
+import { findEra } from "../eras.js";
+import { machineWorld } from "../guest/machineworld.js";
+import { eraNamed } from "./execute.js";
+import { FAILED, OK, unknownName, UsageError } from "./status.js";
+import { palette, print } from "./terminal.js";
+
+export interface ConformArguments {
+  readonly format: "text" | "json";
+  readonly kernel?: string;
+  readonly cpu?: string;
+  readonly baseline?: string;
+}
+
+export async function conformCommand(paths: readonly string[], args: ConformArguments): Promise<number> {
+  for (const p of paths) if (!existsSync(p)) throw new UsageError(`there is no file or folder "${p}"`);
+  if (args.cpu !== undefined && !machineWorld.cpus.includes(args.cpu)) throw unknownName("CPU", args.cpu, machineWorld.cpus);
+  const files = recordingFiles(paths);
+  if (files.length === 0) throw new UsageError("no recording (*.rec) under the paths given");
+  const baseline = args.baseline === undefined ? undefined : readBaseline(args.baseline);
+  const result = conform(files, {
+    ...(args.kernel === undefined ? {} : { kernel: eraNamed(args.kernel) }),
+    ...(args.cpu === undefined ? {} : { cpu: args.cpu }),
+  });
+  if (args.format === "json") await print(JSON.stringify(result, undefined, 2));
+  else await text(result);
+  if (baseline === undefined) return result.matched === result.total ? OK : FAILED;
+  const worse = regressions(result, baseline);
+  if (args.format === "text") for (const w of worse) await print(`worse than the baseline: ${w.key}: ${w.was} -> ${w.now}`);
+  return worse.length === 0 ? OK : FAILED;
+}
+
+function readBaseline(file: string): Baseline {
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(file, "utf8"));
+  } catch (e) {
+    throw new UsageError(`the baseline ${file} cannot be read: ${(e as Error).message}`);
+  }
+  if (typeof value !== "object" || value === null || Object.values(value).some((v) => typeof v !== "number"))
+    throw new UsageError(`${file} is no baseline: expected an object of numbers`);
+  return value as Baseline;
+}
+
+async function text(result: ConformResult): Promise<void> {
+  const color = palette();
+  const kernels = new Map<string, { matched: number; total: number }>();
+  for (const r of result.recordings) {
+    const key = `${findEra(r.kernel)?.name ?? r.kernel}/${r.cpu}`;
+    const sum = kernels.get(key) ?? { matched: 0, total: 0 };
+    kernels.set(key, { matched: sum.matched + r.matched, total: sum.total + r.total });
+    const whole = r.matched === r.total;
+    await print(
+      `${whole ? color.green("ok  ") : color.yellow("diff")} ${String(r.matched).padStart(5)} of ${String(r.total).padEnd(5)} ${r.kernel}/${r.cpu}/${r.scenario}`,
+    );
+    const d = r.firstDifference;
+    if (d === null) continue;
+    await print(`     ${r.file}:${d.line}: step ${d.step}: ${d.command}`);
+    const rows = Math.max(d.expected.length, d.got.length);
+    for (let i = Math.max(0, d.at - 2); i < Math.min(rows, d.at + 4); i++)
+      await print(`     ${i === d.at ? ">" : " "} ${(d.expected[i] ?? "").padEnd(64)} | ${d.got[i] ?? ""}`.trimEnd());
+  }
+  await print("");
+  for (const [key, k] of kernels) await print(`${key.padEnd(24)} ${k.matched} of ${k.total}  ${percent(k.matched, k.total)}`);
+  await print(color.bold(`${"total".padEnd(24)} ${result.matched} of ${result.total}  ${percent(result.matched, result.total)}`));
+}
+
+function percent(n: number, of: number): string {
+  return of === 0 ? "-" : `${((100 * n) / of).toFixed(2)} %`;
+}

@@ -1,0 +1,82 @@
+/** Compiles a script and runs the variants that the options ask for. */
+import { compile, type Program, type VariantConfig } from "../guest/compile.js";
+import { DEFAULT_BUDGET, type Budget } from "../guest/limits.js";
+import { eraHint, eraNames, machineFor, machineWorld } from "../guest/machineworld.js";
+import type { VariantResult } from "../guest/result.js";
+import { runProgram } from "../guest/run.js";
+import { decisionNames, decisionValue, findDecision, findEra } from "../eras.js";
+import type { EventRecord } from "../sim/events.js";
+import type { Detail } from "../trace/story.js";
+import type { LoadedScript } from "./load.js";
+import { unknownName, UsageError } from "./status.js";
+
+/** `--kernel`, `--cpu`, `--set`, `--seed`: what they select or replace. */
+export interface Selection {
+  readonly kernel?: string;
+  readonly cpu?: string;
+  readonly set?: Readonly<Record<string, string>>;
+  readonly seed?: number;
+}
+
+export function compileScript(script: LoadedScript): Program {
+  return compile(script.file, script.source, machineWorld);
+}
+
+/** The canonical name of an era. @throws UsageError that names the nearest, or the rows around it */
+export function eraNamed(name: string): string {
+  const era = findEra(name);
+  if (era === undefined) throw unknownName("era", name, eraNames(), eraHint(name));
+  return era.name;
+}
+
+/** `--set a=b` as a checked pair. */
+export function settingOf(text: string): readonly [string, string] {
+  const at = text.indexOf("=");
+  if (at <= 0) throw new UsageError(`--set takes decision=value, not "${text}"`);
+  const name = text.slice(0, at);
+  const value = text.slice(at + 1);
+  if (findDecision(name) === undefined) throw unknownName("decision", name, decisionNames());
+  try {
+    decisionValue(name, value);
+  } catch (e) {
+    throw new UsageError((e as Error).message);
+  }
+  return [name, value];
+}
+
+/**
+ * The variants to run. `--kernel` and `--cpu` select the script's variants of that kind; where it has
+ * none, its first variant runs with the value replaced. `--set` and `--seed` always replace.
+ */
+export function selectVariants(program: Program, selection: Selection): VariantConfig[] {
+  let pool = program.variants.map((v) => ({ ...v, kernel: eraNamed(v.kernel) }));
+  if (selection.kernel !== undefined) {
+    const own = pool.filter((v) => v.name === selection.kernel);
+    const kernel = own.length > 0 ? "" : eraNamed(selection.kernel);
+    const same = own.length > 0 ? own : pool.filter((v) => v.kernel === kernel);
+    pool = same.length > 0 ? same : [{ ...pool[0]!, name: kernel, kernel }];
+  }
+  if (selection.cpu !== undefined) {
+    const { cpu } = selection;
+    if (!machineWorld.cpus.includes(cpu)) throw unknownName("CPU", cpu, machineWorld.cpus);
+    const same = pool.filter((v) => v.cpu === cpu);
+    pool = same.length > 0 ? same : pool.map((v) => ({ ...v, cpu }));
+  }
+  return pool.map((v) => ({ ...v, set: { ...v.set, ...selection.set }, seed: selection.seed ?? v.seed }));
+}
+
+export interface ExecuteOptions {
+  readonly budget?: Partial<Budget>;
+  readonly detail: Detail;
+  readonly onEvent?: (e: EventRecord, variant: VariantConfig) => void;
+}
+
+/** Runs one variant on a machine of its own. */
+export function execute(program: Program, variant: VariantConfig, options: ExecuteOptions): VariantResult {
+  const { onEvent } = options;
+  return runProgram(program, variant, machineFor(program.machine, variant), {
+    budget: { ...DEFAULT_BUDGET, ...options.budget },
+    detail: options.detail,
+    ...(onEvent === undefined ? {} : { onEvent: (e: EventRecord) => onEvent(e, variant) }),
+  });
+}

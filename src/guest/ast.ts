@@ -1,0 +1,154 @@
+/** The tree of a script. Every node knows its place, for messages and for the results of a run. */
+import type { Span } from "./diagnostics.js";
+
+export type Expr =
+  | { readonly kind: "number"; readonly value: bigint; readonly span: Span }
+  | { readonly kind: "string"; readonly text: string; readonly span: Span }
+  | { readonly kind: "name"; readonly name: string; readonly span: Span }
+  | { readonly kind: "unary"; readonly op: string; readonly of: Expr; readonly span: Span }
+  | { readonly kind: "binary"; readonly op: string; readonly left: Expr; readonly right: Expr; readonly span: Span }
+  | Call;
+
+/** A system call or ioctl: `mmap(0, 4M, PROT_READ, MAP_SHARED, dev, bar2)`, arguments by position or by name. */
+export interface Call {
+  readonly kind: "call";
+  readonly name: string;
+  readonly args: readonly Argument[];
+  readonly span: Span;
+  /** Of the whole statement, for traces. */
+  readonly text: string;
+}
+
+export interface Argument {
+  readonly name: string | undefined;
+  readonly value: Expr;
+  readonly span: Span;
+}
+
+/** A part of an A64 operand: text as written, or an expression that becomes a number. */
+export type OperandPart = { readonly text: string; readonly span: Span } | { readonly expr: Expr; readonly span: Span };
+
+export type GuestStatement =
+  | {
+      readonly kind: "instruction";
+      readonly mnemonic: string;
+      readonly operands: readonly (readonly OperandPart[])[];
+      readonly text: string;
+      readonly span: Span;
+    }
+  | { readonly kind: "label"; readonly name: string; readonly span: Span }
+  | {
+      readonly kind: "loop";
+      readonly name: string;
+      readonly from: Expr;
+      readonly to: Expr;
+      readonly step: Expr | undefined;
+      readonly body: readonly GuestStatement[];
+      readonly span: Span;
+    };
+
+export interface GuestBlock {
+  readonly kind: "guest";
+  /** Number of the vCPU. */
+  readonly vcpu: number;
+  readonly body: readonly GuestStatement[];
+  readonly span: Span;
+}
+
+/** One field of an event as an expectation names it. */
+export interface FieldTest {
+  readonly name: string;
+  readonly op: "=" | "!=" | "<" | "<=" | ">" | ">=";
+  readonly value: Expr;
+  readonly span: Span;
+}
+
+/** How many events an expectation wants. */
+export interface Count {
+  readonly least: number;
+  readonly most: number;
+}
+
+export type Condition =
+  | { readonly kind: "crash"; readonly not: boolean; readonly where: string | undefined; readonly reason: string | undefined }
+  | { readonly kind: "livelock" }
+  | { readonly kind: "errno"; readonly name: string | undefined; readonly span: Span }
+  | { readonly kind: "exit"; readonly count: Count; readonly reason: string; readonly fields: readonly FieldTest[]; readonly span: Span }
+  | {
+      readonly kind: "event";
+      readonly count: Count;
+      readonly event: string;
+      readonly fields: readonly FieldTest[];
+      readonly span: Span;
+      readonly anywhere: boolean;
+    }
+  | { readonly kind: "inject"; readonly count: Count; readonly what: string; readonly fields: readonly FieldTest[]; readonly span: Span }
+  | { readonly kind: "exception"; readonly not: boolean; readonly fields: readonly FieldTest[] }
+  | { readonly kind: "stage2"; readonly ipa: Expr; readonly none: boolean; readonly fields: readonly FieldTest[] }
+  | { readonly kind: "dirty"; readonly pages: readonly Expr[] }
+  | { readonly kind: "value"; readonly expr: Expr };
+
+export interface Expectation {
+  readonly kind: "expect";
+  /** Variant or era names it is limited to; empty: all. */
+  readonly on: readonly NameAt[];
+  readonly condition: Condition;
+  readonly text: string;
+  readonly span: Span;
+}
+
+export interface NameAt {
+  readonly name: string;
+  readonly span: Span;
+}
+
+export type Statement =
+  | { readonly kind: "let"; readonly name: string; readonly value: Expr; readonly text: string; readonly span: Span }
+  | Call
+  | {
+      readonly kind: "for";
+      readonly name: string;
+      readonly from: Expr;
+      readonly to: Expr;
+      readonly step: Expr | undefined;
+      readonly body: readonly Statement[];
+      readonly span: Span;
+    }
+  | GuestBlock
+  | { readonly kind: "vmm"; readonly body: readonly Statement[]; readonly span: Span }
+  | { readonly kind: "par"; readonly agents: readonly (GuestBlock | ParThread)[]; readonly span: Span }
+  | { readonly kind: "on"; readonly on: readonly NameAt[]; readonly body: readonly Statement[]; readonly span: Span }
+  | { readonly kind: "answer"; readonly address: Expr; readonly value: Expr; readonly span: Span }
+  | Expectation;
+
+/** A VMM thread inside `par`. */
+export interface ParThread {
+  readonly kind: "thread";
+  readonly name: string;
+  readonly body: readonly Statement[];
+  readonly span: Span;
+}
+
+/** A machine or variant setting: `kernel v5.4`, `set eagerDeviceMapping = always`. */
+export interface Setting {
+  readonly key: string;
+  readonly words: readonly NameAt[];
+  readonly value: Expr | undefined;
+  readonly span: Span;
+}
+
+export interface Variant {
+  readonly name: string;
+  readonly settings: readonly Setting[];
+  readonly span: Span;
+}
+
+export interface Script {
+  readonly file: string;
+  readonly title: string;
+  readonly sources: readonly string[];
+  readonly machine: readonly Setting[];
+  readonly variants: readonly Variant[];
+  readonly handler: { readonly body: readonly GuestStatement[]; readonly span: Span } | undefined;
+  readonly body: readonly Statement[];
+}

@@ -1,0 +1,110 @@
+/**
+ * The VMM's vocabulary: system calls and ioctls with their parameters in the order of the manual page
+ * or of the UAPI structure. From this one table come the checks, the help and the reference.
+ */
+export type ParameterKind = "number" | "text" | "register" | "vcpu";
+
+export interface Parameter {
+  readonly name: string;
+  readonly kind: ParameterKind;
+  /** Value when it is left out; undefined: it must be given. */
+  readonly fallback: bigint | undefined;
+}
+
+export interface CallDecl {
+  readonly name: string;
+  readonly parameters: readonly Parameter[];
+  /** What it does and what its value is. */
+  readonly doc: string;
+  /** The call enters the guest: not allowed inside an expression. */
+  readonly runs?: boolean;
+}
+
+const number = (name: string, fallback?: number): Parameter => ({
+  name,
+  kind: "number",
+  fallback: fallback === undefined ? undefined : BigInt(fallback),
+});
+const text = (name: string): Parameter => ({ name, kind: "text", fallback: undefined });
+const vcpu: Parameter = { name: "vcpu", kind: "vcpu", fallback: 0n };
+const register: Parameter = { name: "reg", kind: "register", fallback: undefined };
+const decl = (name: string, parameters: readonly Parameter[], doc: string, runs = false): CallDecl => ({ name, parameters, doc, runs });
+
+const access = [1, 2, 4, 8].flatMap((bytes) => [
+  decl(`read${8 * bytes}`, [number("addr")], `the VMM loads ${bytes} byte${bytes > 1 ? "s" : ""} at a host address; its value`),
+  decl(`write${8 * bytes}`, [number("addr"), number("value")], `the VMM stores ${bytes} byte${bytes > 1 ? "s" : ""} at a host address`),
+]);
+
+export const CALLS: readonly CallDecl[] = [
+  decl(
+    "mmap",
+    [
+      number("addr", 0),
+      number("length"),
+      number("prot", 3),
+      number("flags", 0x22),
+      number("fd", -1),
+      number("offset", 0),
+      number("align", 0),
+    ],
+    "maps memory or a file; its value is the host address. align is a wish of ours: a free address that is a multiple of it",
+  ),
+  decl("munmap", [number("addr"), number("length")], "unmaps a host range"),
+  decl("mprotect", [number("addr"), number("length"), number("prot")], "changes the protection of a host range"),
+  decl("madvise", [number("addr"), number("length"), number("advice")], "advises about a host range: MADV_DONTNEED, MADV_HUGEPAGE, …"),
+  decl(
+    "mremap",
+    [number("old_address"), number("old_size"), number("new_size"), number("flags", 0), number("new_address", 0)],
+    "moves or resizes a mapping; its value is the new host address",
+  ),
+  decl("memfd_create", [text("name"), number("flags", 0)], "creates a memory file of size 0; its value is the file descriptor"),
+  decl(
+    "open",
+    [text("name"), number("size")],
+    "opens a modelled read-only file of that size (no file of yours is read); its value is the file descriptor",
+  ),
+  decl("ftruncate", [number("fd"), number("length")], "sets the size of a memory file"),
+  decl("fallocate", [number("fd"), number("mode"), number("offset"), number("len")], "punches a hole into a memory file"),
+  decl("fork", [], "makes a child that only waits; its value is the child"),
+  decl("kill", [number("pid")], "ends a child"),
+  ...access,
+  decl("KVM_CREATE_VM", [number("ipa_bits", 0)], "creates the VM; without this call a script has one of default IPA size"),
+  decl(
+    "KVM_SET_USER_MEMORY_REGION",
+    [number("slot"), number("flags", 0), number("guest_phys_addr"), number("memory_size"), number("userspace_addr")],
+    "creates, moves, changes or (memory_size=0) deletes a memslot",
+  ),
+  decl("KVM_GET_DIRTY_LOG", [number("slot")], "fetches and clears the dirty log of a slot: see `expect dirty`"),
+  decl(
+    "KVM_CLEAR_DIRTY_LOG",
+    [number("slot"), number("first_page"), number("num_pages")],
+    "clears a part of the dirty log (manual protect)",
+  ),
+  decl("KVM_ENABLE_CAP", [number("cap"), number("value", 1)], "enables a capability of the VM"),
+  decl("KVM_CHECK_EXTENSION", [number("cap")], "asks for a capability; its value is the answer"),
+  decl("KVM_RUN", [vcpu], "runs a vCPU again from where it stands, up to the end of its guest block", true),
+  decl("KVM_GET_ONE_REG", [register], "reads a register of a vCPU: x0, vcpu1.esr_el1; its value"),
+  decl("KVM_SET_ONE_REG", [register, number("value")], "writes a register of a vCPU"),
+  decl("sched_setaffinity", [vcpu, number("cpu")], "moves a vCPU's thread to another physical CPU"),
+  decl("vfio_open", [text("device")], "opens a device bound to vfio-pci, by its PCI address; its value is the file descriptor"),
+  decl("VFIO_DEVICE_GET_REGION_INFO", [number("fd"), number("index")], "asks for a region; its value is the region's size"),
+  decl("VFIO_DEVICE_RESET", [number("fd")], "resets the device"),
+  decl(
+    "pread",
+    [number("fd"), number("size"), number("offset")],
+    "reads a region of a device (1 to 8 bytes): bar0 + 8, pci_config + 4; its value",
+  ),
+  decl("pwrite", [number("fd"), number("value"), number("size"), number("offset")], "writes a region of a device"),
+  decl("pci_config_read", [number("fd"), number("offset"), number("size")], "reads the device's config space; its value"),
+  decl("pci_config_write", [number("fd"), number("offset"), number("size"), number("value")], "writes the device's config space"),
+  decl("pci_memory_enable", [number("fd"), number("on")], "sets or clears Memory Space Enable in the PCI command register"),
+];
+
+const byName = new Map(CALLS.map((c) => [c.name, c]));
+export function findCall(name: string): CallDecl | undefined {
+  return byName.get(name);
+}
+/** `mmap(addr, length, …)`, with what may be left out in brackets. */
+export function signature(c: CallDecl): string {
+  return `${c.name}(${c.parameters.map((p) => (p.fallback === undefined ? p.name : `[${p.name}]`)).join(", ")})`;
+}

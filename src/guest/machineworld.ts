@@ -1,0 +1,70 @@
+/** The names that the real machine knows, and a machine for a variant of a script. */
+import { MNEMONICS } from "../arch/a64forms.js";
+import { assemble } from "../arch/assemble.js";
+import { CPU_PROFILES } from "../arch/features.js";
+import { decisionNames, ERA_ALIASES, ERAS, findDecision, findEra } from "../eras.js";
+import { Machine } from "../machine.js";
+import { COSTS } from "../sim/costs.js";
+import { eventCatalogue, findEvent } from "../sim/events.js";
+import { KNOWN_DEVICES } from "../vfio/devicespec.js";
+import type { MachineConfig, VariantConfig } from "./compile.js";
+import type { World } from "./world.js";
+
+export const PROFILES = ["architectural", "recorded"] as const;
+
+/** Eras in order, aliases behind them. */
+export function eraNames(): string[] {
+  return [...ERAS.map((e) => e.name), ...Object.keys(ERA_ALIASES)];
+}
+
+/** What to say of a release that is no row: "it lies between v5.8 and v5.11". Orders names for people; no model asks it. */
+export function eraHint(name: string): string {
+  if (!/^v?[0-9]+\.[0-9]+/.test(name)) return "";
+  const plain = name.startsWith("v") ? name : `v${name}`;
+  if (findEra(plain) !== undefined) return `did you mean "${plain}"?`;
+  const parts = (era: string): number[] => (era.match(/[0-9]+/g) ?? []).map(Number);
+  const wanted = parts(plain);
+  const order = (era: string): number => {
+    const own = parts(era);
+    for (let i = 0; i < 3; i++) if ((own[i] ?? 0) !== (wanted[i] ?? 0)) return (own[i] ?? 0) - (wanted[i] ?? 0);
+    return 0;
+  };
+  const before = ERAS.filter((e) => order(e.name) < 0)
+    .sort((a, b) => order(a.name) - order(b.name))
+    .at(-1);
+  const after = ERAS.filter((e) => order(e.name) > 0).sort((a, b) => order(a.name) - order(b.name))[0];
+  if (before === undefined) return `the oldest era is ${ERAS[0]!.name}`;
+  if (after === undefined) return `the newest era is ${before.name}`;
+  return `it lies between the eras ${before.name} and ${after.name}`;
+}
+
+export const machineWorld: World = {
+  eras: eraNames(),
+  eraHint,
+  cpus: Object.keys(CPU_PROFILES),
+  devices: [...Object.keys(KNOWN_DEVICES), "recorded"],
+  profiles: PROFILES,
+  costs: Object.keys(COSTS),
+  decisions: decisionNames(),
+  decisionValues: (name) => findDecision(name)?.values.map(String) ?? [],
+  get events() {
+    return eventCatalogue().map((e) => e.name);
+  },
+  eventFields: (name) => findEvent(name)?.fields,
+  assembler: { assemble, mnemonics: MNEMONICS },
+};
+
+/** A machine as the script's header describes it, of the era and CPU of one variant. */
+export function machineFor(config: MachineConfig, variant: VariantConfig): Machine {
+  return new Machine({
+    kernel: variant.kernel,
+    cpu: variant.cpu,
+    set: variant.set,
+    seed: variant.seed,
+    costs: config.costs,
+    devices: [...config.devices],
+    ...(variant.profile === undefined ? {} : { profile: variant.profile as (typeof PROFILES)[number] }),
+    ...(config.ram === undefined ? {} : { ram: config.ram }),
+    ...(config.cpus === undefined ? {} : { cpus: config.cpus }),
+  });
+}

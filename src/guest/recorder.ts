@@ -1,0 +1,135 @@
+/**
+ * Listens to a machine while a script runs: keeps the events that expectations ask for, and those
+ * that the trace shows, as numbers; builds objects only when somebody reads them.
+ */
+import { eventCatalogue, findEvent, RECORD_WORDS, type EventBus, type EventRecord } from "../sim/events.js";
+import { shown, type Detail } from "../trace/story.js";
+import { BudgetError } from "./diagnostics.js";
+
+/** Events of one step that a trace keeps; the rest is counted. */
+const TRACED_PER_STEP = 2000;
+/** Events between two groups of expectations that are kept for them. */
+const KEPT_PER_WINDOW = 4_000_000;
+
+const ASKED = 1;
+const TRACED = 2;
+
+export class Recorder {
+  private data = new Float64Array(256 * RECORD_WORDS);
+  private length = 0;
+  /** Per event: ASKED, TRACED. */
+  private readonly wanted: Uint8Array;
+  /** Traced records of the present step: where they start, how many there were. */
+  private stepStart = 0;
+  private stepTraced = 0;
+  private readonly detach: () => void;
+  private readonly decisionEvent: number;
+  /** Interned names of decisions that the run asked. */
+  private readonly askedDecisions = new Set<number>();
+
+  /**
+   * @param asked events that expectations count
+   * @param onEvent gets every event that `detail` shows as it comes
+   */
+  constructor(
+    private readonly bus: EventBus,
+    asked: ReadonlySet<string>,
+    private readonly detail: Detail,
+    private readonly onEvent?: (e: EventRecord) => void,
+  ) {
+    const catalogue = eventCatalogue();
+    this.wanted = new Uint8Array(catalogue.length);
+    for (const e of catalogue) this.wanted[e.id] = (asked.has(e.name) ? ASKED : 0) | (shown(e.name, detail) ? TRACED : 0);
+    this.decisionEvent = findEvent("decision")?.id ?? -1;
+    this.detach = bus.stream((ring, from, to) => this.take(ring, from, to));
+  }
+
+  private take(ring: Float64Array, from: number, to: number): void {
+    for (let n = from; n < to; n++) {
+      const at = n * RECORD_WORDS;
+      const id = ring[at + 3]!;
+      if (id === this.decisionEvent) this.askedDecisions.add(ring[at + 4]!);
+      const want = this.wanted[id]!;
+      if (want === 0) continue;
+      if ((want & TRACED) !== 0) {
+        this.stepTraced++;
+        if (this.onEvent !== undefined) this.onEvent(this.bus.decode(ring, at));
+        if ((want & ASKED) === 0 && this.stepTraced > TRACED_PER_STEP) continue;
+      }
+      this.keep(ring, at);
+    }
+  }
+
+  private keep(ring: Float64Array, at: number): void {
+    const to = this.length * RECORD_WORDS;
+    if (to === this.data.length) {
+      if (this.length >= KEPT_PER_WINDOW) throw new BudgetError(`more than ${KEPT_PER_WINDOW} events between two expectations`, "");
+      const grown = new Float64Array(this.data.length * 2);
+      grown.set(this.data);
+      this.data = grown;
+    }
+    for (let i = 0; i < RECORD_WORDS; i++) this.data[to + i] = ring[at + i]!;
+    this.length++;
+  }
+
+  /** The traced events since the last call, and how many of them were not kept. */
+  step(): { events: EventRecord[]; dropped: number } {
+    this.bus.flush();
+    const events: EventRecord[] = [];
+    for (let n = this.stepStart; n < this.length && events.length < TRACED_PER_STEP; n++) {
+      const at = n * RECORD_WORDS;
+      if ((this.wanted[this.data[at + 3]!]! & TRACED) !== 0) events.push(this.bus.decode(this.data, at));
+    }
+    const dropped = this.stepTraced - events.length;
+    this.stepStart = this.length;
+    this.stepTraced = 0;
+    return { events, dropped };
+  }
+
+  /** Starts a new window: forgets what the last one held. */
+  window(): void {
+    this.bus.flush();
+    this.length = 0;
+    this.stepStart = 0;
+    this.stepTraced = 0;
+  }
+
+  /** Calls `visit` for every event of that name in the window. */
+  each(name: string, visit: (e: EventRecord) => void): void {
+    this.bus.flush();
+    const id = findEvent(name)?.id;
+    if (id === undefined) return;
+    for (let n = 0; n < this.length; n++) if (this.data[n * RECORD_WORDS + 3] === id) visit(this.bus.decode(this.data, n * RECORD_WORDS));
+  }
+
+  /** How many events of that name the window holds. */
+  count(name: string): number {
+    this.bus.flush();
+    const id = findEvent(name)?.id;
+    let count = 0;
+    if (id !== undefined) for (let n = 0; n < this.length; n++) if (this.data[n * RECORD_WORDS + 3] === id) count++;
+    return count;
+  }
+
+  /** The last events of the window that the story would show: what led here. */
+  last(n: number): EventRecord[] {
+    this.bus.flush();
+    const out: EventRecord[] = [];
+    for (let i = this.length - 1; i >= 0 && out.length < n; i--) {
+      const e = this.bus.decode(this.data, i * RECORD_WORDS);
+      if (shown(e.event, this.detail === "none" ? "story" : this.detail) || (this.wanted[findEvent(e.event)!.id]! & ASKED) !== 0)
+        out.unshift(e);
+    }
+    return out;
+  }
+
+  /** The decisions that the fault path asked in this run. */
+  decisionsAsked(): Set<string> {
+    this.bus.flush();
+    return new Set([...this.askedDecisions].map((n) => this.bus.nameOf(n)));
+  }
+
+  stop(): void {
+    this.detach();
+  }
+}

@@ -1,0 +1,48 @@
+/** What a run of one variant gives: steps with their events, expectations with their outcomes, a verdict. */
+import type { EventRecord } from "../sim/events.js";
+import type { VariantConfig } from "./compile.js";
+
+/** One thing the script did. */
+export interface Step {
+  readonly line: number;
+  /** The statement, as written. */
+  readonly text: string;
+  /** Who did it: vmm, vcpu0, … */
+  readonly agent: string;
+  /** What came back: "= 0x7f…", "-> EFAULT"; "" if nothing worth saying. */
+  readonly result: string;
+  readonly events: readonly EventRecord[];
+  /** Events that were not kept. */
+  readonly dropped: number;
+}
+
+export type Status = "met" | "failed" | "skipped";
+
+export interface Outcome {
+  readonly status: Status;
+  readonly line: number;
+  readonly column: number;
+  /** The expectation as written, or what nobody expected. */
+  readonly text: string;
+  /** Of a failed one. */
+  readonly expected: string;
+  readonly actual: string;
+  /** The events that led to it, oldest first. */
+  readonly events: readonly EventRecord[];
+}
+
+export interface VariantResult {
+  readonly variant: VariantConfig;
+  readonly passed: boolean;
+  /** One line: `v5.4: host crash in transparent_hugepage_adjust: PFN without struct page`. */
+  readonly verdict: string;
+  readonly steps: readonly Step[];
+  readonly outcomes: readonly Outcome[];
+  readonly crash: { readonly function: string; readonly reason: string } | undefined;
+  /** Events of the whole run. */
+  readonly seq: number;
+  /** Phases that ran. */
+  readonly phases: number;
+  /** Decisions of the era that the run asked and that have no source. */
+  readonly unknown: readonly string[];
+}

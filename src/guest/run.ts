@@ -1,0 +1,793 @@
+/**
+ * Runs a program on one machine: the VMM's statements as calls, guest blocks through KVM_RUN, `par` by
+ * deterministic round-robin over phases, expectations where they stand.
+ *
+ * The interpreter is a generator that yields after every phase of the machine; nothing of the machine
+ * lives in it, so the machine can be stopped and rolled back between any two phases.
+ */
+import type { Call as HostCall, CallResult, ExitInfo } from "../api/calls.js";
+import type { Stage2Leaf } from "../api/nouns.js";
+import { errnoName } from "../sim/errno.js";
+import type { EventBus, EventRecord } from "../sim/events.js";
+import type { StateRegistry } from "../sim/state.js";
+import type { Detail } from "../trace/story.js";
+import type { Call, Expr, GuestBlock, ParThread, Statement } from "./ast.js";
+import { findCall } from "./calls.js";
+import { registerName, type Program, type VariantConfig } from "./compile.js";
+import { CONSTANTS } from "./constants.js";
+import { BudgetError, ScriptError, Diagnostics, type Span } from "./diagnostics.js";
+import { evaluate, EvaluationError, type Scope } from "./evaluate.js";
+import { eventsOf, judge, type Exception, type Problem, type Result, type Window } from "./expectations.js";
+import { LIMITS, type Budget } from "./limits.js";
+import { Recorder } from "./recorder.js";
+import type { Outcome, Step, VariantResult } from "./result.js";
+import { verdictOf } from "./verdict.js";
+
+/** What a run needs of a machine; `Machine` of src/machine.ts has it. */
+export interface ScriptMachine {
+  readonly sim: { readonly bus: EventBus; readonly state: StateRegistry };
+  readonly crashed: { readonly function: string; readonly reason: string } | undefined;
+  begin(agent: number, call: HostCall): void;
+  step(agent: number): boolean;
+  busy(agent: number): boolean;
+  finish(agent: number): CallResult;
+  vcpuAgent(vcpu: number): number;
+  /** Another thread of the VMM. @returns its agent */
+  addThread(name: string): number;
+  getRegister(vcpu: number, register: string): bigint;
+  setRegister(vcpu: number, register: string, value: bigint): void;
+  /** KVM_RUN of this vCPU ends with exit DEBUG when its PC comes here. */
+  setBreakpoint(vcpu: number, address: bigint): void;
+  answerMmio(vcpu: number, data: bigint): void;
+  cancelMmio(vcpu: number): void;
+  stage2Leaves(vm: number): readonly Stage2Leaf[];
+  /** Names of decisions that have no source in this era. */
+  readonly unknownDecisions?: readonly string[];
+}
+
+export interface RunOptions {
+  readonly budget: Budget;
+  readonly detail: Detail;
+  /** Gets every event that `detail` shows, as it comes. */
+  readonly onEvent?: (e: EventRecord) => void;
+  /** Runs one phase of an agent in place of `machine.step`: rollback tests and explorers. */
+  readonly stepper?: (machine: ScriptMachine, agent: number) => boolean;
+}
+
+const VMM = 0;
+const PSTATE_EL1H_DAIF = 0x3c5n;
+const CPACR_FPEN = 0x300000n;
+/** PSTATE.M of the guest: exceptions are taken to EL1. */
+const CODE_PROT = 3;
+const MAP_PRIVATE_ANONYMOUS = 0x22;
+const MADV_NOHUGEPAGE = 15;
+/** Phases between two looks at the memory. */
+const LOOK_EVERY = 4096;
+
+/** Interpreters yield true after a phase that did something, false after one that blocked. */
+type Running<T> = Generator<boolean, T, void>;
+
+/** Runs one variant of a program on a fresh machine. */
+export function runProgram(program: Program, variant: VariantConfig, machine: ScriptMachine, options: RunOptions): VariantResult {
+  return new Interpreter(program, variant, machine, options).run();
+}
+
+class Interpreter implements Window {
+  readonly scope: Scope;
+  readonly recorder: Recorder;
+  results: Result[] = [];
+  exits: ExitInfo[] = [];
+  exceptions: Exception[] = [];
+  problems: Problem[] = [];
+  livelock = false;
+  dirty: readonly number[] | undefined;
+
+  private readonly steps: Step[] = [];
+  private readonly outcomes: Outcome[] = [];
+  private scopes: Map<string, bigint>[] = [new Map()];
+  private readonly answers: { from: bigint; value: bigint }[] = [];
+  private readonly threads = new Map<string, number>();
+  private vm = 0;
+  /** Expectations have been judged: the next action opens a new window. */
+  private closed = false;
+  /** After the window in which the host crashed nothing runs. */
+  private over = false;
+  private phases = 0;
+  private iterations = 0;
+  private setup = true;
+
+  constructor(
+    private readonly program: Program,
+    private readonly variant: VariantConfig,
+    private readonly machine: ScriptMachine,
+    private readonly options: RunOptions,
+  ) {
+    const asked = new Set<string>();
+    const visit = (body: readonly Statement[]): void => {
+      for (const s of body) {
+        if (s.kind === "expect") for (const e of eventsOf(s.condition)) asked.add(e);
+        else if (s.kind === "for" || s.kind === "vmm" || s.kind === "on") visit(s.body);
+      }
+    };
+    visit(program.script.body);
+    const detail = options.detail === "none" ? "story" : options.detail;
+    this.recorder = new Recorder(machine.sim.bus, asked, detail, (e) => {
+      if (!this.setup && options.detail !== "none") options.onEvent?.(e);
+    });
+    this.scope = { name: (name, span) => this.valueOf(name, span), call: (c) => this.called.get(c) ?? 0n };
+  }
+
+  get crash(): { readonly function: string; readonly reason: string } | undefined {
+    return this.machine.crashed;
+  }
+  leaves(): readonly Stage2Leaf[] {
+    return this.machine.stage2Leaves(this.vm);
+  }
+
+  run(): VariantResult {
+    try {
+      if (!this.program.createsVm) this.drive(this.createVm(0));
+      this.recorder.window();
+      this.setup = false;
+      this.drive(this.statements(this.program.script.body));
+      this.close();
+    } catch (e) {
+      if (e instanceof EvaluationError) throw this.scriptError(e);
+      throw e;
+    } finally {
+      this.recorder.stop();
+    }
+    const asked = this.recorder.decisionsAsked();
+    const unknown = (this.machine.unknownDecisions ?? []).filter((d) => asked.has(d));
+    const failed = this.outcomes.some((o) => o.status === "failed");
+    return {
+      variant: this.variant,
+      passed: !failed,
+      verdict: verdictOf(this.variant.name, this.crash, this.steps, this.outcomes),
+      steps: this.steps,
+      outcomes: this.outcomes,
+      crash: this.crash,
+      seq: this.machine.sim.bus.seq,
+      phases: this.phases,
+      unknown,
+    };
+  }
+
+  private scriptError(e: EvaluationError): ScriptError {
+    const d = new Diagnostics(this.program.script.file, this.program.source);
+    d.add(e.span, e.message, e.hint);
+    return new ScriptError(d.list);
+  }
+
+  // --- the machine ------------------------------------------------------------------
+
+  /** Runs one interpreter to its end; there is nobody to wait for. */
+  private drive<T>(g: Running<T>): T {
+    let blocked = 0;
+    for (;;) {
+      const r = g.next();
+      if (r.done === true) return r.value;
+      blocked = r.value ? 0 : blocked + 1;
+      if (blocked > 1000) throw new Error("a call waits for ever with nobody else running");
+    }
+  }
+
+  private tick(): void {
+    this.phases++;
+    if (this.phases > this.options.budget.steps)
+      throw new BudgetError(`the run took more than ${this.options.budget.steps} steps`, "--max-steps");
+    if (this.phases % LOOK_EVERY === 0) {
+      const bytes = this.machine.sim.state.bytes();
+      if (bytes > this.options.budget.memory)
+        throw new BudgetError(`the run needs more than ${this.options.budget.memory} bytes`, "--max-memory");
+    }
+  }
+
+  /** Makes one call on an agent, phase by phase. */
+  private *host(agent: number, call: HostCall): Running<CallResult> {
+    const m = this.machine;
+    m.begin(agent, call);
+    while (m.busy(agent)) {
+      const moved = this.options.stepper === undefined ? m.step(agent) : this.options.stepper(m, agent);
+      this.tick();
+      yield moved;
+    }
+    return m.finish(agent);
+  }
+
+  /** The VM with its code slot, guest code written by the VMM, vCPUs at reset with VBAR at the vectors. */
+  private *createVm(ipaBits: number): Running<CallResult> {
+    const m = this.machine;
+    const { image } = this.program;
+    const made = yield* this.host(VMM, ipaBits === 0 ? { call: "KVM_CREATE_VM" } : { call: "KVM_CREATE_VM", ipaBits });
+    if (made.ret < 0) return made;
+    this.vm = made.ret;
+    const { ret: hva } = yield* this.host(VMM, {
+      call: "mmap",
+      length: LIMITS.codeBytes,
+      prot: CODE_PROT,
+      flags: MAP_PRIVATE_ANONYMOUS,
+      align: LIMITS.codeBytes,
+    });
+    yield* this.host(VMM, { call: "madvise", addr: hva, length: LIMITS.codeBytes, advice: MADV_NOHUGEPAGE });
+    for (let i = 0; i < image.words.length; i += 2) {
+      const value = (BigInt((image.words[i + 1] ?? 0) >>> 0) << 32n) | BigInt(image.words[i]! >>> 0);
+      yield* this.host(VMM, { call: "write", addr: hva + 4 * i, size: 8, value });
+    }
+    const slot = yield* this.host(VMM, {
+      call: "KVM_SET_USER_MEMORY_REGION",
+      vm: this.vm,
+      slot: CODE_SLOT,
+      flags: 0,
+      guestPhysAddr: image.base,
+      memorySize: LIMITS.codeBytes,
+      userspaceAddr: hva,
+    });
+    if (slot.ret < 0) throw new Error(`the code slot cannot be created: ${errnoName(slot.ret)}`);
+    for (let v = 0; v < this.program.vcpus; v++) {
+      const { ret } = yield* this.host(VMM, { call: "KVM_CREATE_VCPU", vm: this.vm });
+      if (ret !== v) throw new Error(`vCPU ${v} cannot be created: ${ret}`);
+      m.setRegister(v, "vbar_el1", BigInt(image.base));
+      m.setRegister(v, "cpacr_el1", CPACR_FPEN);
+    }
+    return made;
+  }
+
+  // --- statements ---------------------------------------------------------------------
+
+  private *statements(body: readonly Statement[]): Running<void> {
+    for (const s of body) yield* this.statement(s);
+  }
+
+  private *scoped(body: readonly Statement[], name?: string, value?: bigint): Running<void> {
+    this.scopes.push(new Map(name === undefined ? [] : [[name, value!]]));
+    try {
+      yield* this.statements(body);
+    } finally {
+      this.scopes.pop();
+    }
+  }
+
+  private *statement(s: Statement): Running<void> {
+    if (s.kind === "expect") {
+      this.expectation(s);
+      return;
+    }
+    if (s.kind === "on") {
+      if (s.on.some((n) => this.isThis(n.name))) yield* this.scoped(s.body);
+      return;
+    }
+    if (s.kind === "vmm") {
+      yield* this.scoped(s.body);
+      return;
+    }
+    if (this.crash !== undefined) this.over = this.over || this.closed || s.kind !== "let";
+    if (this.over) return;
+    switch (s.kind) {
+      case "let":
+        if (hasCall(s.value)) this.open();
+        this.scopes[this.scopes.length - 1]!.set(s.name, yield* this.value(s.value, VMM, "vmm", s.text, s.span));
+        return;
+      case "call":
+        this.open();
+        yield* this.action(s, VMM, "vmm", s.text, s.span);
+        return;
+      case "for": {
+        const from = yield* this.value(s.from, VMM, "vmm", "", s.span);
+        const to = yield* this.value(s.to, VMM, "vmm", "", s.span);
+        const step = s.step === undefined ? 1n : yield* this.value(s.step, VMM, "vmm", "", s.span);
+        if (step <= 0n) throw new EvaluationError(s.span, `a loop's step is at least 1, not ${step}`);
+        for (let i = from; i < to && !this.over; i += step) {
+          this.iterate(s.span);
+          yield* this.scoped(s.body, s.name, i);
+        }
+        return;
+      }
+      case "guest":
+        this.open();
+        yield* this.guest(s);
+        return;
+      case "par":
+        this.open();
+        yield* this.par(s.agents, s.span);
+        return;
+      case "answer":
+        this.answers.push({
+          from: yield* this.value(s.address, VMM, "vmm", "", s.span),
+          value: yield* this.value(s.value, VMM, "vmm", "", s.span),
+        });
+    }
+  }
+
+  private iterate(span: Span): void {
+    if (++this.iterations > LIMITS.iterations)
+      throw new BudgetError(`line ${span.line}: the VMM's loops took more than ${LIMITS.iterations} turns`, "");
+  }
+
+  private isThis(name: string): boolean {
+    return name === this.variant.name || name === this.variant.kernel;
+  }
+
+  // --- values ---------------------------------------------------------------------------
+
+  private readonly called = new Map<Call, bigint>();
+
+  private valueOf(name: string, span: Span): bigint {
+    const constant = CONSTANTS.get(name);
+    if (constant !== undefined) return constant;
+    for (let i = this.scopes.length - 1; i >= 0; i--) {
+      const v = this.scopes[i]!.get(name);
+      if (v !== undefined) return v;
+    }
+    if (name === "ret") return this.results[this.results.length - 1]?.ret ?? 0n;
+    const r = registerName(name);
+    if (r !== undefined) return this.machine.getRegister(r.vcpu, r.register);
+    throw new EvaluationError(span, `"${name}" has no value yet`, "the statement that gives it one did not run");
+  }
+
+  /** An expression's value; its calls are made first, from left to right. */
+  private *value(e: Expr, agent: number, who: string, text: string, span: Span): Running<bigint> {
+    const calls: Call[] = [];
+    collect(e, calls);
+    for (const c of calls) this.called.set(c, yield* this.action(c, agent, who, text === "" ? c.text : text, span));
+    return evaluate(e, this.scope);
+  }
+
+  // --- calls -----------------------------------------------------------------------------
+
+  /** Makes one call of the script and notes what came of it. @returns its value */
+  private *action(c: Call, agent: number, who: string, text: string, span: Span): Running<bigint> {
+    const args = yield* this.arguments(c, agent, who);
+    if (c.name === "KVM_RUN") {
+      const vcpu = vcpuOf(args.get("vcpu"));
+      yield* this.enter(vcpu, text, span);
+      return 0n;
+    }
+    const { value, result } = yield* this.perform(c.name, args, agent);
+    if (this.crash !== undefined) {
+      this.noteCrash(span);
+      this.step(who, text, span.line, "");
+      return value;
+    }
+    const errno = result.signal !== undefined ? result.signal.name : result.ret < 0 ? errnoName(result.ret) : undefined;
+    this.results.push({ agent: who, line: span.line, column: span.column, text, ret: BigInt(result.ret), errno });
+    if (errno !== undefined) this.problem("errno", span, `${c.name} gave ${errno}`);
+    this.step(
+      who,
+      text,
+      span.line,
+      errno !== undefined ? `-> ${errno}` : showsValue(c.name) ? `= 0x${BigInt.asUintN(64, value).toString(16)}` : "",
+    );
+    return value;
+  }
+
+  private *arguments(c: Call, agent: number, who: string): Running<Map<string, bigint | Expr>> {
+    const decl = findCall(c.name)!;
+    const out = new Map<string, bigint | Expr>();
+    for (const p of decl.parameters) if (p.fallback !== undefined) out.set(p.name, p.fallback);
+    for (const [n, a] of c.args.entries()) {
+      const p = a.name === undefined ? decl.parameters[n]! : decl.parameters.find((q) => q.name === a.name)!;
+      out.set(p.name, p.kind === "number" ? yield* this.value(a.value, agent, who, "", a.span) : a.value);
+    }
+    return out;
+  }
+
+  private *perform(name: string, args: ReadonlyMap<string, bigint | Expr>, agent: number): Running<{ value: bigint; result: CallResult }> {
+    const big = (key: string): bigint => args.get(key) as bigint;
+    const n = (key: string): number => Number(big(key) >= 1n << 63n ? BigInt.asIntN(64, big(key)) : big(key));
+    const text = (key: string): string => (args.get(key) as { text: string }).text;
+    const plain = (result: CallResult) => ({ value: BigInt(result.ret), result });
+    const valued = (result: CallResult) => ({ value: result.value ?? BigInt(result.ret), result });
+    const vm = this.vm;
+    const access = /^(read|write)(8|16|32|64)$/.exec(name);
+    if (access !== null) {
+      const size = Number(access[2]) / 8;
+      if (access[1] === "read") return valued(yield* this.host(agent, { call: "read", addr: n("addr"), size }));
+      return plain(yield* this.host(agent, { call: "write", addr: n("addr"), size, value: BigInt.asUintN(8 * size, big("value")) }));
+    }
+    switch (name) {
+      case "mmap":
+        return plain(
+          yield* this.host(agent, {
+            call: "mmap",
+            addr: n("addr"),
+            length: n("length"),
+            prot: n("prot"),
+            flags: n("flags"),
+            fd: n("fd"),
+            offset: n("offset"),
+            ...(n("align") > 0 ? { align: n("align") } : {}),
+          }),
+        );
+      case "munmap":
+        return plain(yield* this.host(agent, { call: "munmap", addr: n("addr"), length: n("length") }));
+      case "mprotect":
+        return plain(yield* this.host(agent, { call: "mprotect", addr: n("addr"), length: n("length"), prot: n("prot") }));
+      case "madvise":
+        return plain(yield* this.host(agent, { call: "madvise", addr: n("addr"), length: n("length"), advice: n("advice") }));
+      case "mremap":
+        return plain(
+          yield* this.host(agent, {
+            call: "mremap",
+            oldAddress: n("old_address"),
+            oldSize: n("old_size"),
+            newSize: n("new_size"),
+            flags: n("flags"),
+            newAddress: n("new_address"),
+          }),
+        );
+      case "memfd_create":
+        return plain(yield* this.host(agent, { call: "memfd_create", flags: n("flags") }));
+      case "open":
+        return plain(yield* this.host(agent, { call: "open", size: n("size") }));
+      case "ftruncate":
+        return plain(yield* this.host(agent, { call: "ftruncate", fd: n("fd"), length: n("length") }));
+      case "fallocate":
+        return plain(yield* this.host(agent, { call: "fallocate", fd: n("fd"), mode: n("mode"), offset: n("offset"), length: n("len") }));
+      case "fork":
+        return plain(yield* this.host(agent, { call: "fork" }));
+      case "kill":
+        return plain(yield* this.host(agent, { call: "kill", pid: n("pid") }));
+      case "KVM_CREATE_VM":
+        return plain(yield* this.createVm(n("ipa_bits")));
+      case "KVM_SET_USER_MEMORY_REGION":
+        return plain(
+          yield* this.host(agent, {
+            call: "KVM_SET_USER_MEMORY_REGION",
+            vm,
+            slot: n("slot"),
+            flags: n("flags"),
+            guestPhysAddr: n("guest_phys_addr"),
+            memorySize: n("memory_size"),
+            userspaceAddr: n("userspace_addr"),
+          }),
+        );
+      case "KVM_GET_DIRTY_LOG": {
+        const result = yield* this.host(agent, { call: "KVM_GET_DIRTY_LOG", vm, slot: n("slot") });
+        this.dirty = result.pages ?? [];
+        return plain(result);
+      }
+      case "KVM_CLEAR_DIRTY_LOG":
+        return plain(
+          yield* this.host(agent, {
+            call: "KVM_CLEAR_DIRTY_LOG",
+            vm,
+            slot: n("slot"),
+            firstPage: n("first_page"),
+            numPages: n("num_pages"),
+          }),
+        );
+      case "KVM_ENABLE_CAP":
+        return plain(yield* this.host(agent, { call: "KVM_ENABLE_CAP", vm, cap: n("cap"), value: n("value") }));
+      case "KVM_CHECK_EXTENSION":
+        return plain(yield* this.host(agent, { call: "KVM_CHECK_EXTENSION", vm, cap: n("cap") }));
+      case "KVM_GET_ONE_REG":
+      case "KVM_SET_ONE_REG": {
+        const r = registerName((args.get("reg") as { name: string }).name)!;
+        if (name === "KVM_SET_ONE_REG") this.machine.setRegister(r.vcpu, r.register, BigInt.asUintN(64, big("value")));
+        return { value: this.machine.getRegister(r.vcpu, r.register), result: { ret: 0 } };
+      }
+      case "sched_setaffinity":
+        return plain(yield* this.host(agent, { call: "sched_setaffinity", vcpu: vcpuOf(args.get("vcpu")), cpu: n("cpu") }));
+      case "vfio_open":
+        return plain(yield* this.host(agent, { call: "vfio_open", bdf: text("device") }));
+      case "VFIO_DEVICE_GET_REGION_INFO": {
+        const result = yield* this.host(agent, { call: "VFIO_DEVICE_GET_REGION_INFO", fd: n("fd"), index: n("index") });
+        return { value: BigInt(result.region?.size ?? 0), result };
+      }
+      case "VFIO_DEVICE_RESET":
+        return plain(yield* this.host(agent, { call: "VFIO_DEVICE_RESET", fd: n("fd") }));
+      case "pread":
+      case "pci_config_read": {
+        const offset = n("offset") + (name === "pread" ? 0 : 7 * REGION);
+        return valued(
+          yield* this.host(agent, {
+            call: "vfio_read",
+            fd: n("fd"),
+            index: Math.floor(offset / REGION),
+            offset: offset % REGION,
+            size: n("size"),
+          }),
+        );
+      }
+      case "pwrite":
+      case "pci_config_write": {
+        const offset = n("offset") + (name === "pwrite" ? 0 : 7 * REGION);
+        const call = {
+          call: "vfio_write",
+          fd: n("fd"),
+          index: Math.floor(offset / REGION),
+          offset: offset % REGION,
+          size: n("size"),
+          value: BigInt.asUintN(64, big("value")),
+        } as const;
+        return plain(yield* this.host(agent, call));
+      }
+      case "pci_memory_enable": {
+        const where = { fd: n("fd"), index: 7, offset: PCI_COMMAND, size: 2 };
+        const old = yield* this.host(agent, { call: "vfio_read", ...where });
+        if (old.ret < 0) return plain(old);
+        const value = big("on") === 0n ? (old.value ?? 0n) & ~2n : (old.value ?? 0n) | 2n;
+        return plain(yield* this.host(agent, { call: "vfio_write", ...where, value }));
+      }
+      default:
+        throw new Error(`call ${name} has no implementation`);
+    }
+  }
+
+  // --- the guest ----------------------------------------------------------------------------
+
+  private *guest(b: GuestBlock): Running<void> {
+    const range = this.program.image.blocks.get(b)!;
+    const m = this.machine;
+    m.cancelMmio(b.vcpu);
+    m.setRegister(b.vcpu, "pc", BigInt(range.entry));
+    m.setRegister(b.vcpu, "pstate", PSTATE_EL1H_DAIF);
+    m.setBreakpoint(b.vcpu, BigInt(range.stop));
+    yield* this.enter(b.vcpu, blockText(b), b.span);
+  }
+
+  /** KVM_RUN until the block ends; the VMM answers MMIO in between. */
+  private *enter(vcpu: number, text: string, span: Span): Running<void> {
+    const m = this.machine;
+    const who = `vcpu${vcpu}`;
+    const agent = m.vcpuAgent(vcpu);
+    const note = (ret: number, errno: string | undefined, said: string): void => {
+      this.results.push({ agent: who, line: span.line, column: span.column, text, ret: BigInt(ret), errno });
+      this.step(who, text, span.line, said);
+    };
+    for (;;) {
+      const r = yield* this.host(agent, { call: "KVM_RUN", vcpu, maxExits: this.program.machine.livelock });
+      if (this.crash !== undefined) {
+        this.noteCrash(span);
+        this.step(who, text, span.line, "-> host crash");
+        return;
+      }
+      const exit: ExitInfo = r.exit ?? { reason: "UNKNOWN" };
+      if (r.ret < 0 && exit.reason !== "NO_PROGRESS") {
+        const errno = errnoName(r.ret);
+        this.exits.push(exit);
+        this.problem("errno", span, `KVM_RUN of ${who} gave ${errno}`);
+        return note(r.ret, errno, `-> ${errno}`);
+      }
+      switch (exit.reason) {
+        case "MMIO":
+          this.exits.push(exit);
+          if (!exit.isWrite) m.answerMmio(vcpu, this.answer(BigInt(exit.physAddr), exit.len));
+          continue;
+        case "DEBUG":
+          return note(0, undefined, "");
+        case "SELF_BRANCH":
+          return this.spinning(vcpu, span, note);
+        case "NO_PROGRESS":
+          this.livelock = true;
+          this.problem("livelock", span, `${who} makes no progress: the same fault again and again`);
+          return note(r.ret, undefined, "-> no progress");
+        case "BUDGET":
+          continue;
+        default:
+          this.exits.push(exit);
+          this.problem("exit", span, `KVM_RUN of ${who} returned with exit ${exit.reason}, which this VMM does not handle`);
+          return note(0, undefined, `-> exit ${exit.reason}`);
+      }
+    }
+  }
+
+  /** A guest in `b .`: at a vector (nobody handles the exception), behind the handler, or in its own code. */
+  private spinning(vcpu: number, span: Span, note: (ret: number, errno: string | undefined, said: string) => void): void {
+    const m = this.machine;
+    const { image } = this.program;
+    const pc = m.getRegister(vcpu, "pc");
+    const offset = pc - BigInt(image.base);
+    const atVector = !image.hasHandler && offset >= 0n && offset < 0x800n && offset % 0x80n === 0n;
+    const handled = image.hasHandler && pc === BigInt(image.handlerEnd);
+    if (!atVector && !handled) {
+      this.livelock = true;
+      this.problem("livelock", span, `vcpu${vcpu} spins in a branch to itself at 0x${pc.toString(16)}`);
+      return note(0, undefined, "-> spins");
+    }
+    const reg = (name: string): bigint => m.getRegister(vcpu, name);
+    const x: Exception = {
+      vcpu,
+      vector: atVector ? offset : VECTOR_UNKNOWN,
+      esr: reg("esr_el1"),
+      far: reg("far_el1"),
+      elr: reg("elr_el1"),
+      spsr: reg("spsr_el1"),
+    };
+    this.exceptions.push(x);
+    const said = `exception at vector 0x${offset.toString(16)}: esr=0x${x.esr.toString(16)} far=0x${x.far.toString(16)} elr=0x${x.elr.toString(16)}`;
+    if (atVector) this.problem("exception", span, `vcpu${vcpu} took an ${said}`);
+    note(0, undefined, atVector ? `-> ${said}` : "-> exception handled");
+  }
+
+  private answer(address: bigint, bytes: number): bigint {
+    const found = this.answers.findLast((a) => a.from === address);
+    return BigInt.asUintN(8 * bytes, found?.value ?? 0n);
+  }
+
+  // --- par ------------------------------------------------------------------------------------
+
+  /** One phase of each agent in turn, in the order of the script, until all are done. */
+  private *par(agents: readonly (GuestBlock | ParThread)[], span: Span): Running<void> {
+    const running: { g: Running<void>; scopes: Map<string, bigint>[] }[] = agents.map((a) => ({
+      g: a.kind === "guest" ? this.guest(a) : this.thread(a),
+      scopes: [...this.scopes, new Map<string, bigint>()],
+    }));
+    const outer = this.scopes;
+    let idle = 0;
+    while (running.length > 0) {
+      let moved = false;
+      for (let i = 0; i < running.length;) {
+        const agent = running[i]!;
+        this.scopes = agent.scopes;
+        const r = agent.g.next();
+        agent.scopes = this.scopes;
+        this.scopes = outer;
+        if (r.done === true) {
+          running.splice(i, 1);
+          moved = true;
+          continue;
+        }
+        if (r.value) moved = true;
+        i++;
+      }
+      yield moved;
+      if (this.crash !== undefined) return;
+      idle = moved ? 0 : idle + 1;
+      if (idle > 100) {
+        this.problem("stuck", span, "every agent waits for another: deadlock");
+        return;
+      }
+    }
+  }
+
+  private *thread(t: ParThread): Running<void> {
+    let agent = t.name === "vmm" ? VMM : this.threads.get(t.name);
+    if (agent === undefined) {
+      agent = this.machine.addThread(t.name);
+      this.threads.set(t.name, agent);
+    }
+    yield* this.threadBody(t.body, agent, t.name);
+  }
+
+  private *threadBody(body: readonly Statement[], agent: number, who: string): Running<void> {
+    for (const s of body) {
+      if (this.crash !== undefined) return;
+      if (s.kind === "let") this.scopes[this.scopes.length - 1]!.set(s.name, yield* this.value(s.value, agent, who, s.text, s.span));
+      else if (s.kind === "call") yield* this.action(s, agent, who, s.text, s.span);
+      else if (s.kind === "for") {
+        const from = yield* this.value(s.from, agent, who, "", s.span);
+        const to = yield* this.value(s.to, agent, who, "", s.span);
+        const step = s.step === undefined ? 1n : yield* this.value(s.step, agent, who, "", s.span);
+        if (step <= 0n) throw new EvaluationError(s.span, `a loop's step is at least 1, not ${step}`);
+        for (let i = from; i < to; i += step) {
+          this.iterate(s.span);
+          const mine = this.scopes;
+          this.scopes = [...mine, new Map([[s.name, i]])];
+          yield* this.threadBody(s.body, agent, who);
+          this.scopes = mine;
+        }
+      } else if (s.kind === "on") {
+        if (s.on.some((n) => this.isThis(n.name))) yield* this.threadBody(s.body, agent, who);
+      }
+    }
+  }
+
+  // --- windows, steps, outcomes ----------------------------------------------------------------
+
+  /** An action after expectations begins a new window. */
+  private open(): void {
+    if (!this.closed) return;
+    this.close();
+    this.closed = false;
+    this.recorder.window();
+    this.results = [];
+    this.exits = [];
+    this.exceptions = [];
+    this.livelock = false;
+  }
+
+  /** What went wrong in this window and no expectation named fails the run. */
+  private close(): void {
+    for (const p of this.problems)
+      if (!p.expected)
+        this.outcomes.push({
+          status: "failed",
+          line: p.line,
+          column: p.column,
+          text: "",
+          expected: "nothing unexpected",
+          actual: p.text,
+          events: this.recorder.last(12),
+        });
+    this.problems = [];
+  }
+
+  private problem(kind: Problem["kind"], span: Span, text: string): void {
+    this.problems.push({ kind, line: span.line, column: span.column, text, expected: false });
+  }
+
+  private noteCrash(span: Span): void {
+    const c = this.crash!;
+    if (!this.problems.some((p) => p.kind === "crash")) this.problem("crash", span, `the host crashed in ${c.function}: ${c.reason}`);
+  }
+
+  private step(agent: string, text: string, line: number, result: string): void {
+    const { events, dropped } = this.recorder.step();
+    this.steps.push({ agent, text, line, result, events, dropped });
+  }
+
+  private expectation(s: Extract<Statement, { kind: "expect" }>): void {
+    this.closed = true;
+    const here = s.on.length === 0 || s.on.some((n) => this.isThis(n.name));
+    if (!here) return;
+    const outcome = (status: Outcome["status"], actual: string): void => {
+      this.outcomes.push({
+        status,
+        line: s.span.line,
+        column: s.span.column,
+        text: s.text,
+        expected: s.text.replace(/^expect /, ""),
+        actual,
+        events: status === "failed" ? this.recorder.last(12) : [],
+      });
+    };
+    if (this.over) {
+      // The host is down. Whoever names this variant means it; others are spared.
+      if (s.on.length > 0) outcome("failed", "never reached: the host had crashed");
+      else outcome("skipped", "the host had crashed");
+      return;
+    }
+    if (
+      this.crash !== undefined &&
+      s.condition.kind !== "crash" &&
+      s.condition.kind !== "event" &&
+      s.condition.kind !== "inject" &&
+      s.on.length === 0
+    ) {
+      outcome("skipped", "the host had crashed");
+      return;
+    }
+    const actual = judge(s.condition, this);
+    if (actual === undefined) outcome("met", "");
+    else if (this.crash !== undefined && s.on.length === 0 && s.condition.kind !== "crash") outcome("skipped", "the host had crashed");
+    else outcome("failed", actual);
+  }
+}
+
+/** Slot number of the guest's code: the highest that every era has. */
+export const CODE_SLOT = 31;
+const REGION = 2 ** 40;
+const PCI_COMMAND = 4;
+/** A handler was entered through one of the vectors; which one it does not say. */
+const VECTOR_UNKNOWN = -1n;
+
+function vcpuOf(e: bigint | Expr | undefined): number {
+  return typeof e === "object" && e.kind === "name" ? Number(e.name.slice(4)) : 0;
+}
+
+function hasCall(e: Expr): boolean {
+  return e.kind === "call" || (e.kind === "unary" && hasCall(e.of)) || (e.kind === "binary" && (hasCall(e.left) || hasCall(e.right)));
+}
+
+/** The outermost calls of an expression, left to right. */
+function collect(e: Expr, out: Call[]): void {
+  if (e.kind === "call") out.push(e);
+  else if (e.kind === "unary") collect(e.of, out);
+  else if (e.kind === "binary") {
+    collect(e.left, out);
+    collect(e.right, out);
+  }
+}
+
+function showsValue(name: string): boolean {
+  return /^(mmap|mremap|read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(name);
+}
+
+/** A guest block in one line: its instructions, shortened. */
+function blockText(b: GuestBlock): string {
+  const parts = b.body.map((s) => (s.kind === "instruction" ? s.text : s.kind === "label" ? `${s.name}:` : `for ${s.name} { … }`));
+  const text = parts.slice(0, 4).join("; ");
+  return `guest vcpu${b.vcpu} { ${text}${parts.length > 4 ? "; …" : ""} }`;
+}

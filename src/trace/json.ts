@@ -1,0 +1,12 @@
+/** The JSON sinks: an event is its record, with the variant in front; one line each for jsonl. */
+import type { EventRecord } from "../sim/events.js";
+
+/** A JSON-safe copy: numbers, strings and booleans only, keys in declaration order. */
+export function eventJson(e: EventRecord, variant: string): Record<string, number | string | boolean> {
+  return { variant, ...e };
+}
+
+/** One line of JSON; BigInts (register values) as hex strings. */
+export function jsonLine(value: unknown): string {
+  return JSON.stringify(value, (_key, v: unknown) => (typeof v === "bigint" ? `0x${BigInt.asUintN(64, v).toString(16)}` : v));
+}

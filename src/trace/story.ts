@@ -1,0 +1,77 @@
+/**
+ * Which events tell the story of a run. Everything can be seen with `--events all`; a person who
+ * reads a trace wants the faults, what the kernel concluded, and what changed.
+ */
+const STORY = new Set([
+  "kvm_guest_fault",
+  "kvm_access_fault",
+  "kvm_unmap_hva_range",
+  "kvm_unmap_hva",
+  "kvm_set_spte_hva",
+  "kvm_mmio",
+  "kvm_mmio_nisv",
+  "kvm_userspace_exit",
+  "kvm_hvc_arm64",
+  "kvm_dirty_ring_push",
+  "kvm_dirty_ring_exit",
+  "guest_abort",
+  "pfn_lookup",
+  "mmu_retry",
+  "stage2_set",
+  "stage2_map",
+  "stage2_relax",
+  "stage2_unmap",
+  "stage2_wrprotect",
+  "stage2_split",
+  "eager_map",
+  "dcache_clean",
+  "icache_inval",
+  "inject_pabt",
+  "inject_dabt",
+  "inject_sea",
+  "inject_vabt",
+  "inject_size",
+  "inject_undef",
+  "exception_injected",
+  "exit_abandoned",
+  "host_signal",
+  "host_crash",
+  "break_before_make_violation",
+  "stale_translation",
+  "vfio_mmap",
+  "vfio_fault",
+  "vfio_huge_fault",
+  "vfio_zap",
+  "vfio_memory_enable",
+  "vfio_reset",
+  "pci_reset",
+  "bus_unclaimed",
+  "pci_unclaimed",
+  "device_read",
+  "device_write",
+]);
+
+/** What `--explain` adds: what was asked and what answered. */
+const WHY = new Set(["memslot_lookup", "vma_lookup", "fault_vma", "host_walk", "decision", "branch"]);
+/** Shown when they complete something: a TLBI, and the DSB that waited for one. */
+const MAINTENANCE = new Set(["tlbi", "dsb"]);
+
+export type Detail = "none" | "story" | "explain" | "all";
+
+export function shown(event: string, detail: Detail): boolean {
+  switch (detail) {
+    case "none":
+      return false;
+    case "all":
+      return true;
+    case "explain":
+      return STORY.has(event) || WHY.has(event) || MAINTENANCE.has(event);
+    case "story":
+      return STORY.has(event) || MAINTENANCE.has(event);
+  }
+}
+
+/** Events of the cause chain. */
+export function isCause(event: string): boolean {
+  return WHY.has(event);
+}
