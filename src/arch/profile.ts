@@ -21,6 +21,11 @@ export interface MachineProfile {
    */
   readonly atomicsOnDevice: "work" | "fault35";
   /**
+   * A fetch from memory that a translation calls Device and lets execute (CONSTRAINED UNPREDICTABLE): it
+   * works, as Normal Non-cacheable, or it is a permission fault of the stage that says Device.
+   */
+  readonly fetchFromDevice: "works" | "permission-fault";
+  /**
    * HPFAR_EL2 after a stage-2 permission fault of the access itself, where the architecture calls it
    * UNKNOWN: "written" with the IPA, or "stale" (left alone). KVM recomputes it in both cases.
    */
@@ -33,6 +38,7 @@ export const ARCHITECTURAL: MachineProfile = Object.freeze({
   parShareability: "architectural",
   walkFaultLevel: "stage2",
   atomicsOnDevice: "work",
+  fetchFromDevice: "works",
   hpfarOnPermission: "stale",
 });
 
@@ -43,5 +49,6 @@ export const RECORDED: MachineProfile = Object.freeze({
   parShareability: "raw",
   walkFaultLevel: "stage1",
   atomicsOnDevice: "work",
+  fetchFromDevice: "works",
   hpfarOnPermission: "written",
 });

@@ -1,0 +1,158 @@
+/**
+ * What a vCPU's system registers mean for its next access, and the TLB contexts that go with them: a
+ * cache over the register file. It is checked against the registers before every use, so whoever
+ * writes them (the guest's MSR, KVM, undo) need not tell.
+ */
+import type { Agents } from "../sim/agents.js";
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+import type { CpuFeatures } from "./features.js";
+import { VTCR_VS } from "./geometry.js";
+import {
+  HCR_DC,
+  HCR_EL2,
+  HCR_VM,
+  PSTATE,
+  PSTATE_M,
+  PSTATE_PAN,
+  REGS_WORDS,
+  SCTLR_A,
+  SCTLR_EL1,
+  SCTLR_M,
+  TCR_EL1,
+  TTBR0_EL1,
+  TTBR1_EL1,
+  VTCR_EL2,
+  VTTBR_EL2,
+  type RegisterFile,
+} from "./registers.js";
+import {
+  COMBINED,
+  CTX_ASID,
+  CTX_GLOBAL,
+  CTX_OFF,
+  CTX_STAGE2,
+  F_R0,
+  F_R1,
+  F_R1_PAN,
+  F_W0,
+  F_W1,
+  F_W1_PAN,
+  F_X0,
+  F_X1,
+  type Tlbs,
+} from "./tlb.js";
+
+const TCR_A1 = 1 << 22;
+/** TCR_EL1.AS, TBI0, TBI1 in the high word. */
+const TCR_AS_HI = 1 << 4;
+const TCR_TBI0_HI = 1 << 5;
+const TCR_TBI1_HI = 1 << 6;
+const PSTATE_MASK = PSTATE_PAN | PSTATE_M;
+
+export class GuestContext {
+  v = -1;
+  cpu = -1;
+  private epoch = 0;
+  /** Registers as they were: SCTLR, TCR lo, TCR hi, TTBR0 hi, TTBR1 hi, VTTBR hi, HCR, PSTATE's part, VTCR. */
+  private readonly seen = new Int32Array(9);
+  private readonly regs: I32Pool;
+  private readonly agents: Agents;
+
+  /** First combined entry of this CPU. */
+  first = 0;
+  vmid = 0;
+  asid = 0;
+  /** VMID << 16 | ASID. */
+  ids = 0;
+  asidTag = 0;
+  globalTag = 0;
+  stage2Tag = 0;
+  /** Stage 1 translates (SCTLR_EL1.M, and HCR_EL2.DC is 0). */
+  stage1 = false;
+  stage2 = false;
+  el0 = false;
+  /** SCTLR_EL1.A: every unaligned access faults. */
+  strictAlignment = false;
+  /** Top-byte-ignore: VA[63:32] & tbiAnd in the lower half, | tbiOr in the upper. */
+  tbiAnd = -1;
+  tbiOr = 0;
+  /** Permission that a read, write or fetch needs in an entry. */
+  readMask = F_R1;
+  writeMask = F_W1;
+  fetchMask = F_X1;
+
+  constructor(
+    sim: Sim,
+    regs: RegisterFile,
+    private readonly tlbs: Tlbs,
+    private readonly features: CpuFeatures,
+  ) {
+    this.regs = regs.pool;
+    this.agents = sim.agents;
+  }
+
+  /** True when this is not the context of vCPU v on the running CPU, as the registers stand now. */
+  outdated(v: number): boolean {
+    const r = this.regs.a;
+    const b = v * REGS_WORDS;
+    const s = this.seen;
+    return (
+      v !== this.v ||
+      this.agents.cpu !== this.cpu ||
+      this.tlbs.epoch.a[0] !== this.epoch ||
+      r[b + SCTLR_EL1] !== s[0] ||
+      r[b + TCR_EL1] !== s[1] ||
+      r[b + TCR_EL1 + 1] !== s[2] ||
+      r[b + TTBR0_EL1 + 1] !== s[3] ||
+      r[b + TTBR1_EL1 + 1] !== s[4] ||
+      r[b + VTTBR_EL2 + 1] !== s[5] ||
+      r[b + HCR_EL2] !== s[6] ||
+      (r[b + PSTATE]! & PSTATE_MASK) !== s[7] ||
+      r[b + VTCR_EL2] !== s[8]
+    );
+  }
+
+  /** Reads the registers of vCPU v and looks its contexts up. */
+  load(v: number): void {
+    const r = this.regs.a;
+    const b = v * REGS_WORDS;
+    const s = this.seen;
+    const sctlr = (s[0] = r[b + SCTLR_EL1]!);
+    const tcr = (s[1] = r[b + TCR_EL1]!);
+    const tcrHi = (s[2] = r[b + TCR_EL1 + 1]!);
+    const ttbr0 = (s[3] = r[b + TTBR0_EL1 + 1]!);
+    const ttbr1 = (s[4] = r[b + TTBR1_EL1 + 1]!);
+    const vttbr = (s[5] = r[b + VTTBR_EL2 + 1]!);
+    const hcr = (s[6] = r[b + HCR_EL2]!);
+    const pstate = (s[7] = r[b + PSTATE]! & PSTATE_MASK);
+    const vtcr = (s[8] = r[b + VTCR_EL2]!);
+    const cpu = this.agents.cpu;
+    this.v = v;
+    this.cpu = cpu;
+    this.first = cpu * COMBINED;
+    this.stage1 = (sctlr & SCTLR_M) !== 0 && (hcr & HCR_DC) === 0;
+    this.stage2 = (hcr & (HCR_VM | HCR_DC)) !== 0;
+    this.strictAlignment = (sctlr & SCTLR_A) !== 0;
+    this.el0 = (pstate & 0xc) === 0;
+    this.tbiAnd = (tcrHi & TCR_TBI0_HI) !== 0 ? 0x00ffffff : -1;
+    this.tbiOr = (tcrHi & TCR_TBI1_HI) !== 0 ? -0x01000000 : 0;
+    const pan = this.features.pan && !this.el0 && (pstate & PSTATE_PAN) !== 0;
+    this.readMask = this.el0 ? F_R0 : pan ? F_R1_PAN : F_R1;
+    this.writeMask = this.el0 ? F_W0 : pan ? F_W1_PAN : F_W1;
+    this.fetchMask = this.el0 ? F_X0 : F_X1;
+    this.vmid = (vttbr >>> 16) & ((vtcr & VTCR_VS) !== 0 ? 0xffff : 0xff);
+    this.asid = ((tcr & TCR_A1) !== 0 ? ttbr1 : ttbr0) >>> 16;
+    if ((tcrHi & TCR_AS_HI) === 0) this.asid &= 0xff;
+    this.ids = (this.vmid << 16) | this.asid;
+    const t = this.tlbs;
+    if (this.stage1) {
+      this.asidTag = t.context(cpu, CTX_ASID, this.vmid, this.asid);
+      this.globalTag = t.context(cpu, CTX_GLOBAL, this.vmid, 0);
+    } else {
+      this.asidTag = this.globalTag = t.context(cpu, CTX_OFF, this.vmid, 0);
+    }
+    this.stage2Tag = t.context(cpu, CTX_STAGE2, this.vmid, 0);
+    this.epoch = t.epoch.a[0]!;
+  }
+}

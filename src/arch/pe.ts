@@ -1,0 +1,584 @@
+/**
+ * The processing element: one access of a vCPU on the running agent's physical CPU, in the fixed order
+ * of its places: alignment · TLB · stage-1 walk · stage-2 walk · resulting type · [store and gathering
+ * buffer] · [cache] · physical bus · RAM or device window. What follows a TLB miss is in
+ * translation.ts; what the instructions for maintenance do is at the end of this file.
+ *
+ * Data goes through the fields d0..d3, 32 bits each, least significant first.
+ */
+import type { Agents } from "../sim/agents.js";
+import type { CostTable } from "../sim/costs.js";
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+import { AtOp, DcOp, IcOp } from "./a64system.js";
+import { dcacheClean, icacheInval } from "./events.js";
+import { Exceptions } from "./exception.js";
+import type { CpuFeatures } from "./features.js";
+import { GuestContext } from "./guestcontext.js";
+import { HostTranslation } from "./hostaccess.js";
+import { canonicalAttr, isDevice, mairByte } from "./mair.js";
+import { effectiveShareability } from "./memtype.js";
+import type { PhysicalMemory } from "./phys.js";
+import { ARCHITECTURAL, type MachineProfile } from "./profile.js";
+import {
+  HCR_DC,
+  HCR_EL2,
+  HCR_FB,
+  MAIR_EL1,
+  PAR_EL1,
+  REGS_WORDS,
+  VTCR_EL2,
+  VTTBR_EL2,
+  type RegisterFile,
+} from "./registers.js";
+import { S1_FAULT, S1_OK, Stage1 } from "./stage1.js";
+import { Stage2 } from "./stage2walk.js";
+import { FSC_ADDRESS_SIZE, FSC_ALIGNMENT, fscAt, FSC_PERMISSION, ISS_AR } from "./syndrome.js";
+import type { TablePages } from "./tables.js";
+import {
+  C_CHANGES,
+  C_FLAGS,
+  C_PA_HI,
+  C_PA_LO,
+  C_SLOT,
+  C_TAG,
+  C_VA_HI,
+  COMBINED,
+  C_SHIFT,
+  F_ATOMICS,
+  F_DEVICE,
+  F_DEVICE1,
+  F_R0,
+  F_R1,
+  F_W0,
+  F_W1,
+  Tlbs,
+} from "./tlb.js";
+import { TLBI_FORCED, TLBI_IPAS2E1, TLBI_IS, TLBI_RIPAS2E1, TLBI_VMALLS12E1, TLBI_ALLE1, TlbiKind, TlbMaintenance } from "./tlbi.js";
+import { ACCESS_FETCH, ACCESS_READ, ACCESS_WRITE, PE_EL1, PE_EL2, PE_OK, T_ANY, T_ATOMIC, T_CM, T_UNALIGNED, Translation } from "./translation.js";
+import { joinWords, type Hva, type Ipa, type Pa } from "./types.js";
+import { VTCR_VS } from "./geometry.js";
+
+export { PE_EL1, PE_EL2, PE_OK };
+
+/** Bytes of DC ZVA (DCZID_EL0.BS = 4) and of a cache line. */
+const LINE = 64;
+/** SCTLR_EL1.nAA needs FEAT_LSE2 (ID_AA64MMFR2_EL1.AT). */
+
+/** HypTlbi of kvm/tlbflush.ts -> operation of tlbi.ts. */
+const HYP_OPS = [TLBI_IPAS2E1, TLBI_RIPAS2E1, TlbiKind.Vmalle1, TLBI_VMALLS12E1, TLBI_ALLE1] as const;
+
+export interface PeOptions {
+  /** Physical CPUs, at least 1. */
+  readonly cpus?: number;
+  readonly profile?: MachineProfile;
+}
+
+export class Pe {
+  /** Data of the access, 32 bits each, least significant first; loads are zero-extended. */
+  d0 = 0;
+  d1 = 0;
+  d2 = 0;
+  d3 = 0;
+  /** Physical address of the last access's first byte. */
+  pa: Pa = 0;
+  readonly tlbs: Tlbs;
+  readonly maintenance: TlbMaintenance;
+  readonly host: HostTranslation;
+  readonly profile: MachineProfile;
+
+  private readonly context: GuestContext;
+  private readonly stage1: Stage1;
+  private readonly stage2: Stage2;
+  private readonly translation: Translation;
+  private readonly combined: I32Pool;
+  private readonly changes: I32Pool;
+  private readonly dir: I32Pool;
+  private readonly full: I32Pool;
+  private readonly agents: Agents;
+  private readonly costs: CostTable;
+  private readonly lse2: boolean;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly regs: RegisterFile,
+    readonly phys: PhysicalMemory,
+    readonly tables: TablePages,
+    private readonly features: CpuFeatures,
+    options: PeOptions = {},
+  ) {
+    this.profile = options.profile ?? ARCHITECTURAL;
+    this.tlbs = new Tlbs(sim, options.cpus ?? 1);
+    this.maintenance = new TlbMaintenance(sim, this.tlbs, features);
+    this.host = new HostTranslation(sim, phys, tables, this.tlbs, this.maintenance, features);
+    this.context = new GuestContext(sim, regs, this.tlbs, features);
+    this.stage2 = new Stage2(sim, regs, phys, tables, this.tlbs, features);
+    this.stage1 = new Stage1(sim, regs, phys, tables, this.tlbs, features, this.stage2);
+    this.translation = new Translation(
+      sim,
+      regs,
+      phys,
+      tables,
+      this.tlbs,
+      this.maintenance,
+      this.stage1,
+      this.stage2,
+      new Exceptions(regs, features),
+      features,
+      this.profile,
+    );
+    this.combined = this.tlbs.combined;
+    this.changes = tables.changes;
+    this.dir = phys.dir;
+    this.full = phys.full;
+    this.agents = sim.agents;
+    this.costs = sim.costs;
+    this.lse2 = (features.id.ID_AA64MMFR2_EL1[0] & 0xf) !== 0;
+  }
+
+  // ---- the access path
+
+  /**
+   * Loads 1, 2, 4, 8 or 16 bytes into d0..d3. @param iss ISS template of the decoder (ISV fields), 0 when
+   * the access has none @returns PE_OK, PE_EL1 or PE_EL2
+   */
+  read(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    if ((vaLo & (size - 1)) !== 0) return this.readUnaligned(v, vaHi, vaLo, size, iss);
+    const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
+    const t = this.combined.a;
+    let i = (c.first + (((vaLo >>> 12) ^ (vaLo >>> 22) ^ hi) & (COMBINED - 1))) << C_SHIFT;
+    const tag = t[i + C_TAG]!;
+    if (
+      (tag === c.asidTag || tag === c.globalTag) &&
+      t[i] === (vaLo & ~0xfff) &&
+      t[i + C_VA_HI] === hi &&
+      (t[i + C_FLAGS]! & c.readMask) !== 0
+    ) {
+      if (t[i + C_CHANGES] !== this.changes.a[0]) this.translation.recheck(v, c, i, ACCESS_READ);
+    } else {
+      const rc = this.translation.translate(v, c, hi, vaHi, vaLo, ACCESS_READ, iss, 0);
+      if (rc !== PE_OK) return rc;
+      i = this.translation.entry;
+    }
+    this.load(i, vaLo & 0xfff, size);
+    return PE_OK;
+  }
+
+  /** From the TLB entry to RAM or the bus. */
+  private load(i: number, o: number, size: number): void {
+    const slot = this.combined.a[i + C_SLOT]!;
+    if (slot >= 0) {
+      this.agents.charge(this.costs.ramAccess);
+      const ref = this.dir.a[slot]!;
+      if (ref < 0 && size === 8 && (o & 3) === 0) {
+        const w = (~ref << 10) | (o >> 2);
+        this.d0 = this.full.a[w]!;
+        this.d1 = this.full.a[w + 1]!;
+        return;
+      }
+      this.phys.readRef(ref, o, size);
+    } else {
+      const t = this.combined.a;
+      this.phys.read(joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + o, size);
+    }
+    const p = this.phys;
+    this.d0 = p.lo;
+    this.d1 = p.hi;
+    if (size === 16) {
+      this.d2 = p.lo2;
+      this.d3 = p.hi2;
+    }
+  }
+
+  /** Stores 1, 2, 4, 8 or 16 bytes from d0..d3. @returns PE_OK, PE_EL1 or PE_EL2 */
+  write(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    if ((vaLo & (size - 1)) !== 0) return this.writeUnaligned(v, vaHi, vaLo, size, iss);
+    const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
+    const t = this.combined.a;
+    let i = (c.first + (((vaLo >>> 12) ^ (vaLo >>> 22) ^ hi) & (COMBINED - 1))) << C_SHIFT;
+    const tag = t[i + C_TAG]!;
+    if (
+      (tag === c.asidTag || tag === c.globalTag) &&
+      t[i] === (vaLo & ~0xfff) &&
+      t[i + C_VA_HI] === hi &&
+      (t[i + C_FLAGS]! & c.writeMask) !== 0
+    ) {
+      if (t[i + C_CHANGES] !== this.changes.a[0]) this.translation.recheck(v, c, i, ACCESS_WRITE);
+    } else {
+      const rc = this.translation.translate(v, c, hi, vaHi, vaLo, ACCESS_WRITE, iss, 0);
+      if (rc !== PE_OK) return rc;
+      i = this.translation.entry;
+    }
+    this.store(i, vaLo & 0xfff, size);
+    return PE_OK;
+  }
+
+  private store(i: number, o: number, size: number): void {
+    const slot = this.combined.a[i + C_SLOT]!;
+    if (slot >= 0) {
+      this.agents.charge(this.costs.ramAccess);
+      const ref = this.dir.a[slot]!;
+      if (ref < 0 && size === 8 && (o & 3) === 0) {
+        const w = (~ref << 10) | (o >> 2);
+        this.full.set(w, this.d0);
+        this.full.set(w + 1, this.d1);
+        return;
+      }
+      this.phys.writeSlot(slot, o, size, this.d0, this.d1, this.d2, this.d3);
+      return;
+    }
+    const t = this.combined.a;
+    this.phys.write(joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + o, size, this.d0, this.d1, this.d2, this.d3);
+  }
+
+  /** Fetches the instruction word at a 4-byte aligned address into d0. */
+  fetch(v: number, vaHi: number, vaLo: number): number {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
+    const t = this.combined.a;
+    let i = (c.first + (((vaLo >>> 12) ^ (vaLo >>> 22) ^ hi) & (COMBINED - 1))) << C_SHIFT;
+    const tag = t[i + C_TAG]!;
+    if (
+      (tag === c.asidTag || tag === c.globalTag) &&
+      t[i] === (vaLo & ~0xfff) &&
+      t[i + C_VA_HI] === hi &&
+      (t[i + C_FLAGS]! & c.fetchMask) !== 0
+    ) {
+      if (t[i + C_CHANGES] !== this.changes.a[0]) this.translation.recheck(v, c, i, ACCESS_FETCH);
+    } else {
+      const rc = this.translation.translate(v, c, hi, vaHi, vaLo, ACCESS_FETCH, 0, 0);
+      if (rc !== PE_OK) return rc;
+      i = this.translation.entry;
+    }
+    const slot = this.combined.a[i + C_SLOT]!;
+    const o = vaLo & 0xfff;
+    if (slot >= 0) {
+      const ref = this.dir.a[slot]!;
+      if (ref < 0) {
+        this.d0 = this.full.a[(~ref << 10) | (o >> 2)]!;
+        return PE_OK;
+      }
+      this.phys.readRef(ref, o, 4);
+      this.d0 = this.phys.lo;
+      return PE_OK;
+    }
+    this.phys.read(joinWords(this.combined.a[i + C_PA_HI]!, this.combined.a[i + C_PA_LO]!) + o, 4);
+    this.d0 = this.phys.lo;
+    return PE_OK;
+  }
+
+  /**
+   * Translates and checks an exclusive or atomic access without making it; `pa` is its address.
+   * Must be aligned (within 16 bytes with FEAT_LSE2).
+   */
+  probe(v: number, vaHi: number, vaLo: number, size: number, iss: number, write: boolean): number {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    const access = write ? ACCESS_WRITE : ACCESS_READ;
+    if ((vaLo & (size - 1)) !== 0 && (!this.lse2 || (vaLo & 15) + size > 16)) {
+      return this.translation.toEl1(v, c, access, 0, FSC_ALIGNMENT, vaHi, vaLo);
+    }
+    return this.locate(v, c, vaHi, vaLo, access, iss, T_ATOMIC);
+  }
+
+  /** Finds or makes the combined entry of an access; `translation.entry` and `pa` are its result. */
+  private locate(v: number, c: GuestContext, vaHi: number, vaLo: number, access: number, iss: number, flags: number): number {
+    const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
+    const t = this.combined.a;
+    const i = this.tlbs.combinedAt(c.cpu, hi, vaLo);
+    const tag = t[i + C_TAG]!;
+    const need = access === ACCESS_WRITE ? c.writeMask : c.readMask;
+    // What only the walk can judge: alignment on Device, unsupported atomics.
+    const wrong =
+      ((flags & T_UNALIGNED) !== 0 ? F_DEVICE | F_DEVICE1 : 0) |
+      ((flags & T_ATOMIC) !== 0 && this.profile.atomicsOnDevice === "fault35" ? F_DEVICE : 0);
+    const entry = t[i + C_FLAGS]!;
+    const hit =
+      (tag === c.asidTag || tag === c.globalTag) &&
+      t[i] === (vaLo & ~0xfff) &&
+      t[i + C_VA_HI] === hi &&
+      ((flags & T_ANY) !== 0 || (entry & need) !== 0) &&
+      (entry & wrong) === 0 &&
+      ((flags & T_ATOMIC) === 0 || (entry & F_ATOMICS) !== 0 || this.profile.atomicsOnDevice === "work");
+    if (hit) {
+      if (t[i + C_CHANGES] !== this.changes.a[0]) this.translation.recheck(v, c, i, access);
+      this.translation.entry = i;
+    } else {
+      const rc = this.translation.translate(v, c, hi, vaHi, vaLo, access, iss, flags);
+      if (rc !== PE_OK) return rc;
+    }
+    const e = this.translation.entry;
+    this.pa = joinWords(this.combined.a[e + C_PA_HI]!, this.combined.a[e + C_PA_LO]!) + (vaLo & 0xfff);
+    return PE_OK;
+  }
+
+  // ---- unaligned accesses
+
+  /** SCTLR_EL1.A, or an ordered access beyond what FEAT_LSE2 allows: alignment fault before translation. */
+  private mustAlign(c: GuestContext, vaLo: number, size: number, iss: number): boolean {
+    return c.strictAlignment || ((iss & ISS_AR) !== 0 && (!this.lse2 || (vaLo & 15) + size > 16));
+  }
+
+  private readUnaligned(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    const c = this.context;
+    if (this.mustAlign(c, vaLo, size, iss)) return this.translation.toEl1(v, c, ACCESS_READ, 0, FSC_ALIGNMENT, vaHi, vaLo);
+    let rc = this.locate(v, c, vaHi, vaLo, ACCESS_READ, iss, T_UNALIGNED);
+    if (rc !== PE_OK) return rc;
+    const here = 4096 - (vaLo & 0xfff);
+    if (here >= size) {
+      this.load(this.translation.entry, vaLo & 0xfff, size);
+      return PE_OK;
+    }
+    const first = this.pa;
+    rc = this.locate(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_READ, iss, T_UNALIGNED);
+    if (rc !== PE_OK) return rc;
+    this.readSplit(first, this.pa, here, size);
+    return PE_OK;
+  }
+
+  private readSplit(first: Pa, second: Pa, here: number, size: number): void {
+    const d = [0, 0, 0, 0];
+    for (let n = 0; n < size; n++) {
+      this.phys.read(n < here ? first + n : second + n - here, 1);
+      d[n >> 2]! |= this.phys.lo << ((n & 3) * 8);
+    }
+    this.d0 = d[0]!;
+    this.d1 = d[1]!;
+    this.d2 = d[2]!;
+    this.d3 = d[3]!;
+    this.pa = first;
+  }
+
+  private writeUnaligned(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    const c = this.context;
+    if (this.mustAlign(c, vaLo, size, iss)) return this.translation.toEl1(v, c, ACCESS_WRITE, 0, FSC_ALIGNMENT, vaHi, vaLo);
+    let rc = this.locate(v, c, vaHi, vaLo, ACCESS_WRITE, iss, T_UNALIGNED);
+    if (rc !== PE_OK) return rc;
+    const here = 4096 - (vaLo & 0xfff);
+    if (here >= size) {
+      this.store(this.translation.entry, vaLo & 0xfff, size);
+      return PE_OK;
+    }
+    const first = this.pa;
+    rc = this.locate(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_WRITE, iss, T_UNALIGNED);
+    if (rc !== PE_OK) return rc;
+    const second = this.pa;
+    for (let n = 0; n < size; n++) {
+      const w = n < 4 ? this.d0 : n < 8 ? this.d1 : n < 12 ? this.d2 : this.d3;
+      this.phys.write(n < here ? first + n : second + n - here, 1, (w >>> ((n & 3) * 8)) & 0xff);
+    }
+    this.pa = first;
+    return PE_OK;
+  }
+
+  // ---- cache maintenance, address translation
+
+  /** DC operations by address and by set/way. @param op DcOp */
+  dc(v: number, op: number, vaHi: number, vaLo: number): number {
+    if (op === DcOp.Zva) return this.dcZva(v, vaHi, vaLo);
+    if (op === DcOp.Isw || op === DcOp.Csw || op === DcOp.Cisw) {
+      this.agents.charge(this.costs.cacheLine);
+      return PE_OK;
+    }
+    return this.maintain(v, op === DcOp.Ivac ? ACCESS_WRITE : ACCESS_READ, vaHi, vaLo, op === DcOp.Cvau ? 1 : op === DcOp.Ivac ? 2 : op === DcOp.Civac ? 3 : 0);
+  }
+
+  /** @param what values of dcache_clean's op, -1: instruction cache */
+  private maintain(v: number, access: number, vaHi: number, vaLo: number, what: number): number {
+    this.agents.charge(this.costs.cacheLine);
+    if (!this.profile.cacheMaintenanceFaults) return PE_OK;
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    // Cleaning from EL1 asks no permission; from EL0 it asks for reading; DC IVAC always for writing.
+    const any = access === ACCESS_READ && !c.el0 ? T_ANY : 0;
+    const rc = this.locate(v, c, vaHi, vaLo, access, 0, T_CM | any);
+    if (rc !== PE_OK) return rc;
+    const line = this.pa - (this.pa % LINE);
+    if (what < 0) this.sim.bus.emit(icacheInval, line, LINE, 0);
+    else this.sim.bus.emit(dcacheClean, line, LINE, 0, what);
+    return PE_OK;
+  }
+
+  /** DC ZVA: zeroes 64 bytes; on Device an alignment fault. */
+  private dcZva(v: number, vaHi: number, vaLo: number): number {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    const rc = this.locate(v, c, vaHi, vaLo, ACCESS_WRITE, 0, T_UNALIGNED);
+    if (rc !== PE_OK) return rc;
+    this.agents.charge(this.costs.ramAccess);
+    this.phys.zeroLine(this.pa - (this.pa % LINE));
+    return PE_OK;
+  }
+
+  /** IC operations. @param op IcOp */
+  ic(v: number, op: number, vaHi: number, vaLo: number): number {
+    if (op === IcOp.Ivau) return this.maintain(v, ACCESS_READ, vaHi, vaLo, -1);
+    this.agents.charge(this.costs.cacheLine);
+    this.sim.bus.emit(icacheInval, 0, 0, 0);
+    return PE_OK;
+  }
+
+  /**
+   * AT S1E1R and relatives, executed by the guest: fills PAR_EL1. A stage-2 fault on the walk is taken
+   * to EL2 with CM and WnR set. @param op AtOp
+   */
+  at(v: number, op: number, vaHi: number, vaLo: number): number {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    const rc = this.translateStage1(v, c, op, vaHi, vaLo);
+    if (rc !== S1_OK && rc !== S1_FAULT) {
+      return this.translation.toEl2(v, c, ACCESS_READ, T_CM, 0, this.translation.walkFault(), true, this.stage1.walkIpa, vaHi, vaLo);
+    }
+    this.writePar(v, c, rc === S1_OK ? 0 : (this.stage1.fault << 1) | 1);
+    return PE_OK;
+  }
+
+  /**
+   * The same executed by the hypervisor for this vCPU's regime (KVM's __translate_far_to_hpfar): a
+   * stage-2 fault on the walk is reported in PAR_EL1 (S and PTW). @returns true if it succeeded
+   */
+  atFromEl2(v: number, op: number, vaHi: number, vaLo: number): boolean {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    const rc = this.translateStage1(v, c, op, vaHi, vaLo);
+    this.writePar(v, c, rc === S1_OK ? 0 : (this.stage1.fault << 1) | 1 | (rc === S1_FAULT ? 0 : 0x300));
+    return rc === S1_OK;
+  }
+
+  /** The IPA of a guest VA by AT S1E1R, PAR_EL1 untouched. @returns -1 when stage 1 (or a stage-2 fault on its walk) says no */
+  translateIpa(v: number, vaHi: number, vaLo: number): Ipa {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    return this.translateStage1(v, c, AtOp.S1e1r, vaHi, vaLo) === S1_OK ? this.stage1.ipa : -1;
+  }
+
+  private translateStage1(v: number, c: GuestContext, op: number, vaHi: number, vaLo: number): number {
+    const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
+    const s1 = this.stage1;
+    if (!c.stage1) {
+      s1.ipa = joinWords(hi, vaLo);
+      s1.fault = FSC_ADDRESS_SIZE;
+      return hi >>> Math.min(this.features.paBits - 32, 31) === 0 ? S1_OK : S1_FAULT;
+    }
+    const el0 = op === AtOp.S1e0r || op === AtOp.S1e0w;
+    const write = op === AtOp.S1e1w || op === AtOp.S1e0w || op === AtOp.S1e1wp;
+    let rc = s1.translate(v, c, hi, vaLo, el0, false);
+    const need = el0 ? (write ? F_W0 : F_R0) : write ? F_W1 : F_R1;
+    if (rc === S1_OK && (this.translation.leafPermissions(v * REGS_WORDS) & need) === 0 && s1.cached) rc = s1.translate(v, c, hi, vaLo, el0, true);
+    if (rc !== S1_OK || (this.translation.leafPermissions(v * REGS_WORDS) & need) !== 0 || (write && s1.canDirty(v))) return rc;
+    s1.fault = fscAt(FSC_PERMISSION, s1.level);
+    return S1_FAULT;
+  }
+
+  /** PAR_EL1: F 0, SH 8:7, NS 9, bit 11 RES1, PA 51:12, ATTR 63:56; or F 1, FST 6:1, PTW 8, S 9. */
+  private writePar(v: number, c: GuestContext, failure: number): void {
+    const r = this.regs.pool;
+    const b = v * REGS_WORDS;
+    if (failure !== 0) {
+      r.set(b + PAR_EL1, failure | 0x800);
+      r.set(b + PAR_EL1 + 1, 0);
+      return;
+    }
+    let attr = 0;
+    let sh = this.profile.parShareability === "raw" ? 0 : 2;
+    if (c.stage1) {
+      const byte = mairByte(r.a[b + MAIR_EL1 + 1]!, r.a[b + MAIR_EL1]!, (this.stage1.lo >>> 2) & 7);
+      attr = isDevice(byte) ? byte : canonicalAttr(byte);
+      sh = effectiveShareability(canonicalAttr(byte), (this.stage1.lo >>> 8) & 3);
+    } else if ((r.a[b + HCR_EL2]! & HCR_DC) !== 0) {
+      attr = 0xff;
+      sh = 0;
+    }
+    const ipa = this.stage1.ipa;
+    r.set(b + PAR_EL1, (ipa & ~0xfff) | 0xa00 | (sh << 7));
+    r.set(b + PAR_EL1 + 1, ((ipa / 4294967296) & 0xfffff) | (attr << 24));
+  }
+
+  // ---- TLB maintenance and barriers
+
+  /** VMID of a vCPU: VTTBR_EL2[63:48], 8 bits unless VTCR_EL2.VS. */
+  private vmidOf(v: number): number {
+    const r = this.regs.pool.a;
+    const b = v * REGS_WORDS;
+    return (r[b + VTTBR_EL2 + 1]! >>> 16) & ((r[b + VTCR_EL2]! & VTCR_VS) !== 0 ? 0xffff : 0xff);
+  }
+
+  /** TLBI by a guest (v >= 0; its VMID) or by the host for its own regime (v = -1). @param op kind | domain (a64system.ts, tlbi.ts) */
+  tlbi(v: number, op: number, hi: number, lo: number): void {
+    let how = op;
+    // HCR_EL2.FB broadcasts what the guest means for its own CPU.
+    if (v >= 0 && (op & 0x30) === 0 && (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! & HCR_FB) !== 0) how |= TLBI_FORCED;
+    this.maintenance.issue(this.agents.cpu, how, v < 0 ? -1 : this.vmidOf(v), hi, lo);
+  }
+
+  /** TLBI by the hypervisor with a VM's VMID in VTTBR_EL2. */
+  tlbiVmid(vmid: number, op: number, hi: number, lo: number): void {
+    this.maintenance.issue(this.agents.cpu, op, vmid, hi, lo);
+  }
+
+  /** The hypervisor port of KVM's TLB primitives: op 0 IPAS2E1, 1 RIPAS2E1, 2 VMALLE1, 3 VMALLS12E1, 4 ALLE1. */
+  hypTlbi(op: number, broadcast: boolean, vmid: number, hi: number, lo: number): void {
+    this.maintenance.issue(this.agents.cpu, HYP_OPS[op]! | (broadcast ? TLBI_IS : 0), vmid, hi, lo);
+  }
+  hostDsb(type: number): void {
+    this.maintenance.dsb(this.agents.cpu, type);
+  }
+  hostIsb(): void {
+    this.agents.charge(this.costs.isb);
+  }
+  /** IC IALLU or IC IALLUIS by the kernel. */
+  hostIcAll(broadcast: boolean): void {
+    this.agents.charge(broadcast ? this.costs.tlbiBroadcast : this.costs.cacheLine);
+    this.sim.bus.emit(icacheInval, 0, 0, 1);
+  }
+  /** dcache_clean_inval_poc and relatives by the kernel over physical memory. @param op 0 clean PoC, 1 clean PoU, 2 invalidate, 3 clean and invalidate */
+  hostCleanDcache(pa: Pa, size: number, op: number): void {
+    this.agents.charge(this.costs.cacheLine * Math.ceil(size / LINE));
+    this.sim.bus.emit(dcacheClean, pa, size, 1, op);
+  }
+  hostInvalidateIcache(pa: Pa, size: number): void {
+    this.agents.charge(this.costs.cacheLine * Math.ceil(size / LINE));
+    this.sim.bus.emit(icacheInval, pa, size, 1);
+  }
+
+  /** DSB on the running CPU. @param type CRm (see DSB_ constants); nXS forms as their plain ones */
+  dsb(v: number, type: number): void {
+    void v;
+    this.maintenance.dsb(this.agents.cpu, type);
+  }
+  /** DMB: orders; completes no TLBI. */
+  dmb(v: number, type: number): void {
+    void v;
+    void type;
+    this.agents.charge(this.costs.dsb);
+  }
+  isb(v: number): void {
+    void v;
+    this.agents.charge(this.costs.isb);
+  }
+
+  // ---- the host's own accesses (the HostCpu and HostTlb of src/mmu)
+
+  hostLookup(rootPa: Pa, asid: number, hva: Hva, write: boolean): Pa {
+    return this.host.hostLookup(rootPa, asid, hva, write);
+  }
+  flushPage(asid: number, hva: Hva): void {
+    this.host.flushPage(asid, hva);
+  }
+  flushRange(asid: number, start: Hva, end: Hva): void {
+    this.host.flushRange(asid, start, end);
+  }
+  flushMm(asid: number): void {
+    this.host.flushMm(asid);
+  }
+}
+
+/** High word of va + n, for n below 4096. */
+function nextHi(hi: number, lo: number, n: number): number {
+  return (lo >>> 0) + n > 0xffffffff ? (hi + 1) | 0 : hi;
+}

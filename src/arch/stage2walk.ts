@@ -1,0 +1,348 @@
+/**
+ * Stage-2 translation as the PE does it (Arm ARM D8.2.3, AArch64.S2Translate, AArch64.S2Walk): one IPA
+ * through VTTBR_EL2 and VTCR_EL2 of a vCPU, by way of the stage-2 TLB and walk cache.
+ *
+ * Results lie in the fields. Permissions are the caller's business, because a walk of stage 1, a
+ * fetch and a store ask different ones.
+ */
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+import {
+  DESC_AF,
+  DESC_TABLE,
+  DESC_TYPE,
+  DESC_VALID,
+  HI_DBM,
+  memAttrOf,
+  outputAddressAt,
+  S2_S2AP_R,
+  S2_S2AP_W,
+  SH_INNER,
+} from "./descriptors.js";
+import { stage2Walk } from "./events.js";
+import type { CpuFeatures } from "./features.js";
+import { bitsAt, blockAllowed, paBitsOf, startBits, tg0Shift, VTCR_DS_HI, VTCR_HA, VTCR_HD, vtcrStartLevel } from "./geometry.js";
+import type { PhysicalMemory } from "./phys.js";
+import { HCR_DC, HCR_EL2, HCR_FWB_HI, HCR_VM, REGS_WORDS, VTCR_EL2, VTTBR_EL2, type RegisterFile } from "./registers.js";
+import { fscAt, FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_TRANSLATION } from "./syndrome.js";
+import type { TablePages } from "./tables.js";
+import { L_CHANGES, L_DESC_HI, L_DESC_LO, L_HI, L_LO, L_SIZE, L_TAG, W_CHANGES, W_HI, W_LO, W_TABLE_LO, W_TAG, type Tlbs } from "./tlb.js";
+import { joinWords, type Ipa, type Pa } from "./types.js";
+
+export class Stage2 {
+  /** The leaf: descriptor, level, PA of the byte asked for. */
+  lo = 0;
+  hi = 0;
+  level = 3;
+  pa: Pa = 0;
+  /** log2 of what the leaf covers. */
+  shift = 12;
+  /** Fault status code with level, -1: none. */
+  fault = -1;
+  /** The leaf came from the TLB: its permissions may be older than the tables. */
+  cached = false;
+  /** A cached leaf or table was used that the tables no longer hold. */
+  stale = false;
+
+  /** VTCR_EL2 as decoded last, and what it says. */
+  private vtcrLo = 0;
+  private vtcrHi = 0;
+  private start = -2;
+  private pageShift = 12;
+  private ipaLimit = 0;
+  private firstBits = 0;
+  private paLimit = 0;
+  private lpa2 = false;
+  private readonly regs: I32Pool;
+
+  constructor(
+    private readonly sim: Sim,
+    regs: RegisterFile,
+    private readonly phys: PhysicalMemory,
+    private readonly tables: TablePages,
+    private readonly tlbs: Tlbs,
+    private readonly features: CpuFeatures,
+  ) {
+    this.regs = regs.pool;
+  }
+
+  /** True when stage 2 translates (HCR_EL2.VM, or DC which implies it). */
+  enabled(v: number): boolean {
+    return (this.regs.a[v * REGS_WORDS + HCR_EL2]! & (HCR_VM | HCR_DC)) !== 0;
+  }
+  /** HCR_EL2.FWB, where the CPU has it. */
+  fwb(v: number): boolean {
+    return this.features.s2fwb && (this.regs.a[v * REGS_WORDS + HCR_EL2 + 1]! & HCR_FWB_HI) !== 0;
+  }
+
+  private decode(lo: number, hi: number): void {
+    this.vtcrLo = lo;
+    this.vtcrHi = hi;
+    this.pageShift = tg0Shift((lo >>> 14) & 3);
+    this.start = vtcrStartLevel(lo, hi);
+    const isize = 64 - (lo & 0x3f);
+    this.ipaLimit = 2 ** isize;
+    this.firstBits = startBits(isize, this.start, this.pageShift);
+    this.lpa2 = this.features.lpa2 && (hi & VTCR_DS_HI) !== 0;
+    this.paLimit = 2 ** Math.min(paBitsOf((lo >>> 16) & 7), this.features.paBits, this.lpa2 || this.pageShift === 16 ? 52 : 48);
+  }
+
+  /**
+   * Translates an IPA by way of the TLB. @param tag the VMID's stage-2 context on this CPU
+   * @param fresh do not trust a cached leaf: its permission was not enough
+   * @returns true when a leaf with its access flag set was found; else `fault` says why not
+   */
+  translate(v: number, cpu: number, tag: number, ipa: Ipa, fresh: boolean): boolean {
+    const hi = (ipa / 4294967296) | 0;
+    const lo = ipa | 0;
+    this.stale = false;
+    const t = this.tlbs;
+    const sizes = t.stage2Sizes(cpu);
+    const a = t.stage2.a;
+    for (let size = 0; size < 3; size++) {
+      if ((sizes & (1 << size)) === 0) continue;
+      const i = t.stage2At(cpu, hi, lo, size);
+      if (a[i + L_TAG] !== tag) continue;
+      const shift = a[i + L_SIZE]! & 0xff;
+      if (shift >= 32 ? (hi ^ a[i + L_HI]!) >>> (shift - 32) !== 0 : hi !== a[i + L_HI]! || (lo ^ a[i + L_LO]!) >>> shift !== 0) continue;
+      if (fresh) {
+        t.stage2.set(i + L_TAG, 0);
+        continue;
+      }
+      this.hit(v, i, hi, lo, shift, ipa);
+      return true;
+    }
+    if (!this.walk(v, cpu, tag, ipa, hi, lo, true)) return false;
+    this.fill(cpu, tag, hi, lo);
+    return true;
+  }
+
+  private hit(v: number, i: number, hi: number, lo: number, shift: number, ipa: Ipa): void {
+    const t = this.tlbs.stage2;
+    const changes = this.tables.changes.a[0]!;
+    if (t.a[i + L_CHANGES] !== changes) {
+      this.stale = this.differs(v, ipa, t.a[i + L_DESC_LO]!, t.a[i + L_DESC_HI]!, shift);
+      t.set(i + L_CHANGES, changes);
+    }
+    const a = t.a;
+    this.lo = a[i + L_DESC_LO]!;
+    this.hi = a[i + L_DESC_HI]!;
+    this.level = a[i + L_SIZE]! >> 8;
+    this.shift = shift;
+    this.fault = -1;
+    this.cached = true;
+    this.pa = this.leafAddress(hi, lo);
+  }
+
+  /** True when the tables now give another output address or less permission than a cached leaf. */
+  private differs(v: number, ipa: Ipa, lo: number, hi: number, shift: number): boolean {
+    if (!this.peek(v, ipa)) return true;
+    const now = this.pa;
+    const less = (lo & ~this.lo & (S2_S2AP_R | S2_S2AP_W)) !== 0;
+    this.lo = lo;
+    this.hi = hi;
+    this.shift = shift;
+    return less || this.leafAddress((ipa / 4294967296) | 0, ipa | 0) !== now;
+  }
+
+  /** Walks the tables without TLB, events or costs; updates nothing. @returns false on a fault. Fills the fields. */
+  peek(v: number, ipa: Ipa): boolean {
+    return this.walk(v, -1, 0, ipa, (ipa / 4294967296) | 0, ipa | 0, false);
+  }
+
+  /** PA of an IPA within the leaf in `hi`, `lo`, `shift`. */
+  private leafAddress(ipaHi: number, ipaLo: number): Pa {
+    const base = outputAddressAt(this.hi, this.lo, this.shift, this.pageShift, this.lpa2);
+    if (this.shift < 32) return base + (ipaLo & ((1 << this.shift) - 1));
+    return base + joinWords(ipaHi & ((1 << (this.shift - 32)) - 1), ipaLo);
+  }
+
+  private fill(cpu: number, tag: number, hi: number, lo: number): void {
+    const t = this.tlbs;
+    const size = this.shift < 21 ? 0 : this.shift < 30 ? 1 : 2;
+    const i = t.stage2At(cpu, hi, lo, size);
+    const p = t.stage2;
+    p.set(i + L_LO, lo & ~0xfff);
+    p.set(i + L_HI, hi);
+    p.set(i + L_TAG, tag);
+    p.set(i + L_DESC_LO, this.lo);
+    p.set(i + L_DESC_HI, this.hi);
+    p.set(i + L_SIZE, (this.level << 8) | this.shift);
+    p.set(i + L_CHANGES, this.tables.changes.a[0]!);
+    t.noteStage2Size(cpu, size);
+  }
+
+  /** The walk. @param real with TLB, events, costs and hardware updates; else a look only */
+  private walk(v: number, cpu: number, tag: number, ipa: Ipa, hi: number, lo: number, real: boolean): boolean {
+    const r = this.regs.a;
+    const b = v * REGS_WORDS;
+    if (r[b + VTCR_EL2] !== this.vtcrLo || r[b + VTCR_EL2 + 1] !== this.vtcrHi) this.decode(r[b + VTCR_EL2]!, r[b + VTCR_EL2 + 1]!);
+    this.cached = false;
+    let level = this.start;
+    if (level === -2 || ipa >= this.ipaLimit) return this.failed(real, ipa, FSC_TRANSLATION, 0, 0, 0);
+    const tables = this.tables;
+    const words = tables.words;
+    const pageShift = this.pageShift;
+    let word: number;
+    let at = this.cachedTable(cpu, tag, hi, lo, ipa, v, real);
+    if (at >= 0) {
+      level = 3;
+      word = at + (((lo >>> 12) & 511) << 1);
+    } else {
+      const shift = pageShift + (pageShift - 3) * (3 - level);
+      at = joinWords(r[b + VTTBR_EL2 + 1]! & 0xffff, r[b + VTTBR_EL2]! & ~1);
+      if (at >= this.paLimit) return this.failed(real, ipa, FSC_ADDRESS_SIZE, 0, 0, 0);
+      word = this.wordOf(at, bitsAt(hi, lo, shift, this.firstBits));
+    }
+    for (;;) {
+      let dlo: number;
+      let dhi: number;
+      if (word >= 0) {
+        dlo = words.a[word]!;
+        dhi = words.a[word + 1]!;
+      } else {
+        this.phys.read(this.outside, 8);
+        dlo = this.phys.lo;
+        dhi = this.phys.hi;
+      }
+      if (real) this.sim.agents.charge(this.sim.costs.walkStep);
+      if ((dlo & DESC_VALID) === 0) return this.failed(real, ipa, FSC_TRANSLATION, level, dhi, dlo);
+      const table = (dlo & DESC_TABLE) !== 0;
+      if (level === 3 || !table) {
+        if (level === 3 ? !table : !blockAllowed(level, pageShift)) return this.failed(real, ipa, FSC_TRANSLATION, level, dhi, dlo);
+        return this.leaf(real, ipa, hi, lo, word, dhi, dlo, level);
+      }
+      const next = outputAddressAt(dhi, dlo, pageShift, pageShift, this.lpa2);
+      if (next >= this.paLimit) return this.failed(real, ipa, FSC_ADDRESS_SIZE, level, dhi, dlo);
+      level++;
+      const shift = pageShift + (pageShift - 3) * (3 - level);
+      word = this.wordOf(next, bitsAt(hi, lo, shift, pageShift - 3));
+      if (level === 3 && pageShift === 12 && word >= 0) {
+        this.lastTable = word - (((lo >>> 12) & 511) << 1);
+        if (real) this.cacheTable(cpu, tag, hi, lo, this.lastTable);
+      }
+    }
+  }
+
+  /** PA of a descriptor outside the window of tables (a root that nobody allocated); `wordOf` gave -1. */
+  private outside: Pa = 0;
+  private wordOf(table: Pa, index: number): number {
+    const tables = this.tables;
+    if (tables.contains(table)) {
+      const word = tables.word(table) + index * 2;
+      if (word + 1 < tables.words.a.length) return word;
+    }
+    this.outside = table + index * 8;
+    return -1;
+  }
+
+  private cachedTable(cpu: number, tag: number, hi: number, lo: number, ipa: Ipa, v: number, real: boolean): number {
+    if (!real || this.pageShift !== 12) return -1;
+    const t = this.tlbs.walk2;
+    const i = this.tlbs.walkAt(cpu, hi, lo);
+    if (t.a[i + W_TAG] !== tag || t.a[i + W_LO] !== (lo & ~0x1fffff) || t.a[i + W_HI] !== hi) return -1;
+    const changes = this.tables.changes.a[0]!;
+    const table = t.a[i + W_TABLE_LO]!;
+    if (t.a[i + W_CHANGES] !== changes) {
+      // The table that the tree names now, by a look from the root.
+      const known = this.peekTable(v, ipa);
+      this.cached = false;
+      if (known !== table) this.stale = true;
+      t.set(i + W_CHANGES, changes);
+    }
+    return table;
+  }
+
+  /** Words of the level-3 table that the tree names for an IPA, or -1. */
+  private peekTable(v: number, ipa: Ipa): number {
+    this.lastTable = -1;
+    this.peek(v, ipa);
+    return this.lastTable;
+  }
+  private lastTable = -1;
+  /** Word index of the leaf that the last walk read, -1 outside the window of tables. */
+  private word = -1;
+
+  private cacheTable(cpu: number, tag: number, hi: number, lo: number, table: number): void {
+    const t = this.tlbs.walk2;
+    const i = this.tlbs.walkAt(cpu, hi, lo);
+    t.set(i + W_LO, lo & ~0x1fffff);
+    t.set(i + W_HI, hi);
+    t.set(i + W_TAG, tag);
+    t.set(i + W_TABLE_LO, table);
+    t.set(i + W_CHANGES, this.tables.changes.a[0]!);
+  }
+
+  private leaf(real: boolean, ipa: Ipa, hi: number, lo: number, word: number, dhi: number, dlo: number, level: number): boolean {
+    const shift = this.pageShift + (this.pageShift - 3) * (3 - level);
+    this.lo = dlo;
+    this.hi = dhi;
+    this.level = level;
+    this.shift = shift;
+    this.word = word;
+    this.pa = this.leafAddress(hi, lo);
+    if (this.pa >= this.paLimit) return this.failed(real, ipa, FSC_ADDRESS_SIZE, level, dhi, dlo);
+    if ((dlo & DESC_AF) === 0 && real) {
+      if ((this.vtcrLo & VTCR_HA) === 0 || !this.features.hafdbs) return this.failed(real, ipa, FSC_ACCESS_FLAG, level, dhi, dlo);
+      this.update(word, dlo | DESC_AF);
+    }
+    this.fault = -1;
+    if (real) this.sim.bus.emit(stage2Walk, ipa, level, this.hi, this.lo, this.pa, 0);
+    return true;
+  }
+
+  /** Hardware update of the leaf that was just read (FEAT_HAFDBS): atomic, and no break-before-make matter. */
+  private update(word: number, lo: number): void {
+    this.lo = lo;
+    if (word >= 0) this.tables.words.set(word, lo);
+    else this.phys.write(this.outside, 4, lo);
+  }
+
+  /** A write met a leaf that hardware may make dirty: DBM with VTCR_EL2.HD and HA. @returns true if it is writable now. */
+  canDirty(): boolean {
+    return this.features.hafdbs && (this.hi & HI_DBM) !== 0 && (this.vtcrLo & (VTCR_HA | VTCR_HD)) === (VTCR_HA | VTCR_HD);
+  }
+  /** Sets S2AP[1] in the tables for an IPA whose fresh walk has just succeeded. */
+  setDirty(v: number, ipa: Ipa): void {
+    if (this.peek(v, ipa)) this.update(this.word, this.lo | S2_S2AP_W);
+  }
+
+  private failed(real: boolean, ipa: Ipa, kind: number, level: number, dhi: number, dlo: number): boolean {
+    this.fault = fscAt(kind, level);
+    this.level = level;
+    this.lo = dlo;
+    this.hi = dhi;
+    if (real) this.sim.bus.emit(stage2Walk, ipa, level, dhi, dlo, 0, 1);
+    return false;
+  }
+
+  // ---- what the last leaf says
+
+  get memAttr(): number {
+    return memAttrOf(this.lo);
+  }
+  /** SH of the leaf; with LPA2 it is VTCR_EL2.SH0. */
+  get sh(): number {
+    return this.lpa2 ? (this.vtcrLo >>> 12) & 3 : (this.lo >>> 8) & SH_INNER;
+  }
+  /** True when MemAttr means Device. */
+  isDevice(fwb: boolean): boolean {
+    return (this.lo & (fwb ? 0x10 : 0x30)) === 0;
+  }
+  /** Executable at EL1 / EL0 (XN[1:0]; without FEAT_XNX bit 53 is ignored). */
+  executable(el0: boolean): boolean {
+    const xn = (this.hi >>> 21) & 3;
+    if (!this.features.xnx) return (xn & 2) === 0;
+    return xn === 0 || (xn === 1 ? el0 : xn === 3 ? !el0 : false);
+  }
+  get readable(): boolean {
+    return (this.lo & S2_S2AP_R) !== 0;
+  }
+  get writable(): boolean {
+    return (this.lo & S2_S2AP_W) !== 0;
+  }
+  /** True for a block that a table could replace; used by stories. */
+  get isBlock(): boolean {
+    return (this.lo & DESC_TYPE) === DESC_VALID;
+  }
+}

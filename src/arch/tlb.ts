@@ -1,0 +1,405 @@
+/**
+ * The TLBs of every physical CPU: what each may hold (Arm ARM D8.14), in four kinds.
+ *
+ * kind       | key                          | content
+ * combined   | VA page, regime, VMID, ASID  | PA page, resulting type, permissions of both stages
+ * stage 1    | VA page, VMID, ASID          | leaf descriptor: IPA, attributes
+ * stage 2    | IPA (4K, 2M or 1G), VMID     | leaf descriptor
+ * walk cache | VA or IPA of 2 MiB           | the level-3 table: stage 1 its PA, stage 2 its words
+ *
+ * Combined and stage-1 entries are pieces of 4 KiB; they know the size of the leaf they come from, and
+ * an invalidation by address drops every piece of the leaf it hits.
+ *
+ * Regime, VMID and ASID together are a context, named by a number that is never used twice on a CPU; an
+ * entry carries it as its tag. Invalidating a VMID or an ASID forgets context numbers, which is one
+ * write however many entries die. All of it is state: snapshots and undo include what the TLBs hold.
+ */
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+
+// ---- kinds of context
+/** EL1&0, stage 1 on, entry with nG: this ASID only. */
+export const CTX_ASID = 0;
+/** EL1&0, stage 1 on, global entry: any ASID of the VMID. */
+export const CTX_GLOBAL = 1;
+/** EL1&0 while stage 1 is off. */
+export const CTX_OFF = 2;
+/** The host's own regime (EL2&0 with VHE); the ASID is the mm. */
+export const CTX_HOST = 3;
+/** Stage 2 of a VMID. */
+export const CTX_STAGE2 = 4;
+
+// ---- combined entries, 1024 of 16 words on each CPU
+export const COMBINED = 1024;
+export const C_SHIFT = 4;
+/** VA bits 31:12. */
+export const C_VA_LO = 0;
+export const C_VA_HI = 1;
+/** Context number, 0: no entry. */
+export const C_TAG = 2;
+/** Packed type (memtype.ts) in bits 10:0, permissions and marks above: the F_ constants. */
+export const C_FLAGS = 3;
+/** Slot of the RAM page in PhysicalMemory.dir, -1: a device or nothing. */
+export const C_SLOT = 4;
+/** TablePages.changes when the entry was last known to agree with the tables. */
+export const C_CHANGES = 5;
+export const C_PA_LO = 6;
+export const C_PA_HI = 7;
+export const C_IPA_LO = 8;
+export const C_IPA_HI = 9;
+/** Stage-1 leaf: log2 of its size (bits 7:0) and its level (bits 15:8); without stage 1: 12. */
+export const C_S1 = 10;
+/** VMID << 16 | ASID, as at the fill. */
+export const C_IDS = 11;
+
+export const F_R1 = 1 << 16;
+export const F_W1 = 1 << 17;
+export const F_X1 = 1 << 18;
+export const F_R0 = 1 << 19;
+export const F_W0 = 1 << 20;
+export const F_X0 = 1 << 21;
+/** Stage 1 says Device; the result is Device. Both make an unaligned access fault. */
+export const F_DEVICE1 = 1 << 22;
+export const F_DEVICE = 1 << 23;
+/** EL1 read and write while PSTATE.PAN is set: not where EL0 may go. */
+export const F_R1_PAN = 1 << 25;
+export const F_W1_PAN = 1 << 26;
+/** Exclusives and atomics are guaranteed here. */
+export const F_ATOMICS = 1 << 24;
+
+// ---- stage-1 leaves, 256 of 8 words
+export const STAGE1 = 256;
+export const L_SHIFT = 3;
+/** VA bits 31:12, or IPA bits 31:12 of the leaf's first page. */
+export const L_LO = 0;
+export const L_HI = 1;
+export const L_TAG = 2;
+export const L_DESC_LO = 3;
+export const L_DESC_HI = 4;
+/** Level of the leaf in bits 15:8, log2 of its size in bits 7:0. */
+export const L_SIZE = 5;
+export const L_IDS = 6;
+export const L_CHANGES = 7;
+
+// ---- stage-2 leaves, 256 of 8 words: 128 pages, 64 of 2 MiB, 64 of 1 GiB and more
+export const STAGE2 = 256;
+
+// ---- walk caches, 64 of 8 words each
+export const WALK = 64;
+export const W_LO = 0;
+export const W_HI = 1;
+export const W_TAG = 2;
+/** Stage 1: PA of the level-3 table; stage 2: word index in TablePages.words. */
+export const W_TABLE_LO = 3;
+export const W_TABLE_HI = 4;
+/** Hierarchical bits collected above (high word of a descriptor). */
+export const W_HIER = 5;
+export const W_IDS = 6;
+export const W_CHANGES = 7;
+
+// ---- contexts, 256 of 4 words: key, key, number, generation
+const CONTEXTS = 256;
+const K_IDS = 0;
+const K_KIND = 1;
+const K_NUMBER = 2;
+const K_GENERATION = 3;
+
+// ---- bookkeeping of a CPU
+const M_NEXT = 0;
+const M_ALL = 1;
+const M_HOST = 2;
+/** Set once a stage-1 leaf larger than 4 KiB was cached: invalidation by VA must look at all entries. */
+const M_BIG = 3;
+/** Sizes of stage-2 leaves that were cached: bit 0 page, 1 2 MiB, 2 larger. */
+const M_S2SIZES = 4;
+const M_S1GEN = 8;
+const M_S2GEN = M_S1GEN + 256;
+const M_WORDS = M_S2GEN + 256;
+
+/** Index of a combined or stage-1 piece, before masking. */
+export function vaHash(hi: number, lo: number): number {
+  return (lo >>> 12) ^ (lo >>> 22) ^ hi;
+}
+
+export class Tlbs {
+  readonly combined: I32Pool;
+  readonly stage1: I32Pool;
+  readonly stage2: I32Pool;
+  readonly walk1: I32Pool;
+  readonly walk2: I32Pool;
+  private readonly contexts: I32Pool;
+  private readonly meta: I32Pool;
+  /** [0] changes with every context given out or forgotten: a cached context number is good while it stands. */
+  readonly epoch: I32Pool;
+
+  /** @param cpus physical CPUs */
+  constructor(
+    sim: Sim,
+    readonly cpus: number,
+  ) {
+    const s = sim.state;
+    this.combined = s.i32("tlb.combined", (cpus * COMBINED) << C_SHIFT);
+    this.stage1 = s.i32("tlb.stage1", (cpus * STAGE1) << L_SHIFT);
+    this.stage2 = s.i32("tlb.stage2", (cpus * STAGE2) << L_SHIFT);
+    this.walk1 = s.i32("tlb.walk1", (cpus * WALK) << L_SHIFT);
+    this.walk2 = s.i32("tlb.walk2", (cpus * WALK) << L_SHIFT);
+    this.contexts = s.i32("tlb.contexts", cpus * CONTEXTS * 4);
+    this.meta = s.i32("tlb.meta", cpus * M_WORDS);
+    this.epoch = s.i32("tlb.epoch", 1);
+  }
+
+  // ---- where an entry lies
+
+  combinedAt(cpu: number, hi: number, lo: number): number {
+    return (cpu * COMBINED + (vaHash(hi, lo) & (COMBINED - 1))) << C_SHIFT;
+  }
+  stage1At(cpu: number, hi: number, lo: number): number {
+    return (cpu * STAGE1 + (vaHash(hi, lo) & (STAGE1 - 1))) << L_SHIFT;
+  }
+  /** @param size 0 page, 1 2 MiB, 2 larger */
+  stage2At(cpu: number, hi: number, lo: number, size: number): number {
+    const i = size === 0 ? (lo >>> 12) & 127 : size === 1 ? 128 + ((lo >>> 21) & 63) : 192 + (((lo >>> 30) | (hi << 2)) & 63);
+    return (cpu * STAGE2 + i) << L_SHIFT;
+  }
+  walkAt(cpu: number, hi: number, lo: number): number {
+    return (cpu * WALK + (((lo >>> 21) ^ hi) & (WALK - 1))) << L_SHIFT;
+  }
+
+  // ---- contexts
+
+  private generation(cpu: number, kind: number, vmid: number): number {
+    const m = this.meta.a;
+    const at = cpu * M_WORDS;
+    if (kind === CTX_HOST) return m[at + M_HOST]!;
+    return (m[at + M_ALL]! + m[at + (kind === CTX_STAGE2 ? M_S2GEN : M_S1GEN) + (vmid & 255)]!) | 0;
+  }
+
+  private contextAt(cpu: number, kind: number, ids: number): number {
+    const h = Math.imul(ids ^ (kind << 8), 0x9e3779b1) >>> 24;
+    return (cpu * CONTEXTS + h) << 2;
+  }
+
+  /** The number of a context on a CPU, given out if it has none. */
+  context(cpu: number, kind: number, vmid: number, asid: number): number {
+    const found = this.findContext(cpu, kind, vmid, asid);
+    if (found !== 0) return found;
+    const ids = (vmid << 16) | asid;
+    const at = this.contextAt(cpu, kind, ids);
+    const next = this.meta.a[cpu * M_WORDS + M_NEXT]! + 1;
+    this.meta.set(cpu * M_WORDS + M_NEXT, next);
+    this.contexts.set(at + K_IDS, ids);
+    this.contexts.set(at + K_KIND, kind);
+    this.contexts.set(at + K_NUMBER, next);
+    this.contexts.set(at + K_GENERATION, this.generation(cpu, kind, vmid));
+    this.changed();
+    return next;
+  }
+
+  /** The number of a context, or 0 when the CPU holds nothing of it. */
+  findContext(cpu: number, kind: number, vmid: number, asid: number): number {
+    const ids = (vmid << 16) | asid;
+    const at = this.contextAt(cpu, kind, ids);
+    const c = this.contexts.a;
+    if (c[at + K_IDS] !== ids || c[at + K_KIND] !== kind || c[at + K_GENERATION] !== this.generation(cpu, kind, vmid)) return 0;
+    return c[at + K_NUMBER]!;
+  }
+
+  private changed(): void {
+    this.epoch.set(0, (this.epoch.a[0]! + 1) | 0);
+  }
+
+  private bump(cpu: number, word: number): void {
+    const at = cpu * M_WORDS + word;
+    this.meta.set(at, (this.meta.a[at]! + 1) | 0);
+    this.changed();
+  }
+
+  // ---- marks that make invalidation by address exact
+
+  /** A stage-1 leaf larger than 4 KiB was cached on this CPU. */
+  noteBig(cpu: number): void {
+    const at = cpu * M_WORDS + M_BIG;
+    if (this.meta.a[at] === 0) this.meta.set(at, 1);
+  }
+  noteStage2Size(cpu: number, size: number): void {
+    const at = cpu * M_WORDS + M_S2SIZES;
+    const now = this.meta.a[at]!;
+    if ((now & (1 << size)) === 0) this.meta.set(at, now | (1 << size));
+  }
+  stage2Sizes(cpu: number): number {
+    return this.meta.a[cpu * M_WORDS + M_S2SIZES]!;
+  }
+
+  // ---- whole contexts
+
+  /** Everything of EL1&0, every VMID, both stages (ALLE1). */
+  dropAll(cpu: number): void {
+    this.bump(cpu, M_ALL);
+    this.meta.set(cpu * M_WORDS + M_BIG, 0);
+    this.meta.set(cpu * M_WORDS + M_S2SIZES, 0);
+  }
+  /** Combined and stage-1 entries of a VMID (VMALLE1); stage-2 ones too if asked (VMALLS12E1). */
+  dropVmid(cpu: number, vmid: number, stage2: boolean): void {
+    this.bump(cpu, M_S1GEN + (vmid & 255));
+    if (stage2) this.bump(cpu, M_S2GEN + (vmid & 255));
+  }
+  /** The host's regime (ALLE2, or VMALLE1 at EL2 with TGE). */
+  dropHost(cpu: number): void {
+    this.bump(cpu, M_HOST);
+  }
+  /** The non-global entries of an ASID, of a guest or (kind CTX_HOST) of the host. */
+  dropAsid(cpu: number, kind: number, vmid: number, asid: number): void {
+    const at = this.contextAt(cpu, kind, (vmid << 16) | asid);
+    if (this.findContext(cpu, kind, vmid, asid) === 0) return;
+    this.contexts.set(at + K_NUMBER, 0);
+    this.changed();
+  }
+
+  // ---- by virtual address
+
+  /**
+   * Drops what translates one VA page, with every piece of the leaf that contains it.
+   * @param asid -1: any ASID @param walks also the walk cache @param level leaf level of the hint, 0 none
+   */
+  dropVa(cpu: number, host: boolean, vmid: number, asid: number, hi: number, lo: number, walks: boolean, level: number): void {
+    const page = lo & ~0xfff;
+    if (this.meta.a[cpu * M_WORDS + M_BIG] !== 0) {
+      this.dropVaPieces(cpu, host, vmid, asid, hi, page, level);
+    } else {
+      const c = this.combinedAt(cpu, hi, page);
+      if (this.combined.a[c + C_VA_LO] === page && this.combined.a[c + C_VA_HI] === hi && this.levelFits(this.combined.a[c + C_S1]!, level)) {
+        this.dropIf(this.combined, c + C_TAG, this.combined.a[c + C_IDS]!, cpu, host, vmid, asid);
+      }
+      const l = this.stage1At(cpu, hi, page);
+      if (this.stage1.a[l + L_LO] === page && this.stage1.a[l + L_HI] === hi && this.levelFits(this.stage1.a[l + L_SIZE]!, level)) {
+        this.dropIf(this.stage1, l + L_TAG, this.stage1.a[l + L_IDS]!, cpu, host, vmid, asid);
+      }
+    }
+    if (!walks) return;
+    const w = this.walkAt(cpu, hi, lo);
+    if (this.walk1.a[w + W_LO] === (lo & ~0x1fffff) && this.walk1.a[w + W_HI] === hi) {
+      this.dropIf(this.walk1, w + W_TAG, this.walk1.a[w + W_IDS]!, cpu, host, vmid, asid);
+    }
+  }
+
+  private levelFits(size: number, level: number): boolean {
+    return level === 0 || size >> 8 === level || size >> 8 === 0;
+  }
+
+  /** Clears a tag when its entry belongs to the given regime, VMID and ASID (global entries match any). */
+  private dropIf(pool: I32Pool, tagAt: number, ids: number, cpu: number, host: boolean, vmid: number, asid: number): void {
+    const tag = pool.a[tagAt]!;
+    if (tag === 0) return;
+    if (asid >= 0) {
+      if (host ? tag !== this.findContext(cpu, CTX_HOST, 0, asid) : !this.isGuestTag(cpu, tag, vmid, asid)) return;
+    } else if (!host && ids >>> 16 !== vmid) return;
+    pool.set(tagAt, 0);
+  }
+
+  private isGuestTag(cpu: number, tag: number, vmid: number, asid: number): boolean {
+    return (
+      tag === this.findContext(cpu, CTX_ASID, vmid, asid) ||
+      tag === this.findContext(cpu, CTX_GLOBAL, vmid, 0) ||
+      tag === this.findContext(cpu, CTX_OFF, vmid, 0)
+    );
+  }
+
+  /** All pieces of leaves that contain the page: a look at every entry. */
+  private dropVaPieces(cpu: number, host: boolean, vmid: number, asid: number, hi: number, page: number, level: number): void {
+    const c = this.combined.a;
+    for (let i = (cpu * COMBINED) << C_SHIFT; i < ((cpu + 1) * COMBINED) << C_SHIFT; i += 1 << C_SHIFT) {
+      if (c[i + C_TAG] === 0 || !sameLeaf(c[i + C_VA_HI]!, c[i + C_VA_LO]!, hi, page, c[i + C_S1]! & 0xff)) continue;
+      if (this.levelFits(c[i + C_S1]!, level)) this.dropIf(this.combined, i + C_TAG, c[i + C_IDS]!, cpu, host, vmid, asid);
+    }
+    const l = this.stage1.a;
+    for (let i = (cpu * STAGE1) << L_SHIFT; i < ((cpu + 1) * STAGE1) << L_SHIFT; i += 1 << L_SHIFT) {
+      if (l[i + L_TAG] === 0 || !sameLeaf(l[i + L_HI]!, l[i + L_LO]!, hi, page, l[i + L_SIZE]! & 0xff)) continue;
+      if (this.levelFits(l[i + L_SIZE]!, level)) this.dropIf(this.stage1, i + L_TAG, l[i + L_IDS]!, cpu, host, vmid, asid);
+    }
+  }
+
+  /**
+   * Drops a run of VA pages. Page numbers are VA >> 12 of the 64-bit address, below 2^52.
+   * Short runs go page by page, long ones look at every entry once.
+   */
+  dropVaRange(cpu: number, host: boolean, vmid: number, asid: number, first: number, pages: number, walks: boolean, level: number): void {
+    if (pages <= 16) {
+      for (let p = first; p < first + pages; p++) {
+        this.dropVa(cpu, host, vmid, asid, (p / 1048576) | 0, p << 12, walks, level);
+      }
+      return;
+    }
+    const end = first + pages;
+    const c = this.combined.a;
+    for (let i = (cpu * COMBINED) << C_SHIFT; i < ((cpu + 1) * COMBINED) << C_SHIFT; i += 1 << C_SHIFT) {
+      if (c[i + C_TAG] === 0 || !overlaps(c[i + C_VA_HI]!, c[i + C_VA_LO]!, c[i + C_S1]! & 0xff, first, end)) continue;
+      if (this.levelFits(c[i + C_S1]!, level)) this.dropIf(this.combined, i + C_TAG, c[i + C_IDS]!, cpu, host, vmid, asid);
+    }
+    const l = this.stage1.a;
+    for (let i = (cpu * STAGE1) << L_SHIFT; i < ((cpu + 1) * STAGE1) << L_SHIFT; i += 1 << L_SHIFT) {
+      if (l[i + L_TAG] === 0 || !overlaps(l[i + L_HI]!, l[i + L_LO]!, l[i + L_SIZE]! & 0xff, first, end)) continue;
+      if (this.levelFits(l[i + L_SIZE]!, level)) this.dropIf(this.stage1, i + L_TAG, l[i + L_IDS]!, cpu, host, vmid, asid);
+    }
+    if (!walks) return;
+    const w = this.walk1.a;
+    for (let i = (cpu * WALK) << L_SHIFT; i < ((cpu + 1) * WALK) << L_SHIFT; i += 1 << L_SHIFT) {
+      if (w[i + W_TAG] === 0 || !overlaps(w[i + W_HI]!, w[i + W_LO]!, 21, first, end)) continue;
+      this.dropIf(this.walk1, i + W_TAG, w[i + W_IDS]!, cpu, host, vmid, asid);
+    }
+  }
+
+  // ---- by intermediate physical address
+
+  /** Drops the stage-2 leaf that contains an IPA, and (unless last-level only) the walk cache of it. Combined entries stay. */
+  dropIpa(cpu: number, vmid: number, hi: number, lo: number, walks: boolean, level: number): void {
+    const tag = this.findContext(cpu, CTX_STAGE2, vmid, 0);
+    if (tag === 0) return;
+    const sizes = this.stage2Sizes(cpu);
+    for (let size = 0; size < 3; size++) {
+      if ((sizes & (1 << size)) === 0) continue;
+      const i = this.stage2At(cpu, hi, lo, size);
+      const a = this.stage2.a;
+      if (a[i + L_TAG] !== tag || !sameLeaf(a[i + L_HI]!, a[i + L_LO]!, hi, lo, a[i + L_SIZE]! & 0xff)) continue;
+      if (level === 0 || a[i + L_SIZE]! >> 8 === level) this.stage2.set(i + L_TAG, 0);
+    }
+    if (!walks) return;
+    const w = this.walkAt(cpu, hi, lo);
+    const a = this.walk2.a;
+    if (a[w + W_TAG] === tag && a[w + W_LO] === (lo & ~0x1fffff) && a[w + W_HI] === hi) this.walk2.set(w + W_TAG, 0);
+  }
+
+  /** Drops a run of IPA pages. @param first IPA >> 12 */
+  dropIpaRange(cpu: number, vmid: number, first: number, pages: number, walks: boolean, level: number): void {
+    const tag = this.findContext(cpu, CTX_STAGE2, vmid, 0);
+    if (tag === 0) return;
+    if (pages <= 8) {
+      for (let p = first; p < first + pages; p++) this.dropIpa(cpu, vmid, (p / 1048576) | 0, p << 12, walks, level);
+      return;
+    }
+    const end = first + pages;
+    const a = this.stage2.a;
+    for (let i = (cpu * STAGE2) << L_SHIFT; i < ((cpu + 1) * STAGE2) << L_SHIFT; i += 1 << L_SHIFT) {
+      if (a[i + L_TAG] !== tag || !overlaps(a[i + L_HI]!, a[i + L_LO]!, a[i + L_SIZE]! & 0xff, first, end)) continue;
+      if (level === 0 || a[i + L_SIZE]! >> 8 === level) this.stage2.set(i + L_TAG, 0);
+    }
+    if (!walks) return;
+    const w = this.walk2.a;
+    for (let i = (cpu * WALK) << L_SHIFT; i < ((cpu + 1) * WALK) << L_SHIFT; i += 1 << L_SHIFT) {
+      if (w[i + W_TAG] === tag && overlaps(w[i + W_HI]!, w[i + W_LO]!, 21, first, end)) this.walk2.set(i + W_TAG, 0);
+    }
+  }
+}
+
+/** True when two addresses lie in one aligned piece of 2^shift bytes. */
+function sameLeaf(hi: number, lo: number, hi2: number, lo2: number, shift: number): boolean {
+  if (shift >= 32) return (hi ^ hi2) >>> (shift - 32) === 0;
+  return hi === hi2 && (lo ^ lo2) >>> shift === 0;
+}
+
+/** True when the leaf of 2^shift bytes around hi:lo meets pages [first, end). */
+function overlaps(hi: number, lo: number, shift: number, first: number, end: number): boolean {
+  const page = (hi >>> 0) * 1048576 + (lo >>> 12);
+  const size = 2 ** (shift - 12);
+  const start = page - (page % size);
+  return start < end && start + size > first;
+}

@@ -1,0 +1,268 @@
+/**
+ * TLB maintenance: TLBI operations, their operands and scope (Arm ARM C5.5, D8.14.5), pending until a
+ * DSB of the issuing CPU completes them (D8.14.5.6 and B2.3.12).
+ *
+ * Before that DSB every CPU, the issuer included, may go on using what the TLBI names: that is how a
+ * missing or too weak DSB shows. IPAS2E1 drops stage-2 entries and stage-2 walk caches, never combined
+ * entries: those need a VMALLE1 after it.
+ */
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+import { TLBI_IS, TLBI_LOCAL, TLBI_NXS, TLBI_OS, TLBI_OPS, TlbiKind } from "./a64system.js";
+import { dsbDone, tlbiIssued } from "./events.js";
+import type { CpuFeatures } from "./features.js";
+import { CTX_ASID, CTX_HOST, type Tlbs } from "./tlb.js";
+
+export { TLBI_IS, TLBI_LOCAL, TLBI_NXS, TLBI_OS, TlbiKind };
+
+// ---- operations of EL2, continuing the numbering of TlbiKind
+export const TLBI_IPAS2E1 = 10;
+export const TLBI_IPAS2LE1 = 11;
+export const TLBI_RIPAS2E1 = 12;
+export const TLBI_RIPAS2LE1 = 13;
+export const TLBI_VMALLS12E1 = 14;
+export const TLBI_ALLE1 = 15;
+
+/** An operation is its kind (bits 3:0), domain (5:4) and nXS (6). */
+const KIND = 0xf;
+const DOMAIN = 3 << 4;
+/** A local operation that HCR_EL2.FB makes act on every CPU; a DSB NSH completes it. */
+export const TLBI_FORCED = 1 << 7;
+
+/** DSB types (CRm): bits 3:2 domain 0 OSH, 1 NSH, 2 ISH, 3 SY; bits 1:0 type 1 loads, 2 stores, 3 both. */
+export const DSB_OSHST = 2;
+export const DSB_OSH = 3;
+export const DSB_NSHST = 6;
+export const DSB_NSH = 7;
+export const DSB_ISHST = 10;
+export const DSB_ISH = 11;
+export const DSB_ST = 14;
+export const DSB_SY = 15;
+
+const EL2_NAMES = ["ipas2e1", "ipas2le1", "ripas2e1", "ripas2le1", "vmalls12e1", "alle1"];
+
+/** The mnemonic of an operation number. */
+export function tlbiName(op: number): string {
+  const kind = op & KIND;
+  if (kind < TLBI_IPAS2E1) return TLBI_OPS.find((o) => o.id === op)?.name ?? `tlbi ${op}`;
+  const domain = (op & DOMAIN) === TLBI_IS ? "is" : (op & DOMAIN) === TLBI_OS ? "os" : "";
+  return EL2_NAMES[kind - TLBI_IPAS2E1]! + domain + ((op & TLBI_NXS) !== 0 ? "nxs" : "");
+}
+/** The operation number of a mnemonic. @throws Error for an unknown one */
+export function tlbiOp(name: string): number {
+  for (let op = 0; op < 128; op++) if ((op & DOMAIN) !== DOMAIN && tlbiName(op) === name.toLowerCase()) return op;
+  throw new Error(`no TLBI named ${name}`);
+}
+
+// ---- operands
+
+/** Operand of IPAS2E1: IPA[51:12] in 39:0 of a number pair. @param level leaf level for the hint, 0 none */
+export function ipaOperandLo(ipa: number): number {
+  return (ipa / 4096) | 0;
+}
+export function ipaOperandHi(ipa: number, level: number, pageShift = 12): number {
+  return ((ipa / 17592186044416) & 0xff) | ttlField(level, pageShift);
+}
+/** TTL in bits 47:44: granule << 2 | level. */
+export function ttlField(level: number, pageShift = 12): number {
+  if (level === 0) return 0;
+  return (((pageShift === 12 ? 1 : pageShift === 14 ? 2 : 3) << 2) | level) << 12;
+}
+/** Operand of the VA forms: ASID 63:48, TTL 47:44, VA[55:12] 43:0. */
+export function vaOperandLo(vaHi: number, vaLo: number): number {
+  return (vaLo >>> 12) | (vaHi << 20);
+}
+export function vaOperandHi(vaHi: number, asid: number, level: number, pageShift = 12): number {
+  return (asid << 16) | ttlField(level, pageShift) | ((vaHi >>> 12) & 0xfff);
+}
+/** Operand of the range forms. @param scale @param num pages = (num + 1) << (5 * scale + 1) @param ttl 0 any level */
+export function rangeOperandLo(page: number): number {
+  return page | 0;
+}
+export function rangeOperandHi(page: number, scale: number, num: number, ttl: number, asid: number, pageShift = 12): number {
+  const tg = pageShift === 12 ? 1 : pageShift === 14 ? 2 : 3;
+  return (asid << 16) | (tg << 14) | (scale << 12) | (num << 7) | (ttl << 5) | ((page / 4294967296) & 0x1f);
+}
+
+/** Pending record of a CPU: op, vmid (-1 host), hi, lo. */
+const RECORD = 4;
+const PENDING = 64;
+/** Per CPU: [0] number of records (PENDING + 1: overflowed, everything goes). */
+const SLICE = 1 + PENDING * RECORD;
+
+export class TlbMaintenance {
+  private readonly pending: I32Pool;
+  private readonly opNames: number[] = [];
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly tlbs: Tlbs,
+    private readonly features: CpuFeatures,
+  ) {
+    this.pending = sim.state.i32("tlbi.pending", tlbs.cpus * SLICE);
+    for (let op = 0; op < 128; op++) this.opNames.push(sim.bus.name((op & DOMAIN) === DOMAIN ? `tlbi ${op}` : tlbiName(op)));
+  }
+
+  /** TLBIs that a CPU has issued and no DSB has completed. */
+  pendingOn(cpu: number): number {
+    return this.pending.a[cpu * SLICE]!;
+  }
+  /** TLBIs without a DSB, over all CPUs. */
+  pendingAnywhere(): number {
+    let n = 0;
+    for (let c = 0; c < this.tlbs.cpus; c++) n += this.pending.a[c * SLICE]!;
+    return n;
+  }
+
+  /** Issues a TLBI on a CPU. @param vmid the VMID in VTTBR_EL2, -1: the host's own regime */
+  issue(cpu: number, op: number, vmid: number, hi: number, lo: number): void {
+    const p = this.pending;
+    const at = cpu * SLICE;
+    const n = p.a[at]!;
+    if (n < PENDING) {
+      const r = at + 1 + n * RECORD;
+      p.set(r, op);
+      p.set(r + 1, vmid);
+      p.set(r + 2, hi);
+      p.set(r + 3, lo);
+    }
+    if (n <= PENDING) p.set(at, n + 1);
+    const costs = this.sim.costs;
+    this.sim.agents.charge((op & (DOMAIN | TLBI_FORCED)) === 0 ? costs.tlbiLocal : costs.tlbiBroadcast);
+    this.sim.bus.emit(tlbiIssued, this.opNames[op & 127]!, vmid, hi, lo);
+  }
+
+  /**
+   * A DSB on a CPU: completes its pending TLBIs if the type is "both" and the domain is wide enough.
+   * @returns how many were completed
+   */
+  dsb(cpu: number, type: number): number {
+    const p = this.pending;
+    const at = cpu * SLICE;
+    const n = p.a[at]!;
+    let done = 0;
+    if (n !== 0 && (type & 3) === 3) {
+      const width = domainWidth(type >> 2);
+      if (n > PENDING) done = this.overflow(at, width);
+      else done = this.complete(cpu, at, n, width);
+    }
+    const costs = this.sim.costs;
+    this.sim.agents.charge(done === 0 ? costs.dsb : costs.dsbTlbi);
+    this.sim.bus.emit(dsbDone, type, done);
+    return done;
+  }
+
+  private complete(cpu: number, at: number, n: number, width: number): number {
+    const p = this.pending;
+    let kept = 0;
+    for (let i = 0; i < n; i++) {
+      const r = at + 1 + i * RECORD;
+      const a = p.a;
+      const op = a[r]!;
+      if ((op & DOMAIN) >> 4 <= width) {
+        if ((op & (DOMAIN | TLBI_FORCED)) === 0) this.apply(cpu, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
+        else for (let c = 0; c < this.tlbs.cpus; c++) this.apply(c, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
+        continue;
+      }
+      if (kept !== i) for (let k = 0; k < RECORD; k++) p.set(at + 1 + kept * RECORD + k, a[r + k]!);
+      kept++;
+    }
+    p.set(at, kept);
+    return n - kept;
+  }
+
+  /** More were pending than are remembered: everything goes, everywhere, once the DSB is wide enough for any. */
+  private overflow(at: number, width: number): number {
+    if (width < 2) return 0;
+    for (let c = 0; c < this.tlbs.cpus; c++) {
+      this.tlbs.dropAll(c);
+      this.tlbs.dropHost(c);
+    }
+    this.pending.set(at, 0);
+    return PENDING + 1;
+  }
+
+  /** Takes effect on one CPU's TLBs: the scope table of arch-translation.md 5.2. */
+  private apply(cpu: number, op: number, vmid: number, hi: number, lo: number): void {
+    const t = this.tlbs;
+    const host = vmid < 0;
+    const asid = hi >>> 16;
+    switch (op & KIND) {
+      case TlbiKind.Vmalle1:
+        if (host) t.dropHost(cpu);
+        else t.dropVmid(cpu, vmid, false);
+        return;
+      case TlbiKind.Aside1:
+        t.dropAsid(cpu, host ? CTX_HOST : CTX_ASID, host ? 0 : vmid, asid);
+        return;
+      case TlbiKind.Vae1:
+      case TlbiKind.Vaae1:
+      case TlbiKind.Vale1:
+      case TlbiKind.Vaale1: {
+        const kind = op & KIND;
+        const any = kind === TlbiKind.Vaae1 || kind === TlbiKind.Vaale1;
+        const walks = kind === TlbiKind.Vae1 || kind === TlbiKind.Vaae1;
+        // VA[55:12]; the bits above copy bit 55.
+        const vaHi = (((hi << 12) | (lo >>> 20)) << 8) >> 8;
+        t.dropVa(cpu, host, vmid, any ? -1 : asid, vaHi, lo << 12, walks, this.ttlLevel(hi));
+        return;
+      }
+      case TlbiKind.Rvae1:
+      case TlbiKind.Rvaae1:
+      case TlbiKind.Rvale1:
+      case TlbiKind.Rvaale1: {
+        const kind = op & KIND;
+        const any = kind === TlbiKind.Rvaae1 || kind === TlbiKind.Rvaale1;
+        const walks = kind === TlbiKind.Rvae1 || kind === TlbiKind.Rvaae1;
+        // BaseADDR[36:0] is VA[48:12]; the bits above copy bit 48.
+        const pageShift = rangeGranule(hi);
+        if (pageShift === 0) return;
+        const scale = 2 ** (pageShift - 12);
+        const page = (((hi << 27) >> 27) & 0xfffff) * 4294967296 + (lo >>> 0);
+        t.dropVaRange(cpu, host, vmid, any ? -1 : asid, (page * scale) % 2 ** 52, rangePages(hi) * scale, walks, (hi >>> 5) & 3);
+        return;
+      }
+      case TLBI_IPAS2E1:
+      case TLBI_IPAS2LE1: {
+        const ipaHi = ((hi & 0xff) << 12) | (lo >>> 20);
+        t.dropIpa(cpu, vmid, ipaHi, lo << 12, (op & KIND) === TLBI_IPAS2E1, this.ttlLevel(hi));
+        return;
+      }
+      case TLBI_RIPAS2E1:
+      case TLBI_RIPAS2LE1: {
+        const pageShift = rangeGranule(hi);
+        if (pageShift === 0) return;
+        const scale = 2 ** (pageShift - 12);
+        const page = ((hi & 0x1f) * 4294967296 + (lo >>> 0)) * scale;
+        t.dropIpaRange(cpu, vmid, page, rangePages(hi) * scale, (op & KIND) === TLBI_RIPAS2E1, (hi >>> 5) & 3);
+        return;
+      }
+      case TLBI_VMALLS12E1:
+        t.dropVmid(cpu, vmid, true);
+        return;
+      default: // ALLE1
+        t.dropAll(cpu);
+    }
+  }
+
+  /** The level that a TTL hint names, 0: none. Without FEAT_TTL the bits are RES0; level 0 is no hint. */
+  private ttlLevel(hi: number): number {
+    if (!this.features.ttl || ((hi >>> 14) & 3) === 0) return 0;
+    return (hi >>> 12) & 3;
+  }
+}
+
+/** How far a DSB domain reaches: 0 this CPU, 1 inner, 2 outer shareable and system. */
+function domainWidth(domain: number): number {
+  return domain === 1 ? 0 : domain === 2 ? 1 : 2;
+}
+
+/** Page shift of a range operand's TG, 0 when reserved. */
+function rangeGranule(hi: number): number {
+  const tg = (hi >>> 14) & 3;
+  return tg === 0 ? 0 : tg === 1 ? 12 : tg === 2 ? 14 : 16;
+}
+/** Pages of a range operand: (NUM + 1) << (5 * SCALE + 1). */
+export function rangePages(hi: number): number {
+  return (((hi >>> 7) & 31) + 1) * 2 ** (5 * ((hi >>> 12) & 3) + 1);
+}
