@@ -163,14 +163,6 @@ const userMemAbortDecisions = {
       "v6.4": ["inside-mmap-lock", `v6.4 ${MMU} "Retry fault if vma_lookup() results become invalid" (v6.3)`],
     },
   ),
-  vmaLookup: decision(
-    "the VMA must cover hva; the old code took the next one above (find_vma_intersection of one byte)",
-    ["find-vma-intersection", "vma-lookup"],
-    {
-      "v4.0": ["find-vma-intersection", `${MMU40} user_mem_abort`],
-      "v5.14": ["vma-lookup", `v5.14 ${MMU} user_mem_abort`],
-    },
-  ),
   hugetlbBlock: decision("block sizes of hugetlb VMAs", ["pmd", "kernel-page-size", "page-shift"], {
     "v4.0": ["pmd", `${MMU40} user_mem_abort: is_vm_hugetlb_page and not logging`],
     "v4.20": ["kernel-page-size", `v4.20 virt/kvm/arm/mmu.c vma_kernel_pagesize; contiguous sizes stay odd (v5.4)`],
@@ -330,10 +322,6 @@ const pfnDecisions = {
       "v5.12": ["host-entry", `v5.12 ${MAIN} "do not assume PTE is writable after follow_pfn"`],
     },
   ),
-  pfnmapFollow: decision("host leaves that the lookup understands", ["page", "any-leaf"], {
-    "v4.0": ["page", `v5.4 ${MAIN} follow_pfn; read up to v6.9 follow_pte`],
-    "v6.12": ["any-leaf", `v6.12 ${MAIN} follow_pfnmap_start`],
-  }),
   pfnmapReference: decision(
     "a struct page behind a PFNMAP address: referenced blindly; refused if its count is zero; not referenced",
     ["blind", "unless-zero", "none"],
@@ -515,6 +503,11 @@ const notifierDecisions = {
       "v6.1": ["skipped-when-idle", `v6.1-rc7 ${MAIN} (v5.15)`],
     },
   ),
+  changePteInvalidSlots: decision("change_pte also serves slots that are being deleted", [true, false], {
+    "v4.0": [true, `v6.1-rc7 ${MMU} kvm_set_spte_gfn`],
+    "v6.1.192": [false, `v6.1.192 ${MAIN} (backport)`],
+    "v6.4": [false, `v6.4 ${MAIN} kvm_change_spte_gfn (release of the change unverified)`],
+  }),
   ageHandlers: decision("clear_flush_young and clear_young: stub; both", ["stub", "both"], {
     "v4.0": ["stub", "v4.0 arch/arm64/include/asm/kvm_host.h kvm_age_hva returns 0; no clear_young"],
     "v4.10": ["both", `v4.10 arch/arm/kvm/mmu.c kvm_age_hva`],
@@ -579,6 +572,10 @@ const capDecisions = {
     "v4.0": ["absent", "absent before v6.8"],
     "v6.8": ["by-type", `v6.8 ${MAIN}; arm64 has no such VM type`],
     "v6.18.2": ["always", `v6.18.2 ${MAIN}`],
+  }),
+  mteSupport: decision("VMs can have memory tagging (capability 205)", [false, true], {
+    "v4.0": [false, "absent in v5.12"],
+    "v5.14": [true, "v5.14 arch/arm64/kvm/arm.c KVM_CAP_ARM_MTE"],
   }),
   guestCtr: decision(
     "CTR_EL0 that the guest reads: the CPU's, or the sanitised one with IDC implied by the cache hierarchy",

@@ -154,12 +154,15 @@ export const pfnLookup = declareEvent("faultline", "pfn_lookup", "the gfn to pfn
   { name: "writable", kind: "bool" },
   { name: "source", kind: "enum", values: pfnSource },
 ]);
-export const hostWalk = declareEvent("faultline", "host_walk", "KVM looked at the host page table", [
-  { name: "hva", kind: "hex" },
-  { name: "level", kind: "dec", unit: "level of the leaf, -1 none" },
-  { name: "pfn", kind: "hex" },
-  { name: "writable", kind: "bool" },
-]);
+export const userMappingSize = declareEvent(
+  "faultline",
+  "user_mapping_size",
+  "KVM measured the host leaf behind an address (get_user_mapping_size)",
+  [
+    { name: "hva", kind: "hex" },
+    { name: "size", kind: "hex", unit: "bytes, 0 nothing mapped" },
+  ],
+);
 export const decisionTaken = declareEvent("faultline", "decision", "an era decision answered on the fault path", [
   { name: "name", kind: "name" },
   { name: "value", kind: "name" },

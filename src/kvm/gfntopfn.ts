@@ -1,0 +1,206 @@
+/**
+ * gfn to pfn (virt/kvm/kvm_main.c hva_to_pfn and below): the page behind a host address, faulted in
+ * through GUP, or looked up in the host page table where GUP refuses (PFNMAP and IO VMAs).
+ *
+ * KVM learns nothing here that the kernel could not know: the VMA's flags, the host entry, whether
+ * the pfn has a struct page.
+ */
+import { ARG, BLOCKED, R0, R1, type Activity } from "../sim/agents.js";
+import type { Row } from "../sim/decisions.js";
+import { EFAULT, EHWPOISON } from "../sim/errno.js";
+import type { Sim } from "../sim/sim.js";
+import type { HostMm } from "../mmu/mm.js";
+import { FOLL_HWPOISON, FOLL_WRITE } from "../mmu/gup.js";
+import { VM_IO, VM_PFNMAP } from "../mmu/vmflags.js";
+import type { faultPathDecisions } from "./decisions.js";
+import { internNames, decisionTaken, pfnLookup, type Names } from "./trace.js";
+
+/** R1 of the lookup. */
+export const PFN_WRITABLE = 1;
+/** The lookup holds a reference on the page: release it. */
+export const PFN_REFERENCED = 2;
+
+const FAST_GUP = 0;
+const SLOW_GUP = 1;
+const FOLLOW = 2;
+const FIXUP_FOLLOW = 3;
+const ARITHMETIC = 4;
+const NONE = 5;
+
+const MM = ARG;
+const HVA = ARG + 1;
+const WRITE = ARG + 2;
+/** Number of times the VMA's fault handler was called. */
+const FIXUPS = ARG + 3;
+const VMA = ARG + 4;
+const WORDS = 5;
+
+const NAMES = [
+  "pfnmapLookup",
+  "arithmetic",
+  "follow",
+  "pfnmapWriteRetry",
+  "true",
+  "pfnmapWritable",
+  "write-fault",
+  "always",
+  "host-entry",
+  "pfnmapReference",
+  "unless-zero",
+] as const;
+
+export class GfnToPfn {
+  /** (mm, hva, write 0|1) -> R0 pfn | -EFAULT | -EHWPOISON, R1 PFN_*. For what fast GUP could not answer. */
+  readonly slow: Activity;
+  private readonly names: Names<(typeof NAMES)[number]>;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly mm: HostMm,
+    private readonly d: Row<typeof faultPathDecisions>,
+  ) {
+    this.names = internNames(sim.bus, NAMES);
+    this.slow = sim.agents.activity("hvaToPfn", "virt/kvm/kvm_main.c hva_to_pfn", WORDS, [
+      ["slowGup", (f) => this.slowGup(f)],
+      ["upgrade", (f) => this.upgrade(f)],
+      ["remapped", (f) => this.remapped(f)],
+      ["fixedUp", (f) => this.fixedUp(f)],
+    ]);
+  }
+
+  /**
+   * hva_to_pfn_fast: a page that is already there and writable. Emits the lookup when it succeeds.
+   * @returns pfn (referenced, writable), or -1
+   */
+  fast(mm: number, hva: number): number {
+    const pfn = this.mm.gup.gupFast(mm, hva, true);
+    if (pfn >= 0) this.sim.bus.emit(pfnLookup, pfn, 0, 0, 1, FAST_GUP);
+    return pfn;
+  }
+
+  /** hva_to_pfn_slow: get_user_pages, with the write flag only for write faults. */
+  private slowGup(f: number): number {
+    const { agents } = this.sim;
+    const s = agents.stack.a;
+    const flags = FOLL_HWPOISON | (s[f + WRITE] !== 0 ? FOLL_WRITE : 0);
+    return agents.call(f, this.slow.first + 1, this.mm.gup.getUserPagesUnlocked, s[f + MM]!, s[f + HVA]!, flags);
+  }
+
+  /** A read fault tries once more for a writable page; a failed GUP goes on to the remapped path. */
+  private upgrade(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const pfn = s[f + R0]!;
+    if (pfn === -EHWPOISON) return this.error(f, EHWPOISON);
+    if (pfn < 0) return this.slow.first + 2;
+    if (s[f + WRITE] !== 0) return this.found(f, pfn, PFN_WRITABLE | PFN_REFERENCED, SLOW_GUP);
+    const writable = this.mm.gup.gupFast(s[f + MM]!, s[f + HVA]!, true);
+    if (writable < 0) return this.found(f, pfn, PFN_REFERENCED, SLOW_GUP);
+    this.mm.frames.put(pfn);
+    return this.found(f, writable, PFN_WRITABLE | PFN_REFERENCED, SLOW_GUP);
+  }
+
+  /** Under mmap_lock: the VMA again, and the host entry of a PFNMAP page (hva_to_pfn_remapped). */
+  private remapped(f: number): number {
+    const { agents, locks } = this.sim;
+    const s = agents.stack.a;
+    const mm = s[f + MM]!;
+    const lock = this.mm.mmapLock(mm);
+    if (!locks.read(lock)) return BLOCKED;
+    const vma = this.mm.vmas.covering(mm, s[f + HVA]!);
+    const wanted = this.d.remappedVma === "pfnmap" ? VM_PFNMAP : VM_PFNMAP | VM_IO;
+    if (vma < 0 || (this.mm.vmas.flags(vma) & wanted) === 0) {
+      locks.unlockRead(lock);
+      return this.error(f, EFAULT);
+    }
+    if (this.d.pfnmapLookup === "arithmetic") return this.arithmetic(f, vma, lock);
+    agents.stack.set(f + VMA, vma);
+    return this.follow(f, lock, FOLLOW);
+  }
+
+  /** v4.0: vm_pgoff plus the offset; the host page table is not consulted, the fault handler never called. */
+  private arithmetic(f: number, vma: number, lock: number): number {
+    const s = this.sim.agents.stack.a;
+    const pfn = this.mm.vmas.pgoff(vma) + Math.floor((s[f + HVA]! - this.mm.vmas.start(vma)) / 4096);
+    this.sim.bus.emit(decisionTaken, this.names.pfnmapLookup, this.names.arithmetic);
+    this.sim.locks.unlockRead(lock);
+    return this.found(f, pfn, s[f + WRITE] !== 0 ? PFN_WRITABLE : 0, ARITHMETIC);
+  }
+
+  /** Reads the host entry; absent: calls the VMA's fault handler, once. mmap_lock is held. */
+  private follow(f: number, lock: number, source: number): number {
+    const { agents, locks, bus } = this.sim;
+    const { gup, frames } = this.mm;
+    const s = agents.stack.a;
+    const mm = s[f + MM]!;
+    const hva = s[f + HVA]!;
+    const write = s[f + WRITE] !== 0;
+    const pfn = gup.followPfnmap(mm, hva);
+    if (pfn < 0) {
+      if (s[f + FIXUPS] !== 0) return this.failed(f, lock);
+      return this.fixup(f, mm, hva, write);
+    }
+    let writable = true;
+    if (this.d.pfnmapWritable === "host-entry") {
+      writable = gup.writable;
+      if (write && !writable) {
+        bus.emit(decisionTaken, this.names.pfnmapWritable, this.names["host-entry"]);
+        if (this.d.pfnmapWriteRetry && s[f + FIXUPS] === 0) {
+          bus.emit(decisionTaken, this.names.pfnmapWriteRetry, this.names.true);
+          return this.fixup(f, mm, hva, write);
+        }
+        return this.failed(f, lock);
+      }
+    }
+    let flags = writable ? PFN_WRITABLE : 0;
+    if (this.d.pfnmapReference !== "none" && frames.pfnValid(pfn)) {
+      if (this.d.pfnmapReference === "unless-zero" && frames.refcount(pfn) === 0) {
+        bus.emit(decisionTaken, this.names.pfnmapReference, this.names["unless-zero"]);
+        return this.failed(f, lock);
+      }
+      frames.get(pfn);
+      flags |= PFN_REFERENCED;
+    }
+    locks.unlockRead(lock);
+    return this.found(f, pfn, flags, source);
+  }
+
+  private fixup(f: number, mm: number, hva: number, write: boolean): number {
+    const { agents } = this.sim;
+    agents.stack.set(f + FIXUPS, agents.stack.a[f + FIXUPS]! + 1);
+    return agents.call(f, this.slow.first + 3, this.mm.gup.fixupUserFault, mm, hva, write ? 1 : 0);
+  }
+
+  /** fixup_user_fault returned; mmap_lock is still held. */
+  private fixedUp(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const lock = this.mm.mmapLock(s[f + MM]!);
+    if (s[f + R0]! < 0) return this.failed(f, lock);
+    if (s[f + R1] !== 0) {
+      // The handler dropped mmap_lock: everything again from the VMA search.
+      this.sim.locks.unlockRead(lock);
+      this.sim.agents.stack.set(f + FIXUPS, 0);
+      return this.slow.first + 2;
+    }
+    return this.follow(f, lock, FIXUP_FOLLOW);
+  }
+
+  private failed(f: number, lock: number): number {
+    this.sim.locks.unlockRead(lock);
+    return this.error(f, EFAULT);
+  }
+
+  private error(f: number, errno: number): number {
+    this.sim.bus.emit(pfnLookup, 0, 1, errno, 0, NONE);
+    return this.sim.agents.ret(f, -errno);
+  }
+
+  private found(f: number, pfn: number, flags: number, source: number): number {
+    this.sim.bus.emit(pfnLookup, pfn, 0, 0, flags & PFN_WRITABLE, source);
+    return this.sim.agents.ret(f, pfn, flags);
+  }
+
+  /** kvm_release_pfn_clean / kvm_release_faultin_page. */
+  release(pfn: number, flags: number): void {
+    if ((flags & PFN_REFERENCED) !== 0) this.mm.frames.put(pfn);
+  }
+}

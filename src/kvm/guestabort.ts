@@ -1,0 +1,367 @@
+/**
+ * kvm_handle_guest_abort (arch/arm64/kvm/mmu.c): what a stage-2 abort is, in the kernel's order.
+ *
+ * Results: 1 enter the guest again, 0 exit to userspace, negative: KVM_RUN fails with that errno.
+ */
+import { ESR_EL2, FAR_EL2, HPFAR_EL2, PC, type RegisterFile } from "../arch/registers.js";
+import { ipaOfHpfar, ISS_CM, ISS_EA, ISS_FNV, ISS_FSC, ISS_S1PTW, ISS_WNR } from "../arch/syndrome.js";
+import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
+import type { Row } from "../sim/decisions.js";
+import { EFAULT, ENOEXEC } from "../sim/errno.js";
+import type { Sim } from "../sim/sim.js";
+import type { Caps } from "./caps.js";
+import type { kvmDecisions } from "./decisions.js";
+import type { Injector } from "./inject.js";
+import type { Memslots } from "./memslots.js";
+import type { Mmio } from "./mmio.js";
+import { KVM_MEM_READONLY, KVM_MEMSLOT_INVALID } from "./ports.js";
+import type { Stage2 } from "./stage2.js";
+import { branchTaken, decisionTaken, guestAbort, internNames, kvmAccessFault, kvmGuestFault, memslotLookup, type Names } from "./trace.js";
+import { FAULT_EXCLUSIVE, FAULT_EXEC, FAULT_PERMISSION, FAULT_WRITE, INJECT_EXCLUSIVE, type UserMemAbort } from "./usermemabort.js";
+import { KVM_EXIT_ARM_SEA, KVM_EXIT_MMIO, V_BUGGED, type Vcpus } from "./vcpus.js";
+import type { Vms } from "./vm.js";
+
+const EC_IABT_LOW = 0x20;
+/** FSC & 0x3c. */
+const TYPE_TRANSLATION = 0x04;
+const TYPE_ACCESS = 0x08;
+const TYPE_PERMISSION = 0x0c;
+const FSC_EXCLUSIVE = 0x35;
+/** Bit 63 (NS) of the saved HPFAR_EL2: the value is valid (v6.15+). */
+const HPFAR_NS_HI = 1 << 31;
+/** Bits of an SEA that capability 245 shows: EC, IL, FnV, EA, CM, WnR, FSC, SET. */
+const SEA_ESR = (0x3f << 26) | (1 << 25) | (3 << 11) | ISS_FNV | ISS_EA | ISS_CM | ISS_WNR | ISS_FSC;
+
+const V = ARG;
+const IPA = ARG + 1;
+/** Srcu index of the memslot lookup. */
+const SRCU = ARG + 2;
+const WORDS = 3;
+
+const NAMES = [
+  "kvm_handle_guest_abort",
+  "external abort claimed or SError",
+  "external abort to userspace",
+  "invalid HPFAR",
+  "IPA beyond the host",
+  "IPA beyond the VM",
+  "unsupported fault status",
+  "fetch without memslot",
+  "stage-1 walk without memslot",
+  "stage-1 walk writes a read-only memslot",
+  "cache maintenance without memslot",
+  "MMIO: no memslot",
+  "MMIO: write to a read-only memslot",
+  "access flag",
+  "memslot",
+  "read permission fault",
+  "refused fetch: prefetch abort",
+  "refused fetch: exit to userspace",
+  "unsupported exclusive: data abort",
+  "ipaRangeCheck",
+  "translation",
+  "permission",
+  "externalAbort",
+  "mmio-decode",
+  "before-trace-data-only",
+  "before-trace",
+  "after-ipa-check",
+  "first",
+  "execNoSlot",
+  "execOnDevice",
+  "inject-pabt",
+  "exit-to-user",
+  "s1ptwNoSlot",
+  "own-step",
+  "cacheOpNoSlot",
+  "mmio",
+  "skip-also-readonly",
+  "skip",
+  "permissionReadFault",
+  "silent",
+  "warn",
+  "writeFault",
+  "wnr",
+  "wnr-or-data-s1ptw",
+  "any-s1ptw",
+  "permission-s1ptw",
+  "accessFlagFaults",
+  "false",
+] as const;
+
+export class GuestAbort {
+  /** (v) -> R0 1, 0 or -errno. */
+  readonly activity: Activity;
+  private readonly first: number;
+  private readonly n: Names<(typeof NAMES)[number]>;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly regs: RegisterFile,
+    private readonly vms: Vms,
+    private readonly vcpus: Vcpus,
+    private readonly memslots: Memslots,
+    private readonly stage2: Stage2,
+    private readonly injector: Injector,
+    private readonly mmio: Mmio,
+    private readonly userMemAbort: UserMemAbort,
+    private readonly caps: Caps,
+    private readonly d: Row<typeof kvmDecisions>,
+  ) {
+    this.n = internNames(sim.bus, NAMES);
+    this.activity = sim.agents.activity("kvmHandleGuestAbort", "arch/arm64/kvm/mmu.c kvm_handle_guest_abort", WORDS, [
+      ["classify", (f) => this.classify(f)],
+      ["accessFault", (f) => this.accessFault(f)],
+      ["finish", (f) => this.finish(f)],
+    ]);
+    this.first = this.activity.first;
+  }
+
+  private branch(name: number): void {
+    this.sim.bus.emit(branchTaken, this.n.kvm_handle_guest_abort, name);
+  }
+  private chose(name: number, value: number): void {
+    this.sim.bus.emit(decisionTaken, name, value);
+  }
+
+  /** Everything up to user_mem_abort. Nothing in it sleeps. */
+  private classify(f: number): number {
+    const { regs, d, vms, vcpus } = this;
+    const stack = this.sim.agents.stack;
+    const v = stack.a[f + V]!;
+    const vm = vcpus.vm(v);
+    const esr = regs.lo(v, ESR_EL2);
+    const fsc = esr & ISS_FSC;
+    const type = fsc & 0x3c;
+    const iabt = esr >>> 26 === EC_IABT_LOW;
+    const hpfarHi = regs.hi(v, HPFAR_EL2);
+    const ipa = ipaOfHpfar(hpfarHi, regs.lo(v, HPFAR_EL2));
+    const external = isExternalAbort(fsc);
+    if (external && d.externalAbort === "first") return this.handleGuestSea(f, v);
+    if (d.hpfarValidity === "checked" && (hpfarHi & HPFAR_NS_HI) === 0) {
+      this.branch(this.n["invalid HPFAR"]);
+      vcpus.raise(v, V_BUGGED);
+      return this.done(f, -EFAULT);
+    }
+    if (
+      d.ipaRangeCheck !== "none" &&
+      type === (d.ipaRangeCheck === "translation" ? TYPE_TRANSLATION : TYPE_PERMISSION) &&
+      this.outOfRange(v, vm, ipa, iabt)
+    ) {
+      return this.done(f, 1);
+    }
+    if (external) {
+      if (d.externalAbort === "before-trace" || d.externalAbort === "after-ipa-check") return this.unclaimedSea(f, v);
+      if (d.externalAbort === "before-trace-data-only" && !iabt) return this.unclaimedSea(f, v);
+      if (d.externalAbort === "before-trace-data-only") this.chose(this.n.externalAbort, this.n["before-trace-data-only"]);
+    }
+    const pc = regs.base(v) + PC;
+    const a = regs.pool.a;
+    const farLo = regs.lo(v, FAR_EL2);
+    this.sim.bus.emit(kvmGuestFault, a[pc + 1], a[pc], regs.hi(v, ESR_EL2), esr, regs.hi(v, FAR_EL2), farLo, ipa);
+    const exclusive = fsc === FSC_EXCLUSIVE && d.exclusiveFaults;
+    if (type !== TYPE_TRANSLATION && type !== TYPE_PERMISSION && !(type === TYPE_ACCESS && d.accessFlagFaults) && !exclusive) {
+      if (type === TYPE_ACCESS) this.chose(this.n.accessFlagFaults, this.n.false);
+      this.branch(this.n["unsupported fault status"]);
+      return this.done(f, -EFAULT);
+    }
+
+    stack.set(f + SRCU, vms.srcuReadLock(vm));
+    this.sim.agents.charge(this.sim.costs.memslotLookup);
+    const gfn = Math.floor(ipa / 4096);
+    const slot = this.memslots.find(vm, gfn);
+    const valid = slot >= 0 && (this.memslots.flags(slot) & KVM_MEMSLOT_INVALID) === 0;
+    const hva = valid ? this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096 : 0;
+    const slotWritable = valid && (this.memslots.flags(slot) & KVM_MEM_READONLY) === 0;
+    this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), hva, slotWritable ? 1 : 0);
+    const write = this.isWriteFault(esr, iabt, type);
+    if (!valid || (write && !slotWritable)) return this.offMemslot(f, v, vm, ipa + (farLo & 0xfff), esr, iabt, valid);
+    if (ipa >= vms.ipaSize(vm)) throw new Error(`a memslot lies beyond the VM's IPA space: 0x${ipa.toString(16)}`);
+    if (type === TYPE_ACCESS) return this.first + 1;
+    this.branch(this.n.memslot);
+    const kind =
+      (write ? FAULT_WRITE : 0) | (this.isExecFault(esr, iabt) ? FAULT_EXEC : 0) | (type === TYPE_PERMISSION ? FAULT_PERMISSION : 0);
+    if (type === TYPE_PERMISSION && (kind & (FAULT_WRITE | FAULT_EXEC)) === 0 && d.permissionReadFault !== "efault") {
+      this.chose(this.n.permissionReadFault, this.n[d.permissionReadFault]);
+      this.branch(this.n["read permission fault"]);
+    }
+    stack.set(f + IPA, ipa);
+    return this.sim.agents.call(
+      f,
+      this.first + 2,
+      this.userMemAbort.activity,
+      v,
+      ipa,
+      slot,
+      hva,
+      exclusive ? kind | FAULT_EXCLUSIVE : kind,
+    );
+  }
+
+  /** Beyond the host's IPA limit: size fault; beyond the VM's: external abort with the IPA in FAR. No kvm_guest_fault. */
+  private outOfRange(v: number, vm: number, ipa: number, iabt: boolean): boolean {
+    const beyondHost = ipa >= 2 ** this.vms.ipaLimit;
+    if (!beyondHost && ipa < this.vms.ipaSize(vm)) return false;
+    const address = ipa + (this.regs.lo(v, FAR_EL2) & 0xfff);
+    const hi = (address / 4294967296) | 0;
+    this.chose(this.n.ipaRangeCheck, this.n[this.d.ipaRangeCheck === "translation" ? "translation" : "permission"]);
+    if (beyondHost) {
+      this.branch(this.n["IPA beyond the host"]);
+      this.injector.sizeFault(v, iabt, hi, address | 0);
+    } else {
+      this.branch(this.n["IPA beyond the VM"]);
+      if (iabt) this.injector.prefetchAbort(v, hi, address | 0);
+      else this.injector.dataAbort(v, hi, address | 0);
+    }
+    return true;
+  }
+
+  /** kvm_handle_guest_sea (v6.17+). The modelled host never claims one by firmware-first RAS. */
+  private handleGuestSea(f: number, v: number): number {
+    const { regs } = this;
+    const esr = regs.lo(v, ESR_EL2);
+    if (this.d.seaToUser && this.caps.seaToUser(this.vcpus.vm(v)) && (esr & ISS_S1PTW) === 0) {
+      this.branch(this.n["external abort to userspace"]);
+      this.vcpus.setExitReason(v, KVM_EXIT_ARM_SEA);
+      this.vcpus.setNisv(v, esr & SEA_ESR, ipaOfHpfar(regs.hi(v, HPFAR_EL2), regs.lo(v, HPFAR_EL2)));
+      return this.done(f, 0);
+    }
+    return this.unclaimedSea(f, v);
+  }
+
+  private unclaimedSea(f: number, v: number): number {
+    this.chose(this.n.externalAbort, this.n[this.d.externalAbort]);
+    this.branch(this.n["external abort claimed or SError"]);
+    this.injector.serror(v);
+    return this.done(f, 1);
+  }
+
+  /** kvm_is_write_fault by the era's rule. */
+  private isWriteFault(esr: number, iabt: boolean, type: number): boolean {
+    const { d, n } = this;
+    const s1ptw = (esr & ISS_S1PTW) !== 0;
+    const wnr = !iabt && (esr & ISS_WNR) !== 0;
+    if (!s1ptw) return wnr;
+    this.chose(n.writeFault, n[d.writeFault]);
+    switch (d.writeFault) {
+      case "wnr":
+        return wnr;
+      case "wnr-or-data-s1ptw":
+        return !iabt;
+      case "any-s1ptw":
+        return true;
+      case "permission-s1ptw":
+        return type === TYPE_PERMISSION;
+    }
+  }
+
+  private isExecFault(esr: number, iabt: boolean): boolean {
+    switch (this.d.execFault) {
+      case "never":
+        return false;
+      case "iabt":
+        return iabt;
+      case "iabt-not-s1ptw":
+        return iabt && (esr & ISS_S1PTW) === 0;
+    }
+  }
+
+  /** Step 8: no memslot, or a write to a read-only one. @param ipa full address, FAR[11:0] included */
+  private offMemslot(f: number, v: number, vm: number, ipa: number, esr: number, iabt: boolean, valid: boolean): number {
+    const { d, n } = this;
+    const stack = this.sim.agents.stack;
+    this.vms.srcuReadUnlock(vm, stack.a[f + SRCU]!);
+    if (iabt) {
+      this.branch(n["fetch without memslot"]);
+      return this.refusedFetch(f, v, ipa, esr, n.execNoSlot, d.execNoSlot);
+    }
+    const s1ptw = (esr & ISS_S1PTW) !== 0;
+    const cm = (esr & ISS_CM) !== 0;
+    if (s1ptw && d.s1ptwNoSlot === "own-step") {
+      this.chose(n.s1ptwNoSlot, n["own-step"]);
+      this.branch(valid ? n["stage-1 walk writes a read-only memslot"] : n["stage-1 walk without memslot"]);
+      this.injector.abortAtFar(v, false);
+      return this.done(f, 1);
+    }
+    if (cm) {
+      this.chose(n.cacheOpNoSlot, n[d.cacheOpNoSlot]);
+      if (d.cacheOpNoSlot === "skip-also-readonly" || (d.cacheOpNoSlot === "skip" && !valid)) {
+        this.branch(n["cache maintenance without memslot"]);
+        this.injector.incrementPc(v);
+        return this.done(f, 1);
+      }
+    }
+    this.branch(valid ? n["MMIO: write to a read-only memslot"] : n["MMIO: no memslot"]);
+    return this.done(f, this.mmio.ioMemAbort(v, ipa));
+  }
+
+  /** A fetch that must not succeed: a prefetch abort, or the exit that the thread of Dec 2019 discusses. */
+  private refusedFetch(
+    f: number,
+    v: number,
+    ipa: number,
+    esr: number,
+    decision: number,
+    value: "inject-pabt" | "exit-to-user" | "map-executable",
+  ): number {
+    const { n } = this;
+    if (value === "exit-to-user") {
+      this.chose(decision, n["exit-to-user"]);
+      this.branch(n["refused fetch: exit to userspace"]);
+      this.mmio.exitNisv(v, ipa, esr);
+      return this.done(f, 0);
+    }
+    this.chose(decision, n["inject-pabt"]);
+    this.branch(n["refused fetch: prefetch abort"]);
+    this.injector.abortAtFar(v, true);
+    return this.done(f, 1);
+  }
+
+  /** handle_access_fault: AF is set in the leaf; no TLBI. */
+  private accessFault(f: number): number {
+    const { sim, d, vms, regs } = this;
+    const v = sim.agents.stack.a[f + V]!;
+    const vm = this.vcpus.vm(v);
+    const lock = vms.mmuLock(vm);
+    const ipa = ipaOfHpfar(regs.hi(v, HPFAR_EL2), regs.lo(v, HPFAR_EL2));
+    if (!(d.accessFlagLock === "read" ? sim.locks.read(lock) : sim.locks.write(lock))) return BLOCKED;
+    sim.bus.emit(kvmAccessFault, ipa);
+    this.branch(this.n["access flag"]);
+    this.stage2.mkyoung(vm, ipa);
+    if (d.accessFlagLock === "read") sim.locks.unlockRead(lock);
+    else sim.locks.unlockWrite(lock);
+    vms.srcuReadUnlock(vm, sim.agents.stack.a[f + SRCU]!);
+    return this.done(f, 1);
+  }
+
+  /** user_mem_abort returned: 0 becomes 1, -ENOEXEC an injected prefetch abort. */
+  private finish(f: number): number {
+    const { d, n } = this;
+    const s = this.sim.agents.stack.a;
+    const v = s[f + V]!;
+    const r = s[f + R0]!;
+    this.vms.srcuReadUnlock(this.vcpus.vm(v), s[f + SRCU]!);
+    if (r === 0) return this.done(f, 1);
+    if (r === -ENOEXEC) {
+      const esr = this.regs.lo(v, ESR_EL2);
+      return this.refusedFetch(f, v, s[f + IPA]! + (this.regs.lo(v, FAR_EL2) & 0xfff), esr, n.execOnDevice, d.execOnDevice);
+    }
+    if (r === INJECT_EXCLUSIVE) {
+      this.branch(n["unsupported exclusive: data abort"]);
+      this.injector.exclusiveAbort(v, this.regs.hi(v, FAR_EL2), this.regs.lo(v, FAR_EL2));
+      return this.done(f, 1);
+    }
+    return this.done(f, r);
+  }
+
+  private done(f: number, ret: number): number {
+    const mmio = ret === 0 && this.vcpus.exitReason(this.sim.agents.stack.a[f + V]!) === KVM_EXIT_MMIO;
+    this.sim.bus.emit(guestAbort, ret, mmio ? 1 : 0);
+    return this.sim.agents.ret(f, ret);
+  }
+}
+
+/** kvm_vcpu_abt_issea: 0x10, 0x13 - 0x18, 0x1b - 0x1f. */
+function isExternalAbort(fsc: number): boolean {
+  return fsc === 0x10 || (fsc >= 0x13 && fsc <= 0x18) || (fsc >= 0x1b && fsc <= 0x1f);
+}

@@ -1,0 +1,245 @@
+/**
+ * KVM's answers to MMU-notifier events (virt/kvm/kvm_main.c kvm_mmu_notifier_*; arch/arm64/kvm/mmu.c
+ * kvm_unmap_gfn_range; v5.4 virt/kvm/arm/mmu.c).
+ *
+ * range_start removes what lies in the range from stage 2, whatever the reason, before the host's own
+ * entries change; the counts it and range_end move make a fault that looked before retry.
+ */
+import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
+import type { Row } from "../sim/decisions.js";
+import type { Sim } from "../sim/sim.js";
+import type { MmuNotifiers, MmuSubscriber } from "../mmu/notifiers.js";
+import type { kvmDecisions } from "./decisions.js";
+import type { Memslots } from "./memslots.js";
+import { NO_CACHE, type Stage2 } from "./stage2.js";
+import { dcacheClean, kvmAgeHva, kvmSetSpteHva, kvmTestAgeHva, kvmUnmapHvaRange, PROT_R, PROT_X } from "./trace.js";
+import type { Vms } from "./vm.js";
+import type { CpuFeatures } from "../arch/features.js";
+
+// Arguments come as the notifiers give them: (mm, start, end, …, token); the token is the VM.
+const START = ARG + 1;
+const END = ARG + 2;
+/** change_pte: the new page. */
+const PFN = ARG + 2;
+/** The token of a range, of change_pte and aging, and of release. */
+const RANGE_VM = ARG + 5;
+const PAGE_VM = ARG + 3;
+const RELEASE_VM = ARG + 1;
+
+export class KvmNotifier {
+  readonly rangeStart: Activity;
+  readonly rangeEnd: Activity;
+  readonly changePte: Activity;
+  readonly release: Activity;
+  readonly clearFlushYoung: Activity;
+  readonly clearYoung: Activity;
+  readonly testYoung: Activity;
+  private readonly subscriber: MmuSubscriber;
+  /** First phase of the two activities that continue in a second one. */
+  private readonly startFirst: number;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly vms: Vms,
+    private readonly memslots: Memslots,
+    private readonly stage2: Stage2,
+    private readonly features: CpuFeatures,
+    private readonly d: Row<typeof kvmDecisions>,
+  ) {
+    const { agents } = sim;
+    const src = "virt/kvm/kvm_main.c";
+    this.rangeStart = agents.activity("kvmInvalidateRangeStart", `${src} kvm_mmu_notifier_invalidate_range_start`, 6, [
+      ["announce", (f) => this.announce(f)],
+      ["unmap", (f) => this.unmap(f)],
+    ]);
+    this.startFirst = this.rangeStart.first;
+    this.rangeEnd = agents.activity("kvmInvalidateRangeEnd", `${src} kvm_mmu_notifier_invalidate_range_end`, 6, [
+      ["end", (f) => this.end(f)],
+    ]);
+    this.changePte = agents.activity("kvmChangePte", `${src} kvm_mmu_notifier_change_pte`, 4, [["set", (f) => this.setSpte(f)]]);
+    this.release = agents.activity("kvmNotifierRelease", `${src} kvm_mmu_notifier_release`, 2, [["free", (f) => this.freeAll(f)]]);
+    this.clearFlushYoung = agents.activity("kvmClearFlushYoung", `${src} kvm_mmu_notifier_clear_flush_young`, 4, [
+      ["age", (f) => this.age(f, true)],
+    ]);
+    this.clearYoung = agents.activity("kvmClearYoung", `${src} kvm_mmu_notifier_clear_young`, 4, [["age", (f) => this.age(f, false)]]);
+    this.testYoung = agents.activity("kvmTestYoung", `${src} kvm_mmu_notifier_test_young`, 4, [["test", (f) => this.testAge(f)]]);
+    const { rangeStart, rangeEnd, release } = this;
+    this.subscriber = Object.freeze({
+      rangeStart,
+      rangeEnd,
+      release,
+      clearFlushYoung: this.clearFlushYoung,
+      testYoung: this.testYoung,
+      ...(d.changePte ? { changePte: this.changePte } : {}),
+      ...(d.ageHandlers === "both" ? { clearYoung: this.clearYoung } : {}),
+    });
+  }
+
+  /** kvm_init_mmu_notifier. */
+  register(notifiers: MmuNotifiers, vm: number): void {
+    notifiers.register(this.vms.mm(vm), this.subscriber, vm);
+  }
+
+  // ----------------------------------------------------------------------- range_start, range_end
+
+  /** From v5.14: the trace point first of all, without any lock; the count of active invalidations. */
+  private announce(f: number): number {
+    if (this.d.invalidateTrace === "first") {
+      const s = this.sim.agents.stack.a;
+      this.sim.bus.emit(kvmUnmapHvaRange, s[f + START], s[f + END]);
+      this.vms.addMnActive(s[f + RANGE_VM]!, 1);
+    }
+    return this.unmap(f);
+  }
+
+  /** Under mmu_lock, for writing: in progress + 1, and stage 2 of every slot in the range emptied. */
+  private unmap(f: number): number {
+    const { sim, vms, memslots, d } = this;
+    const s = sim.agents.stack.a;
+    const vm = s[f + RANGE_VM]!;
+    const start = s[f + START]!;
+    const end = s[f + END]!;
+    let at = memslots.nextInHvaRange(vm, -1, start, end);
+    const lock = vms.mmuLock(vm);
+    // From v5.15 nothing is locked or counted when no slot overlaps.
+    if (at < 0 && d.invalidateCounts === "overlap") return sim.agents.ret(f);
+    if (!sim.locks.write(lock)) return this.wait(f);
+    vms.addInProgress(vm, 1);
+    if (d.invalidateTrace === "arch-code" && vms.root(vm) !== 0) sim.bus.emit(kvmUnmapHvaRange, start, end);
+    for (; at >= 0; at = memslots.nextInHvaRange(vm, at, start, end)) this.unmapSlot(vm, memslots.at(vm, at), start, end);
+    sim.locks.unlockWrite(lock);
+    return sim.agents.ret(f);
+  }
+
+  /** mmu_lock is taken: go on in the phase behind the announcement. */
+  private wait(f: number): number {
+    const stack = this.sim.agents.stack;
+    if (stack.a[f] === this.startFirst) return this.startFirst + 1;
+    return BLOCKED;
+  }
+
+  /** The part of a slot in [start, end), widened to whole pages. */
+  private unmapSlot(vm: number, slot: number, start: number, end: number): void {
+    if (this.vms.root(vm) === 0) return;
+    const { memslots } = this;
+    const from = Math.max(start, memslots.userspaceAddr(slot));
+    const to = Math.min(end, memslots.userspaceEnd(slot));
+    const ipa = memslots.hvaToGfn(slot, from) * 4096;
+    const size = (memslots.hvaToGfn(slot, to + 4095) - memslots.hvaToGfn(slot, from)) * 4096;
+    if (this.d.invalidateUnit === "slot") this.stage2.unmapRange(vm, ipa, size);
+    else for (let off = 0; off < size; off += 4096) this.stage2.unmapRange(vm, ipa + off, 4096);
+  }
+
+  /** Sequence + 1, a write barrier, in progress - 1: no unmap, no TLBI. */
+  private end(f: number): number {
+    const { sim, vms, d } = this;
+    const s = sim.agents.stack.a;
+    const vm = s[f + RANGE_VM]!;
+    const overlap = d.invalidateCounts === "always" || this.memslots.nextInHvaRange(vm, -1, s[f + START]!, s[f + END]!) >= 0;
+    if (overlap) {
+      const lock = vms.mmuLock(vm);
+      if (!sim.locks.write(lock)) return BLOCKED;
+      vms.bumpSeq(vm);
+      vms.addInProgress(vm, -1);
+      sim.locks.unlockWrite(lock);
+    }
+    if (d.invalidateTrace === "first") vms.addMnActive(vm, -1);
+    return sim.agents.ret(f);
+  }
+
+  // ----------------------------------------------------------------------------------- change_pte
+
+  /** kvm_set_spte_hva: the new page at once, read-only, without a table cache. */
+  private setSpte(f: number): number {
+    const { sim, vms, memslots, d } = this;
+    const s = sim.agents.stack.a;
+    const vm = s[f + PAGE_VM]!;
+    const hva = s[f + START]!;
+    const pfn = s[f + PFN]!;
+    if (d.changePteCount !== "increments") {
+      // From v5.14 the trace point stands in generic code, before any lock.
+      sim.bus.emit(kvmSetSpteHva, hva);
+      if (d.changePteCount === "skipped-when-idle" && vms.inProgress(vm) === 0) return sim.agents.ret(f);
+    }
+    const lock = vms.mmuLock(vm);
+    if (!sim.locks.write(lock)) throw new Error("change_pte met a taken mmu_lock: it comes between range_start and range_end");
+    if (d.changePteCount === "increments") {
+      vms.bumpSeq(vm);
+      if (vms.root(vm) !== 0) sim.bus.emit(kvmSetSpteHva, hva);
+    }
+    for (let at = memslots.nextInHvaRange(vm, -1, hva, hva + 4096); at >= 0; at = memslots.nextInHvaRange(vm, at, hva, hva + 4096)) {
+      const slot = memslots.at(vm, at);
+      if (d.changePteInvalidSlots || memslots.valid(slot)) this.setSlot(vm, memslots.hvaToGfn(slot, hva) * 4096, pfn);
+    }
+    sim.locks.unlockWrite(lock);
+    return sim.agents.ret(f);
+  }
+
+  private setSlot(vm: number, ipa: number, pfn: number): void {
+    if (this.vms.root(vm) === 0) return;
+    const { d, sim, features } = this;
+    if (d.mapCode === "set" && !(d.dcacheS2fwb && features.s2fwb)) sim.bus.emit(dcacheClean, pfn * 4096, 4096, 1, 3);
+    const prot = d.executeNever && !(d.mapCode === "set" && features.dic) ? PROT_R : PROT_R | PROT_X;
+    this.stage2.install(vm, NO_CACHE, ipa, 4096, pfn * 4096, prot);
+  }
+
+  // ------------------------------------------------------------------------------- aging, release
+
+  /** kvm_age_hva: AF cleared; where it was set and a flush is asked for, the VMID is flushed. */
+  private age(f: number, flush: boolean): number {
+    const { sim, vms, d } = this;
+    const s = sim.agents.stack.a;
+    const vm = s[f + PAGE_VM]!;
+    const start = s[f + START]!;
+    const end = s[f + END]!;
+    if (d.ageHandlers === "stub") return sim.agents.ret(f, 0);
+    const lock = vms.mmuLock(vm);
+    if (!sim.locks.write(lock)) return BLOCKED;
+    sim.bus.emit(kvmAgeHva, start, end);
+    const young = this.ageSlots(vm, start, end, true);
+    if (young && flush) this.stage2.flushRemoteTlbs(vm);
+    sim.locks.unlockWrite(lock);
+    return sim.agents.ret(f, young ? 1 : 0);
+  }
+
+  private ageSlots(vm: number, start: number, end: number, makeOld: boolean): boolean {
+    const { memslots } = this;
+    let young = false;
+    if (this.vms.root(vm) === 0) return false;
+    for (let at = memslots.nextInHvaRange(vm, -1, start, end); at >= 0; at = memslots.nextInHvaRange(vm, at, start, end)) {
+      const slot = memslots.at(vm, at);
+      const from = Math.max(start, memslots.userspaceAddr(slot));
+      const to = Math.min(end, memslots.userspaceEnd(slot));
+      const gfn = memslots.hvaToGfn(slot, from);
+      if (this.stage2.age(vm, gfn * 4096, (memslots.hvaToGfn(slot, to + 4095) - gfn) * 4096, makeOld)) young = true;
+    }
+    return young;
+  }
+
+  /** kvm_test_age_hva: reads AF only. Up to v5.5 it asks an empty range. */
+  private testAge(f: number): number {
+    const { sim, vms, d } = this;
+    const s = sim.agents.stack.a;
+    const vm = s[f + PAGE_VM]!;
+    const hva = s[f + START]!;
+    if (d.ageHandlers === "stub") return sim.agents.ret(f, 0);
+    const lock = vms.mmuLock(vm);
+    if (!sim.locks.write(lock)) return BLOCKED;
+    sim.bus.emit(kvmTestAgeHva, hva);
+    const young = d.testYoung === "page" && this.ageSlots(vm, hva, Math.max(s[f + END]!, hva + 4096), false);
+    sim.locks.unlockWrite(lock);
+    return sim.agents.ret(f, young ? 1 : 0);
+  }
+
+  /** kvm_arch_flush_shadow_all: the whole stage 2 goes. */
+  private freeAll(f: number): number {
+    const { sim, vms, d } = this;
+    const vm = sim.agents.stack.a[f + RELEASE_VM]!;
+    if (d.notifierRelease === "empty" || vms.root(vm) === 0) return sim.agents.ret(f);
+    const lock = vms.mmuLock(vm);
+    if (!sim.locks.write(lock)) return BLOCKED;
+    this.stage2.teardown(vm);
+    sim.locks.unlockWrite(lock);
+    return sim.agents.ret(f);
+  }
+}

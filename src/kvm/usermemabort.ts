@@ -1,0 +1,712 @@
+/**
+ * user_mem_abort (arch/arm64/kvm/mmu.c; v5.4 virt/kvm/arm/mmu.c; v4.0 arch/arm/kvm/mmu.c): from a
+ * memslot and a host address to a stage-2 entry.
+ *
+ * Phases end where the kernel drops a lock or can sleep. Which come in which order is the era's:
+ *
+ * up to v6.1          | v6.3 - v7.0             | v7.1 on
+ * vma                 | vma (topup first, seq   | vma (the same)
+ *                     |  read inside mmap_lock) |
+ * snapshot (topup,    | -                       | -
+ *   seq read)         |                         |
+ * pfn                 | pfn                     | pfn
+ * (+ the decisions)   | (the same)              | decide (a step of its own)
+ * install             | install                 | install
+ *
+ * `install` takes mmu_lock, looks at the sequence, adjusts to a huge page, cleans caches, maps or
+ * relaxes, marks dirty, unlocks; it ends in one phase because nothing in it sleeps.
+ */
+import type { CpuFeatures } from "../arch/features.js";
+import type { MachineProfile } from "../arch/profile.js";
+import { ESR_EL2, SCTLR_EL1, type RegisterFile } from "../arch/registers.js";
+import { ARG, BLOCKED, R0, R1, type Activity } from "../sim/agents.js";
+import type { Row } from "../sim/decisions.js";
+import { EAGAIN, EFAULT, EHWPOISON, ENOEXEC, ENOMEM } from "../sim/errno.js";
+import type { Sim } from "../sim/sim.js";
+import {
+  isCowMapping,
+  PAGE_PROT_NONCACHED,
+  PAGE_PROT_WRITECOMBINE,
+  VM_ALLOW_ANY_UNCACHED,
+  VM_HUGETLB,
+  VM_MIXEDMAP,
+  VM_MTE_ALLOWED,
+  VM_PFNMAP,
+  VM_SHARED,
+} from "../mmu/vmflags.js";
+import type { HostMm } from "../mmu/mm.js";
+import type { kvmDecisions } from "./decisions.js";
+import type { DirtyLog } from "./dirtylog.js";
+import { PFN_REFERENCED, PFN_WRITABLE, type GfnToPfn } from "./gfntopfn.js";
+import type { Memslots } from "./memslots.js";
+import { KVM_MEM_READONLY } from "./ports.js";
+import { INSTALL_LOGGING, type Stage2 } from "./stage2.js";
+import {
+  branchTaken,
+  dcacheClean,
+  decisionTaken,
+  faultVma,
+  hostSignal,
+  icacheInval,
+  internNames,
+  mmuRetry,
+  PROT_DEVICE,
+  PROT_IOMAP,
+  PROT_NORMAL_NC,
+  PROT_R,
+  PROT_W,
+  PROT_X,
+  userMappingSize,
+  type Names,
+} from "./trace.js";
+import type { Vcpus } from "./vcpus.js";
+import type { Vms } from "./vm.js";
+
+export const PAGE_SIZE = 4096;
+export const PMD_SIZE = 0x200000;
+export const PUD_SIZE = 0x40000000;
+const CONT_PTE_SIZE = 0x10000;
+const CONT_PMD_SIZE = 0x2000000;
+/** Bytes that an entry at the reported level maps. */
+const GRANULE = [2 ** 39, PUD_SIZE, PMD_SIZE, PAGE_SIZE] as const;
+
+/** What guest abort knows of the fault: bits of the KIND argument. */
+export const FAULT_WRITE = 1;
+export const FAULT_EXEC = 2;
+export const FAULT_PERMISSION = 4;
+/** FSC 0x35: the pfn is looked up, then a data abort is injected. */
+export const FAULT_EXCLUSIVE = 8;
+const LOGGING = 16;
+const FORCE_PTE = 32;
+/** The pfn is device memory for the THP and cache steps. */
+const DEVICE = 64;
+/** Mapped Device or Normal-NC. */
+const FORCE_NONCACHEABLE = 128;
+const WRITABLE = 256;
+const REFERENCED = 512;
+const MTE_ALLOWED = 1024;
+
+/** R0 beside 0 and -errno: an exclusive fault that must become a data abort. */
+export const INJECT_EXCLUSIVE = 2;
+
+const V = ARG;
+const IPA = ARG + 1;
+const SLOT = ARG + 2;
+const HVA = ARG + 3;
+const KIND = ARG + 4;
+/** Size of the mapping so far. */
+const SIZE = ARG + 5;
+const SEQ = ARG + 6;
+/** The gfn that is looked up: the block's first. */
+const GFN = ARG + 7;
+const PFN = ARG + 8;
+const VMA_FLAGS = ARG + 9;
+const PAGE_PROT = ARG + 10;
+const WORDS = 11;
+
+const NAMES = [
+  "user_mem_abort",
+  "permission fault on a read",
+  "no VMA at the address",
+  "table cache",
+  "error pfn",
+  "poisoned page",
+  "execute from device memory",
+  "cacheable PFNMAP without S2FWB and DIC",
+  "COW PFNMAP refused",
+  "shared VMA in an MTE VM",
+  "invalidation raced",
+  "host entry vanished",
+  "mapped",
+  "relaxed",
+  "set",
+  "exclusive on valid memory",
+  "permissionReadFault",
+  "efault",
+  "silent",
+  "warn",
+  "pfnmapBlockSize",
+  "page",
+  "forced-page",
+  "vma-arithmetic",
+  "deviceTest",
+  "no-struct-page",
+  "not-linear-map",
+  "vma-and-not-linear-map",
+  "device",
+  "memory",
+  "deviceType",
+  "nGnRE",
+  "normal-nc",
+  "cacheablePfnmap",
+  "write-back",
+  "cowPfnmap",
+  "refuse",
+  "execOnDevice",
+  "map-executable",
+  "inject-pabt",
+  "exit-to-user",
+  "thpAdjustDevices",
+  "true",
+  "dcacheDevice",
+  "mteVma",
+  "not-shared",
+  "mte-allowed",
+] as const;
+
+export class UserMemAbort {
+  /** (v, ipa, slot, hva, FAULT_*) -> R0 0 | -errno (-ENOEXEC: the fetch is refused) | INJECT_EXCLUSIVE. */
+  readonly activity: Activity;
+  private readonly first: number;
+  private readonly n: Names<(typeof NAMES)[number]>;
+  private readonly crashNoPage = "PFN without struct page";
+  private readonly crashNoMapping = "data cache clean through an unmapped kernel address";
+  /** Scratch of the last device decision: 0, or -errno. */
+  private decisionError = 0;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly regs: RegisterFile,
+    private readonly features: CpuFeatures,
+    private readonly profile: MachineProfile,
+    private readonly mm: HostMm,
+    private readonly vms: Vms,
+    private readonly vcpus: Vcpus,
+    private readonly memslots: Memslots,
+    private readonly stage2: Stage2,
+    private readonly dirtyLog: DirtyLog,
+    private readonly pfns: GfnToPfn,
+    private readonly d: Row<typeof kvmDecisions>,
+  ) {
+    this.n = internNames(sim.bus, NAMES);
+    this.activity = sim.agents.activity("userMemAbort", "arch/arm64/kvm/mmu.c user_mem_abort", WORDS, [
+      ["vma", (f) => this.vma(f)],
+      ["snapshot", (f) => this.snapshot(f)],
+      ["pfn", (f) => this.pfn(f)],
+      ["gotPfn", (f) => this.gotPfn(f)],
+      ["decide", (f) => this.decide(f)],
+      ["install", (f) => this.install(f)],
+    ]);
+    this.first = this.activity.first;
+  }
+
+  private branch(name: number): void {
+    this.sim.bus.emit(branchTaken, this.n.user_mem_abort, name);
+  }
+  private chose(name: number, value: number): void {
+    this.sim.bus.emit(decisionTaken, name, value);
+  }
+  private ret(f: number, r: number): number {
+    return this.sim.agents.ret(f, r);
+  }
+
+  // ------------------------------------------------------------------------------------ vma
+
+  /**
+   * Under mmap_lock: the VMA that covers hva, the size of the mapping from it, what later steps need
+   * of its flags; where the era does so also the table cache (before) and the sequence (inside).
+   */
+  private vma(f: number): number {
+    const { sim, d, n } = this;
+    const stack = sim.agents.stack;
+    const s = stack.a;
+    const v = s[f + V]!;
+    const vm = this.vcpus.vm(v);
+    const mm = this.vms.mm(vm);
+    let kind = s[f + KIND]!;
+    const slot = s[f + SLOT]!;
+    if (d.permissionReadFault === "efault" && (kind & (FAULT_PERMISSION | FAULT_WRITE | FAULT_EXEC)) === FAULT_PERMISSION) {
+      this.chose(n.permissionReadFault, n.efault);
+      this.branch(n["permission fault on a read"]);
+      return this.ret(f, -EFAULT);
+    }
+    if (this.loggingActive(slot)) kind |= LOGGING;
+    if (d.memcacheTopup === "before-vma" && !this.topup(v, vm, kind)) return this.ret(f, -ENOMEM);
+    const lock = this.mm.mmapLock(mm);
+    if (!sim.locks.read(lock)) return BLOCKED;
+    const hva = s[f + HVA]!;
+    const vmas = this.mm.vmas;
+    const vma = vmas.covering(mm, hva);
+    if (vma < 0) {
+      sim.locks.unlockRead(lock);
+      this.branch(n["no VMA at the address"]);
+      return this.ret(f, -EFAULT);
+    }
+    const flags = vmas.flags(vma);
+    kind = this.mappingSize(f, kind, slot, vma, flags, hva);
+    const size = stack.a[f + SIZE]!;
+    const ipa = s[f + IPA]!;
+    stack.set(f + KIND, kind);
+    // Only PMD and PUD blocks align the gfn; an odd (contiguous) size of the old code does not.
+    const block = size === PMD_SIZE || size === PUD_SIZE ? alignDown(ipa, size) : ipa;
+    stack.set(f + GFN, Math.floor(block / PAGE_SIZE));
+    if (d.hugetlbBlock === "page-shift") stack.set(f + IPA, block);
+    stack.set(f + VMA_FLAGS, flags);
+    stack.set(f + PAGE_PROT, vmas.pageProt(vma));
+    sim.bus.emit(faultVma, hva, flags, vmas.pageProt(vma), size);
+    if (d.seqSnapshot === "inside-mmap-lock") {
+      stack.set(f + SEQ, this.vms.seq(vm));
+      sim.locks.unlockRead(lock);
+      return this.first + 2;
+    }
+    sim.locks.unlockRead(lock);
+    return this.first + 1;
+  }
+
+  /** memslot_is_logging: a writable slot with a dirty bitmap (with a dirty ring alone there is none). */
+  private loggingActive(slot: number): boolean {
+    return this.memslots.bitmap(slot) >= 0 && (this.memslots.flags(slot) & KVM_MEM_READONLY) === 0;
+  }
+
+  private topup(v: number, vm: number, kind: number): boolean {
+    const needed =
+      this.d.memcacheTopupWhen === "always" ||
+      (kind & FAULT_PERMISSION) === 0 ||
+      (kind & (LOGGING | FAULT_WRITE)) === (LOGGING | FAULT_WRITE);
+    return !needed || this.stage2.caches.topup(this.vcpus.memcache(v), this.vms.cacheMinPages(vm)) === 0;
+  }
+
+  /** Chooses the size from VMA, slot and logging into the frame. @returns KIND, FORCE_PTE added where no later step may enlarge it. */
+  private mappingSize(f: number, kind: number, slot: number, vma: number, flags: number, hva: number): number {
+    const { d, n } = this;
+    const stack = this.sim.agents.stack;
+    const pfnmap = (flags & VM_PFNMAP) !== 0;
+    if (pfnmap) this.chose(n.pfnmapBlockSize, n[d.pfnmapBlockSize]);
+    let size = PAGE_SIZE;
+    let force = pfnmap && d.pfnmapBlockSize === "forced-page";
+    const logging = (kind & LOGGING) !== 0;
+    if (d.hugetlbBlock === "page-shift") {
+      if (logging) force = true;
+      else if (!force) {
+        size = this.vmaPageSize(vma, flags, hva);
+        if (size === PUD_SIZE && !this.supports(slot, hva, PUD_SIZE)) size = PMD_SIZE;
+        if (size === CONT_PMD_SIZE) size = PMD_SIZE;
+        if (size === PMD_SIZE && !this.supports(slot, hva, PMD_SIZE)) {
+          size = PAGE_SIZE;
+          force = true;
+        }
+        if (size === CONT_PTE_SIZE) {
+          size = PAGE_SIZE;
+          force = true;
+        }
+      }
+    } else if (d.hugetlbBlock === "pmd") {
+      // v4.0: any hugetlb VMA is one PMD block; the slot is looked at only for the THP of other VMAs.
+      if ((flags & VM_HUGETLB) !== 0 && !logging) size = PMD_SIZE;
+      else if (!this.congruent(slot, PMD_SIZE)) force = true;
+    } else {
+      size = (flags & VM_HUGETLB) !== 0 ? this.hugePageSize(vma) : PAGE_SIZE;
+      if (d.slotFitsBlock === "thp-congruence") {
+        if (size !== PMD_SIZE || logging) {
+          size = PAGE_SIZE;
+          if (!this.congruent(slot, PMD_SIZE)) force = true;
+        }
+      } else if (logging || force || !this.supports(slot, hva, size)) {
+        size = PAGE_SIZE;
+        force = true;
+      }
+    }
+    stack.set(f + SIZE, size);
+    return force ? kind | FORCE_PTE : kind;
+  }
+
+  /** vma_kernel_pagesize of a hugetlb VMA. */
+  private hugePageSize(vma: number): number {
+    return this.mm.files.hugetlbSize(this.mm.vmas.file(vma));
+  }
+
+  /** get_vma_page_shift, as a size. */
+  private vmaPageSize(vma: number, flags: number, hva: number): number {
+    if ((flags & (VM_HUGETLB | VM_PFNMAP)) === VM_HUGETLB) return this.hugePageSize(vma);
+    if ((flags & VM_PFNMAP) === 0 || this.d.pfnmapBlockSize !== "vma-arithmetic") return PAGE_SIZE;
+    const vmas = this.mm.vmas;
+    const start = vmas.start(vma);
+    const end = vmas.end(vma);
+    // The host page tables are not looked at: vm_pgoff may be a pfn or, from v6.10, a file offset.
+    const pa = vmas.pgoff(vma) * PAGE_SIZE + (hva - start);
+    if (hva % PUD_SIZE === pa % PUD_SIZE && alignDown(hva, PUD_SIZE) >= start && alignUp(hva, PUD_SIZE) <= end) return PUD_SIZE;
+    if (hva % PMD_SIZE === pa % PMD_SIZE && alignDown(hva, PMD_SIZE) >= start && alignUp(hva, PMD_SIZE) <= end) return PMD_SIZE;
+    return PAGE_SIZE;
+  }
+
+  /** fault_supports_stage2_huge_mapping: congruent modulo the size, and the block lies inside the slot. */
+  private supports(slot: number, hva: number, size: number): boolean {
+    if (size === PAGE_SIZE) return true;
+    const start = this.memslots.userspaceAddr(slot);
+    const block = alignDown(hva, size);
+    return this.congruent(slot, size) && block >= start && block + size <= start + this.memslots.npages(slot) * PAGE_SIZE;
+  }
+  private congruent(slot: number, size: number): boolean {
+    return (this.memslots.baseGfn(slot) * PAGE_SIZE) % size === this.memslots.userspaceAddr(slot) % size;
+  }
+
+  // ------------------------------------------------------------------------- snapshot and pfn
+
+  /** Up to v6.1: mmap_lock is gone already when the sequence is read. */
+  private snapshot(f: number): number {
+    const stack = this.sim.agents.stack;
+    const s = stack.a;
+    const v = s[f + V]!;
+    const vm = this.vcpus.vm(v);
+    if (this.d.memcacheTopup === "after-unlock" && !this.topup(v, vm, s[f + KIND]!)) return this.ret(f, -ENOMEM);
+    stack.set(f + SEQ, this.vms.seq(vm));
+    return this.first + 2;
+  }
+
+  /** gfn_to_pfn_prot / __kvm_faultin_pfn: fast GUP at once, the rest as an activity. */
+  private pfn(f: number): number {
+    const { agents } = this.sim;
+    const s = agents.stack.a;
+    const slot = s[f + SLOT]!;
+    const mm = this.vms.mm(this.vcpus.vm(s[f + V]!));
+    const hva = this.memslots.userspaceAddr(slot) + (s[f + GFN]! - this.memslots.baseGfn(slot)) * PAGE_SIZE;
+    const pfn = this.pfns.fast(mm, hva);
+    if (pfn < 0) return agents.call(f, this.first + 3, this.pfns.slow, mm, hva, s[f + KIND]! & FAULT_WRITE);
+    return this.havePfn(f, pfn, PFN_WRITABLE | PFN_REFERENCED);
+  }
+
+  private gotPfn(f: number): number {
+    const s = this.sim.agents.stack.a;
+    return this.havePfn(f, s[f + R0]!, s[f + R1]!);
+  }
+
+  private havePfn(f: number, pfn: number, flags: number): number {
+    const stack = this.sim.agents.stack;
+    const s = stack.a;
+    if (pfn < 0) return this.errorPfn(f, pfn);
+    stack.set(f + PFN, pfn);
+    let kind = s[f + KIND]!;
+    if ((flags & PFN_WRITABLE) !== 0 && (this.memslots.flags(s[f + SLOT]!) & KVM_MEM_READONLY) === 0) kind |= WRITABLE;
+    if ((flags & PFN_REFERENCED) !== 0) kind |= REFERENCED;
+    stack.set(f + KIND, kind);
+    // From v7.1 on the decisions are a step of their own.
+    return this.d.steps === "taken-apart" ? this.first + 4 : this.decide(f);
+  }
+
+  /** Poison becomes a SIGBUS to the thread and return 0; any other error pfn -EFAULT. */
+  private errorPfn(f: number, error: number): number {
+    const { n } = this;
+    const s = this.sim.agents.stack.a;
+    if (error === -EHWPOISON && this.d.poison === "sigbus") {
+      this.branch(n["poisoned page"]);
+      const hva = s[f + HVA]!;
+      if (this.d.poisonVma === "after-unlock" && !this.vmaStillThere(s[f + V]!, hva))
+        return this.crash("user_mem_abort", "VMA used after mmap_sem was dropped");
+      const lsb = s[f + SIZE] === PUD_SIZE ? 30 : s[f + SIZE] === PMD_SIZE ? 21 : 12;
+      this.vcpus.setSignal(s[f + V]!, 7, 4, hva, lsb);
+      this.sim.bus.emit(hostSignal, 7, 4, hva, lsb);
+      return this.ret(f, 0);
+    }
+    this.branch(n["error pfn"]);
+    return this.ret(f, -EFAULT);
+  }
+
+  /** Without mmap_lock the VMA of the lookup may be freed: the size for the SIGBUS is then read from nothing. */
+  private vmaStillThere(v: number, hva: number): boolean {
+    const vmas = this.mm.vmas;
+    const vma = vmas.findVma(this.vms.mm(this.vcpus.vm(v)), hva);
+    return vma >= 0 && vmas.start(vma) <= hva;
+  }
+
+  // ------------------------------------------------------------------------------------ decide
+
+  /** Device or memory, cacheable or not, logging and read-only, exec on device: everything before mmu_lock. */
+  private decide(f: number): number {
+    const { d, n } = this;
+    const stack = this.sim.agents.stack;
+    const s = stack.a;
+    let kind = this.memoryType(s[f + KIND]!, s[f + PFN]!, s[f + VMA_FLAGS]!, s[f + PAGE_PROT]!);
+    if (this.decisionError !== 0) return this.refuse(f, this.decisionError);
+    if ((kind & DEVICE) === 0 && (kind & LOGGING) !== 0) {
+      kind |= FORCE_PTE;
+      // Only a write fault makes the page writable: the others must still fault to be logged.
+      if ((kind & FAULT_WRITE) === 0) kind &= ~WRITABLE;
+    }
+    if ((kind & FAULT_EXEC) !== 0 && (kind & FORCE_NONCACHEABLE) !== 0) {
+      this.chose(n.execOnDevice, n[d.execOnDevice]);
+      if (d.execOnDevice !== "map-executable") {
+        this.branch(n["execute from device memory"]);
+        return this.refuse(f, -ENOEXEC);
+      }
+    }
+    if ((kind & FAULT_EXCLUSIVE) !== 0) {
+      this.branch(n["exclusive on valid memory"]);
+      return this.refuse(f, INJECT_EXCLUSIVE);
+    }
+    if (this.vms.mte(this.vcpus.vm(s[f + V]!)) && (kind & (DEVICE | FAULT_PERMISSION)) === 0) {
+      if (this.mteAllowed(s[f + VMA_FLAGS]!)) kind |= MTE_ALLOWED;
+      else if (d.mteCheck === "before-lock") return this.refuse(f, -EFAULT);
+    }
+    stack.set(f + KIND, kind);
+    return this.first + 5;
+  }
+
+  private mteAllowed(vmaFlags: number): boolean {
+    const allowed = this.d.mteVma === "not-shared" ? (vmaFlags & VM_SHARED) === 0 : (vmaFlags & VM_MTE_ALLOWED) !== 0;
+    if (!allowed) {
+      this.chose(this.n.mteVma, this.n[this.d.mteVma]);
+      this.branch(this.n["shared VMA in an MTE VM"]);
+    }
+    return allowed;
+  }
+
+  /** An error before the lock: up to v6.17 the page reference leaks. */
+  private refuse(f: number, r: number): number {
+    const s = this.sim.agents.stack.a;
+    if (!this.d.errorLeaksPage) this.release(s[f + KIND]!, s[f + PFN]!);
+    return this.ret(f, r);
+  }
+
+  private release(kind: number, pfn: number): void {
+    if ((kind & REFERENCED) !== 0) this.pfns.release(pfn, PFN_REFERENCED);
+  }
+
+  /** 2.6 of the reference: what KVM takes the pfn for. Sets decisionError. */
+  private memoryType(kind: number, pfn: number, vmaFlags: number, pageProt: number): number {
+    const { d, n, features } = this;
+    const frames = this.mm.frames;
+    this.decisionError = 0;
+    const special = (vmaFlags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0;
+    const device =
+      d.deviceTest === "no-struct-page"
+        ? !frames.pfnValid(pfn)
+        : d.deviceTest === "not-linear-map"
+          ? !frames.isMapMemory(pfn)
+          : special && !frames.isMapMemory(pfn);
+    if (special || device) this.chose(n.deviceTest, n[d.deviceTest]);
+    if ((vmaFlags & VM_PFNMAP) !== 0 && d.cowPfnmap === "refuse" && isCowMapping(vmaFlags)) {
+      this.chose(n.cowPfnmap, n.refuse);
+      this.branch(n["COW PFNMAP refused"]);
+      this.decisionError = -EFAULT;
+      return kind;
+    }
+    if (!device) return kind;
+    kind |= DEVICE;
+    if (d.cacheablePfnmap === "write-back" && pageProt !== PAGE_PROT_NONCACHED && pageProt !== PAGE_PROT_WRITECOMBINE) {
+      this.chose(n.cacheablePfnmap, n["write-back"]);
+      if (features.s2fwb && features.dic) return kind;
+      this.branch(n["cacheable PFNMAP without S2FWB and DIC"]);
+      this.decisionError = -EFAULT;
+      return kind;
+    }
+    return kind | FORCE_NONCACHEABLE;
+  }
+
+  // ----------------------------------------------------------------------------------- install
+
+  /** From taking mmu_lock to dropping it, and what the era does right after. */
+  private install(f: number): number {
+    const { sim, d, n, vms } = this;
+    const stack = sim.agents.stack;
+    const s = stack.a;
+    const vm = this.vcpus.vm(s[f + V]!);
+    const kind = s[f + KIND]!;
+    const fsc = this.regs.lo(s[f + V]!, ESR_EL2) & 0x3f;
+    const granule = GRANULE[fsc & 3]!;
+    const shared =
+      d.faultLock === "read" ||
+      (d.faultLock === "read-for-logged-writes" &&
+        (kind & (FAULT_PERMISSION | FAULT_WRITE | LOGGING)) === (FAULT_PERMISSION | FAULT_WRITE | LOGGING) &&
+        granule === PAGE_SIZE);
+    const lock = vms.mmuLock(vm);
+    if (!(shared ? sim.locks.read(lock) : sim.locks.write(lock))) return BLOCKED;
+    const pfn = s[f + PFN]!;
+    if (vms.inProgress(vm) !== 0 || vms.seq(vm) !== s[f + SEQ]!) {
+      sim.bus.emit(mmuRetry, vm, s[f + SEQ]!, vms.seq(vm), vms.inProgress(vm));
+      this.branch(n["invalidation raced"]);
+      return this.unlock(f, lock, shared, kind, pfn, -EAGAIN, 0);
+    }
+    const size = this.adjustSize(f, kind, granule);
+    if (size === 0) return this.crash("transparent_hugepage_adjust", this.crashNoPage);
+    if (size < 0) {
+      this.branch(n["host entry vanished"]);
+      return this.unlock(f, lock, shared, kind, pfn, size, 0);
+    }
+    if (vms.mte(vm) && (kind & (DEVICE | FAULT_PERMISSION | MTE_ALLOWED)) === 0) return this.unlock(f, lock, shared, kind, pfn, -EFAULT, 0);
+    const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, vm, s[f + IPA]!, size, granule, kind);
+    if (sim.crashed !== undefined) return -1;
+    return this.unlock(f, lock, shared, kind, s[f + PFN]!, ret, size);
+  }
+
+  private crash(where: string, why: string): number {
+    return this.sim.crash(where, why);
+  }
+
+  /**
+   * transparent_hugepage_adjust: a page-sized mapping becomes a PMD block where a huge host page is
+   * behind it. Moves IPA and PFN in the frame. @returns the size, -EAGAIN, or 0 for a host crash
+   */
+  private adjustSize(f: number, kind: number, granule: number): number {
+    const { d, n } = this;
+    const stack = this.sim.agents.stack;
+    const s = stack.a;
+    const size = s[f + SIZE]!;
+    if (size !== PAGE_SIZE || (kind & FORCE_PTE) !== 0) return size;
+    if ((kind & FORCE_NONCACHEABLE) !== 0) {
+      if (!d.thpAdjustDevices) return size;
+      this.chose(n.thpAdjustDevices, n.true);
+    }
+    if (d.permissionKeepsGranule && (kind & FAULT_PERMISSION) !== 0 && granule > PAGE_SIZE) return granule;
+    const slot = s[f + SLOT]!;
+    const hva = s[f + HVA]!;
+    const fits = d.slotFitsBlock === "thp-congruence" ? this.congruent(slot, PMD_SIZE) : this.supports(slot, hva, PMD_SIZE);
+    if (!fits) return size;
+    const pfn = s[f + PFN]!;
+    if (d.thpAdjust === "user-table") {
+      const leaf = this.userMappingSize(f, hva);
+      if (leaf === 0) return -EAGAIN;
+      if (leaf < PMD_SIZE) return size;
+    } else {
+      // pfn_to_page() of something that has none.
+      if (!this.mm.frames.pfnValid(pfn)) return 0;
+      if (
+        d.thpAdjust === "compound" ? !this.mm.frames.isCompound(pfn) : !this.mm.frames.isThp(pfn) || this.userMappingSize(f, hva) < PMD_SIZE
+      )
+        return size;
+    }
+    stack.set(f + IPA, alignDown(s[f + IPA]!, PMD_SIZE));
+    this.moveReference(f, pfn, pfn - (pfn % 512));
+    return PMD_SIZE;
+  }
+
+  /** get_user_mapping_size: bytes of the host leaf, 0 where the entry vanished. */
+  private userMappingSize(f: number, hva: number): number {
+    const mm = this.vms.mm(this.vcpus.vm(this.sim.agents.stack.a[f + V]!));
+    const size = this.mm.gup.userMappingSize(mm, hva);
+    this.sim.bus.emit(userMappingSize, hva, size);
+    return size;
+  }
+
+  /** kvm_release_pfn_clean(tail); get_page(head). Tail and head share one count in the model. */
+  private moveReference(f: number, _tail: number, head: number): void {
+    this.sim.agents.stack.set(f + PFN, head);
+  }
+
+  // ------------------------------------------------------------- the old code: set one entry
+
+  /** v4.0 - v5.8: caches, then stage2_set_pte, _pmd_huge or _pud_huge. */
+  private set(f: number, vm: number, size: number, kind: number): number {
+    const { d, n, sim } = this;
+    const s = sim.agents.stack.a;
+    const pfn = s[f + PFN]!;
+    const device = (kind & DEVICE) !== 0;
+    const writable = (kind & WRITABLE) !== 0;
+    if (writable) this.mm.frames.setDirty(pfn);
+    if (this.cleansData(f, kind)) {
+      if (device && this.profile.cacheMaintenanceFaults) return this.crash("__clean_dcache_guest_page", this.crashNoMapping);
+      sim.bus.emit(dcacheClean, pfn * PAGE_SIZE, size, 1, 3);
+      sim.agents.charge(sim.costs.cacheLine * (size / 64));
+    }
+    if (d.icacheAtFault === "always" || (kind & FAULT_EXEC) !== 0) sim.bus.emit(icacheInval, pfn * PAGE_SIZE, size, 1);
+    const ipa = alignDown(s[f + IPA]!, size === PMD_SIZE || size === PUD_SIZE ? size : PAGE_SIZE);
+    let prot = PROT_R;
+    if (writable) prot |= PROT_W;
+    if (!d.executeNever) {
+      if (!device) prot |= PROT_X;
+    } else if (
+      (kind & FAULT_EXEC) !== 0 ||
+      (!device && this.features.dic) ||
+      ((kind & FAULT_PERMISSION) !== 0 &&
+        this.stage2.isExec(vm, ipa, d.execInherited ? 0 : size === PAGE_SIZE ? 3 : size === PMD_SIZE ? 2 : 1))
+    ) {
+      prot |= PROT_X;
+    }
+    if (device) prot |= PROT_DEVICE | PROT_IOMAP;
+    // Only page mappings set the dirty bit, before the entry is written.
+    if (writable && size < PMD_SIZE) this.dirtyLog.markPageDirty(vm, s[f + SLOT]!, s[f + GFN]!, s[f + V]!);
+    this.branch(n.set);
+    const block = size === PMD_SIZE || size === PUD_SIZE ? size : PAGE_SIZE;
+    const flags = (kind & LOGGING) !== 0 ? INSTALL_LOGGING : 0;
+    return this.stage2.install(vm, this.vcpus.memcache(s[f + V]!), ipa, block, pfn * PAGE_SIZE, prot, flags);
+  }
+
+  /** Whether the data cache is cleaned for this fault. */
+  private cleansData(f: number, kind: number): boolean {
+    const { d } = this;
+    if ((kind & DEVICE) !== 0 && !d.dcacheDevice) return false;
+    if (d.dcacheS2fwb && this.features.s2fwb) return false;
+    const s = this.sim.agents.stack.a;
+    switch (d.dcacheAtFault) {
+      case "always":
+        return true;
+      case "guest-uncached":
+        // MMU and data cache both on: the guest sees what the host sees; slots tagged incoherent are cleaned all the same.
+        return (this.regs.lo(s[f + V]!, SCTLR_EL1) & 5) !== 5 || (this.memslots.flags(s[f + SLOT]!) & KVM_MEM_READONLY) !== 0;
+      case "unless-permission":
+        return (kind & FAULT_PERMISSION) === 0;
+      case "walker":
+        return false;
+    }
+  }
+
+  // ---------------------------------------------------------------- the walker: map or relax
+
+  /** v5.10 on: permissions are added to an entry of the right size, anything else is mapped. */
+  private mapOrRelax(f: number, vm: number, ipa: number, size: number, granule: number, kind: number): number {
+    const { d, n, sim } = this;
+    const s = sim.agents.stack.a;
+    const v = s[f + V]!;
+    const pfn = s[f + PFN]!;
+    const noncacheable = (kind & FORCE_NONCACHEABLE) !== 0;
+    const writable = (kind & WRITABLE) !== 0;
+    if (d.dirtyMark === "before-map" && writable) this.markDirty(f, vm, size);
+    if (this.cleansData(f, kind)) {
+      sim.bus.emit(dcacheClean, pfn * PAGE_SIZE, size, 1, 3);
+      sim.agents.charge(sim.costs.cacheLine * (size / 64));
+    }
+    if (d.icacheAtFault === "exec-fault" && (kind & FAULT_EXEC) !== 0) sim.bus.emit(icacheInval, pfn * PAGE_SIZE, size, 1);
+    let prot = PROT_R;
+    if (writable) prot |= PROT_W;
+    if ((kind & FAULT_EXEC) !== 0) prot |= PROT_X;
+    if (noncacheable) prot |= this.deviceProt(s[f + VMA_FLAGS]!);
+    else if (this.features.dic) prot |= PROT_X;
+    let ret: number;
+    if ((kind & FAULT_PERMISSION) !== 0 && size === granule) {
+      this.branch(n.relaxed);
+      ret = this.stage2.relax(vm, ipa, prot & (PROT_R | PROT_W | PROT_X));
+    } else {
+      this.branch(n.mapped);
+      ret = this.stage2.install(vm, this.vcpus.memcache(v), alignDown(ipa, size), size, pfn * PAGE_SIZE, prot);
+    }
+    if (ret === 0 && writable && d.dirtyMark === "after-map") this.markDirty(f, vm, size);
+    return ret;
+  }
+
+  private deviceProt(vmaFlags: number): number {
+    const { d, n } = this;
+    const nc = d.deviceType === "nc-if-vma-allows" && (vmaFlags & VM_ALLOW_ANY_UNCACHED) !== 0;
+    this.chose(n.deviceType, nc ? n["normal-nc"] : n.nGnRE);
+    return nc ? PROT_NORMAL_NC : PROT_DEVICE;
+  }
+
+  /** kvm_set_pfn_dirty and mark_page_dirty_in_slot. */
+  private markDirty(f: number, vm: number, size: number): void {
+    const s = this.sim.agents.stack.a;
+    const pfn = s[f + PFN]!;
+    this.mm.frames.setDirty(pfn);
+    const gfn = this.d.dirtyGfn === "block-head" ? Math.floor(alignDown(s[f + IPA]!, size) / PAGE_SIZE) : s[f + GFN]!;
+    this.dirtyLog.markPageDirty(vm, s[f + SLOT]!, gfn, s[f + V]!);
+  }
+
+  // ------------------------------------------------------------------------------------ unlock
+
+  /** Drops lock and page, marks dirty where that comes after the unlock. -EAGAIN is a retry: 0. */
+  private unlock(f: number, lock: number, shared: boolean, kind: number, pfn: number, ret: number, size: number): number {
+    const { sim, d } = this;
+    if (d.releasePage === "under-lock") this.release(kind, pfn);
+    if (shared) sim.locks.unlockRead(lock);
+    else sim.locks.unlockWrite(lock);
+    const v = sim.agents.stack.a[f + V]!;
+    if (d.dirtyMark === "after-unlock" && ret === 0 && size > 0 && (kind & WRITABLE) !== 0) this.markDirty(f, this.vcpus.vm(v), size);
+    if (d.releasePage === "after-unlock") this.release(kind, pfn);
+    return this.ret(f, ret === -EAGAIN ? 0 : ret);
+  }
+}
+
+function alignDown(a: number, size: number): number {
+  return a - (a % size);
+}
+function alignUp(a: number, size: number): number {
+  const rest = a % size;
+  return rest === 0 ? a : a - rest + size;
+}

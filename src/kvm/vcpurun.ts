@@ -1,0 +1,350 @@
+/**
+ * KVM_RUN (arch/arm64/kvm/arm.c kvm_arch_vcpu_ioctl_run, handle_exit.c, hyp/include/hyp/switch.h):
+ * finish a pending MMIO access, enter the guest, take the exit apart, handle it, until something is
+ * left for userspace.
+ *
+ * A phase ends where the kernel can be preempted: around the guest, and around every handler. While
+ * agents are interleaved, each guest instruction is a phase of its own.
+ */
+import { AtOp } from "../arch/a64system.js";
+import { ESR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, PC, VTCR_EL2, VTTBR_EL2, X, type RegisterFile } from "../arch/registers.js";
+import { ISS_FSC, ISS_S1PTW } from "../arch/syndrome.js";
+import { ARG, R0, type Activity } from "../sim/agents.js";
+import type { Row } from "../sim/decisions.js";
+import { EINTR, EIO } from "../sim/errno.js";
+import type { Sim } from "../sim/sim.js";
+import type { kvmDecisions } from "./decisions.js";
+import type { GuestAbort } from "./guestabort.js";
+import type { Injector } from "./inject.js";
+import type { Mmio } from "./mmio.js";
+import { RUN_BREAKPOINT, RUN_BUDGET, RUN_EL2, RUN_SELF_BRANCH, RUN_WFI, type GuestCpu, type GuestPe } from "./ports.js";
+import { EXIT_IRQ, EXIT_TRAP, exitAbandoned, kvmEntry, kvmExit, kvmHvcArm64, kvmUserspaceExit, kvmWfxArm64 } from "./trace.js";
+import {
+  EXIT_BUDGET,
+  EXIT_SELF_BRANCH,
+  EXIT_WFI,
+  KVM_EXIT_DEBUG,
+  KVM_EXIT_DIRTY_RING_FULL,
+  KVM_EXIT_INTR,
+  KVM_EXIT_MMIO,
+  KVM_EXIT_SYSTEM_EVENT,
+  KVM_EXIT_UNKNOWN,
+  V_BUGGED,
+  V_POWER_OFF,
+  type Vcpus,
+} from "./vcpus.js";
+import type { Vms } from "./vm.js";
+
+const EC_WFX = 0x01;
+const EC_HVC64 = 0x16;
+const EC_SMC64 = 0x17;
+const EC_IABT_LOW = 0x20;
+const EC_DABT_LOW = 0x24;
+const EC_BREAKPT_LOW = 0x30;
+
+const PSCI_VERSION = 0x84000000 | 0;
+const PSCI_CPU_OFF = 0x84000002 | 0;
+const PSCI_SYSTEM_OFF = 0x84000008 | 0;
+const PSCI_SYSTEM_RESET = 0x84000009 | 0;
+const PSCI_FEATURES = 0x8400000a | 0;
+const SMCCC_VERSION = 0x80000000 | 0;
+const SYSTEM_EVENT_SHUTDOWN = 1;
+const SYSTEM_EVENT_RESET = 2;
+
+/** Guest instructions in one phase while nothing else can run. */
+const SLICE = 65536;
+
+const V = ARG;
+/** Guest instructions and exits that may still happen. */
+const INSTRUCTIONS = ARG + 1;
+const EXITS = ARG + 2;
+const WORDS = 3;
+
+/** What entry and exit ask of VMIDs and rings. */
+export interface RunHooks {
+  /** The vCPU is loaded on the running CPU: VMID valid, foreign context flushed (kvm_arch_vcpu_load, kvm_arm_vmid_update). */
+  load(v: number, vm: number, cpu: number): void;
+  /** kvm_dirty_ring_check_request: the ring is full and must be harvested first. */
+  ringFull(v: number): boolean;
+}
+
+export class VcpuRun {
+  /** (v, most guest instructions or 0, most exits or 0) -> R0 0 | -errno, R1 exit reason. */
+  readonly activity: Activity;
+  /** Set while other agents run in between: one guest instruction per phase. */
+  interleave = false;
+  private readonly first: number;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly regs: RegisterFile,
+    private readonly vms: Vms,
+    private readonly vcpus: Vcpus,
+    private readonly cpu: GuestCpu,
+    private readonly pe: GuestPe,
+    private readonly injector: Injector,
+    private readonly mmio: Mmio,
+    private readonly guestAbort: GuestAbort,
+    private readonly hooks: RunHooks,
+    private readonly d: Row<typeof kvmDecisions>,
+  ) {
+    this.activity = sim.agents.activity("kvmVcpuRun", "arch/arm64/kvm/arm.c kvm_arch_vcpu_ioctl_run", WORDS, [
+      ["begin", (f) => this.begin(f)],
+      ["enter", (f) => this.enter(f)],
+      ["guest", (f) => this.guest(f)],
+      ["handled", (f) => this.handled(f)],
+    ]);
+    this.first = this.activity.first;
+  }
+
+  /** The ioctl starts: a pending MMIO access is completed. */
+  private begin(f: number): number {
+    const { sim, vcpus } = this;
+    const stack = sim.agents.stack;
+    const v = stack.a[f + V]!;
+    sim.agents.charge(sim.costs.syscall);
+    if (vcpus.has(v, V_BUGGED)) return sim.agents.ret(f, -EIO, KVM_EXIT_UNKNOWN);
+    if (stack.a[f + INSTRUCTIONS] === 0) stack.set(f + INSTRUCTIONS, Infinity);
+    if (stack.a[f + EXITS] === 0) stack.set(f + EXITS, Infinity);
+    if (vcpus.exitReason(v) === KVM_EXIT_MMIO) this.mmio.handleMmioReturn(v);
+    vcpus.setSignal(v, 0, 0, 0, 0);
+    vcpus.setExitReason(v, KVM_EXIT_UNKNOWN);
+    return this.enter(f);
+  }
+
+  /** The top of the loop: requests, signals, VMID; then the guest. */
+  private enter(f: number): number {
+    const { sim, vcpus, regs } = this;
+    const s = sim.agents.stack.a;
+    const v = s[f + V]!;
+    if (vcpus.signal(v) !== 0) {
+      vcpus.setExitReason(v, KVM_EXIT_INTR);
+      return this.leave(f, v, -EINTR);
+    }
+    if (this.hooks.ringFull(v)) {
+      vcpus.setExitReason(v, KVM_EXIT_DIRTY_RING_FULL);
+      return this.leave(f, v, 0);
+    }
+    if (vcpus.has(v, V_POWER_OFF)) {
+      vcpus.setExitReason(v, EXIT_WFI);
+      return this.leave(f, v, 0);
+    }
+    if (s[f + EXITS]! <= 0) {
+      vcpus.setExitReason(v, EXIT_BUDGET);
+      return this.leave(f, v, 0);
+    }
+    this.load(v);
+    const pc = regs.base(v) + PC;
+    sim.bus.emit(kvmEntry, regs.pool.a[pc + 1], regs.pool.a[pc]);
+    if (vcpus.needsAdjust(v)) this.injector.adjustPc(v);
+    this.injector.takeVirtualSerror(v);
+    sim.agents.charge(sim.costs.eret);
+    return this.guest(f);
+  }
+
+  /** VMID and stage-2 base for the CPU that the thread is on. */
+  private load(v: number): void {
+    const { vms, vcpus, regs } = this;
+    const vm = vcpus.vm(v);
+    const cpu = this.sim.agents.cpu;
+    this.hooks.load(v, vm, cpu);
+    vcpus.setLastCpu(v, cpu);
+    const at = regs.base(v) + VTTBR_EL2;
+    const a = regs.pool.a;
+    if (a[at] === vms.vttbrLo(vm) && a[at + 1] === vms.vttbrHi(vm)) return;
+    regs.set64(v, VTTBR_EL2, vms.vttbrHi(vm), vms.vttbrLo(vm));
+    regs.set64(v, VTCR_EL2, vms.vtcrHi(vm), vms.vtcrLo(vm));
+  }
+
+  /** Guest code runs until it needs EL2, or its slice is over. */
+  private guest(f: number): number {
+    const { sim, vcpus } = this;
+    const stack = sim.agents.stack;
+    const v = stack.a[f + V]!;
+    const left = stack.a[f + INSTRUCTIONS]!;
+    const slice = this.interleave ? 1 : Math.min(left, SLICE);
+    const reason = this.cpu.run(v, slice);
+    if (left !== Infinity) stack.set(f + INSTRUCTIONS, left - slice);
+    switch (reason) {
+      case RUN_BUDGET:
+        if (left > slice) return this.first + 2;
+        return this.stopped(f, v, EXIT_BUDGET);
+      case RUN_EL2:
+        return this.exit(f, v);
+      case RUN_BREAKPOINT:
+        this.traceExit(v, EXIT_TRAP, EC_BREAKPT_LOW);
+        vcpus.setExitReason(v, KVM_EXIT_DEBUG);
+        return this.leave(f, v, 0);
+      case RUN_WFI:
+        this.traceExit(v, EXIT_TRAP, EC_WFX);
+        this.traceWfx(v, false);
+        vcpus.setExitReason(v, EXIT_WFI);
+        return this.leave(f, v, 0);
+      case RUN_SELF_BRANCH:
+        return this.stopped(f, v, EXIT_SELF_BRANCH);
+      default:
+        throw new Error(`the CPU stopped for an unknown reason ${reason}`);
+    }
+  }
+
+  /** The run ends although the guest could go on: as if an interrupt had taken it out. */
+  private stopped(f: number, v: number, reason: number): number {
+    this.traceExit(v, EXIT_IRQ, 0);
+    this.vcpus.setExitReason(v, reason);
+    return this.leave(f, v, 0);
+  }
+
+  private traceExit(v: number, ret: number, ec: number): void {
+    const pc = this.regs.base(v) + PC;
+    const a = this.regs.pool.a;
+    this.sim.bus.emit(kvmExit, ret, ec, a[pc + 1], a[pc]);
+  }
+
+  /** fixup_guest_exit and handle_exit: an abort or trap. */
+  private exit(f: number, v: number): number {
+    const { sim, regs } = this;
+    const esr = regs.lo(v, ESR_EL2);
+    const ec = esr >>> 26;
+    sim.agents.charge(sim.costs.trap);
+    const abort = ec === EC_IABT_LOW || ec === EC_DABT_LOW;
+    if (abort && !this.populateFaultInfo(v, esr)) return this.first + 2;
+    this.traceExit(v, EXIT_TRAP, ec);
+    this.vcpus.countExit(v);
+    const stack = sim.agents.stack;
+    stack.set(f + EXITS, stack.a[f + EXITS]! - 1);
+    if (abort) return sim.agents.call(f, this.first + 3, this.guestAbort.activity, v);
+    stack.set(f + R0, this.handleTrap(v, ec, esr));
+    return this.first + 3;
+  }
+
+  /**
+   * __populate_fault_info: where the architecture leaves HPFAR_EL2 unknown the IPA is found by
+   * translating FAR_EL2 again. @returns false if that fails: the guest simply re-executes
+   */
+  private populateFaultInfo(v: number, esr: number): boolean {
+    const { regs, d } = this;
+    const fsc = esr & ISS_FSC;
+    const permission = (fsc & 0x3c) === 0x0c;
+    const s1ptw = (esr & ISS_S1PTW) !== 0;
+    const at = regs.base(v) + HPFAR_EL2;
+    const pool = regs.pool;
+    if (permission && !s1ptw) {
+      if (!this.translateFar(v)) return false;
+    } else if (d.hpfarRecompute === "when-invalid" && (fsc === 0x10 || (fsc >= 0x13 && fsc <= 0x18) || (fsc >= 0x1b && fsc <= 0x1f))) {
+      // External aborts: HPFAR stays invalid.
+      pool.set(at + 1, pool.a[at + 1]! & 0x7fffffff);
+      return true;
+    }
+    // HPFAR_EL2.NS in the saved copy: the value is valid (v6.15+).
+    if (d.hpfarRecompute === "when-invalid") pool.set(at + 1, pool.a[at + 1]! | (1 << 31));
+    return true;
+  }
+
+  /** __translate_far_to_hpfar: AT S1E1R of FAR_EL2; the guest's PAR_EL1 is put back. */
+  private translateFar(v: number): boolean {
+    const { regs } = this;
+    const farHi = regs.hi(v, FAR_EL2);
+    const farLo = regs.lo(v, FAR_EL2);
+    const esrHi = regs.hi(v, ESR_EL2);
+    const esrLo = regs.lo(v, ESR_EL2);
+    const parHi = regs.hi(v, PAR_EL1);
+    const parLo = regs.lo(v, PAR_EL1);
+    const fault = this.pe.at(v, AtOp.S1e1r, farHi, farLo) !== 0 || (regs.lo(v, PAR_EL1) & 1) !== 0;
+    const ipaHi = regs.hi(v, PAR_EL1);
+    const ipaLo = regs.lo(v, PAR_EL1);
+    regs.set64(v, PAR_EL1, parHi, parLo);
+    regs.set64(v, ESR_EL2, esrHi, esrLo);
+    regs.set64(v, FAR_EL2, farHi, farLo);
+    if (fault) {
+      this.sim.bus.emit(exitAbandoned, farHi, farLo);
+      return false;
+    }
+    // PAR_TO_HPFAR: PA bits 47:12 to FIPA in bits 43:4.
+    const pa = ((ipaHi & 0xfffff) >>> 0) * 4294967296 + ((ipaLo & 0xfffff000) >>> 0);
+    const hpfar = pa / 256;
+    regs.set64(v, HPFAR_EL2, (hpfar / 4294967296) | 0, hpfar | 0);
+    return true;
+  }
+
+  private traceWfx(v: number, wfe: boolean): void {
+    const pc = this.regs.base(v) + PC;
+    const a = this.regs.pool.a;
+    this.sim.bus.emit(kvmWfxArm64, a[pc + 1], a[pc], wfe ? 1 : 0);
+  }
+
+  /** handle_trap_exceptions for what is no abort. @returns 1 or 0 */
+  private handleTrap(v: number, ec: number, esr: number): number {
+    switch (ec) {
+      case EC_HVC64:
+        return this.handleHvc(v, esr);
+      case EC_SMC64:
+        // SMC traps with the PC on it.
+        this.regs.set64(v, X, -1, -1);
+        this.injector.incrementPc(v);
+        return 1;
+      case EC_WFX:
+        this.traceWfx(v, (esr & 1) !== 0);
+        this.injector.incrementPc(v);
+        if ((esr & 1) !== 0) return 1;
+        this.vcpus.setExitReason(v, EXIT_WFI);
+        return 0;
+      default:
+        // handle_unknown / kvm_handle_unknown_ec
+        this.injector.undefined(v);
+        return 1;
+    }
+  }
+
+  /** handle_hvc: SMCCC and PSCI as far as a fault-path guest needs them; anything else is not supported. */
+  private handleHvc(v: number, esr: number): number {
+    const { regs, vcpus } = this;
+    const pc = regs.base(v) + PC;
+    const a = regs.pool.a;
+    const fn = a[regs.base(v) + X]!;
+    this.sim.bus.emit(kvmHvcArm64, a[pc + 1], a[pc], a[regs.base(v) + X + 1], fn, esr & 0xffff);
+    switch (fn) {
+      case PSCI_VERSION:
+        regs.set64(v, X, 0, 0x00010001);
+        return 1;
+      case SMCCC_VERSION:
+        regs.set64(v, X, 0, 0x00010001);
+        return 1;
+      case PSCI_FEATURES: {
+        const asked = a[regs.base(v) + X + 2]!;
+        const known = asked === PSCI_VERSION || asked === PSCI_CPU_OFF || asked === PSCI_SYSTEM_OFF || asked === PSCI_SYSTEM_RESET;
+        regs.set64(v, X, known ? 0 : -1, known ? 0 : -1);
+        return 1;
+      }
+      case PSCI_CPU_OFF:
+        vcpus.raise(v, V_POWER_OFF);
+        return 1;
+      case PSCI_SYSTEM_OFF:
+      case PSCI_SYSTEM_RESET:
+        vcpus.setExitReason(v, KVM_EXIT_SYSTEM_EVENT);
+        vcpus.setSystemEvent(v, fn === PSCI_SYSTEM_OFF ? SYSTEM_EVENT_SHUTDOWN : SYSTEM_EVENT_RESET);
+        return 0;
+      default:
+        // SMCCC_RET_NOT_SUPPORTED
+        regs.set64(v, X, -1, -1);
+        return 1;
+    }
+  }
+
+  /** A handler returned: 1 goes on, 0 and errors go to userspace. */
+  private handled(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const r = s[f + R0]!;
+    if (r > 0) return this.enter(f);
+    return this.leave(f, s[f + V]!, r);
+  }
+
+  /** KVM_RUN returns. */
+  private leave(f: number, v: number, ret: number): number {
+    const { sim, vcpus } = this;
+    if (this.d.injectWhen === "before-exit" && vcpus.needsAdjust(v)) this.injector.adjustPc(v);
+    const reason = vcpus.exitReason(v);
+    if (reason < EXIT_BUDGET) sim.bus.emit(kvmUserspaceExit, reason, ret);
+    sim.agents.charge(sim.costs.userExit);
+    return sim.agents.ret(f, ret, reason);
+  }
+}
