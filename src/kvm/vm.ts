@@ -159,6 +159,10 @@ export class Vms {
   rootPages(vm: number): number {
     return this.w.a[vm * WORDS + ROOT_PAGES]!;
   }
+  /** Table pages that one fault can need below the entry level: kvm_mmu_cache_min_pages. */
+  cacheMinPages(vm: number): number {
+    return 3 - this.w.a[vm * WORDS + START_LEVEL]!;
+  }
   geometry(vm: number): Stage2Geometry {
     return stage2Geometry(this.ipaBits(vm));
   }

@@ -1,0 +1,354 @@
+/**
+ * Memslots (struct kvm_memory_slot, struct kvm_memslots; virt/kvm/kvm_main.c): which guest frames lie
+ * at which host addresses.
+ *
+ * A slot record is never changed once published, as readers under SRCU may still hold it: an update
+ * makes a new record, publishes it in the place of the old one, and frees that after the grace
+ * period. Per VM two ordered lists of records are kept, by guest frame and by host address.
+ *
+ * word          | meaning                        double      | meaning
+ * 0 VM          | owner + 1, 0 free record       0 BASE_GFN  |
+ * 1 ID          | slot number of the ioctl       1 NPAGES    |
+ * 2 FLAGS       | KVM_MEM_*, KVM_MEMSLOT_INVALID 2 USERSPACE_ADDR
+ * 3 BITMAP      | dirty bitmap + 1, 0 none       3 MAX_END   | largest host end of the slots up to here by hva
+ * 4 NEXT_FREE   | free list, record + 1
+ */
+import type { Row } from "../sim/decisions.js";
+import { declareEvent } from "../sim/events.js";
+import type { Sim } from "../sim/sim.js";
+import type { F64Pool, I32Pool } from "../sim/state.js";
+import type { kvmTableDecisions } from "./decisions-tables.js";
+import { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_MEMSLOT_INVALID } from "./ports.js";
+import type { Vms } from "./vm.js";
+
+export { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_MEMSLOT_INVALID };
+
+export const memslotsPublished = declareEvent("faultline", "memslots_published", "a new set of memslots became visible to faults", [
+  { name: "vm", kind: "dec" },
+  { name: "generation", kind: "dec" },
+  { name: "slot", kind: "dec" },
+  { name: "base_gfn", kind: "hex" },
+  { name: "npages", kind: "hex" },
+  { name: "flags", kind: "hex" },
+]);
+
+const VM = 0;
+const ID = 1;
+const FLAGS = 2;
+const BITMAP = 3;
+const NEXT_FREE = 4;
+const WORDS = 6;
+
+const BASE_GFN = 0;
+const NPAGES = 1;
+const USERSPACE_ADDR = 2;
+const MAX_END = 3;
+const DOUBLES = 4;
+
+/** Per VM: offset of its lists in `order`, their capacity, their length. */
+const L_OFFSET = 0;
+const L_CAPACITY = 1;
+const L_LENGTH = 2;
+const L_WORDS = 4;
+
+/** No slot. */
+export const NO_SLOT = -1;
+/** KVM_HVA_ERR_BAD: no slot, or a write to a read-only one. */
+export const HVA_ERR = -1;
+
+export class Memslots {
+  private readonly w: I32Pool;
+  private readonly f: F64Pool;
+  private readonly lists: I32Pool;
+  /** Ordered records: a VM's list by gfn, then its list by hva, each `capacity` long. */
+  private readonly order: I32Pool;
+  /** [0] records ever used, [1] first free record + 1, [2] words of `order` in use. */
+  private readonly meta: I32Pool;
+  private readonly byTree: boolean;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly vms: Vms,
+    d: Row<typeof kvmTableDecisions>,
+  ) {
+    this.w = sim.state.i32("kvm.memslots", WORDS * 4);
+    this.f = sim.state.f64("kvm.memslots.wide", DOUBLES * 4);
+    this.lists = sim.state.i32("kvm.memslots.lists", L_WORDS);
+    this.order = sim.state.i32("kvm.memslots.order", 64);
+    this.meta = sim.state.i32("kvm.memslots.meta", 3);
+    this.byTree = d.memslotHvaOrder === "hva-tree";
+  }
+
+  // ------------------------------------------------------------------------------ lookups
+
+  /** Slots of a VM, those being deleted or moved included. */
+  count(vm: number): number {
+    return this.lists.a[vm * L_WORDS + L_LENGTH] ?? 0;
+  }
+
+  /** gfn_to_memslot / search_memslots: the slot that contains gfn, invalid or not. @returns record or -1 */
+  find(vm: number, gfn: number): number {
+    const l = vm * L_WORDS;
+    const offset = this.lists.a[l + L_OFFSET]!;
+    const order = this.order.a;
+    const f = this.f.a;
+    let low = 0;
+    let high = this.lists.a[l + L_LENGTH] ?? 0;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (f[order[offset + middle]! * DOUBLES + BASE_GFN]! <= gfn) low = middle + 1;
+      else high = middle;
+    }
+    if (low === 0) return NO_SLOT;
+    const slot = order[offset + low - 1]!;
+    const at = slot * DOUBLES;
+    return gfn < f[at + BASE_GFN]! + f[at + NPAGES]! ? slot : NO_SLOT;
+  }
+
+  /** id_to_memslot: the published record of a slot number. @returns record or -1 */
+  byId(vm: number, id: number): number {
+    const l = vm * L_WORDS;
+    const offset = this.lists.a[l + L_OFFSET]!;
+    const n = this.lists.a[l + L_LENGTH] ?? 0;
+    for (let i = 0; i < n; i++) {
+      const slot = this.order.a[offset + i]!;
+      if (this.w.a[slot * WORDS + ID] === id) return slot;
+    }
+    return NO_SLOT;
+  }
+
+  id(slot: number): number {
+    return this.w.a[slot * WORDS + ID]!;
+  }
+  flags(slot: number): number {
+    return this.w.a[slot * WORDS + FLAGS]!;
+  }
+  baseGfn(slot: number): number {
+    return this.f.a[slot * DOUBLES + BASE_GFN]!;
+  }
+  npages(slot: number): number {
+    return this.f.a[slot * DOUBLES + NPAGES]!;
+  }
+  userspaceAddr(slot: number): number {
+    return this.f.a[slot * DOUBLES + USERSPACE_ADDR]!;
+  }
+  /** First host address after the slot. */
+  userspaceEnd(slot: number): number {
+    const at = slot * DOUBLES;
+    return this.f.a[at + USERSPACE_ADDR]! + this.f.a[at + NPAGES]! * 4096;
+  }
+  /** The dirty bitmap's number (dirtylog.ts), or -1. */
+  bitmap(slot: number): number {
+    return this.w.a[slot * WORDS + BITMAP]! - 1;
+  }
+  readonly(slot: number): boolean {
+    return (this.w.a[slot * WORDS + FLAGS]! & KVM_MEM_READONLY) !== 0;
+  }
+  /** memslot_is_visible: not being deleted or moved. */
+  valid(slot: number): boolean {
+    return slot >= 0 && (this.w.a[slot * WORDS + FLAGS]! & KVM_MEMSLOT_INVALID) === 0;
+  }
+
+  /**
+   * gfn_to_hva_memslot_prot: the host address of a guest frame.
+   * @param slot a record or -1 @param write a write: a read-only slot answers HVA_ERR
+   */
+  gfnToHva(slot: number, gfn: number, write = false): number {
+    if (!this.valid(slot) || (write && this.readonly(slot))) return HVA_ERR;
+    const at = slot * DOUBLES;
+    return this.f.a[at + USERSPACE_ADDR]! + (gfn - this.f.a[at + BASE_GFN]!) * 4096;
+  }
+  /** hva_to_gfn_memslot. */
+  hvaToGfn(slot: number, hva: number): number {
+    const at = slot * DOUBLES;
+    return this.f.a[at + BASE_GFN]! + Math.floor((hva - this.f.a[at + USERSPACE_ADDR]!) / 4096);
+  }
+
+  // ---------------------------------------------------------------- slots of a host range
+
+  /**
+   * The next position whose slot meets [start, end), in the era's order (kvm_for_each_memslot, by
+   * falling gfn; kvm_for_each_memslot_in_hva_range, by host address). Invalid slots are among them.
+   * @param after the last position, -1 to begin @returns a position for `at`, or -1
+   */
+  nextInHvaRange(vm: number, after: number, start: number, end: number): number {
+    const l = vm * L_WORDS;
+    const n = this.lists.a[l + L_LENGTH] ?? 0;
+    const offset = this.lists.a[l + L_OFFSET]!;
+    return this.byTree
+      ? this.nextByHva(offset + this.lists.a[l + L_CAPACITY]!, n, after, start, end)
+      : this.nextByGfn(offset, n, after, start, end);
+  }
+
+  private nextByHva(list: number, n: number, after: number, start: number, end: number): number {
+    let i = after < 0 ? this.firstEndingAfter(list, n, start) : after + 1;
+    for (; i < n; i++) {
+      const slot = this.order.a[list + i]!;
+      if (this.userspaceAddr(slot) >= end) return -1;
+      if (this.userspaceEnd(slot) > start) return i;
+    }
+    return -1;
+  }
+
+  /** The first position at which some slot so far ends after `start`: MAX_END rises along the list. */
+  private firstEndingAfter(list: number, n: number, start: number): number {
+    let low = 0;
+    let high = n;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.f.a[this.order.a[list + middle]! * DOUBLES + MAX_END]! <= start) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Positions count from the top: 0 is the slot with the highest gfn. */
+  private nextByGfn(list: number, n: number, after: number, start: number, end: number): number {
+    for (let i = after + 1; i < n; i++) {
+      const slot = this.order.a[list + n - 1 - i]!;
+      if (this.userspaceAddr(slot) < end && this.userspaceEnd(slot) > start) return i;
+    }
+    return -1;
+  }
+
+  /** The record at a position of `nextInHvaRange`. */
+  at(vm: number, position: number): number {
+    const l = vm * L_WORDS;
+    const offset = this.lists.a[l + L_OFFSET]!;
+    if (this.byTree) return this.order.a[offset + this.lists.a[l + L_CAPACITY]! + position]!;
+    return this.order.a[offset + this.lists.a[l + L_LENGTH]! - 1 - position]!;
+  }
+
+  /** The record at place `i` by rising gfn: for listings. */
+  byGfnOrder(vm: number, i: number): number {
+    return this.order.a[this.lists.a[vm * L_WORDS + L_OFFSET]! + i]!;
+  }
+
+  /** True if [base, base + npages) meets a slot other than `id` (kvm_check_memslot_overlap). */
+  overlaps(vm: number, id: number, base: number, npages: number): boolean {
+    const n = this.count(vm);
+    for (let i = 0; i < n; i++) {
+      const slot = this.byGfnOrder(vm, i);
+      if (this.id(slot) !== id && this.baseGfn(slot) < base + npages && base < this.baseGfn(slot) + this.npages(slot)) return true;
+    }
+    return false;
+  }
+
+  // ------------------------------------------------------------------------------ records
+
+  /** A new, unpublished record. @param bitmap number of a dirty bitmap, -1 none */
+  make(vm: number, id: number, flags: number, baseGfn: number, npages: number, userspaceAddr: number, bitmap: number): number {
+    const slot = this.record();
+    const w = slot * WORDS;
+    const f = slot * DOUBLES;
+    this.w.set(w + VM, vm + 1);
+    this.w.set(w + ID, id);
+    this.w.set(w + FLAGS, flags);
+    this.w.set(w + BITMAP, bitmap + 1);
+    this.f.set(f + BASE_GFN, baseGfn);
+    this.f.set(f + NPAGES, npages);
+    this.f.set(f + USERSPACE_ADDR, userspaceAddr);
+    return slot;
+  }
+
+  private record(): number {
+    const head = this.meta.a[1]!;
+    if (head !== 0) {
+      this.meta.set(1, this.w.a[(head - 1) * WORDS + NEXT_FREE]!);
+      return head - 1;
+    }
+    const slot = this.meta.a[0]!;
+    this.meta.set(0, slot + 1);
+    this.w.ensure((slot + 1) * WORDS);
+    this.f.ensure((slot + 1) * DOUBLES);
+    return slot;
+  }
+
+  /** Frees a record that no reader can hold any more. */
+  free(slot: number): void {
+    const w = slot * WORDS;
+    this.w.set(w + VM, 0);
+    this.w.set(w + FLAGS, 0);
+    this.w.set(w + BITMAP, 0);
+    this.w.set(w + NEXT_FREE, this.meta.a[1]!);
+    this.meta.set(1, slot + 1);
+  }
+
+  /**
+   * rcu_assign_pointer of the new memslots: `fresh` appears, `old` vanishes (either may be -1).
+   * The generation goes up; `old` stays readable until it is freed.
+   */
+  publish(vm: number, old: number, fresh: number): void {
+    if (old >= 0) this.remove(vm, old);
+    if (fresh >= 0) this.insert(vm, fresh);
+    const generation = this.vms.generation(vm) + 1;
+    this.vms.setGeneration(vm, generation);
+    const shown = fresh >= 0 ? fresh : old;
+    const npages = fresh >= 0 ? this.npages(fresh) : 0;
+    this.sim.bus.emit(memslotsPublished, vm, generation, this.id(shown), this.baseGfn(shown), npages, this.flags(shown));
+  }
+
+  private remove(vm: number, slot: number): void {
+    const l = vm * L_WORDS;
+    const n = this.lists.a[l + L_LENGTH]!;
+    const offset = this.lists.a[l + L_OFFSET]!;
+    const capacity = this.lists.a[l + L_CAPACITY]!;
+    for (let list = offset; list <= offset + capacity; list += capacity) {
+      let i = 0;
+      while (this.order.a[list + i] !== slot) i++;
+      for (; i + 1 < n; i++) this.order.set(list + i, this.order.a[list + i + 1]!);
+      this.order.set(list + n - 1, 0);
+    }
+    this.lists.set(l + L_LENGTH, n - 1);
+    this.updateEnds(offset + capacity, n - 1);
+  }
+
+  private insert(vm: number, slot: number): void {
+    this.reserve(vm);
+    const l = vm * L_WORDS;
+    const n = this.lists.a[l + L_LENGTH]!;
+    const offset = this.lists.a[l + L_OFFSET]!;
+    const capacity = this.lists.a[l + L_CAPACITY]!;
+    for (let i = 0; i < 2; i++) {
+      const list = offset + i * capacity;
+      const key = i === 0 ? BASE_GFN : USERSPACE_ADDR;
+      const mine = this.f.a[slot * DOUBLES + key]!;
+      let at = n;
+      // Equal host addresses stand in the order of their insertion, as in the interval tree.
+      for (; at > 0 && this.f.a[this.order.a[list + at - 1]! * DOUBLES + key]! > mine; at--)
+        this.order.set(list + at, this.order.a[list + at - 1]!);
+      this.order.set(list + at, slot);
+    }
+    this.lists.set(l + L_LENGTH, n + 1);
+    this.updateEnds(offset + capacity, n + 1);
+  }
+
+  private updateEnds(list: number, n: number): void {
+    let end = 0;
+    for (let i = 0; i < n; i++) {
+      const slot = this.order.a[list + i]!;
+      end = Math.max(end, this.userspaceEnd(slot));
+      this.f.set(slot * DOUBLES + MAX_END, end);
+    }
+  }
+
+  /** Room for one more slot in both lists; a full VM moves to a place twice as large. */
+  private reserve(vm: number): void {
+    this.lists.ensure((vm + 1) * L_WORDS);
+    const l = vm * L_WORDS;
+    const n = this.lists.a[l + L_LENGTH]!;
+    const capacity = this.lists.a[l + L_CAPACITY]!;
+    if (n < capacity) return;
+    const offset = this.lists.a[l + L_OFFSET]!;
+    const grown = Math.max(8, capacity * 2);
+    const to = this.meta.a[2]!;
+    this.meta.set(2, to + 2 * grown);
+    this.order.ensure(to + 2 * grown);
+    for (let i = 0; i < n; i++) {
+      this.order.set(to + i, this.order.a[offset + i]!);
+      this.order.set(to + grown + i, this.order.a[offset + capacity + i]!);
+    }
+    this.lists.set(l + L_OFFSET, to);
+    this.lists.set(l + L_CAPACITY, grown);
+  }
+}
