@@ -4,14 +4,15 @@
  */
 import type { CpuFeatures } from "../arch/features.js";
 import { rangeOperandHi, rangeOperandLo, TLBI_IS, TlbiKind, vaOperandHi, vaOperandLo } from "../arch/tlbi.js";
-import type { Sim } from "../sim/sim.js";
 import type { HostTlb } from "./pagetable.js";
+import type { HostCpu } from "./useraccess.js";
 
-/** The CPU's part: issues a TLBI, waits with a DSB. */
-export interface TlbiIssuer {
-  /** @param vmid -1: the host's own regime */
-  issue(cpu: number, op: number, vmid: number, hi: number, lo: number): void;
-  dsb(cpu: number, type: number): number;
+/** What the host asks of the processing element that runs it: its own translation and TLB maintenance. */
+export interface HostPe extends HostCpu {
+  /** Issues a TLBI on the running CPU. @param v -1: the host's own regime */
+  tlbi(v: number, op: number, hi: number, lo: number): void;
+  /** A DSB on the running CPU. @param type CRm of the instruction */
+  dsb(v: number, type: number): void;
 }
 
 const HOST = -1;
@@ -24,25 +25,23 @@ const MAX_OPS = 512;
 const MAX_RANGE_PAGES = 2 ** 21;
 const WORD = 4294967296;
 
-export class HostTlbMaintenance implements HostTlb {
+export class HostTlbFlush implements HostTlb {
   constructor(
-    private readonly sim: Sim,
-    private readonly tlbi: TlbiIssuer,
+    private readonly pe: Pick<HostPe, "tlbi" | "dsb">,
     private readonly features: Pick<CpuFeatures, "tlbiRange">,
   ) {}
 
   /** flush_tlb_page: the leaf of one page. */
   flushPage(mm: number, addr: number): void {
-    const cpu = this.sim.agents.cpu;
-    this.tlbi.dsb(cpu, ISHST);
-    this.page(cpu, TlbiKind.Vale1, mm, addr);
-    this.tlbi.dsb(cpu, ISH);
+    this.pe.dsb(HOST, ISHST);
+    this.page(TlbiKind.Vale1, mm, addr);
+    this.pe.dsb(HOST, ISH);
   }
 
-  private page(cpu: number, kind: TlbiKind, mm: number, addr: number): void {
+  private page(kind: TlbiKind, mm: number, addr: number): void {
     const hi = (addr / WORD) | 0;
     const lo = addr | 0;
-    this.tlbi.issue(cpu, kind | TLBI_IS, HOST, vaOperandHi(hi, mm, 0), vaOperandLo(hi, lo));
+    this.pe.tlbi(HOST, kind | TLBI_IS, vaOperandHi(hi, mm, 0), vaOperandLo(hi, lo));
   }
 
   /** __flush_tlb_range: leaves and table entries of [start, end). */
@@ -53,25 +52,24 @@ export class HostTlbMaintenance implements HostTlb {
       this.flushMm(mm);
       return;
     }
-    const cpu = this.sim.agents.cpu;
-    this.tlbi.dsb(cpu, ISHST);
-    if (this.features.tlbiRange) this.ranges(cpu, mm, first, pages);
-    else for (let p = first; p < first + pages; p++) this.page(cpu, TlbiKind.Vae1, mm, p * 4096);
-    this.tlbi.dsb(cpu, ISH);
+    this.pe.dsb(HOST, ISHST);
+    if (this.features.tlbiRange) this.ranges(mm, first, pages);
+    else for (let p = first; p < first + pages; p++) this.page(TlbiKind.Vae1, mm, p * 4096);
+    this.pe.dsb(HOST, ISH);
   }
 
   /** __flush_tlb_range_op: an odd page by itself, the rest in runs of (num + 1) << (5 scale + 1). */
-  private ranges(cpu: number, mm: number, page: number, pages: number): void {
+  private ranges(mm: number, page: number, pages: number): void {
     for (let scale = 0; pages > 0;) {
       if (pages % 2 === 1) {
-        this.page(cpu, TlbiKind.Vae1, mm, page * 4096);
+        this.page(TlbiKind.Vae1, mm, page * 4096);
         page++;
         pages--;
         continue;
       }
       const num = (Math.floor(pages / 2 ** (5 * scale + 1)) & 31) - 1;
       if (num >= 0) {
-        this.tlbi.issue(cpu, TlbiKind.Rvae1 | TLBI_IS, HOST, rangeOperandHi(page, scale, num, 0, mm), rangeOperandLo(page));
+        this.pe.tlbi(HOST, TlbiKind.Rvae1 | TLBI_IS, rangeOperandHi(page, scale, num, 0, mm), rangeOperandLo(page));
         page += (num + 1) * 2 ** (5 * scale + 1);
         pages -= (num + 1) * 2 ** (5 * scale + 1);
       }
@@ -81,9 +79,8 @@ export class HostTlbMaintenance implements HostTlb {
 
   /** flush_tlb_mm: everything of the ASID. */
   flushMm(mm: number): void {
-    const cpu = this.sim.agents.cpu;
-    this.tlbi.dsb(cpu, ISHST);
-    this.tlbi.issue(cpu, TlbiKind.Aside1 | TLBI_IS, HOST, mm << 16, 0);
-    this.tlbi.dsb(cpu, ISH);
+    this.pe.dsb(HOST, ISHST);
+    this.pe.tlbi(HOST, TlbiKind.Aside1 | TLBI_IS, mm << 16, 0);
+    this.pe.dsb(HOST, ISH);
   }
 }
