@@ -12,8 +12,8 @@ export interface Aperture {
 
 /** 32-bit memory: below the machine's RAM. */
 export const APERTURE_32: Aperture = { base: 0x10000000, size: 0x2eff0000 };
-/** 64-bit memory. */
-export const APERTURE_64: Aperture = { base: 0x8000000000, size: 0x8000000000 };
+/** 64-bit memory, below the window of translation tables. */
+export const APERTURE_64: Aperture = { base: 0x8000000000, size: 0x4000000000 };
 /** I/O ports, as bus addresses. */
 const APERTURE_IO: Aperture = { base: 0x1000, size: 0xf000 };
 
