@@ -38,7 +38,6 @@ export interface SlotHost {
     start(vma: number): number;
     end(vma: number): number;
     flags(vma: number): number;
-    pgoff(vma: number): number;
     pageProt(vma: number): number;
   };
   mmapLock(mm: number): number;
@@ -91,8 +90,8 @@ export class SetMemoryRegion {
   /** install_new_memslots / kvm_swap_active_memslots (vm, old, new): publishes and waits for the readers. */
   private readonly installNewMemslots: Activity;
   /**
-   * kvm_phys_addr_ioremap for one VMA (vm, ipa, size, pa, writable, hva) with R0 0 or -errno; set by the
-   * owner of eager mapping. mmap_lock is held for reading where the era takes it.
+   * kvm_phys_addr_ioremap for one VMA: (vm, ipa, hva, end hva, writable, vma) -> R0 0 or -errno
+   * (EagerMapping.activity); set when the room is wired. mmap_lock is held for reading where the era takes it.
    */
   eagerMap: Activity | undefined;
 
@@ -301,19 +300,9 @@ export class SetMemoryRegion {
       if (this.d.eagerDeviceMapping && (vmas.flags(vma) & VM_PFNMAP) !== 0 && this.eagerMap !== undefined) {
         const from = Math.max(hva, vmas.start(vma));
         const writable = (s.a[f + FLAGS]! & KVM_MEM_READONLY) === 0 ? 1 : 0;
-        const pa = vmas.pgoff(vma) * 4096 + (from - vmas.start(vma));
         s.set(f + VMA_END, to);
-        return this.sim.agents.call(
-          f,
-          this.next(EAGER_DONE),
-          this.eagerMap,
-          s.a[f + VM]!,
-          s.a[f + GPA]! + (from - s.a[f + HVA]!),
-          to - from,
-          pa,
-          writable,
-          from,
-        );
+        const ipa = s.a[f + GPA]! + (from - s.a[f + HVA]!);
+        return this.sim.agents.call(f, this.next(EAGER_DONE), this.eagerMap, s.a[f + VM]!, ipa, from, to, writable, vma);
       }
       s.set(f + AT, to);
     }

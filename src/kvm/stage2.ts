@@ -20,7 +20,7 @@ import { MemoryCaches } from "./pgtablecache.js";
 import { PgtableMap } from "./pgtablemap.js";
 import { PgtableSplit } from "./pgtablesplit.js";
 import { PgtableUnmap } from "./pgtableunmap.js";
-import { LEVEL_SIZE, Stage2Entries, type FrameTest } from "./stage2walk.js";
+import { Stage2Entries, type FrameTest } from "./stage2walk.js";
 import { Stage2Set } from "./stage2walkset.js";
 import { TlbFlush } from "./tlbflush.js";
 import type { Vms } from "./vm.js";
@@ -69,26 +69,14 @@ export class Stage2 {
   }
 
   /**
-   * Installs a mapping by the era's own code: `set` or `map`.
+   * Installs a mapping by the era's own code: stage2_set_pte / _pmd_huge / _pud_huge (by size; an odd size
+   * sets a page), or kvm_pgtable_stage2_map.
    * @param cache of table pages, or NO_CACHE @param prot PROT_* of trace.ts @param flags INSTALL_*
-   * @returns 0, -EFAULT, -EAGAIN, -ENOMEM, -EINVAL, -ERANGE, or STAGE2_CRASHED (return RETURN from the phase)
+   * @returns 0; -EFAULT where a PROT_IOMAP page meets a present entry; -EAGAIN, -ENOMEM, -EINVAL, -ERANGE
+   *   from the map walk; STAGE2_CRASHED after a host crash (return RETURN from the phase)
    */
-  install(vm: number, ipa: number, size: number, pa: number, prot: number, cache: number, flags = 0): number {
+  install(vm: number, cache: number, ipa: number, size: number, pa: number, prot: number, flags = 0): number {
     if (this.setCode) return this.setter.set(vm, cache, ipa, size, pa, prot, (flags & INSTALL_LOGGING) !== 0);
-    return this.mapper.map(vm, cache, ipa, size, pa, prot);
-  }
-
-  /**
-   * stage2_set_pte, stage2_set_pmd_huge, stage2_set_pud_huge (v4.0 – v5.9), by size; an odd size sets a page.
-   * @param logging KVM_S2FLAG_LOGGING_ACTIVE: blocks in the way of a page are dissolved
-   * @returns 0; -EFAULT where a PROT_IOMAP page meets a present entry; STAGE2_CRASHED (return RETURN from the phase)
-   */
-  set(vm: number, ipa: number, size: number, pa: number, prot: number, cache: number, logging = false): number {
-    return this.setter.set(vm, cache, ipa, size, pa, prot, logging);
-  }
-
-  /** kvm_pgtable_stage2_map (v5.10+). @returns see PgtableMap.map */
-  map(vm: number, ipa: number, size: number, pa: number, prot: number, cache: number): number {
     return this.mapper.map(vm, cache, ipa, size, pa, prot);
   }
 
@@ -140,10 +128,10 @@ export class Stage2 {
     return this.entries.stopLevel;
   }
 
-  /** stage2_is_exec: an executable leaf maps `ipa`. @param size 0 for any leaf, else it must map so many bytes */
-  isExec(vm: number, ipa: number, size = 0): boolean {
-    const level = this.entries.find(vm, ipa);
-    return level >= 0 && (size === 0 || LEVEL_SIZE[level] === size) && this.entries.executable(this.entries.hi, this.entries.lo);
+  /** stage2_is_exec: an executable leaf maps `ipa`. @param level 0 for any, else the leaf must be of this level */
+  isExec(vm: number, ipa: number, level = 0): boolean {
+    const found = this.entries.find(vm, ipa);
+    return found >= 0 && (level === 0 || found === level) && this.entries.executable(this.entries.hi, this.entries.lo);
   }
 
   /** kvm_flush_remote_tlbs: all of a VM's translations. */
