@@ -17,17 +17,19 @@ import type { Vms } from "./vm.js";
 const PAGE = 4096;
 
 const VM = ARG;
-/** The IPA and host address reached; the host address where the mapping ends. */
 const IPA = ARG + 1;
-const HVA = ARG + 2;
-const END = ARG + 3;
+const SIZE = ARG + 2;
+/** vm_pgoff and the offset in the VMA, as an address. */
+const PA = ARG + 3;
 const WRITABLE = ARG + 4;
-const VMA = ARG + 5;
+const HVA = ARG + 5;
 const CACHE = ARG + 6;
-const WORDS = 7;
+/** Bytes done. */
+const DONE = ARG + 7;
+const WORDS = 8;
 
 export class EagerMapping {
-  /** (vm, ipa, hva, end hva, writable 0|1, vma) -> R0 0 | -errno: maps [hva, end) of one PFNMAP VMA at ipa. */
+  /** (vm, ipa, size, pa by arithmetic, writable 0|1, hva) -> R0 0 | -errno: one PFNMAP VMA, or its part in the slot. */
   readonly activity: Activity;
   /** Set while other agents run in between: one page per phase. */
   interleave = false;
@@ -53,23 +55,18 @@ export class EagerMapping {
   private begin(f: number): number {
     const stack = this.sim.agents.stack;
     const s = stack.a;
-    const size = s[f + END]! - s[f + HVA]!;
-    this.sim.bus.emit(eagerMap, s[f + IPA], size, this.physical(f), s[f + WRITABLE]);
+    this.sim.bus.emit(eagerMap, s[f + IPA], s[f + SIZE], s[f + PA], s[f + WRITABLE]);
     if (this.cacheOf.a[0] === 0) this.cacheOf.set(0, this.stage2.caches.create() + 1);
     stack.set(f + CACHE, this.cacheOf.a[0]! - 1);
     return this.first + 1;
   }
 
-  /** vm_pgoff + offset, or (proposed in Dec 2019) what the host page table holds. */
+  /** vm_pgoff + offset, or (proposed in Dec 2019) what the host page table holds: -1 for nothing there. */
   private physical(f: number): number {
     const s = this.sim.agents.stack.a;
-    const vma = s[f + VMA]!;
-    const hva = s[f + HVA]!;
-    if (this.d.eagerTranslation === "host-table") {
-      const pfn = this.mm.gup.followPfnmap(this.vms.mm(s[f + VM]!), hva);
-      return pfn < 0 ? -1 : pfn * PAGE;
-    }
-    return this.mm.vmas.pgoff(vma) * PAGE + (hva - this.mm.vmas.start(vma));
+    if (this.d.eagerTranslation === "vm-pgoff") return s[f + PA]! + s[f + DONE]!;
+    const pfn = this.mm.gup.followPfnmap(this.vms.mm(s[f + VM]!), s[f + HVA]! + s[f + DONE]!);
+    return pfn < 0 ? -1 : pfn * PAGE;
   }
 
   /** One page: the cache is filled, mmu_lock taken for this page alone. */
@@ -83,16 +80,15 @@ export class EagerMapping {
     let prot = PROT_R | PROT_DEVICE;
     if (s[f + WRITABLE] !== 0) prot |= PROT_W;
     if (d.mapCode === "set") prot |= PROT_IOMAP;
-    while (s[f + HVA]! < s[f + END]!) {
+    while (s[f + DONE]! < s[f + SIZE]!) {
       stage2.caches.topup(cache, vms.cacheMinPages(vm));
       if (!sim.locks.write(lock)) return BLOCKED;
       const pa = this.physical(f);
-      const r = pa < 0 ? 0 : stage2.install(vm, cache, s[f + IPA]!, PAGE, pa, prot);
+      const r = pa < 0 ? 0 : stage2.install(vm, cache, s[f + IPA]! + s[f + DONE]!, PAGE, pa, prot);
       sim.locks.unlockWrite(lock);
       if (r === STAGE2_CRASHED) return -1;
       if (r !== 0) return this.finish(f, r);
-      stack.set(f + IPA, s[f + IPA]! + PAGE);
-      stack.set(f + HVA, s[f + HVA]! + PAGE);
+      stack.set(f + DONE, s[f + DONE]! + PAGE);
       // Others may run between two pages.
       if (this.interleave) return this.first + 1;
     }

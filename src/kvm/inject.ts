@@ -144,19 +144,6 @@ export class Injector {
     regs.set64(v, HCR_EL2, regs.hi(v, HCR_EL2), regs.lo(v, HCR_EL2) | HCR_VSE);
   }
 
-  /**
-   * The guest unmasked a virtual SError that HCR_EL2.VSE keeps pending: taken as the CPU would, with
-   * the syndrome of VSESR_EL2. @returns true if it was taken
-   */
-  takeVirtualSerror(v: number): boolean {
-    const { regs } = this;
-    if ((regs.lo(v, HCR_EL2) & HCR_VSE) === 0 || (regs.lo(v, PSTATE) & PSTATE_A) !== 0) return false;
-    regs.set64(v, HCR_EL2, regs.hi(v, HCR_EL2), regs.lo(v, HCR_EL2) & ~HCR_VSE);
-    regs.set64(v, ESR_EL1, 0, (EC_SERROR << 26) | IL | (regs.lo(v, VSESR_EL2) & 0x1ffffff));
-    this.enterException64(v, VECTOR_SERROR);
-    return true;
-  }
-
   /** The exception is entered now, or marked for the next guest entry; a second one replaces the first. */
   private pend(v: number, kind: number): void {
     if (this.d.injectWhen === "at-once") this.enterException64(v, kind);

@@ -1,2 +1,238 @@
-/** The virtual machine monitor of the kernel: wires the parts of src/kvm. (First: the signatures.) */
-export {};
+/**
+ * KVM: the parts of src/kvm wired together, and its ioctls.
+ *
+ * vm.ts, memslots.ts, stage2.ts, dirtylog.ts … hold the tables; vcpurun.ts, guestabort.ts,
+ * usermemabort.ts, gfntopfn.ts are the way of an abort through the kernel; notifier.ts answers the
+ * host's memory management.
+ */
+import type { Cpu } from "../arch/cpu.js";
+import type { CpuFeatures } from "../arch/features.js";
+import type { Pe } from "../arch/pe.js";
+import type { PhysicalMemory } from "../arch/phys.js";
+import type { MachineProfile } from "../arch/profile.js";
+import {
+  FAR_EL2,
+  HCR_AMO,
+  HCR_EL2,
+  HCR_FB,
+  HCR_FMO,
+  HCR_FWB_HI,
+  HCR_IMO,
+  HCR_PTW,
+  HCR_RW,
+  HCR_SWIO,
+  HCR_TSC,
+  HCR_TWI,
+  HCR_VM,
+  VTCR_EL2,
+  type RegisterFile,
+} from "../arch/registers.js";
+import type { TablePages } from "../arch/tables.js";
+import type { HostMm } from "../mmu/mm.js";
+import type { Activity } from "../sim/agents.js";
+import type { Row } from "../sim/decisions.js";
+import { EINVAL } from "../sim/errno.js";
+import type { Sim } from "../sim/sim.js";
+import { Caps } from "./caps.js";
+import type { kvmDecisions } from "./decisions.js";
+import { DirtyLog } from "./dirtylog.js";
+import { DirtyRings } from "./dirtyring.js";
+import { EagerMapping } from "./eager.js";
+import { GfnToPfn } from "./gfntopfn.js";
+import { GuestAbort } from "./guestabort.js";
+import { Injector } from "./inject.js";
+import { Memslots } from "./memslots.js";
+import { Mmio } from "./mmio.js";
+import { KvmNotifier } from "./notifier.js";
+import { S1Walk } from "./s1walk.js";
+import { SetMemoryRegion } from "./setmemoryregion.js";
+import { Stage2Dump } from "./ptdump.js";
+import { Stage2 } from "./stage2.js";
+import { UserMemAbort } from "./usermemabort.js";
+import { VcpuRun } from "./vcpurun.js";
+import { Vcpus } from "./vcpus.js";
+import { Vmids } from "./vmid.js";
+import { Vms } from "./vm.js";
+
+export class Kvm {
+  readonly vms: Vms;
+  readonly vcpus: Vcpus;
+  readonly memslots: Memslots;
+  readonly stage2: Stage2;
+  readonly dirtyLog: DirtyLog;
+  readonly rings: DirtyRings;
+  readonly caps: Caps;
+  readonly injector: Injector;
+  readonly mmio: Mmio;
+  readonly pfns: GfnToPfn;
+  readonly userMemAbort: UserMemAbort;
+  readonly guestAbort: GuestAbort;
+  readonly notifier: KvmNotifier;
+  readonly eager: EagerMapping;
+  readonly vmids: Vmids;
+  /** What debugfs shows, and more. */
+  readonly dump: Stage2Dump;
+  private readonly regions: SetMemoryRegion;
+  private readonly runs: VcpuRun;
+  private readonly cpus: number;
+
+  constructor(
+    private readonly sim: Sim,
+    phys: PhysicalMemory,
+    tables: TablePages,
+    pe: Pe,
+    cpu: Cpu,
+    private readonly regs: RegisterFile,
+    features: CpuFeatures,
+    private readonly mm: HostMm,
+    readonly d: Row<typeof kvmDecisions>,
+    profile: MachineProfile,
+  ) {
+    this.cpus = pe.tlbs.cpus;
+    this.vms = new Vms(sim, tables, features, d);
+    this.vcpus = new Vcpus(sim, regs, features);
+    this.memslots = new Memslots(sim, this.vms, d);
+    this.stage2 = new Stage2(sim, tables, this.vms, pe.maintenance, features, d, mm.frames);
+    this.vmids = new Vmids(sim, this.vms, this.stage2.tlb, features, d, this.cpus);
+    this.dump = new Stage2Dump(this.stage2.entries, tables, this.vms, d);
+    this.rings = new DirtyRings(sim, this.vms, this.memslots, this.stage2);
+    this.dirtyLog = new DirtyLog(sim, this.vms, this.memslots, this.stage2, this.rings, d);
+    this.regions = new SetMemoryRegion(sim, this.vms, this.memslots, this.dirtyLog, this.stage2, mm, features, d);
+    this.eager = new EagerMapping(sim, mm, this.vms, this.stage2, d);
+    this.regions.eagerMap = this.eager.activity;
+    this.caps = new Caps(
+      sim,
+      this.vms,
+      features,
+      {
+        enableDirtyRing: (vm, bytes) => this.rings.enable(vm, bytes),
+        enableRingBitmap: (vm) => this.rings.enableWithBitmap(vm),
+        setSplitChunk: (vm, bytes) => this.regions.setSplitChunk(vm, bytes),
+      },
+      d,
+    );
+    const s1walk = new S1Walk(regs, this.vcpus, this.vms, this.memslots, mm.pt, phys);
+    this.injector = new Injector(sim, regs, features, this.vcpus, this.vms, s1walk, d);
+    this.mmio = new Mmio(sim, regs, this.vcpus, this.vms, this.injector, d);
+    this.pfns = new GfnToPfn(sim, mm, d);
+    this.userMemAbort = new UserMemAbort(
+      sim,
+      regs,
+      features,
+      profile,
+      mm,
+      this.vms,
+      this.vcpus,
+      this.memslots,
+      this.stage2,
+      this.dirtyLog,
+      this.pfns,
+      d,
+    );
+    this.guestAbort = new GuestAbort(
+      sim,
+      regs,
+      this.vms,
+      this.vcpus,
+      this.memslots,
+      this.stage2,
+      this.injector,
+      this.mmio,
+      this.userMemAbort,
+      this.caps,
+      d,
+    );
+    this.notifier = new KvmNotifier(sim, this.vms, this.memslots, this.stage2, features, d);
+    this.runs = new VcpuRun(sim, regs, this.vms, this.vcpus, cpu, pe, this.injector, this.mmio, this.guestAbort, this.vmids, this.rings, d);
+  }
+
+  // ---------------------------------------------------------------------------------- activities
+
+  /** KVM_SET_USER_MEMORY_REGION: (vm, slot, flags, guest_phys_addr, memory_size, userspace_addr) -> R0 0 | -errno. */
+  get setUserMemoryRegion(): Activity {
+    return this.regions.setUserMemoryRegion;
+  }
+  /** KVM_RUN: (vcpu, most guest instructions or 0, most exits or 0) -> R0 0 | -errno, R1 exit reason. On the vCPU's own agent. */
+  get run(): Activity {
+    return this.runs.activity;
+  }
+  /** KVM_GET_DIRTY_LOG: (vm, slot) -> R0 0 | -errno; then `dirtyPages`. */
+  get getDirtyLog(): Activity {
+    return this.dirtyLog.getDirtyLog;
+  }
+  /** KVM_CLEAR_DIRTY_LOG: (vm, slot, first page, pages, masked) -> R0 0 | -errno. */
+  get clearDirtyLog(): Activity {
+    return this.dirtyLog.clearDirtyLog;
+  }
+  /** KVM_RESET_DIRTY_RINGS: (vm) -> R0 entries reset | -errno. */
+  get resetDirtyRings(): Activity {
+    return this.rings.resetDirtyPages;
+  }
+
+  /** Other agents may run between any two guest instructions and between any two eagerly mapped pages. */
+  get interleave(): boolean {
+    return this.runs.interleave;
+  }
+  set interleave(on: boolean) {
+    this.runs.interleave = on;
+    this.eager.interleave = on;
+  }
+
+  // ----------------------------------------------------------------------------------- plain calls
+
+  /** KVM_CREATE_VM. @param mm the caller's address space @param type IPA size in bits, 0 for 40 @returns the VM or -errno */
+  createVm(mm: number, type = 0): number {
+    const vm = this.vms.create(mm, type);
+    if (vm >= 0) this.notifier.register(this.mm.notifiers, vm);
+    return vm;
+  }
+
+  /** KVM_CREATE_VCPU and KVM_ARM_VCPU_INIT. The vCPU gets an agent of its own. @returns its number or -errno */
+  createVcpu(vm: number): number {
+    if (vm < 0 || vm >= this.vms.count || !this.vms.alive(vm)) return -EINVAL;
+    const { regs, sim, vms, d } = this;
+    const v = regs.count;
+    const agent = sim.agents.add(`vcpu${v}`, "vcpu", v % this.cpus);
+    this.vcpus.add(vm, vms.addVcpu(vm), agent, this.stage2.caches.create(), d.guestCtr === "sanitised");
+    this.rings.createForVcpu(vm, v);
+    let hcr = HCR_VM | HCR_SWIO | HCR_FMO | HCR_IMO | HCR_AMO | HCR_FB | HCR_TWI | HCR_TSC | HCR_RW;
+    if (d.hcrPtw) hcr |= HCR_PTW;
+    regs.set64(v, HCR_EL2, this.stage2.fwb ? HCR_FWB_HI : 0, hcr);
+    regs.set64(v, VTCR_EL2, vms.vtcrHi(vm), vms.vtcrLo(vm));
+    return v;
+  }
+
+  /** The agent that runs a vCPU. */
+  vcpuAgent(v: number): number {
+    return this.vcpus.agent(v);
+  }
+
+  /** KVM_CHECK_EXTENSION on a VM. */
+  checkExtension(_vm: number, cap: number): number {
+    return this.caps.checkExtension(cap);
+  }
+  /** KVM_ENABLE_CAP on a VM. */
+  enableCap(vm: number, cap: number, arg: number): number {
+    return this.caps.enableCap(vm, cap, arg);
+  }
+  /** What the last KVM_GET_DIRTY_LOG of a slot copied: page numbers in the slot. */
+  dirtyPages(vm: number, slot: number): number[] {
+    return this.dirtyLog.pages(vm, slot);
+  }
+
+  /** KVM_SET_VCPU_EVENTS with ext_dabt_pending: an external data abort at FAR_EL2. @returns 0, or -EINVAL before v5.5 */
+  setExternalDabtPending(v: number): number {
+    if (!this.d.injectDabtCap) return -EINVAL;
+    this.injector.dataAbort(v, this.regs.hi(v, FAR_EL2), this.regs.lo(v, FAR_EL2));
+    return 0;
+  }
+
+  /** debugfs stage2_page_tables of a VM; empty where the kernel has none. */
+  ptdump(vm: number): string {
+    return this.dump.ptdump(vm).join("\n");
+  }
+  /** The memslots, under the name that the snapshot uses. */
+  get slots(): Memslots {
+    return this.memslots;
+  }
+}

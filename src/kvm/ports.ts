@@ -3,16 +3,6 @@
  * CPU that runs guest code and the processing element.
  */
 
-/** Reasons why `GuestCpu.run` came back. */
-export const RUN_BUDGET = 0;
-/** An abort or trap for EL2, latched in ESR_EL2, FAR_EL2 and HPFAR_EL2. */
-export const RUN_EL2 = 1;
-/** The PC reached STOP_PC. */
-export const RUN_BREAKPOINT = 2;
-export const RUN_WFI = 3;
-/** A branch to itself: the guest makes no progress. */
-export const RUN_SELF_BRANCH = 4;
-
 /** Interprets guest code on the running agent's physical CPU (src/arch/cpu.ts). */
 export interface GuestCpu {
   /** Runs vCPU v for at most `budget` instructions. @returns RUN_* */
@@ -21,8 +11,8 @@ export interface GuestCpu {
 
 /** Address translation by the processing element (src/arch/pe.ts). */
 export interface GuestPe {
-  /** AT: fills PAR_EL1. @returns 0, or that it ended in an exception. */
-  at(v: number, op: number, vaHi: number, vaLo: number): number;
+  /** The IPA of a guest VA by AT S1E1R, PAR_EL1 untouched; -1 when stage 1 (or a stage-2 fault on its walk) says no. */
+  translateIpa(v: number, vaHi: number, vaLo: number): number;
 }
 
 /** The memslots of all VMs (memslots.ts). */

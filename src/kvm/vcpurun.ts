@@ -6,8 +6,8 @@
  * A phase ends where the kernel can be preempted: around the guest, and around every handler. While
  * agents are interleaved, each guest instruction is a phase of its own.
  */
-import { AtOp } from "../arch/a64system.js";
-import { ESR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, PC, VTCR_EL2, VTTBR_EL2, X, type RegisterFile } from "../arch/registers.js";
+import { ESR_EL2, FAR_EL2, HPFAR_EL2, PC, VTTBR_EL2, X, type RegisterFile } from "../arch/registers.js";
+import { RUN_BREAKPOINT, RUN_BUDGET, RUN_EL2, RUN_SELF_BRANCH, RUN_WFI } from "../arch/cpu.js";
 import { ISS_FSC, ISS_S1PTW } from "../arch/syndrome.js";
 import { ARG, R0, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
@@ -17,7 +17,7 @@ import type { kvmDecisions } from "./decisions.js";
 import type { GuestAbort } from "./guestabort.js";
 import type { Injector } from "./inject.js";
 import type { Mmio } from "./mmio.js";
-import { RUN_BREAKPOINT, RUN_BUDGET, RUN_EL2, RUN_SELF_BRANCH, RUN_WFI, type GuestCpu, type GuestPe } from "./ports.js";
+import type { GuestCpu, GuestPe } from "./ports.js";
 import { EXIT_IRQ, EXIT_TRAP, exitAbandoned, kvmEntry, kvmExit, kvmHvcArm64, kvmUserspaceExit, kvmWfxArm64 } from "./trace.js";
 import {
   EXIT_BUDGET,
@@ -33,6 +33,8 @@ import {
   V_POWER_OFF,
   type Vcpus,
 } from "./vcpus.js";
+import type { DirtyRings } from "./dirtyring.js";
+import type { Vmids } from "./vmid.js";
 import type { Vms } from "./vm.js";
 
 const EC_WFX = 0x01;
@@ -60,14 +62,6 @@ const INSTRUCTIONS = ARG + 1;
 const EXITS = ARG + 2;
 const WORDS = 3;
 
-/** What entry and exit ask of VMIDs and rings. */
-export interface RunHooks {
-  /** The vCPU is loaded on the running CPU: VMID valid, foreign context flushed (kvm_arch_vcpu_load, kvm_arm_vmid_update). */
-  load(v: number, vm: number, cpu: number): void;
-  /** kvm_dirty_ring_check_request: the ring is full and must be harvested first. */
-  ringFull(v: number): boolean;
-}
-
 export class VcpuRun {
   /** (v, most guest instructions or 0, most exits or 0) -> R0 0 | -errno, R1 exit reason. */
   readonly activity: Activity;
@@ -85,7 +79,8 @@ export class VcpuRun {
     private readonly injector: Injector,
     private readonly mmio: Mmio,
     private readonly guestAbort: GuestAbort,
-    private readonly hooks: RunHooks,
+    private readonly vmids: Vmids,
+    private readonly rings: DirtyRings,
     private readonly d: Row<typeof kvmDecisions>,
   ) {
     this.activity = sim.agents.activity("kvmVcpuRun", "arch/arm64/kvm/arm.c kvm_arch_vcpu_ioctl_run", WORDS, [
@@ -121,7 +116,7 @@ export class VcpuRun {
       vcpus.setExitReason(v, KVM_EXIT_INTR);
       return this.leave(f, v, -EINTR);
     }
-    if (this.hooks.ringFull(v)) {
+    if (this.rings.checkRequest(v)) {
       vcpus.setExitReason(v, KVM_EXIT_DIRTY_RING_FULL);
       return this.leave(f, v, 0);
     }
@@ -137,23 +132,23 @@ export class VcpuRun {
     const pc = regs.base(v) + PC;
     sim.bus.emit(kvmEntry, regs.pool.a[pc + 1], regs.pool.a[pc]);
     if (vcpus.needsAdjust(v)) this.injector.adjustPc(v);
-    this.injector.takeVirtualSerror(v);
     sim.agents.charge(sim.costs.eret);
     return this.guest(f);
   }
 
-  /** VMID and stage-2 base for the CPU that the thread is on. */
+  /** kvm_arch_vcpu_load when the thread arrives on a CPU, the VMID update, and VTTBR_EL2. */
   private load(v: number): void {
     const { vms, vcpus, regs } = this;
     const vm = vcpus.vm(v);
     const cpu = this.sim.agents.cpu;
-    this.hooks.load(v, vm, cpu);
-    vcpus.setLastCpu(v, cpu);
+    if (vcpus.loadedOn(v) !== cpu) {
+      this.vmids.vcpuLoad(vm, vcpus.index(v));
+      vcpus.setLoadedOn(v, cpu);
+    }
+    this.vmids.update(vm);
     const at = regs.base(v) + VTTBR_EL2;
     const a = regs.pool.a;
-    if (a[at] === vms.vttbrLo(vm) && a[at + 1] === vms.vttbrHi(vm)) return;
-    regs.set64(v, VTTBR_EL2, vms.vttbrHi(vm), vms.vttbrLo(vm));
-    regs.set64(v, VTCR_EL2, vms.vtcrHi(vm), vms.vtcrLo(vm));
+    if (a[at] !== vms.vttbrLo(vm) || a[at + 1] !== vms.vttbrHi(vm)) regs.set64(v, VTTBR_EL2, vms.vttbrHi(vm), vms.vttbrLo(vm));
   }
 
   /** Guest code runs until it needs EL2, or its slice is over. */
@@ -240,28 +235,18 @@ export class VcpuRun {
     return true;
   }
 
-  /** __translate_far_to_hpfar: AT S1E1R of FAR_EL2; the guest's PAR_EL1 is put back. */
+  /** __translate_far_to_hpfar: AT S1E1R of FAR_EL2, with the guest's PAR_EL1 as it was. */
   private translateFar(v: number): boolean {
     const { regs } = this;
     const farHi = regs.hi(v, FAR_EL2);
     const farLo = regs.lo(v, FAR_EL2);
-    const esrHi = regs.hi(v, ESR_EL2);
-    const esrLo = regs.lo(v, ESR_EL2);
-    const parHi = regs.hi(v, PAR_EL1);
-    const parLo = regs.lo(v, PAR_EL1);
-    const fault = this.pe.at(v, AtOp.S1e1r, farHi, farLo) !== 0 || (regs.lo(v, PAR_EL1) & 1) !== 0;
-    const ipaHi = regs.hi(v, PAR_EL1);
-    const ipaLo = regs.lo(v, PAR_EL1);
-    regs.set64(v, PAR_EL1, parHi, parLo);
-    regs.set64(v, ESR_EL2, esrHi, esrLo);
-    regs.set64(v, FAR_EL2, farHi, farLo);
-    if (fault) {
+    const ipa = this.pe.translateIpa(v, farHi, farLo);
+    if (ipa < 0) {
       this.sim.bus.emit(exitAbandoned, farHi, farLo);
       return false;
     }
     // PAR_TO_HPFAR: PA bits 47:12 to FIPA in bits 43:4.
-    const pa = ((ipaHi & 0xfffff) >>> 0) * 4294967296 + ((ipaLo & 0xfffff000) >>> 0);
-    const hpfar = pa / 256;
+    const hpfar = Math.floor(ipa / 4096) * 16;
     regs.set64(v, HPFAR_EL2, (hpfar / 4294967296) | 0, hpfar | 0);
     return true;
   }
@@ -344,6 +329,9 @@ export class VcpuRun {
     if (this.d.injectWhen === "before-exit" && vcpus.needsAdjust(v)) this.injector.adjustPc(v);
     const reason = vcpus.exitReason(v);
     if (reason < EXIT_BUDGET) sim.bus.emit(kvmUserspaceExit, reason, ret);
+    // kvm_arch_vcpu_put
+    this.vmids.clearActive();
+    vcpus.setLoadedOn(v, -1);
     sim.agents.charge(sim.costs.userExit);
     return sim.agents.ret(f, ret, reason);
   }

@@ -11,7 +11,7 @@
  * 5..9 MMIO_*   | kvm_run.mmio: len, is_write, data low and high; and the destination that the old code saves
  * 10 NISV_ISS   | kvm_run.arm_nisv.esr_iss
  * 11.. SIGNAL   | signal of the thread, its si_code and si_addr_lsb; 0 none
- * 14 LAST_CPU   | the physical CPU it ran on last + 1; 0 never ran
+ * 14 LOADED_ON   | the physical CPU it ran on last + 1; 0 never ran
  * 15 PENDING    | exception class that is pended: 0 none, 1 + vector offset
  * 16 EXITS      | exits since creation (the kernel's own count of stat "exits")
  * 17 EVENT_TYPE | kvm_run.system_event.type
@@ -36,7 +36,7 @@ const NISV_ISS = 10;
 const SIGNAL = 11;
 const SIGNAL_CODE = 12;
 const SIGNAL_LSB = 13;
-const LAST_CPU = 14;
+const LOADED_ON = 14;
 const PENDING = 15;
 const EXITS = 16;
 const EVENT_TYPE = 17;
@@ -252,12 +252,12 @@ export class Vcpus {
     return this.w.a[v * WORDS + SIGNAL_LSB]!;
   }
 
-  /** The physical CPU of the last run, or -1. */
-  lastCpu(v: number): number {
-    return this.w.a[v * WORDS + LAST_CPU]! - 1;
+  /** The physical CPU that the vCPU is loaded on (between vcpu_load and vcpu_put), or -1. */
+  loadedOn(v: number): number {
+    return this.w.a[v * WORDS + LOADED_ON]! - 1;
   }
-  setLastCpu(v: number, cpu: number): void {
-    this.w.set(v * WORDS + LAST_CPU, cpu + 1);
+  setLoadedOn(v: number, cpu: number): void {
+    this.w.set(v * WORDS + LOADED_ON, cpu + 1);
   }
 
   exits(v: number): number {
