@@ -1,0 +1,53 @@
+/**
+ * npm run bench [-- NAME… --quick --json --baseline]: runs the suites, prints their table, saves
+ * bench/results/latest.json and says what got slower than bench/baseline.json allows (status 1).
+ */
+import { bulkUnmap } from "./bulk-unmap.js";
+import { demandFault2m } from "./demand-fault-2m.js";
+import { demandFault4k } from "./demand-fault-4k.js";
+import { regressions, runWorkloads, save, saveBaseline, table, type WorkloadFactory } from "./harness.js";
+import { mmioExit } from "./mmio-exit.js";
+import { startUp } from "./start-up.js";
+import { tlbHitLoads } from "./tlb-hit-loads.js";
+import { tlbMissLoads } from "./tlb-miss-loads.js";
+import { unmapRefault } from "./unmap-refault.js";
+
+const SUITES: Readonly<Record<string, WorkloadFactory>> = {
+  "demand-fault-4k": demandFault4k,
+  "demand-fault-2m": demandFault2m,
+  "unmap-refault": unmapRefault,
+  "mmio-exit": mmioExit,
+  "tlb-hit-loads": tlbHitLoads,
+  "tlb-miss-loads": tlbMissLoads,
+  "bulk-unmap": bulkUnmap,
+  "start-up": startUp,
+};
+
+const FLAGS = ["--quick", "--json", "--baseline"];
+
+async function main(args: readonly string[]): Promise<number> {
+  const flags = new Set(args.filter((a) => a.startsWith("-")));
+  const names = args.filter((a) => !a.startsWith("-"));
+  const wrong = [...[...flags].filter((f) => !FLAGS.includes(f)), ...names.filter((n) => !Object.hasOwn(SUITES, n))];
+  if (wrong.length > 0) {
+    process.stderr.write(`bench: no ${wrong.join(", ")}; suites: ${Object.keys(SUITES).join(", ")}; options: ${FLAGS.join(", ")}\n`);
+    return 2;
+  }
+  const json = flags.has("--json");
+  const chosen = names.length === 0 ? Object.values(SUITES) : names.map((n) => SUITES[n]!);
+  const report = await runWorkloads(chosen, flags.has("--quick"), (line) => {
+    if (!json) process.stdout.write(`${line}\n`);
+  });
+  const file = save(report);
+  const slower = regressions(report);
+  if (flags.has("--baseline")) saveBaseline(report);
+  if (json) process.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
+  else {
+    process.stdout.write(`\n${table(report).join("\n")}\n`);
+    if (file !== undefined) process.stdout.write(`saved in ${file}\n`);
+    for (const line of slower) process.stdout.write(`slower: ${line}\n`);
+  }
+  return slower.length > 0 ? 1 : 0;
+}
+
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,233 @@
+/**
+ * Runs workloads under benny, and compares: ops per second as ratios against a calibration loop of the same process,
+ * so that a slower machine fails nothing, with the ratios of bench/baseline.json under the tolerances of
+ * bench/tolerance.json.
+ */
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { loadBenny, start, stop } from "./clock.js";
+
+/** One thing that is measured. */
+export interface Workload {
+  readonly name: string;
+  /** What it compares, and why it matters: printed before the table. */
+  readonly compares: string;
+  /** What one operation is. */
+  readonly unit: string;
+  /** Operations of one run. */
+  readonly ops: number;
+  /** Operations per second that this project promises; not a test's limit. */
+  readonly floor?: number;
+  /** Before every run, not timed. */
+  prepare(): void;
+  /** What is timed. */
+  run(): void;
+  /** After every run, not timed. @throws Error if the run did not do what it claims */
+  check(): void;
+  /** Lines to print under the table: memory per page, a curve. */
+  notes?(): string[];
+}
+
+/** Makes a workload. @param quick about a tenth of the work */
+export type WorkloadFactory = (quick: boolean) => Workload;
+
+export interface BenchResult {
+  readonly name: string;
+  readonly unit: string;
+  /** Operations per second, mean. */
+  readonly ops: number;
+  /** Nanoseconds per operation: median and 99th percentile of the samples. */
+  readonly median: number;
+  readonly p99: number;
+  /** Half width of the 95 % confidence interval, per cent of the mean. */
+  readonly relativeError: number;
+  readonly samples: number;
+  /** ops divided by the calibration loop's iterations per second. */
+  readonly ratio: number;
+  readonly floor?: number;
+}
+
+export interface BenchReport {
+  readonly commit: string;
+  readonly node: string;
+  readonly cpu: string;
+  readonly quick: boolean;
+  /** Iterations per second of the calibration loop. */
+  readonly calibration: number;
+  readonly results: readonly BenchResult[];
+}
+
+/** Per name: the share of the baseline's ratio that may be lost; "default" for the others. */
+type Tolerance = Readonly<Record<string, number>>;
+interface Baseline {
+  readonly ratios: Readonly<Record<string, number>>;
+}
+
+const WALK_WORDS = 1 << 16;
+const WALK_STEPS = 1 << 20;
+
+/** The calibration loop: dependent loads through a 256 KiB table, integer arithmetic; what an emulator's inner loop is made of. */
+export function calibrationLoop(): number {
+  const table = new Int32Array(WALK_WORDS);
+  for (let i = 0; i < WALK_WORDS; i++) table[i] = (Math.imul(i, 40503) + 12345) & (WALK_WORDS - 1);
+  let at = 1;
+  let sum = 0;
+  for (let n = 0; n < WALK_STEPS; n++) {
+    at = table[at]! ^ (n & 1);
+    sum = (sum + at) | 0;
+  }
+  return sum;
+}
+
+/** Iterations per second: the best of several, so that a busy machine does not flatter the ratios. */
+export function calibrate(rounds = 12): number {
+  let best = 0;
+  for (let i = 0; i < rounds; i++) {
+    const before = process.hrtime.bigint();
+    calibrationLoop();
+    best = Math.max(best, (WALK_STEPS * 1e9) / Number(process.hrtime.bigint() - before));
+  }
+  return best;
+}
+
+/** Runs workloads one after the other. @param print gets progress lines; benny's own chatter is dropped */
+export async function runWorkloads(
+  factories: readonly WorkloadFactory[],
+  quick: boolean,
+  print: (line: string) => void,
+): Promise<BenchReport> {
+  const benny = await loadBenny();
+  const calibration = calibrate();
+  const results: BenchResult[] = [];
+  for (const factory of factories) {
+    const w = factory(quick);
+    print(`${w.name}: ${w.compares}`);
+    results.push(await measure(benny, w, calibration, quick));
+    for (const line of w.notes?.() ?? []) print(`  ${line}`);
+  }
+  return { commit: commit(), node: process.version, cpu: cpus()[0]?.model.trim() ?? "unknown", quick, calibration, results };
+}
+
+async function measure(benny: typeof import("benny"), w: Workload, calibration: number, quick: boolean): Promise<BenchResult> {
+  const warm = quick ? 1 : 3;
+  for (let i = 0; i < warm; i++) {
+    w.prepare();
+    w.run();
+    w.check();
+  }
+  let pending = false;
+  const timed = () => {
+    stop();
+    if (pending) w.check();
+    w.prepare();
+    pending = true;
+    start();
+    w.run();
+  };
+  const said = console.log;
+  console.log = () => {};
+  try {
+    const options = quick ? { minSamples: 3, maxTime: 1.2, minTime: 0.05 } : { minSamples: 10, maxTime: 5, minTime: 0.05 };
+    const summary = await benny.suite(w.name, benny.add(w.name, timed, options));
+    if (pending) w.check();
+    const result = summary.results[0]!;
+    if (!result.completed) throw new Error(`benchmark ${w.name} did not complete`);
+    const { details } = result;
+    const sorted = [...details.sampleResults].sort((a, b) => a - b);
+    const ops = w.ops / details.mean;
+    return {
+      name: w.name,
+      unit: w.unit,
+      ops,
+      median: (details.median * 1e9) / w.ops,
+      p99: (sorted[Math.ceil(sorted.length * 0.99) - 1]! * 1e9) / w.ops,
+      relativeError: details.relativeMarginOfError,
+      samples: result.samples,
+      ratio: ops / calibration,
+      ...(w.floor === undefined ? {} : { floor: w.floor }),
+    };
+  } finally {
+    console.log = said;
+  }
+}
+
+function commit(): string {
+  try {
+    return execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+  } catch {
+    return "unknown";
+  }
+}
+
+/** 1234567 -> "1.23 M". */
+export function scaled(n: number): string {
+  for (const [unit, size] of [
+    ["G", 1e9],
+    ["M", 1e6],
+    ["k", 1e3],
+  ] as const) {
+    if (n >= size) return `${(n / size).toPrecision(3)} ${unit}`;
+  }
+  return n.toPrecision(3);
+}
+
+/** The results as aligned plain text. */
+export function table(report: BenchReport): string[] {
+  const rows = report.results.map((r) => [
+    r.name,
+    `${scaled(r.ops)} ${r.unit}/s`,
+    `${r.median.toPrecision(3)} ns`,
+    `${r.p99.toPrecision(3)} ns`,
+    `±${r.relativeError.toFixed(1)} %`,
+    String(r.samples),
+    r.floor === undefined ? "" : `${scaled(r.floor)}${r.ops < r.floor ? "  BELOW" : ""}`,
+  ]);
+  const all = [["workload", "rate", "median", "p99", "error", "samples", "at least"], ...rows];
+  const widths = all[0]!.map((_, c) => Math.max(...all.map((row) => row[c]!.length)));
+  const lines = all.map((row) =>
+    row
+      .map((cell, c) => (c === 0 ? cell.padEnd(widths[c]!) : cell.padStart(widths[c]!)))
+      .join("  ")
+      .trimEnd(),
+  );
+  return [
+    ...lines,
+    `Node ${report.node}, ${report.cpu}, commit ${report.commit}; calibration loop ${scaled(report.calibration)} iterations/s`,
+  ];
+}
+
+/** Writes bench/results/latest.json, where there is a bench folder. */
+export function save(report: BenchReport, folder = "bench"): string | undefined {
+  if (!existsSync(folder)) return undefined;
+  mkdirSync(`${folder}/results`, { recursive: true });
+  const file = `${folder}/results/latest.json`;
+  writeFileSync(file, `${JSON.stringify(report, undefined, 2)}\n`);
+  return file;
+}
+
+/** Names whose ratio fell below what the baseline and its tolerance allow, as sentences. */
+export function regressions(report: BenchReport, folder = "bench"): string[] {
+  const read = <T>(file: string): T | undefined => (existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as T) : undefined);
+  const baseline = read<Baseline>(`${folder}/baseline.json`);
+  const tolerance = read<Tolerance>(`${folder}/tolerance.json`) ?? {};
+  if (baseline === undefined) return [];
+  return report.results.flatMap((r) => {
+    const before = baseline.ratios[r.name];
+    if (before === undefined) return [];
+    const may = tolerance[r.name] ?? tolerance["default"] ?? 0.4;
+    if (r.ratio >= before * (1 - may)) return [];
+    return [
+      `${r.name}: ${r.ratio.toPrecision(3)} of the calibration loop, ${before.toPrecision(3)} before; ${Math.round(may * 100)} % may be lost`,
+    ];
+  });
+}
+
+/** bench/baseline.json from a report. */
+export function saveBaseline(report: BenchReport, folder = "bench"): void {
+  const ratios = Object.fromEntries(report.results.map((r) => [r.name, Number(r.ratio.toPrecision(4))]));
+  writeFileSync(
+    `${folder}/baseline.json`,
+    `${JSON.stringify({ commit: report.commit, node: report.node, cpu: report.cpu, ratios }, undefined, 2)}\n`,
+  );
+}
