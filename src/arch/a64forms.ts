@@ -18,6 +18,7 @@ import {
   F_RA,
   F_RN,
   F_RD,
+  F_RM,
   Op,
   SP_FIELD,
 } from "./a64ops.js";
@@ -238,7 +239,10 @@ function singles(list: readonly Access[], vector: boolean): void {
     const unscaledFields = { fields: accessFields(a, imm9, false) };
     form(unscaled, INDEXED_MASK, 0x38000000 | a.bits, op[0]!, [rt, addressSigned("offset", 12, 9, 1)], unscaledFields);
     // The assembler also takes a negative or unaligned offset under the plain name.
-    form(a.mnemonic, INDEXED_MASK, 0x38000000 | a.bits, op[0]!, [rt, addressSigned("offset", 12, 9, 1)], { ...unscaledFields, spelling: true });
+    form(a.mnemonic, INDEXED_MASK, 0x38000000 | a.bits, op[0]!, [rt, addressSigned("offset", 12, 9, 1)], {
+      ...unscaledFields,
+      spelling: true,
+    });
   }
 }
 singles(INTEGER_ACCESSES, false);
@@ -261,7 +265,12 @@ literal("ldr", 0x1c000000, "s", true, 4, 0);
 literal("ldr", 0x5c000000, "d", true, 8, 0);
 literal("ldr", 0x9c000000, "q", true, 16, 0);
 
-const prefetch = namedOrNumber(Object.fromEntries(PREFETCH_OPS.flatMap((n, i) => (n.startsWith("#") ? [] : [[n, i]]))), 0, 5, "a prefetch operation such as pldl1keep");
+const prefetch = namedOrNumber(
+  Object.fromEntries(PREFETCH_OPS.flatMap((n, i) => (n.startsWith("#") ? [] : [[n, i]]))),
+  0,
+  5,
+  "a prefetch operation such as pldl1keep",
+);
 form("prfm", SINGLE_MASK, 0xf9800000, Op.Nop, [prefetch, addressUnsigned(8)]);
 form("prfm", INDEXED_MASK, 0xf8a00800, Op.Nop, [prefetch, addressRegister(3)], { fields: (w) => (bits(w, 13, 3) & 2) !== 0 });
 form("prfm", 0xff000000, 0xd8000000, Op.Nop, [prefetch, branchTarget(5, 19)]);
@@ -291,16 +300,30 @@ function pair(mnemonic: string, cls: string, match: number, log2: number, load: 
   const distinct = (w: number): string => (load && bits(w, 0, 5) === bits(w, 10, 5) ? "two different registers to load" : "");
   for (const [mode, at, op] of modes) {
     const check = mode === "offset" || vector ? distinct : writebackCheck(true, load);
-    form(mnemonic, 0xffc00000, match | (at << 23) | ((load ? 1 : 0) << 22), ops[op]!, [reg(cls, 0), reg(cls, 10), addressSigned(mode, 15, 7, 1 << log2)], {
-      fields,
-      check,
-    });
+    form(
+      mnemonic,
+      0xffc00000,
+      match | (at << 23) | ((load ? 1 : 0) << 22),
+      ops[op]!,
+      [reg(cls, 0), reg(cls, 10), addressSigned(mode, 15, 7, 1 << log2)],
+      {
+        fields,
+        check,
+      },
+    );
   }
   if (mnemonic === "ldpsw") return;
-  form(mnemonic.replace("p", "np"), 0xffc00000, match | ((load ? 1 : 0) << 22), ops[0]!, [reg(cls, 0), reg(cls, 10), addressSigned("offset", 15, 7, 1 << log2)], {
-    fields,
-    check: distinct,
-  });
+  form(
+    mnemonic.replace("p", "np"),
+    0xffc00000,
+    match | ((load ? 1 : 0) << 22),
+    ops[0]!,
+    [reg(cls, 0), reg(cls, 10), addressSigned("offset", 15, 7, 1 << log2)],
+    {
+      fields,
+      check: distinct,
+    },
+  );
 }
 for (const load of [true, false]) {
   const m = load ? "ldp" : "stp";
@@ -340,8 +363,13 @@ for (const [suffix, log2, cls] of SIZES) {
     return s === bits(w, 0, 5) || (s !== 31 && s === bits(w, 5, 5)) ? "a status register other than the stored and the base register" : "";
   };
   form(`ldxr${suffix}`, 0xfffffc00, 0x085f7c00 | size, Op.LoadExclusive, [rt, address], { fields: ordered(bytes, noIss) });
-  form(`ldaxr${suffix}`, 0xfffffc00, 0x085ffc00 | size, Op.LoadExclusive, [rt, address], { fields: ordered(bytes | ACCESS_ACQUIRE, noIss) });
-  form(`stxr${suffix}`, 0xffe0fc00, 0x08007c00 | size, Op.StoreExclusive, [status, rt, address], { fields: ordered(bytes, noIss), check: storeCheck });
+  form(`ldaxr${suffix}`, 0xfffffc00, 0x085ffc00 | size, Op.LoadExclusive, [rt, address], {
+    fields: ordered(bytes | ACCESS_ACQUIRE, noIss),
+  });
+  form(`stxr${suffix}`, 0xffe0fc00, 0x08007c00 | size, Op.StoreExclusive, [status, rt, address], {
+    fields: ordered(bytes, noIss),
+    check: storeCheck,
+  });
   form(`stlxr${suffix}`, 0xffe0fc00, 0x0800fc00 | size, Op.StoreExclusive, [status, rt, address], {
     fields: ordered(bytes | ACCESS_RELEASE, noIss),
     check: storeCheck,
@@ -349,21 +377,28 @@ for (const [suffix, log2, cls] of SIZES) {
   const iss = (w: number): number => issOf(log2, false, cls === "x") | ISS_AR | (bits(w, 0, 5) << 16);
   form(`ldar${suffix}`, 0xfffffc00, 0x08dffc00 | size, Op.LoadAcquire, [rt, address], { fields: ordered(bytes | ACCESS_ACQUIRE, iss) });
   form(`stlr${suffix}`, 0xfffffc00, 0x089ffc00 | size, Op.StoreRelease, [rt, address], { fields: ordered(bytes | ACCESS_RELEASE, iss) });
-  form(`ldapr${suffix}`, 0xfffffc00, 0x38bfc000 | size, Op.LoadAcquire, [rt, address], { fields: ordered(bytes | ACCESS_ACQUIRE, iss), feature: "rcpc" });
+  form(`ldapr${suffix}`, 0xfffffc00, 0x38bfc000 | size, Op.LoadAcquire, [rt, address], {
+    fields: ordered(bytes | ACCESS_ACQUIRE, iss),
+    feature: "rcpc",
+  });
 }
 for (const [cls, sz] of WIDTHS) {
   const size = (2 + sz) << 30;
   const bytes = (sz === 1 ? 8 : 4) | (sz === 1 ? ACCESS_X : 0);
-  const pairFields = (access: number): FieldsFn => (w, f) => {
-    spBase(w, f);
-    f[F_RA] = access;
-    f[F_HI] = 2 * bits(w, 10, 5);
-    return true;
-  };
+  const pairFields =
+    (access: number): FieldsFn =>
+    (w, f) => {
+      spBase(w, f);
+      f[F_RA] = access;
+      f[F_HI] = 2 * bits(w, 10, 5);
+      return true;
+    };
   const loadCheck = (w: number): string => (bits(w, 0, 5) === bits(w, 10, 5) ? "two different registers to load" : "");
   const storeCheck = (w: number): string => {
     const s = bits(w, 16, 5);
-    return s === bits(w, 0, 5) || s === bits(w, 10, 5) || (s !== 31 && s === bits(w, 5, 5)) ? "a status register other than the stored and the base registers" : "";
+    return s === bits(w, 0, 5) || s === bits(w, 10, 5) || (s !== 31 && s === bits(w, 5, 5))
+      ? "a status register other than the stored and the base registers"
+      : "";
   };
   for (const [o0, acquire, release] of [
     [0, 0, 0],
@@ -373,10 +408,17 @@ for (const [cls, sz] of WIDTHS) {
       fields: pairFields(bytes | acquire),
       check: loadCheck,
     });
-    form(o0 ? "stlxp" : "stxp", 0xffe08000, 0x08200000 | size | o0, Op.StoreExclusivePair, [reg("w", 16), reg(cls, 0), reg(cls, 10), address], {
-      fields: pairFields(bytes | release),
-      check: storeCheck,
-    });
+    form(
+      o0 ? "stlxp" : "stxp",
+      0xffe08000,
+      0x08200000 | size | o0,
+      Op.StoreExclusivePair,
+      [reg("w", 16), reg(cls, 0), reg(cls, 10), address],
+      {
+        fields: pairFields(bytes | release),
+        check: storeCheck,
+      },
+    );
   }
 }
 
@@ -438,32 +480,38 @@ form("clrex", 0xffffffff, 0xd5033f5f, Op.Clrex, [], { spelling: true });
 
 // ---- Data processing, immediate ----------------------------------------------------------------
 
-const addImmFields = (spRd: boolean): FieldsFn => (w, f) => {
-  spBase(w, f);
-  if (spRd && bits(w, 0, 5) === 31) f[F_RD] = SP_FIELD;
-  f[F_LO] = bits(w, 10, 12) << (12 * bits(w, 22, 1));
-  f[F_HI] = 0;
-  return true;
-};
+const addImmFields =
+  (spRd: boolean): FieldsFn =>
+  (w, f) => {
+    spBase(w, f);
+    if (spRd && bits(w, 0, 5) === 31) f[F_RD] = SP_FIELD;
+    f[F_LO] = bits(w, 10, 12) << (12 * bits(w, 22, 1));
+    f[F_HI] = 0;
+    return true;
+  };
 const ARITHMETIC = [
   ["add", 0, [Op.AddXImm, Op.AddWImm], [Op.AddXReg, Op.AddWReg], [Op.AddXExt, Op.AddWExt]],
   ["adds", 1, [Op.AddsXImm, Op.AddsWImm], [Op.AddsXReg, Op.AddsWReg], [Op.AddsXExt, Op.AddsWExt]],
   ["sub", 2, [Op.SubXImm, Op.SubWImm], [Op.SubXReg, Op.SubWReg], [Op.SubXExt, Op.SubWExt]],
   ["subs", 3, [Op.SubsXImm, Op.SubsWImm], [Op.SubsXReg, Op.SubsWReg], [Op.SubsXExt, Op.SubsWExt]],
 ] as const;
-const shiftedFields = (cls: "x" | "w", arithmetic: boolean): FieldsFn => (w, f) => {
-  f[F_LO] = bits(w, 10, 6);
-  // hi: the shift type, and 4 for an inverted operand.
-  f[F_HI] = bits(w, 22, 2) | (arithmetic ? 0 : bits(w, 21, 1) << 2);
-  return !(cls === "w" && bits(w, 15, 1) !== 0) && !(arithmetic && bits(w, 22, 2) === 3);
-};
-const extendedFields = (spRd: boolean): FieldsFn => (w, f) => {
-  spBase(w, f);
-  if (spRd && bits(w, 0, 5) === 31) f[F_RD] = SP_FIELD;
-  f[F_HI] = bits(w, 13, 3);
-  f[F_LO] = bits(w, 10, 3);
-  return bits(w, 10, 3) <= 4;
-};
+const shiftedFields =
+  (cls: "x" | "w", arithmetic: boolean): FieldsFn =>
+  (w, f) => {
+    f[F_LO] = bits(w, 10, 6);
+    // hi: the shift type, and 4 for an inverted operand.
+    f[F_HI] = bits(w, 22, 2) | (arithmetic ? 0 : bits(w, 21, 1) << 2);
+    return !(cls === "w" && bits(w, 15, 1) !== 0) && !(arithmetic && bits(w, 22, 2) === 3);
+  };
+const extendedFields =
+  (spRd: boolean): FieldsFn =>
+  (w, f) => {
+    spBase(w, f);
+    if (spRd && bits(w, 0, 5) === 31) f[F_RD] = SP_FIELD;
+    f[F_HI] = bits(w, 13, 3);
+    f[F_LO] = bits(w, 10, 3);
+    return bits(w, 10, 3) <= 4;
+  };
 
 for (const [cls, sf] of WIDTHS) {
   const top = sf << 31;
@@ -498,6 +546,7 @@ for (const [cls, sf] of WIDTHS) {
   const logicImm: FieldsFn = (w, f) => {
     const value = decodeLogical(bits(w, 10, 13), sf === 1 ? 64 : 32);
     if (value < 0n) return false;
+    f[F_RM] = 0; // immr is no register
     constant(f, value);
     return true;
   };
@@ -530,7 +579,10 @@ for (const [cls, sf] of WIDTHS) {
   };
   form("mov", 0xff800000, 0x52800000 | top, Op.MovConst, [reg(cls, 0), movImmediate(cls, false)], { fields: movz, spelling: true });
   form("mov", 0xff800000, 0x12800000 | top, Op.MovConst, [reg(cls, 0), movImmediate(cls, true)], { fields: movn, spelling: true });
-  form("mov", 0xff8003e0, 0x320003e0 | top, LOGIC[1][2][i]!, [reg(cls, 0, sp), logicalImmediate(cls)], { fields: logicImmSp, spelling: true });
+  form("mov", 0xff8003e0, 0x320003e0 | top, LOGIC[1][2][i]!, [reg(cls, 0, sp), logicalImmediate(cls)], {
+    fields: logicImmSp,
+    spelling: true,
+  });
   form("movz", 0xff800000, 0x52800000 | top, Op.MovConst, [reg(cls, 0), wideImmediate(cls)], { fields: movz });
   form("movn", 0xff800000, 0x12800000 | top, Op.MovConst, [reg(cls, 0), wideImmediate(cls)], { fields: movn });
   form("movk", 0xff800000, 0x72800000 | top, sf === 1 ? Op.MovkX : Op.MovkW, [reg(cls, 0), wideImmediate(cls)], { fields: movk });
@@ -573,7 +625,9 @@ for (const [cls, sf] of WIDTHS) {
   if (sf === 0) form("uxth", 0xfffffc00, ext(ubfm, 15), ubfmOp, rdRn, bf);
   form("asr", 0xffc0fc00, sbfm | (last << 10), sbfmOp, [...rdRn, lsbWidth(cls, "lsr")], bf);
   form("lsr", 0xffc0fc00, ubfm | (last << 10), ubfmOp, [...rdRn, lsbWidth(cls, "lsr")], bf);
-  form("lsl", bfMask, ubfm, ubfmOp, [...rdRn, lsbWidth(cls, "lsl")], { fields: (w, f) => bitfield(w, f) && bits(w, 10, 6) + 1 === bits(w, 16, 6) });
+  form("lsl", bfMask, ubfm, ubfmOp, [...rdRn, lsbWidth(cls, "lsl")], {
+    fields: (w, f) => bitfield(w, f) && bits(w, 10, 6) + 1 === bits(w, 16, 6),
+  });
   const insertOnly: FieldsFn = (w, f) => bitfield(w, f) && bits(w, 10, 6) < bits(w, 16, 6);
   const extractOnly: FieldsFn = (w, f) => bitfield(w, f) && bits(w, 10, 6) >= bits(w, 16, 6);
   form("sbfiz", bfMask, sbfm, sbfmOp, [...rdRn, lsbWidth(cls, "insert")], { fields: insertOnly });
@@ -608,7 +662,8 @@ for (const [cls, sf] of WIDTHS) {
     [["asr", "asrv"], 10, pick(Op.AsrvX, Op.AsrvW)],
     [["ror", "rorv"], 11, pick(Op.RorvX, Op.RorvW)],
   ] as const) {
-    for (const [k, name] of names.entries()) form(name, 0xffe0fc00, 0x1ac00000 | top | (opcode << 10), op, two, k > 0 ? { spelling: true } : {});
+    for (const [k, name] of names.entries())
+      form(name, 0xffe0fc00, 0x1ac00000 | top | (opcode << 10), op, two, k > 0 ? { spelling: true } : {});
   }
   const one = [reg(cls, 0), reg(cls, 5)];
   form("rbit", 0xfffffc00, 0x5ac00000 | top, pick(Op.RbitX, Op.RbitW), one);
@@ -653,7 +708,8 @@ const bcond: FieldsFn = (w, f) => {
   f[F_HI] = bits(w, 0, 4);
   return true;
 };
-for (const [n, name] of CONDITIONS.entries()) form(`b.${name}`, 0xff00001f, 0x54000000 | n, Op.BCond, [branchTarget(5, 19)], { fields: bcond });
+for (const [n, name] of CONDITIONS.entries())
+  form(`b.${name}`, 0xff00001f, 0x54000000 | n, Op.BCond, [branchTarget(5, 19)], { fields: bcond });
 for (const [name, n] of Object.entries(CONDITION_ALIASES)) {
   form(`b.${name}`, 0xff00001f, 0x54000000 | n, Op.BCond, [branchTarget(5, 19)], { fields: bcond, spelling: true });
 }
@@ -715,10 +771,17 @@ const pstateImm: FieldsFn = (w, f) => {
 };
 for (const p of PSTATE_FIELDS) {
   const max = p.name.startsWith("daif") ? 15 : 1;
-  form("msr", max === 1 ? 0xfffffeff : 0xfffff0ff, 0xd500401f | (p.op1 << 16) | (p.op2 << 5), Op.MsrImm, [named({ [p.name]: 0 }, 0, 0, "a PSTATE field"), uimm(8, max === 1 ? 1 : 4)], {
-    fields: pstateImm,
-    feature: p.feature,
-  });
+  form(
+    "msr",
+    max === 1 ? 0xfffffeff : 0xfffff0ff,
+    0xd500401f | (p.op1 << 16) | (p.op2 << 5),
+    Op.MsrImm,
+    [named({ [p.name]: 0 }, 0, 0, "a PSTATE field"), uimm(8, max === 1 ? 1 : 4)],
+    {
+      fields: pstateImm,
+      feature: p.feature,
+    },
+  );
 }
 
 const sysreg: Operand = {

@@ -123,7 +123,13 @@ function tlbiOps(): SysOp[] {
       ["os", TLBI_OS, 1, 5],
     ] as const) {
       for (const [name, kind, op2] of TLBI_PLAIN) {
-        const op = { name: name + domain + suffix, key: sysKey(0, crn, plainCrm, op2), register: op2 !== 0, id: kind | bits | flag, el0: false };
+        const op = {
+          name: name + domain + suffix,
+          key: sysKey(0, crn, plainCrm, op2),
+          register: op2 !== 0,
+          id: kind | bits | flag,
+          el0: false,
+        };
         out.push(nxs ? { ...op, feature: "xs" } : domain === "os" ? { ...op, feature: "tlbiOs" } : op);
       }
       for (const [name, kind, op2] of TLBI_RANGE) {

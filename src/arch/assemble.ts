@@ -31,7 +31,9 @@ export class AssemblyError extends Error {
     /** The nearest right name, or "". */
     readonly suggestion: string,
   ) {
-    super(`column ${column}: ${problem}${expected === "" ? "" : `, expected ${expected}`}${suggestion === "" ? "" : ` (did you mean "${suggestion}"?)`}`);
+    super(
+      `column ${column}: ${problem}${expected === "" ? "" : `, expected ${expected}`}${suggestion === "" ? "" : ` (did you mean "${suggestion}"?)`}`,
+    );
   }
 }
 

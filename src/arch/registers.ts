@@ -79,8 +79,9 @@ const SLOTS = [
   "ID_AA64MMFR2_EL1",
   "ID_AA64MMFR3_EL1",
   "MONITOR_VA",
-  "MONITOR_PA",
   "MONITOR",
+  "MONITOR_DATA",
+  "MONITOR_DATA2",
   "STOP_PC",
   "STOP_ENABLED",
 ] as const;
@@ -148,10 +149,11 @@ export const ID_AA64ISAR0_EL1 = slot("ID_AA64ISAR0_EL1");
 export const ID_AA64MMFR0_EL1 = slot("ID_AA64MMFR0_EL1");
 export const ID_AA64MMFR1_EL1 = slot("ID_AA64MMFR1_EL1");
 export const ID_AA64MMFR2_EL1 = slot("ID_AA64MMFR2_EL1");
-/** Exclusive monitor: VA of the granule, its physical address, then [size in bytes, 0 = open] in MONITOR. */
+/** Exclusive monitor: in MONITOR the size in bytes (0: open), then the address and the data that were read. */
 export const MONITOR_VA = slot("MONITOR_VA");
-export const MONITOR_PA = slot("MONITOR_PA");
 export const MONITOR = slot("MONITOR");
+/** Four words. */
+export const MONITOR_DATA = slot("MONITOR_DATA");
 /** A breakpoint of the driver: the CPU stops before it executes this address, if STOP_ENABLED is 1. */
 export const STOP_PC = slot("STOP_PC");
 export const STOP_ENABLED = slot("STOP_ENABLED");

@@ -183,7 +183,10 @@ const FILE_NAMES: ReadonlyMap<string, number> = new Map<string, number>([
   ["sp", slot("SP_EL1")],
   ...Array.from({ length: 32 }, (_, n): [string, number] => [`d${n}`, V + 4 * n]),
   ...all.filter((r) => r.slot >= 0).map((r): [string, number] => [r.name, r.slot]),
-  ...(["ESR_EL2", "FAR_EL2", "HPFAR_EL2", "HCR_EL2", "VTTBR_EL2", "VTCR_EL2", "VSESR_EL2"] as const).map((n): [string, number] => [n.toLowerCase(), slot(n)]),
+  ...(["ESR_EL2", "FAR_EL2", "HPFAR_EL2", "HCR_EL2", "VTTBR_EL2", "VTCR_EL2", "VSESR_EL2"] as const).map((n): [string, number] => [
+    n.toLowerCase(),
+    slot(n),
+  ]),
 ]);
 
 /** Word offset in the register file of a named 64-bit register (x0, sp, pc, esr_el1, esr_el2 …), or -1. */

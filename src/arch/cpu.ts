@@ -1,0 +1,782 @@
+/**
+ * The instruction interpreter: runs a vCPU's guest code, fetched through the processing element, until
+ * something leaves the guest (Arm ARM C1, D1; the instructions' own pages in C6).
+ *
+ * A word is decoded once into flat fields and remembered by its value: that is a pure function of the
+ * word and the CPU model. Beside it stands a table of the instructions fetched through the present code
+ * page: it is emptied at the start of every run, when another page is entered, when the page's TLB entry
+ * is no longer the one that the fetches hit, and when the vCPU stores to the page. A fetch that hits the
+ * TLB has no effect of its own, so skipping it is never visible.
+ *
+ * The hot instructions are in `run`; the others in DataOps, MemoryOps and SystemOps.
+ */
+import { PE_EL2, STEP_EL2, STEP_NEXT, STEP_RELOAD } from "./a64access.js";
+import { addFlagsW, addFlagsX, Alu, flagsNz, holds, subFlagsW, subFlagsX } from "./a64alu.js";
+import { DataOps } from "./a64data.js";
+import { MemoryOps, spOffset } from "./a64memory.js";
+import { ACCESS_BYTES, ACCESS_SIGNED, ACCESS_X, F_HI, F_ISS, F_LO, F_OP, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
+import { SystemOps } from "./a64systemops.js";
+import { decodeInto } from "./decode.js";
+import { EC_PC_ALIGN, Exceptions, syndromeOf, VECTOR_SYNC } from "./exception.js";
+import type { CpuFeatures } from "./features.js";
+import {
+  MONITOR,
+  PC,
+  PSTATE,
+  PSTATE_BTYPE,
+  SCTLR_EL1,
+  SCTLR_M,
+  STOP_ENABLED,
+  STOP_PC,
+  TCR_EL1,
+  X,
+  ZR,
+  type RegisterFile,
+} from "./registers.js";
+import type { Pe } from "./pe.js";
+import { C_FLAGS, C_SLOT, C_TAG, C_VA_HI } from "./tlb.js";
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+
+/** Why `run` came back. */
+export const RUN_BUDGET = 0;
+/** An abort or trap is latched in ESR_EL2, FAR_EL2, HPFAR_EL2; PC is the preferred return address. */
+export const RUN_EL2 = 1;
+/** PC is the breakpoint; it has not been executed. */
+export const RUN_BREAKPOINT = 2;
+/** WFI; PC is after it. */
+export const RUN_WFI = 3;
+/** `b .`: nothing will ever change by running on. */
+export const RUN_SELF_BRANCH = 4;
+
+const NZCV_MASK = 0x0fffffff;
+/** Instructions remembered of the code page: direct mapped by address, [PC low, stamp, decoded, –]. */
+const FETCHED = 1024;
+const FETCHED_MASK = (FETCHED - 1) << 2;
+/** Decoded words kept before all are forgotten. */
+const DECODED_LIMIT = 1 << 15;
+
+export class Cpu {
+  readonly exceptions: Exceptions;
+  private readonly data: DataOps;
+  private readonly memory: MemoryOps;
+  private readonly system: SystemOps;
+  private readonly alu = new Alu();
+  private readonly pool: I32Pool;
+
+  // Memo of decodeInto: open addressing by word. `keys` holds the entry number + 1.
+  private decoded = new Int32Array(256 * FIELD_WORDS);
+  private words = new Int32Array(256);
+  private decodedCount = 0;
+  private keys = new Int32Array(1024);
+
+  /** See the file's comment; `stamp` says which entries are of the present window. */
+  private readonly fetched = new Int32Array(FETCHED * 4);
+  private stamp = 0;
+  // The window: the TLB entry through which the code page is fetched, as it was.
+  private readonly combined: I32Pool;
+  private readonly epoch: I32Pool;
+  private readonly changes: I32Pool;
+  private readonly dir: I32Pool;
+  private wEntry = 0;
+  private wVaLo = 0;
+  private wVaHi = 0;
+  private wTag = 0;
+  private wFlags = 0;
+  private wSlot = -1;
+  private wRef = 0;
+  private wEpoch = 0;
+  private wChanges = 0;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly regs: RegisterFile,
+    private readonly pe: Pe,
+    readonly features: CpuFeatures,
+  ) {
+    this.pool = regs.pool;
+    this.combined = pe.tlbs.combined;
+    this.epoch = pe.tlbs.epoch;
+    this.changes = pe.tables.changes;
+    this.dir = pe.phys.dir;
+    this.exceptions = new Exceptions(regs, features);
+    this.data = new DataOps(regs.pool);
+    this.memory = new MemoryOps(regs.pool, pe, this.exceptions);
+    this.system = new SystemOps(sim, regs.pool, pe, this.exceptions, features);
+  }
+
+  /** Offset of a word's fields in `decoded`. */
+  private lookup(word: number): number {
+    let mask = this.keys.length - 1;
+    let h = Math.imul(word, 0x9e3779b1);
+    h = (h ^ (h >>> 15)) & mask;
+    for (let k = this.keys[h]!; k !== 0; k = this.keys[h]!) {
+      if (this.words[k - 1] === word) return (k - 1) * FIELD_WORDS;
+      h = (h + 1) & mask;
+    }
+    if (this.decodedCount === DECODED_LIMIT) {
+      this.decodedCount = 0;
+      this.keys.fill(0);
+      this.newStamp();
+    }
+    const n = this.decodedCount++;
+    if (n * 2 >= this.keys.length) {
+      this.grow();
+      mask = this.keys.length - 1;
+    }
+    decodeInto(word, this.features, this.decoded, n * FIELD_WORDS);
+    this.words[n] = word;
+    this.insert(word, n + 1, mask);
+    return n * FIELD_WORDS;
+  }
+  private insert(word: number, key: number, mask: number): void {
+    let h = Math.imul(word, 0x9e3779b1);
+    h = (h ^ (h >>> 15)) & mask;
+    while (this.keys[h] !== 0) h = (h + 1) & mask;
+    this.keys[h] = key;
+  }
+  private grow(): void {
+    this.keys = new Int32Array(this.keys.length * 2);
+    if (this.words.length < this.keys.length / 2) {
+      const words = new Int32Array(this.keys.length / 2);
+      words.set(this.words);
+      this.words = words;
+      const decoded = new Int32Array(words.length * FIELD_WORDS);
+      decoded.set(this.decoded);
+      this.decoded = decoded;
+    }
+    for (let n = 0; n < this.decodedCount - 1; n++) this.insert(this.words[n]!, n + 1, this.keys.length - 1);
+  }
+
+  /** Forgets what was fetched. */
+  private newStamp(): number {
+    if (this.stamp === 0x7fffffff) {
+      this.fetched.fill(0);
+      this.stamp = 0;
+    }
+    return ++this.stamp;
+  }
+
+  /** Makes the page just fetched from the window. @returns the stamp of its entries */
+  private openWindow(hi: number, lo: number): number {
+    const i = this.pe.tlbs.combinedAt(this.sim.agents.cpu, hi, lo);
+    const t = this.combined.a;
+    const page = lo & ~0xfff;
+    const slot = t[i] === page && t[i + C_VA_HI] === hi ? t[i + C_SLOT]! : -1;
+    this.wEntry = i;
+    this.wVaLo = page;
+    this.wVaHi = hi;
+    this.wTag = t[i + C_TAG]!;
+    this.wFlags = t[i + C_FLAGS]!;
+    this.wSlot = slot;
+    this.wRef = slot >= 0 ? this.dir.a[slot]! : 0;
+    this.wEpoch = this.epoch.a[0]!;
+    this.wChanges = this.changes.a[0]!;
+    return this.newStamp();
+  }
+  /** Would a fetch from the window's page still hit the same entry? */
+  private windowHolds(): boolean {
+    const t = this.combined.a;
+    const i = this.wEntry;
+    return (
+      t[i] === this.wVaLo &&
+      t[i + C_VA_HI] === this.wVaHi &&
+      t[i + C_TAG] === this.wTag &&
+      t[i + C_FLAGS] === this.wFlags &&
+      t[i + C_SLOT] === this.wSlot &&
+      this.changes.a[0] === this.wChanges &&
+      this.epoch.a[0] === this.wEpoch &&
+      this.wSlot >= 0 &&
+      this.dir.a[this.wSlot] === this.wRef
+    );
+  }
+  /** Did a store to this address, which has just succeeded, go to the window's page? */
+  private storedToWindow(hi: number, lo: number, size: number): boolean {
+    const t = this.combined.a;
+    const i = this.pe.tlbs.combinedAt(this.sim.agents.cpu, hi, lo);
+    // Over a page boundary, or with a tagged address, the entry is another: rather fetch once more.
+    return (lo & 0xfff) + size > 4096 || t[i] !== (lo & ~0xfff) || t[i + C_SLOT] === this.wSlot;
+  }
+
+  /** Fetches and decodes at PC (which the register file holds). @returns offset of the fields, or -1 - STEP code */
+  private fetch(v: number, hi: number, lo: number): number {
+    if ((lo & 3) !== 0) {
+      this.exceptions.takeExceptionEl1(v, syndromeOf(EC_PC_ALIGN, 0), hi, lo, VECTOR_SYNC);
+      return -1 - STEP_RELOAD;
+    }
+    const result = this.pe.fetch(v, hi, lo);
+    if (result !== 0) return -1 - (result === PE_EL2 ? STEP_EL2 : STEP_RELOAD);
+    return this.lookup(this.pe.d0);
+  }
+
+  /**
+   * Target of an indirect branch: with top-byte-ignore the address is made canonical (AArch64.BranchAddr).
+   * @returns the high word
+   */
+  private branchHi(b: number, hi: number): number {
+    const top = hi >> 24;
+    const r = this.pool.a;
+    if (top === 0 || top === -1 || (r[b + SCTLR_EL1]! & SCTLR_M) === 0) return hi;
+    const upper = (hi & (1 << 23)) !== 0;
+    // TBI0 is bit 37, TBI1 bit 38 of TCR_EL1.
+    if ((r[b + TCR_EL1 + 1]! & (upper ? 1 << 6 : 1 << 5)) === 0) return hi;
+    return upper ? hi | (0xff << 24) : hi & 0x00ffffff;
+  }
+
+  /**
+   * Runs a vCPU on the running agent's CPU.
+   * @param budget at most this many instructions
+   * @returns a RUN_ reason
+   */
+  run(v: number, budget: number): number {
+    const pool = this.pool;
+    const pe = this.pe;
+    const alu = this.alu;
+    const r = pool.a;
+    const b = this.regs.base(v);
+    const fetched = this.fetched;
+    const agents = this.sim.agents;
+    const cost = this.sim.costs.instruction;
+    let dec = this.decoded;
+    let stamp = this.newStamp();
+    this.system.takePendingSerror(v, b);
+    let pcLo = r[b + PC]!;
+    let pcHi = r[b + PC + 1]!;
+    const stop = r[b + STOP_ENABLED] !== 0;
+    const stopLo = r[b + STOP_PC]!;
+    const stopHi = r[b + STOP_PC + 1]!;
+    // 2: BTYPE was just set, 1: the instruction after is under way, 0: BTYPE is zero.
+    let btype = (r[b + PSTATE]! & PSTATE_BTYPE) !== 0 ? 2 : 0;
+    let left = budget;
+    let charged = budget;
+    let reason = RUN_BUDGET;
+
+    loop: for (;;) {
+      if (btype !== 0 && --btype === 0) pool.set(b + PSTATE, r[b + PSTATE]! & ~PSTATE_BTYPE);
+      if (left <= 0) break;
+      if (pcLo === stopLo && stop && pcHi === stopHi) {
+        reason = RUN_BREAKPOINT;
+        break;
+      }
+      const at = pcLo & FETCHED_MASK;
+      let d: number;
+      if (fetched[at] === pcLo && fetched[at + 1] === stamp) d = fetched[at + 2]!;
+      else {
+        pool.set(b + PC, pcLo);
+        pool.set(b + PC + 1, pcHi);
+        if (left !== charged) {
+          agents.charge((charged - left) * cost);
+          charged = left;
+        }
+        d = this.fetch(v, pcHi, pcLo);
+        if (d < 0) {
+          if (d === -1 - STEP_EL2) {
+            reason = RUN_EL2;
+            break;
+          }
+          // The exception counts as an instruction: a fault loop ends with the budget.
+          left--;
+          btype = 0;
+          pcLo = r[b + PC]!;
+          pcHi = r[b + PC + 1]!;
+          stamp = this.newStamp();
+          continue;
+        }
+        dec = this.decoded;
+        if (this.stamp !== stamp || (pcLo & ~0xfff) !== this.wVaLo || pcHi !== this.wVaHi || !this.windowHolds())
+          stamp = this.openWindow(pcHi, pcLo);
+        if (this.wSlot >= 0) {
+          fetched[at] = pcLo;
+          fetched[at + 1] = stamp;
+          fetched[at + 2] = d;
+        }
+      }
+      left--;
+      let lo: number;
+      let hi: number;
+      next: {
+        result: {
+          let step = STEP_NEXT;
+          slow: {
+            const op = dec[d + F_OP]!;
+            switch (op) {
+              // ---- loads
+              case Op.LoadImm:
+              case Op.LoadPost:
+              case Op.LoadPre:
+              case Op.LoadReg:
+              case Op.LoadLiteral: {
+                let n: number;
+                const rn = dec[d + F_RN]!;
+                if (rn >= 0) n = b + rn;
+                else {
+                  pool.set(b + PC, pcLo);
+                  pool.set(b + PC + 1, pcHi);
+                  step = this.memory.checkSp(v, b);
+                  if (step !== STEP_NEXT) break slow;
+                  n = b + spOffset(r[b + PSTATE]!);
+                }
+                let al = r[n]!;
+                let ah = r[n + 1]!;
+                let off = dec[d + F_LO]!;
+                if (op === Op.LoadReg) {
+                  const m = b + dec[d + F_RM]!;
+                  alu.extend(r[m]!, r[m + 1]!, dec[d + F_HI]!, off);
+                  const sum = (al + alu.lo) | 0;
+                  ah = (ah + alu.hi + (sum >>> 0 < al >>> 0 ? 1 : 0)) | 0;
+                  al = sum;
+                  off = 0;
+                } else if (op === Op.LoadLiteral) {
+                  al = pcLo;
+                  ah = pcHi;
+                } else if (op === Op.LoadPost) off = 0;
+                const vl = (al + off) | 0;
+                const vh = (ah + (off >> 31) + (vl >>> 0 < al >>> 0 ? 1 : 0)) | 0;
+                pool.set(b + PC, pcLo);
+                pool.set(b + PC + 1, pcHi);
+                agents.charge((charged - left) * cost);
+                charged = left;
+                const access = dec[d + F_RA]!;
+                const size = access & ACCESS_BYTES;
+                const outcome = pe.read(v, vh, vl, size, dec[d + F_ISS]!);
+                if (!this.windowHolds()) stamp = this.newStamp();
+                if (outcome !== 0) {
+                  step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
+                  break slow;
+                }
+                lo = pe.d0;
+                hi = size === 8 ? pe.d1 : 0;
+                if ((access & ACCESS_SIGNED) !== 0) {
+                  if (size === 1) lo = (lo << 24) >> 24;
+                  else if (size === 2) lo = (lo << 16) >> 16;
+                  hi = (access & ACCESS_X) !== 0 ? lo >> 31 : 0;
+                }
+                if (op === Op.LoadPost) {
+                  off = dec[d + F_LO]!;
+                  const wl = (al + off) | 0;
+                  pool.set(n, wl);
+                  pool.set(n + 1, ah + (off >> 31) + (wl >>> 0 < al >>> 0 ? 1 : 0));
+                } else if (op === Op.LoadPre) {
+                  pool.set(n, vl);
+                  pool.set(n + 1, vh);
+                }
+                break result;
+              }
+              // ---- stores
+              case Op.StoreImm:
+              case Op.StorePost:
+              case Op.StorePre:
+              case Op.StoreReg: {
+                let n: number;
+                const rn = dec[d + F_RN]!;
+                if (rn >= 0) n = b + rn;
+                else {
+                  pool.set(b + PC, pcLo);
+                  pool.set(b + PC + 1, pcHi);
+                  step = this.memory.checkSp(v, b);
+                  if (step !== STEP_NEXT) break slow;
+                  n = b + spOffset(r[b + PSTATE]!);
+                }
+                let al = r[n]!;
+                let ah = r[n + 1]!;
+                let off = dec[d + F_LO]!;
+                if (op === Op.StoreReg) {
+                  const m = b + dec[d + F_RM]!;
+                  alu.extend(r[m]!, r[m + 1]!, dec[d + F_HI]!, off);
+                  const sum = (al + alu.lo) | 0;
+                  ah = (ah + alu.hi + (sum >>> 0 < al >>> 0 ? 1 : 0)) | 0;
+                  al = sum;
+                  off = 0;
+                } else if (op === Op.StorePost) off = 0;
+                const vl = (al + off) | 0;
+                const vh = (ah + (off >> 31) + (vl >>> 0 < al >>> 0 ? 1 : 0)) | 0;
+                pool.set(b + PC, pcLo);
+                pool.set(b + PC + 1, pcHi);
+                agents.charge((charged - left) * cost);
+                charged = left;
+                const t = b + dec[d + F_RD]!;
+                pe.d0 = r[t]!;
+                pe.d1 = r[t + 1]!;
+                const size = dec[d + F_RA]! & ACCESS_BYTES;
+                const outcome = pe.write(v, vh, vl, size, dec[d + F_ISS]!);
+                if (outcome !== 0) {
+                  step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
+                  break slow;
+                }
+                if (!this.windowHolds() || this.storedToWindow(vh, vl, size)) stamp = this.newStamp();
+                if (op === Op.StorePost) {
+                  off = dec[d + F_LO]!;
+                  const wl = (al + off) | 0;
+                  pool.set(n, wl);
+                  pool.set(n + 1, ah + (off >> 31) + (wl >>> 0 < al >>> 0 ? 1 : 0));
+                } else if (op === Op.StorePre) {
+                  pool.set(n, vl);
+                  pool.set(n + 1, vh);
+                }
+                break next;
+              }
+              // ---- additions and subtractions
+              case Op.AddXImm: {
+                const rn = dec[d + F_RN]!;
+                const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
+                const al = r[n]!;
+                lo = (al + dec[d + F_LO]!) | 0;
+                hi = (r[n + 1]! + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
+                break result;
+              }
+              case Op.SubXImm: {
+                const rn = dec[d + F_RN]!;
+                const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
+                const al = r[n]!;
+                const imm = dec[d + F_LO]!;
+                lo = (al - imm) | 0;
+                hi = (r[n + 1]! - (al >>> 0 < imm >>> 0 ? 1 : 0)) | 0;
+                break result;
+              }
+              case Op.AddsXImm: {
+                const rn = dec[d + F_RN]!;
+                const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
+                const al = r[n]!;
+                const ah = r[n + 1]!;
+                lo = (al + dec[d + F_LO]!) | 0;
+                hi = (ah + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
+                pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | addFlagsX(ah, 0, lo, hi));
+                break result;
+              }
+              case Op.SubsXImm: {
+                const rn = dec[d + F_RN]!;
+                const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
+                const al = r[n]!;
+                const ah = r[n + 1]!;
+                const imm = dec[d + F_LO]!;
+                lo = (al - imm) | 0;
+                hi = (ah - (al >>> 0 < imm >>> 0 ? 1 : 0)) | 0;
+                pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | subFlagsX(al, ah, imm, 0, lo, hi));
+                break result;
+              }
+              case Op.AddXReg:
+              case Op.AddsXReg:
+              case Op.SubXReg:
+              case Op.SubsXReg:
+              case Op.AddXExt:
+              case Op.AddsXExt:
+              case Op.SubXExt:
+              case Op.SubsXExt: {
+                const m = b + dec[d + F_RM]!;
+                const rn = dec[d + F_RN]!;
+                const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
+                let bl = r[m]!;
+                let bh = r[m + 1]!;
+                if (op >= Op.AddXExt) {
+                  alu.extend(bl, bh, dec[d + F_HI]!, dec[d + F_LO]!);
+                  bl = alu.lo;
+                  bh = alu.hi;
+                } else if (dec[d + F_LO] !== 0) {
+                  alu.shiftX(bl, bh, dec[d + F_HI]!, dec[d + F_LO]!);
+                  bl = alu.lo;
+                  bh = alu.hi;
+                }
+                const al = r[n]!;
+                const ah = r[n + 1]!;
+                if (op === Op.AddXReg || op === Op.AddXExt || op === Op.AddsXReg || op === Op.AddsXExt) {
+                  lo = (al + bl) | 0;
+                  hi = (ah + bh + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
+                  if (op === Op.AddsXReg || op === Op.AddsXExt) {
+                    pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | addFlagsX(ah, bh, lo, hi));
+                  }
+                } else {
+                  lo = (al - bl) | 0;
+                  hi = (ah - bh - (al >>> 0 < bl >>> 0 ? 1 : 0)) | 0;
+                  if (op === Op.SubsXReg || op === Op.SubsXExt) {
+                    pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | subFlagsX(al, ah, bl, bh, lo, hi));
+                  }
+                }
+                break result;
+              }
+              case Op.AddWImm:
+              case Op.AddsWImm:
+              case Op.SubWImm:
+              case Op.SubsWImm:
+              case Op.AddWReg:
+              case Op.AddsWReg:
+              case Op.SubWReg:
+              case Op.SubsWReg:
+              case Op.AddWExt:
+              case Op.AddsWExt:
+              case Op.SubWExt:
+              case Op.SubsWExt: {
+                const rn = dec[d + F_RN]!;
+                const a = r[rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!)]!;
+                let c: number;
+                if (op <= Op.SubsWImm) c = dec[d + F_LO]!;
+                else {
+                  c = r[b + dec[d + F_RM]!]!;
+                  if (op >= Op.AddWExt) {
+                    alu.extend(c, 0, dec[d + F_HI]!, dec[d + F_LO]!);
+                    c = alu.lo;
+                  } else c = alu.shiftW(c, dec[d + F_HI]!, dec[d + F_LO]!);
+                }
+                hi = 0;
+                switch (op) {
+                  case Op.AddWImm:
+                  case Op.AddWReg:
+                  case Op.AddWExt:
+                    lo = (a + c) | 0;
+                    break;
+                  case Op.SubWImm:
+                  case Op.SubWReg:
+                  case Op.SubWExt:
+                    lo = (a - c) | 0;
+                    break;
+                  case Op.AddsWImm:
+                  case Op.AddsWReg:
+                  case Op.AddsWExt:
+                    lo = (a + c) | 0;
+                    pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | addFlagsW(a, c));
+                    break;
+                  default:
+                    lo = (a - c) | 0;
+                    pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | subFlagsW(a, c));
+                }
+                break result;
+              }
+              // ---- logic
+              case Op.AndXImm:
+              case Op.OrrXImm:
+              case Op.EorXImm:
+              case Op.AndsXImm:
+              case Op.AndXReg:
+              case Op.OrrXReg:
+              case Op.EorXReg:
+              case Op.AndsXReg:
+              case Op.AndWImm:
+              case Op.OrrWImm:
+              case Op.EorWImm:
+              case Op.AndsWImm:
+              case Op.AndWReg:
+              case Op.OrrWReg:
+              case Op.EorWReg:
+              case Op.AndsWReg: {
+                const n = b + dec[d + F_RN]!;
+                const wide = (op >= Op.AndXImm && op <= Op.AndsXImm) || (op >= Op.AndXReg && op <= Op.AndsXReg);
+                let cl = dec[d + F_LO]!;
+                let ch = dec[d + F_HI]!;
+                if (op >= Op.AndXReg) {
+                  const m = b + dec[d + F_RM]!;
+                  const type = ch;
+                  const amount = cl;
+                  cl = r[m]!;
+                  ch = r[m + 1]!;
+                  if (amount !== 0) {
+                    if (wide) {
+                      alu.shiftX(cl, ch, type & 3, amount);
+                      cl = alu.lo;
+                      ch = alu.hi;
+                    } else cl = alu.shiftW(cl, type & 3, amount);
+                  }
+                  if ((type & 4) !== 0) {
+                    cl = ~cl;
+                    ch = ~ch;
+                  }
+                }
+                lo = r[n]!;
+                hi = r[n + 1]!;
+                switch (op) {
+                  case Op.OrrXImm:
+                  case Op.OrrXReg:
+                  case Op.OrrWImm:
+                  case Op.OrrWReg:
+                    lo |= cl;
+                    hi |= ch;
+                    break;
+                  case Op.EorXImm:
+                  case Op.EorXReg:
+                  case Op.EorWImm:
+                  case Op.EorWReg:
+                    lo ^= cl;
+                    hi ^= ch;
+                    break;
+                  default:
+                    lo &= cl;
+                    hi &= ch;
+                }
+                if (!wide) hi = 0;
+                if (op === Op.AndsXImm || op === Op.AndsXReg) pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | flagsNz(lo, hi));
+                else if (op === Op.AndsWImm || op === Op.AndsWReg) pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | flagsNz(lo, lo));
+                break result;
+              }
+              // ---- moves and addresses
+              case Op.MovConst:
+                lo = dec[d + F_LO]!;
+                hi = dec[d + F_HI]!;
+                break result;
+              case Op.MovkX:
+              case Op.MovkW: {
+                const n = b + dec[d + F_RD]!;
+                const shift = dec[d + F_HI]!;
+                const mask = 0xffff << (shift & 16);
+                const bits = dec[d + F_LO]! << (shift & 16);
+                lo = r[n]!;
+                hi = op === Op.MovkX ? r[n + 1]! : 0;
+                if (shift >= 32) hi = (hi & ~mask) | bits;
+                else lo = (lo & ~mask) | bits;
+                break result;
+              }
+              case Op.Adr: {
+                const off = dec[d + F_LO]!;
+                lo = (pcLo + off) | 0;
+                hi = (pcHi + (off >> 31) + (lo >>> 0 < pcLo >>> 0 ? 1 : 0)) | 0;
+                break result;
+              }
+              case Op.Adrp: {
+                // The offset in pages has 21 bits: 33 in bytes.
+                const off = dec[d + F_LO]!;
+                const base = pcLo & ~0xfff;
+                lo = (base + (off << 12)) | 0;
+                hi = (pcHi + (off >> 20) + (lo >>> 0 < base >>> 0 ? 1 : 0)) | 0;
+                break result;
+              }
+              // ---- branches
+              case Op.BCond:
+                if (!holds(dec[d + F_HI]!, r[b + PSTATE]!)) break next;
+                break;
+              case Op.CbzX: {
+                const t = b + dec[d + F_RD]!;
+                if ((r[t]! | r[t + 1]!) !== 0) break next;
+                break;
+              }
+              case Op.CbnzX: {
+                const t = b + dec[d + F_RD]!;
+                if ((r[t]! | r[t + 1]!) === 0) break next;
+                break;
+              }
+              case Op.CbzW:
+                if (r[b + dec[d + F_RD]!] !== 0) break next;
+                break;
+              case Op.CbnzW:
+                if (r[b + dec[d + F_RD]!] === 0) break next;
+                break;
+              case Op.Tbz:
+                if (((r[b + dec[d + F_RD]! + dec[d + F_RA]!]! >>> dec[d + F_HI]!) & 1) !== 0) break next;
+                break;
+              case Op.Tbnz:
+                if (((r[b + dec[d + F_RD]! + dec[d + F_RA]!]! >>> dec[d + F_HI]!) & 1) === 0) break next;
+                break;
+              case Op.B:
+                if (dec[d + F_LO] === 0) {
+                  reason = RUN_SELF_BRANCH;
+                  break loop;
+                }
+                break;
+              case Op.Bl: {
+                const ret = (pcLo + 4) | 0;
+                pool.set(b + X + 60, ret);
+                pool.set(b + X + 61, ret === 0 ? pcHi + 1 : pcHi);
+                break;
+              }
+              case Op.Br:
+              case Op.Blr:
+              case Op.Ret: {
+                const rn = dec[d + F_RN]!;
+                const n = b + rn;
+                const tl = r[n]!;
+                const th = this.branchHi(b, r[n + 1]!);
+                if (op === Op.Blr) {
+                  const ret = (pcLo + 4) | 0;
+                  pool.set(b + X + 60, ret);
+                  pool.set(b + X + 61, ret === 0 ? pcHi + 1 : pcHi);
+                }
+                pcLo = tl;
+                if (th !== pcHi) {
+                  pcHi = th;
+                  stamp = this.newStamp();
+                }
+                if (op !== Op.Ret && this.features.bti) {
+                  // BTYPE 0b10 after BLR; after BR from a page that is not guarded 0b01.
+                  pool.set(b + PSTATE, (r[b + PSTATE]! & ~PSTATE_BTYPE) | (op === Op.Blr ? 2 << 10 : 1 << 10));
+                  btype = 2;
+                }
+                continue;
+              }
+              default:
+                pool.set(b + PC, pcLo);
+                pool.set(b + PC + 1, pcHi);
+                agents.charge((charged - left) * cost);
+                charged = left;
+                step = this.slowly(d, v, b, op);
+                // Whatever it was: registers, TLB or code may have changed.
+                if (op >= Op.LoadVecImm) stamp = this.newStamp();
+                break slow;
+            }
+            // A direct branch that is taken.
+            const off = dec[d + F_LO]!;
+            const from = pcLo;
+            pcLo = (from + off) | 0;
+            const to = (pcHi + (off >> 31) + (pcLo >>> 0 < from >>> 0 ? 1 : 0)) | 0;
+            if (to !== pcHi) {
+              pcHi = to;
+              stamp = this.newStamp();
+            }
+            continue;
+          }
+          // What a slow or faulting instruction did.
+          switch (step) {
+            case STEP_NEXT:
+              break next;
+            case STEP_RELOAD:
+              pcLo = r[b + PC]!;
+              pcHi = r[b + PC + 1]!;
+              btype = (r[b + PSTATE]! & PSTATE_BTYPE) !== 0 ? 2 : 0;
+              stamp = this.newStamp();
+              continue;
+            case STEP_EL2:
+              // PC in the register file is where the guest goes on: at the instruction, or after HVC.
+              pcLo = r[b + PC]!;
+              pcHi = r[b + PC + 1]!;
+              reason = RUN_EL2;
+              break loop;
+            default:
+              pcLo = r[b + PC]!;
+              pcHi = r[b + PC + 1]!;
+              reason = RUN_WFI;
+              break loop;
+          }
+        }
+        // A result for rd.
+        const rd = dec[d + F_RD]!;
+        if (rd !== ZR) {
+          const i = rd >= 0 ? b + rd : b + spOffset(r[b + PSTATE]!);
+          pool.set(i, lo);
+          pool.set(i + 1, hi);
+        }
+      }
+      pcLo = (pcLo + 4) | 0;
+      if (pcLo === 0) {
+        pcHi = (pcHi + 1) | 0;
+        stamp = this.newStamp();
+      }
+    }
+    pool.set(b + PC, pcLo);
+    pool.set(b + PC + 1, pcHi);
+    if (left !== charged) agents.charge((charged - left) * cost);
+    // Leaving the guest for EL2 and coming back is an exception return: the monitor is lost.
+    if ((reason === RUN_EL2 || reason === RUN_WFI) && r[b + MONITOR] !== 0) pool.set(b + MONITOR, 0);
+    return reason;
+  }
+
+  /** The instructions outside the hot switch. */
+  private slowly(d: number, v: number, b: number, op: number): number {
+    const dec = this.decoded;
+    if (op >= Op.Nop) {
+      this.system.word = this.words[d / FIELD_WORDS]!;
+      return this.system.execute(dec, d, v, b);
+    }
+    if (op >= Op.LoadVecImm) return this.memory.execute(dec, d, v, b);
+    if (op === Op.Undefined) return this.system.undefinedInstruction(v);
+    if (op >= Op.FmovToD) {
+      const trapped = this.memory.checkFp(v, b);
+      if (trapped !== STEP_NEXT) return trapped;
+    }
+    return this.data.execute(dec, d, b) ? STEP_NEXT : this.system.undefinedInstruction(v);
+  }
+}
