@@ -380,7 +380,8 @@ class Parser {
         words.push(this.dashed(`a name after "${t.text}"`));
         while (t.text === "devices" && this.accept(",")) words.push(this.dashed("a device's name"));
     }
-    this.endOfStatement("the setting");
+    // Settings may share a line: { kernel v5.4  cpu cortex-a76 }.
+    if (!(this.t.kind === "name" && keys.includes(this.t.text)) && !this.accept(",")) this.endOfStatement("the setting");
     return { key: t.text, words, value, span: this.place(t) };
   }
 

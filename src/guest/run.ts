@@ -305,7 +305,9 @@ class Interpreter implements Window {
   }
 
   private isThis(name: string): boolean {
-    return name === this.variant.name || name === this.variant.kernel;
+    // A name of one of the script's variants means that variant; any other name is an era.
+    if (name === this.variant.name) return true;
+    return !this.program.variants.some((v) => v.name === name) && name === this.variant.kernel;
   }
 
   // --- values ---------------------------------------------------------------------------
