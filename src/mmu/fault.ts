@@ -115,9 +115,13 @@ export class HostFault {
     const write = (flags & FAULT_FLAG_WRITE) !== 0;
     const vmFlags = this.vmas.flags(vma);
     if ((vmFlags & VM_HUGETLB) !== 0) return this.hugetlb.fault(mm, vma, addr, write);
-    const { pt } = this;
-    pt.walk(mm, addr);
-    if (pt.level < 3) {
+    this.pt.walk(mm, addr);
+    return this.faultWalked(mm, vma, vmFlags, addr, write);
+  }
+
+  /** The same for a VMA without hugetlb whose tables the caller has just walked at addr. */
+  faultWalked(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+    if (this.pt.level < 3) {
       const r = this.pmdFault(mm, vma, vmFlags, addr, write);
       if (r !== VM_FAULT_FALLBACK) return r;
     }
@@ -183,17 +187,16 @@ export class HostFault {
     if (!write) hi |= HI_SPECIAL;
     else {
       this.vmas.anonVmaPrepare(vma);
-      pfn = frames.alloc(ORDER_PAGE);
+      pfn = frames.allocAnon(mm, page);
       if (pfn < 0) return VM_FAULT_OOM;
-      frames.clear(pfn, ORDER_PAGE);
-      frames.newAnon(pfn, mm, page);
       hi |= HI_DIRTY;
       if ((vmFlags & VM_WRITE) !== 0) {
         hi |= HI_WRITE;
         lo &= ~PTE_RDONLY;
       }
     }
-    pt.setEntry(mm, page, 3, pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    const e = pt.level === 3 ? pt.entry : pt.ensure(mm, page, 3);
+    pt.setEntry(mm, page, 3, e, pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     return 0;
   }
 

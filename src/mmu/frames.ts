@@ -110,9 +110,8 @@ const H_RECORDS = 3;
 const H_FREE_RUN = 4;
 const H_FREE_SINGLE = 5;
 const H_HUGE_ZERO = 6;
-const H_ALLOCATED = 7;
 /** Per hugetlb order, two words: free pages, unused. */
-const H_POOL = 8;
+const H_POOL = 7;
 
 export class Frames {
   /** pfn of the shared zero page. */
@@ -240,11 +239,20 @@ export class Frames {
     const record = this.newRecord();
     this.makeCompound(b, record, ORDER_PMD);
     this.initRecord(record, FRAME_THP);
-    this.heads.set(H_ALLOCATED, this.heads.a[H_ALLOCATED]! + 512);
     return this.basePfn + b * 512;
   }
 
   private takePage(): number {
+    const pfn = this.takeRaw();
+    if (pfn >= 0) this.initRecord(this.rawRecord, 0);
+    return pfn;
+  }
+
+  /** The record of the page that takeRaw gave. */
+  private rawRecord = 0;
+
+  /** A 4 KiB page whose record is not written yet. */
+  private takeRaw(): number {
     let b = this.heads.a[H_PARTIAL]! - 1;
     if (b < 0) {
       b = this.newPageBlock();
@@ -262,9 +270,28 @@ export class Frames {
     const used = blocks.a[at + USED]! + 1;
     blocks.set(at + USED, used);
     if (used === 512) this.unlink(b);
-    this.initRecord(record + i, 0);
-    this.heads.set(H_ALLOCATED, this.heads.a[H_ALLOCATED]! + 1);
+    this.rawRecord = record + i;
     return this.basePfn + b * 512 + i;
+  }
+
+  /**
+   * alloc_zeroed_user_highpage with page_add_new_anon_rmap: a cleared page for one anonymous mapping
+   * at addr, with one reference and one mapping. @returns pfn or -1
+   */
+  allocAnon(mm: number, addr: number): number {
+    const pfn = this.takeRaw();
+    if (pfn < 0) return -1;
+    const { bus, agents, costs } = this.sim;
+    bus.emit(pageAlloc, pfn, ORDER_PAGE);
+    this.data.clearPage(pfn);
+    agents.charge(costs.pageAlloc + costs.pageClear);
+    bus.emit(pageClear, pfn, ORDER_PAGE);
+    const r = this.rawRecord * REC;
+    const recs = this.recs;
+    recs.set(r, FRAME_ANON | FRAME_EXCLUSIVE | (((addr / 17592186044416) & 15) << 12) | (mm << 16));
+    recs.set(r + 1, (addr / 4096) | 0);
+    recs.set(r + 2, 0x10001);
+    return pfn;
   }
 
   private initRecord(record: number, flags: number): void {
@@ -512,9 +539,16 @@ export class Frames {
     this.heads.set(H_HUGE_ZERO, pfn - this.basePfn + 1);
     return pfn;
   }
-  /** Frames in use, hugetlb pools excluded. */
+  /** Frames in use, free pages of hugetlb pools excluded. Counts: for people and tests. */
   get allocated(): number {
-    return this.heads.a[H_ALLOCATED]!;
+    let n = 0;
+    for (let b = 0; b < this.heads.a[H_NEXT_BLOCK]!; b++) {
+      const kind = this.blocks.a[b * B + KIND];
+      if (kind === KIND_PAGES) n += this.blocks.a[b * B + USED]!;
+      else if (kind === KIND_COMPOUND) n += 512;
+    }
+    for (const [i, order] of HUGETLB_ORDERS.entries()) n -= this.heads.a[H_POOL + 2 * i]! * 2 ** order;
+    return n;
   }
   /** Who mapped an anonymous frame first: the mm. */
   owner(pfn: number): number {
@@ -560,12 +594,10 @@ export class Frames {
       this.sim.bus.emit(pageFree, this.basePfn + b * 512, ORDER_PMD);
       this.freeRecord(record);
       this.pushFreeBlock(b);
-      this.heads.set(H_ALLOCATED, this.heads.a[H_ALLOCATED]! - 512);
       return;
     }
     this.sim.bus.emit(pageFree, pfn, ORDER_PAGE);
     this.freePage(b, rel & 511, record);
-    this.heads.set(H_ALLOCATED, this.heads.a[H_ALLOCATED]! - 1);
   }
 
   private freeRecord(record: number): void {

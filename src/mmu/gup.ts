@@ -12,7 +12,7 @@ import type { Frames } from "./frames.js";
 import type { HostPageTables } from "./pagetable.js";
 import { PTE_USER, PTE_VALID } from "./pte.js";
 import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_HWPOISON, VM_FAULT_HWPOISON_LARGE, VM_FAULT_OOM, VM_FAULT_RETRY } from "./vmfault.js";
-import { isCowMapping, VM_IO, VM_PFNMAP, VM_READ, VM_WRITE } from "./vmflags.js";
+import { isCowMapping, VM_HUGETLB, VM_IO, VM_PFNMAP, VM_READ, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export const FOLL_WRITE = 0x1;
@@ -104,20 +104,17 @@ export class Gup {
     if ((vmFlags & (write ? VM_WRITE : VM_READ)) === 0) return this.unlock(f, -EFAULT);
     // A forced COW break writes where the VMA may be written and only reads where it may not.
     if (!write && this.d.gupReadBreaksCow && isCowMapping(vmFlags) && (vmFlags & VM_WRITE) !== 0) write = true;
+    const flags = write ? FAULT_FLAG_WRITE : 0;
+    let present = this.pt.walk(mm, addr);
     for (;;) {
-      const pfn = this.followPage(mm, addr, write);
-      if (pfn >= 0 || pfn < -1) return this.unlock(f, pfn);
-      const r = this.fault.faultNow(mm, vma, addr, write ? FAULT_FLAG_WRITE : 0);
-      if (r < 0)
-        return this.sim.agents.call(
-          f,
-          this.getUserPagesUnlocked.first + 1,
-          this.fault.handleMmFault,
-          mm,
-          addr,
-          write ? FAULT_FLAG_WRITE : 0,
-        );
+      const pfn = present ? this.followPage(write) : -1;
+      if (pfn !== -1) return this.unlock(f, pfn);
+      // The tables have just been walked; hugetlb has its own handler.
+      const hugetlb = (vmFlags & VM_HUGETLB) !== 0;
+      const r = hugetlb ? this.fault.faultNow(mm, vma, addr, flags) : this.fault.faultWalked(mm, vma, vmFlags, addr, write);
+      if (r < 0) return this.sim.agents.call(f, this.getUserPagesUnlocked.first + 1, this.fault.handleMmFault, mm, addr, flags);
       if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, gupFlags));
+      present = this.pt.rewalk(mm, addr);
     }
   }
 
@@ -128,10 +125,10 @@ export class Gup {
     return this.lookup(f, s[f + MM]!, s[f + ADDR]!, s[f + FLAGS]!);
   }
 
-  /** follow_page_pte, follow_trans_huge_pmd. @returns pfn with a reference, -1 to fault it in, -EFAULT where there is no page behind it */
-  private followPage(mm: number, addr: number, write: boolean): number {
+  /** follow_page_pte, follow_trans_huge_pmd on the walked leaf. @returns pfn with a reference, -1 to fault it in, -EFAULT where there is no page behind it */
+  private followPage(write: boolean): number {
     const { pt, frames } = this;
-    if (!pt.walk(mm, addr) || !pt.valid || (write && !pt.writable)) return -1;
+    if (!pt.valid || (write && !pt.writable)) return -1;
     const pfn = pt.leafPfn;
     if (pt.special && !frames.isZeroPage(pfn)) return -EFAULT;
     frames.get(pfn);

@@ -17,7 +17,6 @@ import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { F64Pool, I32Pool } from "../sim/state.js";
 import {
-  descPfn,
   HI_ADDR,
   HI_CONT,
   HI_PROT_NONE,
@@ -85,19 +84,18 @@ export class HostPageTables {
   entry = 0;
   lo = 0;
   hi = 0;
-  /** the level of the present leaf, -1 if there is none (none, or a swap-like entry), */
+  /** and the level of the present leaf, -1 if there is none (none, or a swap-like entry). */
   leafLevel = -1;
-  /** the pfn of the page that holds the address, -1 without a leaf, */
-  leafPfn = -1;
-  /** whether the leaf may be written (PTE_WRITE: dirty or not), and is special (no page to take a reference on). */
-  writable = false;
-  special = false;
+  /** Bytes between the start of an upper-level leaf and the address. */
+  private offset = 0;
 
   /** Per mm: physical address of the pgd, 0 without. */
   private readonly roots: F64Pool;
   /** Per mm: word index of the pgd. */
   private readonly rootWord: I32Pool;
   private readonly base: number;
+  /** Page number of the window, its low 32 bits. */
+  private readonly basePage: number;
 
   constructor(
     private readonly sim: Sim,
@@ -107,6 +105,7 @@ export class HostPageTables {
     this.roots = sim.state.f64("hostpt.roots", 4);
     this.rootWord = sim.state.i32("hostpt.rootWords", 4);
     this.base = tables.base;
+    this.basePage = (tables.base / 4096) | 0;
   }
 
   /** pgd_alloc. */
@@ -144,8 +143,9 @@ export class HostPageTables {
     this.tables.free((hi & HI_ADDR) * WORD + ((lo & 0xfffff000) >>> 0));
   }
 
+  /** In 32-bit arithmetic, which may wrap: the difference of the page numbers does not. */
   private child(lo: number, hi: number): number {
-    return (((hi & HI_ADDR) * WORD + ((lo & 0xfffff000) >>> 0) - this.base) / 4) | 0;
+    return (((hi << 20) | (lo >>> 12)) - this.basePage) << 10;
   }
 
   /**
@@ -158,60 +158,62 @@ export class HostPageTables {
     const alo = addr | 0;
     let e = this.rootWord.a[mm]! + ((ahi >>> 7) << 1);
     let lo = w[e]!;
-    let hi = w[e + 1]!;
-    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.stop(0, e, lo, hi);
-    e = this.child(lo, hi) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
+    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(0, e, 0);
+    e = this.child(lo, w[e + 1]!) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
     lo = w[e]!;
-    hi = w[e + 1]!;
-    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(1, e, lo, hi, alo & 0x3fffffff);
-    e = this.child(lo, hi) + (((alo >>> 21) & 511) << 1);
+    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(1, e, alo & 0x3fffffff);
+    e = this.child(lo, w[e + 1]!) + (((alo >>> 21) & 511) << 1);
     lo = w[e]!;
-    hi = w[e + 1]!;
-    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(2, e, lo, hi, alo & 0x1fffff);
-    e = this.child(lo, hi) + (((alo >>> 12) & 511) << 1);
-    lo = w[e]!;
-    hi = w[e + 1]!;
+    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(2, e, alo & 0x1fffff);
     this.level = 3;
+    return this.readPte(this.child(lo, w[e + 1]!) + (((alo >>> 12) & 511) << 1));
+  }
+
+  private readPte(e: number): boolean {
+    const w = this.tables.words.a;
+    const lo = w[e]!;
+    const hi = w[e + 1]!;
     this.entry = e;
     this.lo = lo;
     this.hi = hi;
-    if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) {
-      this.leafLevel = -1;
-      this.leafPfn = -1;
-      this.writable = false;
-      this.special = false;
-      return false;
-    }
-    this.leafLevel = 3;
-    this.leafPfn = (hi & HI_ADDR) * 1048576 + (lo >>> 12);
-    this.writable = (hi & HI_WRITE) !== 0;
-    this.special = (hi & HI_SPECIAL) !== 0;
-    return true;
+    const present = (lo & PTE_VALID) !== 0 || (hi & HI_PROT_NONE) !== 0;
+    this.leafLevel = present ? 3 : -1;
+    return present;
   }
 
-  private stop(level: number, e: number, lo: number, hi: number): boolean {
+  /** Walks again to the address of the last walk, of which no table was freed since: down to the entry only if it stopped above. */
+  rewalk(mm: number, addr: number): boolean {
+    return this.level === 3 ? this.readPte(this.entry) : this.walk(mm, addr);
+  }
+
+  /** A level-0..2 entry that is no table: a block, or nothing present. */
+  private upper(level: number, e: number, offset: number): boolean {
+    const lo = this.tables.words.a[e]!;
+    const hi = this.tables.words.a[e + 1]!;
     this.level = level;
     this.entry = e;
     this.lo = lo;
     this.hi = hi;
-    this.leafLevel = -1;
-    this.leafPfn = -1;
-    this.writable = false;
-    this.special = false;
-    return false;
+    this.offset = offset;
+    const present = level > 0 && ((lo & TYPE_MASK) === TYPE_BLOCK || (hi & HI_PROT_NONE) !== 0);
+    this.leafLevel = present ? level : -1;
+    return present;
   }
 
-  /** A level-1 or level-2 entry that is no table: a block, or nothing present. */
-  private upper(level: number, e: number, lo: number, hi: number, offset: number): boolean {
-    this.stop(level, e, lo, hi);
-    if ((lo & TYPE_MASK) !== TYPE_BLOCK && (hi & HI_PROT_NONE) === 0) return false;
-    this.leafLevel = level;
-    this.leafPfn = descPfn(lo, hi) + (offset >>> 12);
-    this.writable = (hi & HI_WRITE) !== 0;
-    this.special = (hi & HI_SPECIAL) !== 0;
-    return true;
+  /** Of the last walk: the pfn of the page that holds the address, -1 without a leaf. */
+  get leafPfn(): number {
+    if (this.leafLevel < 0) return -1;
+    const pfn = (this.hi & HI_ADDR) * 1048576 + (this.lo >>> 12);
+    return this.leafLevel === 3 ? pfn : pfn + (this.offset >>> 12);
   }
-
+  /** Whether the leaf may be written (PTE_WRITE: dirty or not). */
+  get writable(): boolean {
+    return this.leafLevel >= 0 && (this.hi & HI_WRITE) !== 0;
+  }
+  /** Whether the leaf is special: no page to take a reference on. */
+  get special(): boolean {
+    return this.leafLevel >= 0 && (this.hi & HI_SPECIAL) !== 0;
+  }
   /** True if the entry of the last walk is empty (pte_none, pmd_none). */
   get none(): boolean {
     return (this.lo | this.hi) === 0;
@@ -269,13 +271,17 @@ export class HostPageTables {
     const w = this.tables.words.a;
     const oldLo = w[e]!;
     const oldHi = w[e + 1]!;
-    const page = (e >>> 10) * 4096 + this.base;
     if ((oldLo & lo & PTE_VALID) !== 0 && this.needsBreak(level, oldLo, oldHi, lo, hi)) {
-      this.sim.bus.emit(breakBeforeMakeViolation, page, (e & 1023) >>> 1, oldHi, oldLo, hi, lo);
+      this.sim.bus.emit(breakBeforeMakeViolation, this.tableAddress(e), (e & 1023) >>> 1, oldHi, oldLo, hi, lo);
     }
     this.tables.write(e, hi, lo);
     this.sim.agents.charge(this.sim.costs.tableWrite);
-    this.sim.bus.emit(hostEntry, mm, addr, level, page, oldHi, oldLo, hi, lo);
+    this.sim.bus.emit(hostEntry, mm, addr, level, (e >>> 10) * 4096 + this.base, oldHi, oldLo, hi, lo);
+  }
+
+  /** Physical address of the table that holds an entry. */
+  private tableAddress(e: number): number {
+    return (e >>> 10) * 4096 + this.base;
   }
 
   private needsBreak(level: number, oldLo: number, oldHi: number, lo: number, hi: number): boolean {
