@@ -5,10 +5,14 @@
 import { decision, type Row } from "../sim/decisions.js";
 
 export const mmDecisions = {
-  notifierChangePte: decision("Is change_pte called when a copied page replaces the old one between range_start and range_end?", [true, false], {
-    "v4.0": [true, "mm/memory.c wp_page_copy, set_pte_at_notify, v4.0"],
-    "v6.12": [false, "mm: replace set_pte_at_notify() with just set_pte_at(), v6.10; absent in v6.12"],
-  }),
+  notifierChangePte: decision(
+    "Is change_pte called when a copied page replaces the old one between range_start and range_end?",
+    [true, false],
+    {
+      "v4.0": [true, "mm/memory.c wp_page_copy, set_pte_at_notify, v4.0"],
+      "v6.12": [false, "mm: replace set_pte_at_notify() with just set_pte_at(), v6.10; absent in v6.12"],
+    },
+  ),
   notifierClearYoung: decision("Is there a clear_young callback (idle page tracking ages without a flush)?", [true, false], {
     "v4.0": [false, "include/linux/mmu_notifier.h, v4.0"],
     "v4.10": [true, "1d7715c676a1 mmu-notifier: add clear_young callback, v4.3"],
@@ -33,10 +37,14 @@ export const mmDecisions = {
       "v4.20": ["always", "mm/huge_memory.c split_huge_pmd_address, v5.4; recorded v5.4 to v7.2"],
     },
   ),
-  munmapStartCutNewPiece: decision("munmap in the middle of a VMA: which piece is the new VMA (vm_ops->open) at the cut at its start?", ["upper", "lower"], {
-    "v4.0": ["upper", "mm/mmap.c do_munmap, __split_vma(…, start, 0)"],
-    "v6.8": ["lower", "mm/mmap.c do_vmi_align_munmap, __split_vma(vmi, vma, start, 1), v6.8"],
-  }),
+  munmapStartCutNewPiece: decision(
+    "munmap in the middle of a VMA: which piece is the new VMA (vm_ops->open) at the cut at its start?",
+    ["upper", "lower"],
+    {
+      "v4.0": ["upper", "mm/mmap.c do_munmap, __split_vma(…, start, 0)"],
+      "v6.8": ["lower", "mm/mmap.c do_vmi_align_munmap, __split_vma(vmi, vma, start, 1), v6.8"],
+    },
+  ),
   munmapEndCutNewPiece: decision("munmap in the middle of a VMA: which piece is the new VMA at the cut at its end?", ["lower", "upper"], {
     "v4.0": ["lower", "mm/mmap.c do_munmap, __split_vma(…, end, 1)"],
     "v6.4": ["upper", "mm/mmap.c do_vmi_align_munmap, __split_vma(vmi, next, end, 0), v6.4"],
@@ -66,10 +74,14 @@ export const mmDecisions = {
     "v4.0": [false, "no huge_fault; DAX only from v4.11"],
     "v6.12": [true, "vfio/pci: implement huge_fault support; mm: Huge pfnmap for arm64, v6.12"],
   }),
-  perVmaLock: decision("Does a fault of the VMM's own access run under the VMA's lock first and fall back to the mmap_lock?", [true, false], {
-    "v4.0": [false, "arch/arm64/mm/fault.c do_page_fault, v5.4"],
-    "v6.4": [true, "cd7f176aea5f arm64/mm: try VMA lock-based page fault handling first, v6.4"],
-  }),
+  perVmaLock: decision(
+    "Does a fault of the VMM's own access run under the VMA's lock first and fall back to the mmap_lock?",
+    [true, false],
+    {
+      "v4.0": [false, "arch/arm64/mm/fault.c do_page_fault, v5.4"],
+      "v6.4": [true, "cd7f176aea5f arm64/mm: try VMA lock-based page fault handling first, v6.4"],
+    },
+  ),
   anonMmapThpAligned: decision("Is a large anonymous mapping without an address aligned to 2 MiB?", ["never", "large", "multiples"], {
     "v4.0": ["never", "mm/mmap.c get_unmapped_area, v4.0"],
     "v6.8": ["large", "efa7df3e3bb5 mm: align larger anonymous mappings on THP boundaries, v6.7"],
@@ -111,7 +123,6 @@ export const mmDecisions = {
     "v4.0": ["duplicates", "mm/mremap.c vma_to_resize, v4.0"],
     "v4.20": ["EINVAL", "dba58d3b8c50 mm/mremap: fail map duplication attempts for private mappings, v4.14"],
   }),
-  // ---- the fault handler and GUP
   mremapHugetlb: decision("mremap of a hugetlb mapping.", ["EINVAL", "moves"], {
     "v4.0": ["EINVAL", "mm/mremap.c vma_to_resize, v5.14"],
     "v6.1": ["moves", "550a7d60bd5e mm, hugepages: add mremap() support for hugepage backed vma, v5.16"],
@@ -120,14 +131,19 @@ export const mmDecisions = {
     "v4.0": [false, "mm/madvise.c madvise_behavior_valid, v4.0"],
     "v5.4": [true, "9c276cc65a58 mm: introduce MADV_COLD; 1a4e58cce84e mm: introduce MADV_PAGEOUT, v5.4"],
   }),
-  forkOpen: decision("fork: is vm_ops->open of the child's VMA called after its entries were copied, or before?", ["afterCopy", "beforeCopy"], {
-    "v4.0": ["afterCopy", "kernel/fork.c dup_mmap, v5.4"],
-    "v6.9": ["beforeCopy", "35e351780fa9 fork: defer linking file vma until vma is fully initialized, v6.9"],
-  }),
+  forkOpen: decision(
+    "fork: is vm_ops->open of the child's VMA called after its entries were copied, or before?",
+    ["afterCopy", "beforeCopy"],
+    {
+      "v4.0": ["afterCopy", "kernel/fork.c dup_mmap, v5.4"],
+      "v6.9": ["beforeCopy", "35e351780fa9 fork: defer linking file vma until vma is fully initialized, v6.9"],
+    },
+  ),
   userMte: decision("Does the kernel give memory tagging to user space (PROT_MTE, VM_MTE)?", [true, false], {
     "v4.0": [false, "arch/arm64/include/asm/mman.h, v5.4"],
     "v5.11": [true, "9f3419315f3c arm64: mte: Add PROT_MTE support to mmap() and mprotect(), v5.10"],
   }),
+  // ---- the fault handler and GUP
   mprotectRestoresWrite: decision(
     "mprotect to writable: are entries of pages that only this process has made writable at once, or at the next write fault?",
     [true, false],
@@ -136,10 +152,14 @@ export const mmDecisions = {
       "v6.1": [true, "64fe24a3e05e mm/mprotect: try avoiding write faults for exclusive anonymous pages when changing protection, v6.0"],
     },
   ),
-  thpCow: decision("A write to a 2 MiB page shared after fork: copied as a whole, or split and copied page by page?", ["copyHuge", "split"], {
-    "v4.0": ["copyHuge", "mm/huge_memory.c do_huge_pmd_wp_page, v5.4"],
-    "v5.8": ["split", "3917c80280c9 thp: change CoW semantics for anon-THP, v5.8"],
-  }),
+  thpCow: decision(
+    "A write to a 2 MiB page shared after fork: copied as a whole, or split and copied page by page?",
+    ["copyHuge", "split"],
+    {
+      "v4.0": ["copyHuge", "mm/huge_memory.c do_huge_pmd_wp_page, v5.4"],
+      "v5.8": ["split", "3917c80280c9 thp: change CoW semantics for anon-THP, v5.8"],
+    },
+  ),
   cowReuse: decision("When may a write fault keep the page instead of copying it?", ["mapcount", "refcount", "exclusive"], {
     "v4.0": ["mapcount", "mm/memory.c do_wp_page, reuse_swap_page, v5.4"],
     "v5.11": ["refcount", "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
@@ -154,10 +174,14 @@ export const mmDecisions = {
     "v4.0": ["pageOnly", "mm/memory.c follow_pfn, follow_pte, v5.4"],
     "v6.12": ["anyLeaf", "6da8e9634bb7 mm: new follow_pfnmap API, v6.12"],
   }),
-  perVmaLockFiles: decision("Do faults of file mappings start under the VMA's lock too (a driver's plain handler is refused there)?", [true, false], {
-    "v4.0": [false, "no per-VMA locks; v6.4 lock_vma_under_rcu takes anonymous VMAs only"],
-    "v6.8": [true, "4de8c93a4751 mm: handle read faults under the VMA lock and relatives, v6.7; recorded v6.12.117"],
-  }),
+  perVmaLockFiles: decision(
+    "Do faults of file mappings start under the VMA's lock too (a driver's plain handler is refused there)?",
+    [true, false],
+    {
+      "v4.0": [false, "no per-VMA locks; v6.4 lock_vma_under_rcu takes anonymous VMAs only"],
+      "v6.8": [true, "4de8c93a4751 mm: handle read faults under the VMA lock and relatives, v6.7; recorded v6.12.117"],
+    },
+  ),
 } as const;
 
 /** What a kernel release answers to each of them. */

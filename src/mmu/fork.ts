@@ -87,7 +87,8 @@ export class Fork {
     vmas.insert(n);
     s.set(f + COPY, n);
     const open = files.vmOps(vmas.file(v))?.open;
-    if (open !== undefined && d.forkOpen === "beforeCopy") return sim.agents.call(f, this.fork.first + P_OPENED_FIRST, open, s.a[f + CHILD]!, n);
+    if (open !== undefined && d.forkOpen === "beforeCopy")
+      return sim.agents.call(f, this.fork.first + P_OPENED_FIRST, open, s.a[f + CHILD]!, n);
     return this.announce(f);
   }
 
@@ -105,7 +106,16 @@ export class Fork {
     const v = s[f + VMA]! - 1;
     if (!this.needsCopy(v)) return this.copied(f);
     if (!isCowMapping(vmas.flags(v))) return this.copy(f);
-    return sim.agents.call(f, this.fork.first + P_COPY, notifiers.invalidateRangeStart, s[f + MM]!, vmas.start(v), vmas.end(v), this.type(v), 1);
+    return sim.agents.call(
+      f,
+      this.fork.first + P_COPY,
+      notifiers.invalidateRangeStart,
+      s[f + MM]!,
+      vmas.start(v),
+      vmas.end(v),
+      this.type(v),
+      1,
+    );
   }
 
   private type(v: number): number {
@@ -119,14 +129,24 @@ export class Fork {
     const error = zap.copyPageRange(s.a[f + CHILD]!, s.a[f + MM]!, v);
     if (error < 0) s.set(f + RESULT, error);
     if (!isCowMapping(vmas.flags(v))) return this.copied(f);
-    return sim.agents.call(f, this.fork.first + P_COPIED, notifiers.invalidateRangeEnd, s.a[f + MM]!, vmas.start(v), vmas.end(v), this.type(v), 1);
+    return sim.agents.call(
+      f,
+      this.fork.first + P_COPIED,
+      notifiers.invalidateRangeEnd,
+      s.a[f + MM]!,
+      vmas.start(v),
+      vmas.end(v),
+      this.type(v),
+      1,
+    );
   }
 
   private copied(f: number): number {
     const { sim, vmas, files, d } = this.mm;
     const s = sim.agents.stack.a;
     const open = files.vmOps(vmas.file(s[f + VMA]! - 1))?.open;
-    if (open !== undefined && d.forkOpen === "afterCopy") return sim.agents.call(f, this.fork.first + P_OPENED_LAST, open, s[f + CHILD]!, s[f + COPY]!);
+    if (open !== undefined && d.forkOpen === "afterCopy")
+      return sim.agents.call(f, this.fork.first + P_OPENED_LAST, open, s[f + CHILD]!, s[f + COPY]!);
     return this.nextVma(f);
   }
 

@@ -277,7 +277,9 @@ export class Madvise {
       case MADV_KEEPONFORK:
         return old & ~VM_WIPEONFORK;
       case MADV_MERGEABLE:
-        return (old & (VM_SHARED | VM_MAYSHARE | VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_HUGETLB | VM_MIXEDMAP)) !== 0 ? old : old | VM_MERGEABLE;
+        return (old & (VM_SHARED | VM_MAYSHARE | VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_HUGETLB | VM_MIXEDMAP)) !== 0
+          ? old
+          : old | VM_MERGEABLE;
       case MADV_UNMERGEABLE:
         return old & ~VM_MERGEABLE;
       default: {

@@ -237,14 +237,32 @@ export class Mmap {
     }
     // Undo any partial mapping done by the driver.
     s.set(f + ERROR, s.a[f + R0]!);
-    return sim.agents.call(f, this.mmap.first + 3, notifiers.invalidateRangeStart, vmas.mm(v), vmas.start(v), vmas.end(v), MMU_NOTIFY_UNMAP, 1);
+    return sim.agents.call(
+      f,
+      this.mmap.first + 3,
+      notifiers.invalidateRangeStart,
+      vmas.mm(v),
+      vmas.start(v),
+      vmas.end(v),
+      MMU_NOTIFY_UNMAP,
+      1,
+    );
   }
 
   private undo(f: number): number {
     const { sim, vmas, notifiers, zap } = this.mm;
     const v = sim.agents.stack.a[f + VMA]!;
     zap.zapRange(vmas.mm(v), vmas.start(v), vmas.end(v));
-    return sim.agents.call(f, this.mmap.first + 4, notifiers.invalidateRangeEnd, vmas.mm(v), vmas.start(v), vmas.end(v), MMU_NOTIFY_UNMAP, 1);
+    return sim.agents.call(
+      f,
+      this.mmap.first + 4,
+      notifiers.invalidateRangeEnd,
+      vmas.mm(v),
+      vmas.start(v),
+      vmas.end(v),
+      MMU_NOTIFY_UNMAP,
+      1,
+    );
   }
 
   private undone(f: number): number {

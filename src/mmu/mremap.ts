@@ -217,7 +217,16 @@ export class Mremap {
     const from = s[f + ADDR]!;
     const len = s[f + OLD_LEN]!;
     if (len === 0) return this.leave(f, s[f + NEW_ADDR]!);
-    return sim.agents.call(f, this.mremap.first + P_SPLIT, notifiers.invalidateRangeStart, s[f + MM]!, from, from + len, MMU_NOTIFY_UNMAP, 1);
+    return sim.agents.call(
+      f,
+      this.mremap.first + P_SPLIT,
+      notifiers.invalidateRangeStart,
+      s[f + MM]!,
+      from,
+      from + len,
+      MMU_NOTIFY_UNMAP,
+      1,
+    );
   }
 
   /** A huge entry that cannot move as one is split first, inside the event of the move. */
@@ -258,4 +267,3 @@ export class Mremap {
     return sim.agents.ret(f, result);
   }
 }
-

@@ -104,7 +104,7 @@ export class Munmap {
     const start = s.a[f + START]!;
     const end = s.a[f + END]!;
     let tail = -1;
-    for (let v = vmas.findVma(mm, start); v >= 0 && vmas.start(v) < end; ) {
+    for (let v = vmas.findVma(mm, start); v >= 0 && vmas.start(v) < end;) {
       const next = vmas.next(v);
       vmas.detach(v);
       if (tail < 0) s.set(f + DETACHED, v + 1);
@@ -123,7 +123,16 @@ export class Munmap {
     const { sim, zap, notifiers } = this.mm;
     const s = sim.agents.stack.a;
     zap.zapRange(s[f + MM]!, s[f + START]!, s[f + END]!);
-    return sim.agents.call(f, this.doMunmap.first + 4, notifiers.invalidateRangeEnd, s[f + MM]!, s[f + START]!, s[f + END]!, MMU_NOTIFY_UNMAP, 1);
+    return sim.agents.call(
+      f,
+      this.doMunmap.first + 4,
+      notifiers.invalidateRangeEnd,
+      s[f + MM]!,
+      s[f + START]!,
+      s[f + END]!,
+      MMU_NOTIFY_UNMAP,
+      1,
+    );
   }
 
   private freePgtables(f: number): number {

@@ -48,9 +48,12 @@ export const changePteEvent = declareEvent("faultline", "mmu_notifier_change_pte
   { name: "address", kind: "hex" },
   { name: "pfn", kind: "hex" },
 ]);
-export const releaseEvent = declareEvent("faultline", "mmu_notifier_release", "the address space goes away; every subscriber lets go of it", [
-  { name: "mm", kind: "dec" },
-]);
+export const releaseEvent = declareEvent(
+  "faultline",
+  "mmu_notifier_release",
+  "the address space goes away; every subscriber lets go of it",
+  [{ name: "mm", kind: "dec" }],
+);
 
 /** What a subscriber answers with (struct mmu_notifier_ops). Each is an activity. */
 export interface MmuSubscriber {
@@ -198,7 +201,17 @@ export class MmuNotifiers {
     const act = start ? this.invalidateRangeStart : this.invalidateRangeEnd;
     const token = this.subs.a[s * SUB_WORDS + SUB_TOKEN]!;
     const to = start ? kind.rangeStart : kind.rangeEnd;
-    return agents.call(f, act.first + 1, to, mm, stack.a[f + START]!, stack.a[f + END]!, stack.a[f + TYPE]!, stack.a[f + BLOCKABLE]!, token);
+    return agents.call(
+      f,
+      act.first + 1,
+      to,
+      mm,
+      stack.a[f + START]!,
+      stack.a[f + END]!,
+      stack.a[f + TYPE]!,
+      stack.a[f + BLOCKABLE]!,
+      token,
+    );
   }
 
   /** An activity (mm, a, b) that delivers an optional callback to everyone who has it; R0: the or of their answers. */

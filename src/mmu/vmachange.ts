@@ -166,7 +166,8 @@ export class VmaChange {
     const prev = vmas.prev(v);
     const next = vmas.next(v);
     let merge = 0;
-    if (start === vmas.start(v) && prev >= 0 && vmas.end(prev) === start && vmas.canMerge(prev, flags, file, pgoff, prot, anon)) merge |= MERGE_PREV;
+    if (start === vmas.start(v) && prev >= 0 && vmas.end(prev) === start && vmas.canMerge(prev, flags, file, pgoff, prot, anon))
+      merge |= MERGE_PREV;
     if (end === vmas.end(v) && next >= 0 && vmas.start(next) === end) {
       if (vmas.canMergeBelow(next, (end - start) / 4096, flags, file, pgoff, prot, anon)) merge |= MERGE_NEXT;
     }

@@ -356,6 +356,13 @@ export class Vmas {
     return x === 0 || y === 0 || x === y;
   }
 
+  /** Height of an mm's tree: for tests and figures. */
+  depth(mm: number): number {
+    const below = (t: number): number =>
+      t === 0 ? 0 : 1 + Math.max(below(this.w.a[(t - 1) * WORDS + LEFT]!), below(this.w.a[(t - 1) * WORDS + RIGHT]!));
+    return below(this.mms.a[mm * MM_WORDS + MM_ROOT]!);
+  }
+
   // The treap. A node is VMA + 1, 0 is the empty tree.
 
   private treeInsert(t: number, v: number): number {

@@ -57,7 +57,16 @@ export class ZapVma {
   private zapStart(f: number): number {
     const { sim, notifiers } = this.mm;
     const s = sim.agents.stack.a;
-    return sim.agents.call(f, this.zapNotified.first + 1, notifiers.invalidateRangeStart, s[f + MM]!, s[f + START]!, s[f + END]!, s[f + TYPE]!, 1);
+    return sim.agents.call(
+      f,
+      this.zapNotified.first + 1,
+      notifiers.invalidateRangeStart,
+      s[f + MM]!,
+      s[f + START]!,
+      s[f + END]!,
+      s[f + TYPE]!,
+      1,
+    );
   }
 
   /** zap_pmd_range: an entry that the range holds only partly is split first. */
@@ -87,7 +96,16 @@ export class ZapVma {
     const { sim, zap, notifiers } = this.mm;
     const s = sim.agents.stack.a;
     zap.zapRange(s[f + MM]!, s[f + START]!, s[f + END]!);
-    return sim.agents.call(f, this.zapNotified.first + 4, notifiers.invalidateRangeEnd, s[f + MM]!, s[f + START]!, s[f + END]!, s[f + TYPE]!, 1);
+    return sim.agents.call(
+      f,
+      this.zapNotified.first + 4,
+      notifiers.invalidateRangeEnd,
+      s[f + MM]!,
+      s[f + START]!,
+      s[f + END]!,
+      s[f + TYPE]!,
+      1,
+    );
   }
 
   private zapPtes(f: number): number {
@@ -142,6 +160,15 @@ export class ZapVma {
       const pgoff = vmas.pgoff(v) + (addr - vmas.start(v)) / 4096;
       if (files.cache.find(s[f + FILE]!, pgoff) === pt.leafPfn) zap.zapRange(mm, addr, addr + 4096);
     }
-    return sim.agents.call(f, this.unmapMappingRange.first, notifiers.invalidateRangeEnd, mm, s[f + Z_START]!, s[f + Z_END]!, MMU_NOTIFY_CLEAR, 1);
+    return sim.agents.call(
+      f,
+      this.unmapMappingRange.first,
+      notifiers.invalidateRangeEnd,
+      mm,
+      s[f + Z_START]!,
+      s[f + Z_END]!,
+      MMU_NOTIFY_CLEAR,
+      1,
+    );
   }
 }

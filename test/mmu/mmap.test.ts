@@ -187,7 +187,7 @@ describe("any sequence of mmap, munmap, mprotect, madvise and stores", () => {
   function check(h: TestHost, model: (Page | undefined)[]): void {
     // The VMAs are exactly the maximal runs of alike pages.
     const runs: string[] = [];
-    for (let i = 0; i < PAGES; ) {
+    for (let i = 0; i < PAGES;) {
       const p = model[i];
       if (p === undefined) {
         i++;

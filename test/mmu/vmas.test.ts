@@ -1,0 +1,89 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { Vmas } from "../../src/mmu/vmas.js";
+import { VM_READ } from "../../src/mmu/vmflags.js";
+import { Sim } from "../../src/sim/sim.js";
+
+const PAGE = 0x1000;
+
+function make(): Vmas {
+  const sim = new Sim();
+  sim.agents.add("vmm", "vmm", 0);
+  const vmas = new Vmas(sim);
+  vmas.ensureMm(0);
+  vmas.ensureMm(1);
+  return vmas;
+}
+
+function list(vmas: Vmas, mm: number): number[] {
+  const out: number[] = [];
+  for (let v = vmas.first(mm); v >= 0; v = vmas.next(v)) out.push(vmas.start(v));
+  return out;
+}
+
+describe("VMAs", () => {
+  it("stay in order of their addresses, each address space for itself, whatever comes and goes", () => {
+    const op = fc.record({
+      mm: fc.integer({ min: 0, max: 1 }),
+      page: fc.integer({ min: 0, max: 300 }),
+      probe: fc.integer({ min: 0, max: 310 }),
+    });
+    fc.assert(
+      fc.property(fc.array(op, { maxLength: 400 }), (ops) => {
+        const vmas = make();
+        const model = [new Map<number, number>(), new Map<number, number>()];
+        for (const { mm, page, probe } of ops) {
+          const have = model[mm]!.get(page);
+          if (have === undefined) {
+            const v = vmas.alloc(mm, page * PAGE, (page + 1) * PAGE, VM_READ, page % 3 === 0 ? 1 : -1, page, 0);
+            vmas.insert(v);
+            model[mm]!.set(page, v);
+          } else {
+            vmas.remove(have);
+            model[mm]!.delete(page);
+          }
+          const pages = [...model[mm]!.keys()].sort((a, b) => a - b);
+          const want = pages.find((p) => p >= probe);
+          expect(vmas.findVma(mm, probe * PAGE + 8)).toBe(want === undefined ? -1 : model[mm]!.get(want));
+          expect(vmas.covering(mm, probe * PAGE)).toBe(model[mm]!.get(probe) ?? -1);
+        }
+        for (const mm of [0, 1]) {
+          const pages = [...model[mm]!.keys()].sort((a, b) => a - b);
+          expect(list(vmas, mm)).toEqual(pages.map((p) => p * PAGE));
+          expect(vmas.count(mm)).toBe(pages.length);
+          const back: number[] = [];
+          for (let v = vmas.last(mm); v >= 0; v = vmas.prev(v)) back.push(vmas.start(v));
+          expect(back.reverse()).toEqual(pages.map((p) => p * PAGE));
+        }
+        let files = 0;
+        for (let v = vmas.firstOfFile(1); v >= 0; v = vmas.nextOfFile(v)) files++;
+        expect(files).toBe([0, 1].reduce((n, mm) => n + [...model[mm]!.keys()].filter((p) => p % 3 === 0).length, 0));
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it("are found in logarithmic depth among 10,000", () => {
+    const vmas = make();
+    for (let i = 9999; i >= 0; i--) vmas.insert(vmas.alloc(0, 2 * i * PAGE, (2 * i + 1) * PAGE, VM_READ, -1, 2 * i, 0));
+    expect(vmas.depth(0)).toBeLessThan(45);
+    for (let i = 0; i < 10000; i += 7) {
+      expect(vmas.start(vmas.findVma(0, 2 * i * PAGE + 5))).toBe(2 * i * PAGE);
+      expect(vmas.covering(0, (2 * i + 1) * PAGE)).toBe(-1);
+    }
+  });
+
+  it("share an anon_vma with a neighbour that differs in access only, and join only with the same one", () => {
+    const vmas = make();
+    const low = vmas.alloc(0, 0, PAGE, VM_READ, -1, 0, 0);
+    const high = vmas.alloc(0, PAGE, 2 * PAGE, VM_READ | 2, -1, 1, 0);
+    const far = vmas.alloc(0, 8 * PAGE, 9 * PAGE, VM_READ, -1, 8, 0);
+    for (const v of [low, high, far]) vmas.insert(v);
+    for (const v of [low, high, far]) vmas.anonVmaPrepare(v);
+    expect(vmas.anonVma(low)).toBe(vmas.anonVma(high));
+    expect(vmas.anonVma(far)).not.toBe(vmas.anonVma(low));
+    expect(vmas.canMerge(low, VM_READ, -1, 1, 0, vmas.anonVma(far))).toBe(false);
+    expect(vmas.canMerge(low, VM_READ, -1, 1, 0, 0)).toBe(true);
+    expect(vmas.canMerge(low, VM_READ, -1, 2, 0, 0)).toBe(false);
+  });
+});
