@@ -1,6 +1,6 @@
 /** vm_page_prot and what depends on it: the attribute bits that a VMA gives to its entries (mm/mmap.c vma_set_page_prot). */
 import type { Files } from "./files.js";
-import { HI_WRITE, protHi, protLo, PTE_RDONLY } from "./pte.js";
+import { protHi, protLo } from "./pte.js";
 import type { Vmas } from "./vmas.js";
 
 export class PageProtection {
@@ -21,19 +21,7 @@ export class PageProtection {
 
   /** vma_wants_writenotify: the driver has a pfn_mkwrite or page_mkwrite callback. */
   writeNotify(vma: number): boolean {
-    return this.files.vmOps(this.vmas.file(vma))?.writeNotify === true;
+    const file = this.vmas.file(vma);
+    return file >= 0 && this.files.vmOps(file)?.writeNotify === true;
   }
-}
-
-/** pte_mkwrite(pte_mkdirty(pte)): the low word. */
-export function writableLo(lo: number): number {
-  return lo & ~PTE_RDONLY;
-}
-/** pte_wrprotect: a dirty entry keeps that in the software bit; see `wrprotectHi`. */
-export function wrprotectLo(lo: number): number {
-  return lo | PTE_RDONLY;
-}
-/** pte_wrprotect, the high word. @param dirty the software dirty bit, to be set if the entry was hardware-dirty */
-export function wrprotectHi(hi: number, dirty: number): number {
-  return (hi & ~HI_WRITE) | dirty;
 }

@@ -28,6 +28,9 @@ export class Zap {
   /** Pages whose entries are gone and whose TLB flush is not; empty between calls. */
   private readonly gathered = new Float64Array(GATHER);
   private pending = 0;
+  /** The addresses between which entries went since the last flush. */
+  private lowest = 0;
+  private highest = 0;
 
   constructor(
     sim: Sim,
@@ -51,7 +54,6 @@ export class Zap {
   zapRange(mm: number, start: number, end: number): void {
     const pt = this.pt;
     let a = start;
-    let from = start;
     while (a < end) {
       pt.walk(mm, a);
       if (pt.level === 3) a = this.zapPtes(mm, a, end);
@@ -66,12 +68,9 @@ export class Zap {
         this.zapBlock(mm, block);
         a = block + size;
       }
-      if (this.pending >= GATHER - 1) {
-        this.flush(mm, from, a);
-        from = a;
-      }
+      if (this.pending >= GATHER - 1) this.flush(mm);
     }
-    if (this.pending > 0) this.flush(mm, from, end);
+    if (this.pending > 0) this.flush(mm);
   }
 
   private zapBlock(mm: number, block: number): void {
@@ -82,7 +81,7 @@ export class Zap {
     if (!present) return;
     // Of a contiguous run only the first entry carries the reference.
     const counted = (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || ((entry >> 1) & 15) === 0);
-    this.gather(counted ? descPfn(lo, hi) : -1, lo, hi);
+    this.gather(block, LEVEL_SIZE[level as 1 | 2], counted ? descPfn(lo, hi) : -1, lo, hi);
   }
 
   /** Clears entries of one PTE table from the walked address on. @returns the first address not looked at */
@@ -97,21 +96,23 @@ export class Zap {
       pt.setEntry(mm, a, 3, e, 0, 0);
       if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) continue;
       const counted = (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || (i & 15) === 0);
-      this.gather(counted ? (hi & 0xffff) * 1048576 + (lo >>> 12) : -1, lo, hi);
+      this.gather(a, 4096, counted ? (hi & 0xffff) * 1048576 + (lo >>> 12) : -1, lo, hi);
       if (this.pending >= GATHER - 1) return a + 4096;
     }
     return a;
   }
 
-  private gather(pfn: number, lo: number, hi: number): void {
+  private gather(addr: number, size: number, pfn: number, lo: number, hi: number): void {
+    if (this.pending === 0) this.lowest = addr;
+    this.highest = addr + size;
     this.gathered[this.pending++] = pfn;
     const dirty = (hi & HI_DIRTY) !== 0 || ((hi & HI_WRITE) !== 0 && (lo & PTE_RDONLY) === 0);
     if (dirty && pfn >= 0 && (this.frames.flags(pfn) & FRAME_FILE) !== 0) this.frames.setDirty(pfn);
   }
 
   /** tlb_finish_mmu: first the TLB, then the pages. */
-  private flush(mm: number, start: number, end: number): void {
-    this.pt.tlb.flushRange(mm, start, end);
+  private flush(mm: number): void {
+    this.pt.tlb.flushRange(mm, this.lowest, this.highest);
     for (let i = 0; i < this.pending; i++) if (this.gathered[i]! >= 0) this.frames.dropMapping(this.gathered[i]!);
     this.pending = 0;
   }
