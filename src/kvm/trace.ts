@@ -174,7 +174,7 @@ export const branchTaken = declareEvent("faultline", "branch", "a branch of kvm_
 export const mmuRetry = declareEvent("faultline", "mmu_retry", "an invalidation raced with the fault: the guest faults again", [
   { name: "vm", kind: "dec" },
   { name: "snapshot", kind: "dec" },
-  { name: "seq", kind: "dec" },
+  { name: "now", kind: "dec" },
   { name: "in_progress", kind: "dec" },
 ]);
 
