@@ -1,8 +1,8 @@
 /** Puts the steps of several runs of one script next to each other: what is the same, and what is not. */
 import type { Step, VariantResult } from "../guest/result.js";
-import { eventBody, fold, foldedLines, type TextOptions } from "../trace/text.js";
-import { shown } from "../trace/story.js";
-import { quietBarriers, type RenderOptions } from "./render.js";
+import { eventBody, fold, moreText, type TextOptions } from "../trace/text.js";
+import { telling } from "../trace/story.js";
+import type { RenderOptions } from "./render.js";
 
 /** A line in all runs (`which` is -1) or in one of them. */
 export interface DiffLine {
@@ -21,16 +21,11 @@ export interface DiffStep {
 /** The lines of a step without sequence numbers, so that equal events are equal lines. */
 function bodyLines(s: Step | undefined, options: RenderOptions): string[] {
   if (s === undefined) return [];
-  const events = quietBarriers(
-    s.events.filter((e) => shown(e.event, options.detail)),
-    options.detail,
-  );
   const plain: TextOptions = { width: 0, annotate: options.annotate };
-  const out = fold(events).flatMap((l) => {
-    const [, ...more] = foldedLines(l, plain);
-    return [`${l.first.agent.padEnd(6)} ${eventBody(l.first, plain)}`, ...more.map((m) => m.slice(7))];
+  return fold(telling(s.events, options.detail)).flatMap((l) => {
+    const lines = l.events.map((e) => `${e.agent.padEnd(6)} ${eventBody(e, plain)}`);
+    return l.rounds > 1 ? [...lines, `${l.last.agent.padEnd(6)} ${moreText(l)}`] : lines;
   });
-  return out;
 }
 
 /** Longest common subsequence of two lists of lines, as a merged list. */

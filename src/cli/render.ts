@@ -1,7 +1,6 @@
 /** A run's result as text: steps with their annotated events, what failed and why, the verdict. */
 import type { Outcome, Step, VariantResult } from "../guest/result.js";
-import type { EventRecord } from "../sim/events.js";
-import { shown, type Detail } from "../trace/story.js";
+import { telling, type Detail } from "../trace/story.js";
 import { eventLine, fit, fold, foldedLines, type TextOptions } from "../trace/text.js";
 import type { Palette } from "./terminal.js";
 
@@ -15,18 +14,11 @@ export function stepHead(s: Step, width: number): string {
   return fit(`${String(s.line).padStart(4)}  ${s.text}${s.result === "" ? "" : `  ${s.result}`}`, width);
 }
 
-/** The lines of a step's events, runs folded. */
+/** The lines of a step's events, repetitions folded. */
 export function stepLines(s: Step, options: RenderOptions): string[] {
-  const events = s.events.filter((e) => shown(e.event, options.detail));
-  const lines = fold(quietBarriers(events, options.detail)).flatMap((l) => foldedLines(l, options));
+  const lines = fold(telling(s.events, options.detail)).flatMap((l) => foldedLines(l, options));
   if (s.dropped > 0) lines.push(`       \u2026 and ${s.dropped} more events of this step`);
   return lines;
-}
-
-/** A DSB that completes no TLBI says nothing in a story. */
-export function quietBarriers(events: readonly EventRecord[], detail: Detail): EventRecord[] {
-  if (detail === "all") return [...events];
-  return events.filter((e) => e.event !== "dsb" || Number(e["completed"]) > 0);
 }
 
 export function renderSteps(r: VariantResult, options: RenderOptions): string[] {

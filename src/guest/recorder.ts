@@ -3,7 +3,7 @@
  * that the trace shows, as numbers; builds objects only when somebody reads them.
  */
 import { eventCatalogue, findEvent, RECORD_WORDS, type EventBus, type EventRecord } from "../sim/events.js";
-import { shown, type Detail } from "../trace/story.js";
+import { shown, telling, type Detail } from "../trace/story.js";
 import { BudgetError } from "./diagnostics.js";
 
 /** Events of one step that a trace keeps; the rest is counted. */
@@ -111,14 +111,13 @@ export class Recorder {
     return count;
   }
 
-  /** The last events of the window that the story would show: what led here. */
+  /** The last events of the window that tell its story: what led here. */
   last(n: number): EventRecord[] {
     this.bus.flush();
     const out: EventRecord[] = [];
     for (let i = this.length - 1; i >= 0 && out.length < n; i--) {
-      const e = this.bus.decode(this.data, i * RECORD_WORDS);
-      if (shown(e.event, this.detail === "none" ? "story" : this.detail) || (this.wanted[findEvent(e.event)!.id]! & ASKED) !== 0)
-        out.unshift(e);
+      const [e] = telling([this.bus.decode(this.data, i * RECORD_WORDS)], this.detail);
+      if (e !== undefined) out.unshift(e);
     }
     return out;
   }

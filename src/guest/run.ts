@@ -730,7 +730,7 @@ class Interpreter implements Window {
         line: s.span.line,
         column: s.span.column,
         text: s.text,
-        expected: s.text.replace(/^expect /, ""),
+        expected: s.text.replace(/^expect (on \S+(?:, *\S+)* )?/, ""),
         actual,
         events: status === "failed" ? this.recorder.last(12) : [],
       });

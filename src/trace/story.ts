@@ -2,6 +2,8 @@
  * Which events tell the story of a run. Everything can be seen with `--events all`; a person who
  * reads a trace wants the faults, what the kernel concluded, and what changed.
  */
+import type { EventRecord } from "../sim/events.js";
+
 const STORY = new Set([
   "kvm_guest_fault",
   "kvm_access_fault",
@@ -69,6 +71,19 @@ export function shown(event: string, detail: Detail): boolean {
     case "story":
       return STORY.has(event) || MAINTENANCE.has(event);
   }
+}
+
+/** KVM_EXIT_DEBUG: the breakpoint behind a guest block, which is Faultline's and not the script's. */
+const EXIT_DEBUG = 4;
+
+/** Leaves out what says nothing in a story: a DSB that completes no TLBI, the exit at the end of a block. */
+export function telling(events: readonly EventRecord[], detail: Detail): EventRecord[] {
+  const wanted = events.filter((e) => shown(e.event, detail));
+  if (detail === "all") return wanted;
+  return wanted.filter((e) => {
+    if (e.event === "dsb") return Number(e["completed"]) > 0;
+    return !(e.event === "kvm_userspace_exit" && e["reason"] === EXIT_DEBUG && e["errno"] === 0);
+  });
 }
 
 /** Events of the cause chain. */

@@ -56,7 +56,7 @@ export function eventBody(e: EventRecord, options: TextOptions): string {
 
 function keep(e: EventRecord, names: readonly string[]): string {
   const all = fieldsText(e).split(" ");
-  return all.filter((f) => names.includes(f.slice(0, f.indexOf("=")))).join(" ");
+  return names.flatMap((n) => all.filter((f) => f.startsWith(`${n}=`))).join(" ");
 }
 
 /** `  12  vcpu0  kvm_guest_fault …` */
@@ -68,43 +68,57 @@ export function fit(line: string, width: number): string {
   return width > 0 && line.length > width ? `${line.slice(0, width - 1)}\u2026` : line;
 }
 
-/** A line, or a run of events of one kind that was folded into it. */
-export interface FoldedLine {
-  readonly first: EventRecord;
+/** A line, or rounds of the same events that were folded into one. */
+export interface Folded {
+  /** The events of the first round; one event if nothing was folded. */
+  readonly events: readonly EventRecord[];
+  /** How often the round came; 1 if nothing was folded. */
+  readonly rounds: number;
   readonly last: EventRecord;
-  readonly count: number;
 }
 
-/** From this many on, a run of the same event of one agent is folded. */
+/** Rounds of at most this many events are recognised. */
+const LONGEST_ROUND = 12;
+/** From this many rounds on they are folded. */
 const FOLD = 4;
 
-/** Folds runs of one event: `stage2_set` a thousand times is one line and a count. */
-export function fold(events: readonly EventRecord[]): FoldedLine[] {
-  const out: FoldedLine[] = [];
+/**
+ * Folds what repeats: `stage2_set` a thousand times, or the five events of a demand fault for each page
+ * of a loop, become the first round and a count. Two events are the same here if event and agent are.
+ */
+export function fold(events: readonly EventRecord[]): Folded[] {
+  const keys = events.map((e) => `${e.agent} ${e.event}`);
+  const out: Folded[] = [];
   for (let i = 0; i < events.length;) {
-    const first = events[i]!;
-    let end = i + 1;
-    while (end < events.length && events[end]!.event === first.event && events[end]!.agent === first.agent) end++;
-    if (end - i >= FOLD) out.push({ first, last: events[end - 1]!, count: end - i });
-    else for (let k = i; k < end; k++) out.push({ first: events[k]!, last: events[k]!, count: 1 });
+    let best = 1;
+    let rounds = 1;
+    for (let length = 1; length <= LONGEST_ROUND && i + FOLD * length <= events.length; length++) {
+      let n = i + length;
+      while (n < events.length && keys[n] === keys[n - length]) n++;
+      const count = Math.floor((n - i) / length);
+      if (count >= FOLD && count * length > best * rounds) {
+        best = length;
+        rounds = count;
+      }
+    }
+    const end = i + best * rounds;
+    if (rounds === 1) out.push({ events: [events[i]!], rounds: 1, last: events[i]! });
+    else out.push({ events: events.slice(i, i + best), rounds, last: events[end - best]! });
     i = end;
   }
   return out;
 }
 
-/** The lines of a folded run: its first event, and how many more there were. */
-export function foldedLines(l: FoldedLine, options: TextOptions): string[] {
-  const head = eventLine(l.first, options);
-  if (l.count === 1) return [head];
-  return [
-    head,
-    fit(
-      `${String(l.last.seq).padStart(6)} ${l.last.agent.padEnd(6)} ${"".padEnd(2)}\u2026 and ${l.count - 1} more ${l.first.event}, up to ${brief(l.last)}`,
-      options.width,
-    ),
-  ];
+/** The lines of what was folded: the first round, and how many more there were. */
+export function foldedLines(l: Folded, options: TextOptions): string[] {
+  const lines = l.events.map((e) => eventLine(e, options));
+  if (l.rounds > 1) lines.push(fit(`${"".padStart(6)} ${l.last.agent.padEnd(6)} ${moreText(l)}`, options.width));
+  return lines;
 }
 
-function brief(e: EventRecord): string {
-  return fieldsText(e).split(" ")[0] ?? "";
+/** `… and 1023 more stage2_set, up to ipa=0x803ff000` */
+export function moreText(l: Folded): string {
+  const what = l.events.length === 1 ? `more ${l.last.event}` : `more rounds of these ${l.events.length} events`;
+  const place = /(?:ipa|gpa|start|hva|pa)=\S+/.exec(fieldsText(l.last))?.[0];
+  return `\u2026 and ${l.rounds - 1} ${what}${place === undefined ? "" : `, up to ${place}`}`;
 }

@@ -1,0 +1,124 @@
+import { describe, expect, test } from "vitest";
+import { BudgetError } from "../../src/guest/diagnostics.js";
+import { failures, runAll } from "./run.js";
+
+const RAM = `let RAM = 0x80000000
+let ram = mmap(0, 2M, align=2M)
+madvise(ram, 2M, MADV_NOHUGEPAGE)
+KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=ram)
+`;
+const met = (source: string) => expect(failures(runAll(source))).toEqual([]);
+const failed = (source: string) => failures(runAll(source));
+
+describe("an expectation that is not met", () => {
+  test("says what was expected and what happened instead", () => {
+    expect(failed("guest { mov x0, 5 }\nexpect x0 == 6")).toEqual(["v6.12:2 x0 == 6: 5 == 6 does not hold"]);
+  });
+  test("about events shows those that came instead", () => {
+    const [line] = failed(`${RAM}guest { ldr x0, [RAM] }\nexpect fault ipa=0x1000`);
+    expect(line).toMatch(/0 such events; instead: .*ipa=0x80000000/);
+  });
+  test("carries the events that led to it", () => {
+    const [r] = runAll(`${RAM}guest { ldr x0, [RAM] }\nexpect x0 == 1`);
+    expect(r!.outcomes.at(-1)!.events.some((e) => e.event === "kvm_guest_fault")).toBe(true);
+  });
+  test("limited to another variant is not judged", () => {
+    met("variant v5.4\nvariant v5.5\nguest { mov x0, 1 }\nexpect on v5.4 x0 == 1\nexpect on v5.5 x0 == 1\nexpect on v6.12 x0 == 2");
+  });
+  test("about stage 2 says what is mapped there", () => {
+    expect(failed(`${RAM}guest { ldr x0, [RAM] }\nexpect stage2 RAM none`)[0]).toMatch(
+      /ipa=0x80000000 size=0x1000 pa=0x[0-9a-f]+ level=3 type=Normal-WB/,
+    );
+    expect(failed(`${RAM}expect stage2 RAM size=4K`)[0]).toMatch(/nothing is mapped at ipa 0x80000000/);
+  });
+});
+
+describe("what nobody expected fails a run:", () => {
+  test("a call that fails", () => {
+    expect(failed("munmap(1, 4096)")).toEqual(["v6.12:1 nothing unexpected: munmap gave EINVAL"]);
+    met("munmap(1, 4096)\nexpect errno EINVAL");
+    met("munmap(1, 4096)\nexpect ret == -22");
+  });
+  test("an exception that nobody handles", () => {
+    expect(failed("guest { svc 0 }")[0]).toMatch(/vcpu0 took an exception at vector 0x200: esr=0x56000000/);
+    met("guest { svc 0 }\nexpect exception esr=0x56000000 vector=0x200");
+  });
+  test("a guest that spins", () => {
+    expect(failed("guest { here: b here }")[0]).toMatch(/spins/);
+    met("guest { here: b here }\nexpect livelock");
+  });
+  test("KVM_RUN that fails", () => {
+    expect(failed("guest { ldp x0, x1, [0x1000] }")[0]).toMatch(/KVM_RUN of vcpu0 gave ENOSYS/);
+    met("guest { ldp x0, x1, [0x1000] }\nexpect errno ENOSYS");
+  });
+  test("an access of the VMM that gets a signal", () => {
+    expect(failed("let v = read64(0x1000)")[0]).toMatch(/read64 gave SIGSEGV/);
+  });
+});
+
+describe("guest code", () => {
+  test("loops over addresses, nested", () => {
+    met(`guest { mov x0, 0; for a in 0..3 { for b in 0..0x10000000 step 0x1000000 { add x0, x0, 1 } } }\nexpect x0 == 48`);
+  });
+  test("keeps its registers from block to block", () => {
+    met("guest { mov x3, 7 }\nguest { add x3, x3, 1 }\nexpect x3 == 8");
+  });
+  test("of a second vCPU has registers of its own", () => {
+    met("guest { mov x3, 7 }\nguest vcpu1 { mov x3, 8 }\nexpect x3 == 7\nexpect vcpu1.x3 == 8");
+  });
+  test("goes on after an exception that its handler returns from", () => {
+    met(
+      "on exception { mrs x9, elr_el1; add x9, x9, 4; msr elr_el1, x9; eret }\nguest { .inst 0; mov x0, 3 }\nexpect x0 == 3\nexpect no exception",
+    );
+  });
+  test("ends where its handler ends without eret", () => {
+    met("on exception { mov x0, 9 }\nguest { svc 1; mov x0, 3 }\nexpect x0 == 9\nexpect exception esr=0x56000001");
+  });
+  test("reads what the VMM answers, and 0 where it has no answer", () => {
+    met(
+      "on mmio read 0x9000000 -> 0x1234\nguest { ldr x0, [0x9000000]; ldrb w1, [0x9000000]; ldr x2, [0x9000008] }\nexpect x0 == 0x1234 && x1 == 0x34 && x2 == 0\nexpect 3 exit MMIO read",
+    );
+  });
+  test("runs again where KVM_RUN stopped, once the cause is gone", () => {
+    met(
+      `${RAM}munmap(ram, 2M)\nguest { ldr x0, [RAM]; mov x1, 4 }\nexpect errno EFAULT\nmmap(ram, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\nKVM_RUN(vcpu0)\nexpect x0 == 0 && x1 == 4`,
+    );
+  });
+});
+
+describe("par", () => {
+  const source = `${RAM}par {
+  guest vcpu0 { for p in RAM..RAM+32K step 4K { str x0, [p] } }
+  guest vcpu1 { for p in RAM+64K..RAM+96K step 4K { str x0, [p] } }
+  vmm { for n in 0..4 { madvise(ram + 0x20000, 0x1000, MADV_DONTNEED) } }
+  vmm other { let v = read64(ram + 0x30000) }
+}
+expect 16 fault ipa>=RAM
+expect ok`;
+  test("runs its agents together, and they all come to their end", () => met(source));
+  test("gives the same events in the same order every time", () => {
+    const events = () => JSON.stringify(runAll(source, { detail: "all" })[0]!.steps);
+    expect(events()).toBe(events());
+  });
+  test("interleaves phases: the first faults of both vCPUs overlap", () => {
+    const [r] = runAll(source);
+    const faults = r!.steps.flatMap((s) => s.events).filter((e) => e.event === "kvm_guest_fault" && Number(e["ipa"]) >= 0x80000000);
+    const agents = faults.map((e) => e.agent);
+    expect(new Set(agents)).toEqual(new Set(["vcpu0", "vcpu1"]));
+    expect(agents.join("")).not.toMatch(/^(vcpu0)+(vcpu1)+$/);
+  });
+});
+
+describe("a budget", () => {
+  test("of steps ends a guest that loops for ever", () => {
+    expect(() => runAll("guest { a: nop; b a }", { budget: { steps: 2000 } })).toThrow(BudgetError);
+  });
+  test("of loop turns ends a VMM that loops for ever", () => {
+    expect(() => runAll("for i in 0..0x7fffffff { let x = i }")).toThrow(/turns/);
+  });
+  test("of memory ends a script that fills it", () => {
+    expect(() => runAll("let a = mmap(0, 1G)\nfor p in a..a+1G step 4K { write8(p, 1) }", { budget: { memory: 64 * 1024 ** 2 } })).toThrow(
+      BudgetError,
+    );
+  });
+});
