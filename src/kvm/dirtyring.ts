@@ -144,7 +144,8 @@ export class DirtyRings {
     const out: DirtyGfn[] = [];
     const at = v * WORDS;
     const n = this.w.a[at + ENTRIES] ?? 0;
-    for (let i = this.w.a[at + RESET_INDEX]!; out.length < limit && out.length < n; i++) {
+    const first = this.w.a[at + RESET_INDEX] ?? 0;
+    for (let i = first; i - first < n && out.length < limit; i++) {
       const e = this.w.a[at + OFFSET]! + (i & (n - 1));
       const flags = this.entries.a[2 * e]!;
       if ((flags & KVM_DIRTY_GFN_F_RESET) !== 0) continue;
