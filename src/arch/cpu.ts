@@ -14,7 +14,7 @@ import { PE_EL2, STEP_EL2, STEP_NEXT, STEP_RELOAD } from "./a64access.js";
 import { addFlagsW, addFlagsX, Alu, flagsNz, holds, subFlagsW, subFlagsX } from "./a64alu.js";
 import { DataOps } from "./a64data.js";
 import { MemoryOps, spOffset } from "./a64memory.js";
-import { ACCESS_BYTES, ACCESS_SIGNED, ACCESS_X, F_HI, F_ISS, F_LO, F_OP, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
+import { ACCESS_BYTES, ACCESS_SIGNED, ACCESS_X, F_HI, F_ISS, F_LO, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
 import { SystemOps } from "./a64systemops.js";
 import { decodeInto } from "./decode.js";
 import { EC_PC_ALIGN, Exceptions, syndromeOf, VECTOR_SYNC } from "./exception.js";
@@ -75,17 +75,13 @@ export class Cpu {
   private stamp = 0;
   // The window: the TLB entry through which the code page is fetched, as it was.
   private readonly combined: I32Pool;
-  private readonly epoch: I32Pool;
   private readonly changes: I32Pool;
-  private readonly dir: I32Pool;
   private wEntry = 0;
   private wVaLo = 0;
   private wVaHi = 0;
   private wTag = 0;
   private wFlags = 0;
   private wSlot = -1;
-  private wRef = 0;
-  private wEpoch = 0;
   private wChanges = 0;
 
   constructor(
@@ -96,9 +92,7 @@ export class Cpu {
   ) {
     this.pool = regs.pool;
     this.combined = pe.tlbs.combined;
-    this.epoch = pe.tlbs.epoch;
     this.changes = pe.tables.changes;
-    this.dir = pe.phys.dir;
     this.exceptions = new Exceptions(regs, features);
     this.data = new DataOps(regs.pool);
     this.memory = new MemoryOps(regs.pool, pe, this.exceptions);
@@ -169,8 +163,6 @@ export class Cpu {
     this.wTag = t[i + C_TAG]!;
     this.wFlags = t[i + C_FLAGS]!;
     this.wSlot = slot;
-    this.wRef = slot >= 0 ? this.dir.a[slot]! : 0;
-    this.wEpoch = this.epoch.a[0]!;
     this.wChanges = this.changes.a[0]!;
     return this.newStamp();
   }
@@ -184,10 +176,7 @@ export class Cpu {
       t[i + C_TAG] === this.wTag &&
       t[i + C_FLAGS] === this.wFlags &&
       t[i + C_SLOT] === this.wSlot &&
-      this.changes.a[0] === this.wChanges &&
-      this.epoch.a[0] === this.wEpoch &&
-      this.wSlot >= 0 &&
-      this.dir.a[this.wSlot] === this.wRef
+      this.changes.a[0] === this.wChanges
     );
   }
   /** Did a store to this address, which has just succeeded, go to the window's page? */
@@ -225,6 +214,11 @@ export class Cpu {
 
   /**
    * Runs a vCPU on the running agent's CPU.
+   *
+   * The hot loop writes registers at few places (each call of `set` that is inlined counts): a result for
+   * rd, the flags, PC before anything that can fault, a base register. Its blocks, inside out:
+   * `done` what a slow or faulting instruction did, `flagged` new flags then a result, `result` a value
+   * for rd, `next` on to PC + 4.
    * @param budget at most this many instructions
    * @returns a RUN_ reason
    */
@@ -235,12 +229,14 @@ export class Cpu {
     const r = pool.a;
     const b = this.regs.base(v);
     const fetched = this.fetched;
-    const agents = this.sim.agents;
+    const clock = this.sim.agents.clock;
+    const agent = this.sim.agents.current;
     const cost = this.sim.costs.instruction;
     let dec = this.decoded;
     let stamp = this.newStamp();
     this.system.takePendingSerror(v, b);
     let pcLo = r[b + PC]!;
+    // The high word in the register file always equals this one.
     let pcHi = r[b + PC + 1]!;
     const stop = r[b + STOP_ENABLED] !== 0;
     const stopLo = r[b + STOP_PC]!;
@@ -252,7 +248,7 @@ export class Cpu {
     let reason = RUN_BUDGET;
 
     loop: for (;;) {
-      if (btype !== 0 && --btype === 0) pool.set(b + PSTATE, r[b + PSTATE]! & ~PSTATE_BTYPE);
+      if (btype !== 0 && --btype === 0) this.clearBtype(b);
       if (left <= 0) break;
       if (pcLo === stopLo && stop && pcHi === stopHi) {
         reason = RUN_BREAKPOINT;
@@ -262,12 +258,9 @@ export class Cpu {
       let d: number;
       if (fetched[at] === pcLo && fetched[at + 1] === stamp) d = fetched[at + 2]!;
       else {
-        pool.set(b + PC, pcLo);
-        pool.set(b + PC + 1, pcHi);
-        if (left !== charged) {
-          agents.charge((charged - left) * cost);
-          charged = left;
-        }
+        this.syncPc(b, pcLo, pcHi);
+        this.charge((charged - left) * cost);
+        charged = left;
         d = this.fetch(v, pcHi, pcLo);
         if (d < 0) {
           if (d === -1 - STEP_EL2) {
@@ -283,8 +276,9 @@ export class Cpu {
           continue;
         }
         dec = this.decoded;
-        if (this.stamp !== stamp || (pcLo & ~0xfff) !== this.wVaLo || pcHi !== this.wVaHi || !this.windowHolds())
+        if (this.stamp !== stamp || (pcLo & ~0xfff) !== this.wVaLo || pcHi !== this.wVaHi || !this.windowHolds()) {
           stamp = this.openWindow(pcHi, pcLo);
+        }
         if (this.wSlot >= 0) {
           fetched[at] = pcLo;
           fetched[at + 1] = stamp;
@@ -292,36 +286,35 @@ export class Cpu {
         }
       }
       left--;
-      let lo: number;
-      let hi: number;
+      const op = dec[d]!;
+      let lo = 0;
+      let hi = 0;
+      let flags = 0;
+      let step: number;
       next: {
         result: {
-          let step = STEP_NEXT;
-          slow: {
-            const op = dec[d + F_OP]!;
-            switch (op) {
-              // ---- loads
-              case Op.LoadImm:
-              case Op.LoadPost:
-              case Op.LoadPre:
-              case Op.LoadReg:
-              case Op.LoadLiteral: {
+          flagged: {
+            done: {
+              if (op <= Op.StoreReg && op !== Op.Undefined) {
+                // ---- loads and stores of one general register
                 let n: number;
                 const rn = dec[d + F_RN]!;
                 if (rn >= 0) n = b + rn;
                 else {
-                  pool.set(b + PC, pcLo);
-                  pool.set(b + PC + 1, pcHi);
+                  this.syncPc(b, pcLo, pcHi);
                   step = this.memory.checkSp(v, b);
-                  if (step !== STEP_NEXT) break slow;
+                  if (step !== STEP_NEXT) break done;
                   n = b + spOffset(r[b + PSTATE]!);
                 }
                 let al = r[n]!;
                 let ah = r[n + 1]!;
-                let off = dec[d + F_LO]!;
-                if (op === Op.LoadReg) {
+                const imm = dec[d + F_LO]!;
+                // What goes into the address, and what into the base register.
+                let off = imm;
+                if (op === Op.LoadPost || op === Op.StorePost) off = 0;
+                else if (op === Op.LoadReg || op === Op.StoreReg) {
                   const m = b + dec[d + F_RM]!;
-                  alu.extend(r[m]!, r[m + 1]!, dec[d + F_HI]!, off);
+                  alu.extend(r[m]!, r[m + 1]!, dec[d + F_HI]!, imm);
                   const sum = (al + alu.lo) | 0;
                   ah = (ah + alu.hi + (sum >>> 0 < al >>> 0 ? 1 : 0)) | 0;
                   al = sum;
@@ -329,420 +322,366 @@ export class Cpu {
                 } else if (op === Op.LoadLiteral) {
                   al = pcLo;
                   ah = pcHi;
-                } else if (op === Op.LoadPost) off = 0;
+                }
                 const vl = (al + off) | 0;
                 const vh = (ah + (off >> 31) + (vl >>> 0 < al >>> 0 ? 1 : 0)) | 0;
                 pool.set(b + PC, pcLo);
-                pool.set(b + PC + 1, pcHi);
-                agents.charge((charged - left) * cost);
+                clock.set(agent, clock.a[agent]! + (charged - left) * cost);
                 charged = left;
                 const access = dec[d + F_RA]!;
                 const size = access & ACCESS_BYTES;
-                const outcome = pe.read(v, vh, vl, size, dec[d + F_ISS]!);
-                if (!this.windowHolds()) stamp = this.newStamp();
-                if (outcome !== 0) {
-                  step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
-                  break slow;
-                }
-                lo = pe.d0;
-                hi = size === 8 ? pe.d1 : 0;
-                if ((access & ACCESS_SIGNED) !== 0) {
-                  if (size === 1) lo = (lo << 24) >> 24;
-                  else if (size === 2) lo = (lo << 16) >> 16;
-                  hi = (access & ACCESS_X) !== 0 ? lo >> 31 : 0;
-                }
-                if (op === Op.LoadPost) {
-                  off = dec[d + F_LO]!;
-                  const wl = (al + off) | 0;
-                  pool.set(n, wl);
-                  pool.set(n + 1, ah + (off >> 31) + (wl >>> 0 < al >>> 0 ? 1 : 0));
-                } else if (op === Op.LoadPre) {
-                  pool.set(n, vl);
-                  pool.set(n + 1, vh);
-                }
-                break result;
-              }
-              // ---- stores
-              case Op.StoreImm:
-              case Op.StorePost:
-              case Op.StorePre:
-              case Op.StoreReg: {
-                let n: number;
-                const rn = dec[d + F_RN]!;
-                if (rn >= 0) n = b + rn;
-                else {
-                  pool.set(b + PC, pcLo);
-                  pool.set(b + PC + 1, pcHi);
-                  step = this.memory.checkSp(v, b);
-                  if (step !== STEP_NEXT) break slow;
-                  n = b + spOffset(r[b + PSTATE]!);
-                }
-                let al = r[n]!;
-                let ah = r[n + 1]!;
-                let off = dec[d + F_LO]!;
-                if (op === Op.StoreReg) {
-                  const m = b + dec[d + F_RM]!;
-                  alu.extend(r[m]!, r[m + 1]!, dec[d + F_HI]!, off);
-                  const sum = (al + alu.lo) | 0;
-                  ah = (ah + alu.hi + (sum >>> 0 < al >>> 0 ? 1 : 0)) | 0;
-                  al = sum;
-                  off = 0;
-                } else if (op === Op.StorePost) off = 0;
-                const vl = (al + off) | 0;
-                const vh = (ah + (off >> 31) + (vl >>> 0 < al >>> 0 ? 1 : 0)) | 0;
-                pool.set(b + PC, pcLo);
-                pool.set(b + PC + 1, pcHi);
-                agents.charge((charged - left) * cost);
-                charged = left;
-                const t = b + dec[d + F_RD]!;
-                pe.d0 = r[t]!;
-                pe.d1 = r[t + 1]!;
-                const size = dec[d + F_RA]! & ACCESS_BYTES;
-                const outcome = pe.write(v, vh, vl, size, dec[d + F_ISS]!);
-                if (outcome !== 0) {
-                  step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
-                  break slow;
-                }
-                if (!this.windowHolds() || this.storedToWindow(vh, vl, size)) stamp = this.newStamp();
-                if (op === Op.StorePost) {
-                  off = dec[d + F_LO]!;
-                  const wl = (al + off) | 0;
-                  pool.set(n, wl);
-                  pool.set(n + 1, ah + (off >> 31) + (wl >>> 0 < al >>> 0 ? 1 : 0));
-                } else if (op === Op.StorePre) {
-                  pool.set(n, vl);
-                  pool.set(n + 1, vh);
-                }
-                break next;
-              }
-              // ---- additions and subtractions
-              case Op.AddXImm: {
-                const rn = dec[d + F_RN]!;
-                const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
-                const al = r[n]!;
-                lo = (al + dec[d + F_LO]!) | 0;
-                hi = (r[n + 1]! + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
-                break result;
-              }
-              case Op.SubXImm: {
-                const rn = dec[d + F_RN]!;
-                const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
-                const al = r[n]!;
-                const imm = dec[d + F_LO]!;
-                lo = (al - imm) | 0;
-                hi = (r[n + 1]! - (al >>> 0 < imm >>> 0 ? 1 : 0)) | 0;
-                break result;
-              }
-              case Op.AddsXImm: {
-                const rn = dec[d + F_RN]!;
-                const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
-                const al = r[n]!;
-                const ah = r[n + 1]!;
-                lo = (al + dec[d + F_LO]!) | 0;
-                hi = (ah + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
-                pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | addFlagsX(ah, 0, lo, hi));
-                break result;
-              }
-              case Op.SubsXImm: {
-                const rn = dec[d + F_RN]!;
-                const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
-                const al = r[n]!;
-                const ah = r[n + 1]!;
-                const imm = dec[d + F_LO]!;
-                lo = (al - imm) | 0;
-                hi = (ah - (al >>> 0 < imm >>> 0 ? 1 : 0)) | 0;
-                pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | subFlagsX(al, ah, imm, 0, lo, hi));
-                break result;
-              }
-              case Op.AddXReg:
-              case Op.AddsXReg:
-              case Op.SubXReg:
-              case Op.SubsXReg:
-              case Op.AddXExt:
-              case Op.AddsXExt:
-              case Op.SubXExt:
-              case Op.SubsXExt: {
-                const m = b + dec[d + F_RM]!;
-                const rn = dec[d + F_RN]!;
-                const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
-                let bl = r[m]!;
-                let bh = r[m + 1]!;
-                if (op >= Op.AddXExt) {
-                  alu.extend(bl, bh, dec[d + F_HI]!, dec[d + F_LO]!);
-                  bl = alu.lo;
-                  bh = alu.hi;
-                } else if (dec[d + F_LO] !== 0) {
-                  alu.shiftX(bl, bh, dec[d + F_HI]!, dec[d + F_LO]!);
-                  bl = alu.lo;
-                  bh = alu.hi;
-                }
-                const al = r[n]!;
-                const ah = r[n + 1]!;
-                if (op === Op.AddXReg || op === Op.AddXExt || op === Op.AddsXReg || op === Op.AddsXExt) {
-                  lo = (al + bl) | 0;
-                  hi = (ah + bh + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
-                  if (op === Op.AddsXReg || op === Op.AddsXExt) {
-                    pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | addFlagsX(ah, bh, lo, hi));
+                const rd = dec[d + F_RD]!;
+                if (op <= Op.LoadLiteral) {
+                  const outcome = pe.read(v, vh, vl, size, dec[d + F_ISS]!);
+                  if (!this.windowHolds()) stamp = this.newStamp();
+                  if (outcome !== 0) {
+                    step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
+                    break done;
+                  }
+                  lo = pe.d0;
+                  if (size === 8) hi = pe.d1;
+                  else if ((access & ACCESS_SIGNED) !== 0) {
+                    if (size === 1) lo = (lo << 24) >> 24;
+                    else if (size === 2) lo = (lo << 16) >> 16;
+                    if ((access & ACCESS_X) !== 0) hi = lo >> 31;
                   }
                 } else {
-                  lo = (al - bl) | 0;
-                  hi = (ah - bh - (al >>> 0 < bl >>> 0 ? 1 : 0)) | 0;
-                  if (op === Op.SubsXReg || op === Op.SubsXExt) {
-                    pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | subFlagsX(al, ah, bl, bh, lo, hi));
+                  pe.d0 = r[b + rd]!;
+                  pe.d1 = r[b + rd + 1]!;
+                  const outcome = pe.write(v, vh, vl, size, dec[d + F_ISS]!);
+                  if (outcome !== 0) {
+                    step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
+                    break done;
                   }
+                  if (!this.windowHolds() || this.storedToWindow(vh, vl, size)) stamp = this.newStamp();
                 }
+                if (op === Op.LoadPost || op === Op.StorePost || op === Op.LoadPre || op === Op.StorePre) {
+                  const wl = (al + imm) | 0;
+                  pool.set(n, wl);
+                  pool.set(n + 1, ah + (imm >> 31) + (wl >>> 0 < al >>> 0 ? 1 : 0));
+                }
+                if (op > Op.LoadLiteral) break next;
                 break result;
               }
-              case Op.AddWImm:
-              case Op.AddsWImm:
-              case Op.SubWImm:
-              case Op.SubsWImm:
-              case Op.AddWReg:
-              case Op.AddsWReg:
-              case Op.SubWReg:
-              case Op.SubsWReg:
-              case Op.AddWExt:
-              case Op.AddsWExt:
-              case Op.SubWExt:
-              case Op.SubsWExt: {
-                const rn = dec[d + F_RN]!;
-                const a = r[rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!)]!;
-                let c: number;
-                if (op <= Op.SubsWImm) c = dec[d + F_LO]!;
-                else {
-                  c = r[b + dec[d + F_RM]!]!;
-                  if (op >= Op.AddWExt) {
-                    alu.extend(c, 0, dec[d + F_HI]!, dec[d + F_LO]!);
-                    c = alu.lo;
-                  } else c = alu.shiftW(c, dec[d + F_HI]!, dec[d + F_LO]!);
+              switch (op) {
+                // ---- additions and subtractions
+                case Op.AddXImm: {
+                  const rn = dec[d + F_RN]!;
+                  const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
+                  const al = r[n]!;
+                  lo = (al + dec[d + F_LO]!) | 0;
+                  hi = (r[n + 1]! + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
+                  break result;
                 }
-                hi = 0;
-                switch (op) {
-                  case Op.AddWImm:
-                  case Op.AddWReg:
-                  case Op.AddWExt:
-                    lo = (a + c) | 0;
-                    break;
-                  case Op.SubWImm:
-                  case Op.SubWReg:
-                  case Op.SubWExt:
-                    lo = (a - c) | 0;
-                    break;
-                  case Op.AddsWImm:
-                  case Op.AddsWReg:
-                  case Op.AddsWExt:
-                    lo = (a + c) | 0;
-                    pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | addFlagsW(a, c));
-                    break;
-                  default:
-                    lo = (a - c) | 0;
-                    pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | subFlagsW(a, c));
+                case Op.SubXImm: {
+                  const rn = dec[d + F_RN]!;
+                  const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
+                  const al = r[n]!;
+                  const imm = dec[d + F_LO]!;
+                  lo = (al - imm) | 0;
+                  hi = (r[n + 1]! - (al >>> 0 < imm >>> 0 ? 1 : 0)) | 0;
+                  break result;
                 }
-                break result;
-              }
-              // ---- logic
-              case Op.AndXImm:
-              case Op.OrrXImm:
-              case Op.EorXImm:
-              case Op.AndsXImm:
-              case Op.AndXReg:
-              case Op.OrrXReg:
-              case Op.EorXReg:
-              case Op.AndsXReg:
-              case Op.AndWImm:
-              case Op.OrrWImm:
-              case Op.EorWImm:
-              case Op.AndsWImm:
-              case Op.AndWReg:
-              case Op.OrrWReg:
-              case Op.EorWReg:
-              case Op.AndsWReg: {
-                const n = b + dec[d + F_RN]!;
-                const wide = (op >= Op.AndXImm && op <= Op.AndsXImm) || (op >= Op.AndXReg && op <= Op.AndsXReg);
-                let cl = dec[d + F_LO]!;
-                let ch = dec[d + F_HI]!;
-                if (op >= Op.AndXReg) {
+                case Op.AddsXImm: {
+                  const rn = dec[d + F_RN]!;
+                  const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
+                  const al = r[n]!;
+                  const ah = r[n + 1]!;
+                  lo = (al + dec[d + F_LO]!) | 0;
+                  hi = (ah + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
+                  flags = addFlagsX(ah, 0, lo, hi);
+                  break flagged;
+                }
+                case Op.SubsXImm: {
+                  const rn = dec[d + F_RN]!;
+                  const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
+                  const al = r[n]!;
+                  const ah = r[n + 1]!;
+                  const imm = dec[d + F_LO]!;
+                  lo = (al - imm) | 0;
+                  hi = (ah - (al >>> 0 < imm >>> 0 ? 1 : 0)) | 0;
+                  flags = subFlagsX(al, ah, imm, 0, lo, hi);
+                  break flagged;
+                }
+                case Op.AddXReg:
+                case Op.AddsXReg:
+                case Op.SubXReg:
+                case Op.SubsXReg:
+                case Op.AddXExt:
+                case Op.AddsXExt:
+                case Op.SubXExt:
+                case Op.SubsXExt: {
                   const m = b + dec[d + F_RM]!;
-                  const type = ch;
-                  const amount = cl;
-                  cl = r[m]!;
-                  ch = r[m + 1]!;
-                  if (amount !== 0) {
-                    if (wide) {
-                      alu.shiftX(cl, ch, type & 3, amount);
-                      cl = alu.lo;
-                      ch = alu.hi;
-                    } else cl = alu.shiftW(cl, type & 3, amount);
+                  const rn = dec[d + F_RN]!;
+                  const n = rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!);
+                  let bl = r[m]!;
+                  let bh = r[m + 1]!;
+                  if (op >= Op.AddXExt) {
+                    alu.extend(bl, bh, dec[d + F_HI]!, dec[d + F_LO]!);
+                    bl = alu.lo;
+                    bh = alu.hi;
+                  } else if (dec[d + F_LO] !== 0) {
+                    alu.shiftX(bl, bh, dec[d + F_HI]!, dec[d + F_LO]!);
+                    bl = alu.lo;
+                    bh = alu.hi;
                   }
-                  if ((type & 4) !== 0) {
-                    cl = ~cl;
-                    ch = ~ch;
+                  const al = r[n]!;
+                  const ah = r[n + 1]!;
+                  if (op === Op.AddXReg || op === Op.AddXExt || op === Op.AddsXReg || op === Op.AddsXExt) {
+                    lo = (al + bl) | 0;
+                    hi = (ah + bh + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
+                    if (op === Op.AddXReg || op === Op.AddXExt) break result;
+                    flags = addFlagsX(ah, bh, lo, hi);
+                  } else {
+                    lo = (al - bl) | 0;
+                    hi = (ah - bh - (al >>> 0 < bl >>> 0 ? 1 : 0)) | 0;
+                    if (op === Op.SubXReg || op === Op.SubXExt) break result;
+                    flags = subFlagsX(al, ah, bl, bh, lo, hi);
+                  }
+                  break flagged;
+                }
+                case Op.AddWImm:
+                case Op.AddsWImm:
+                case Op.SubWImm:
+                case Op.SubsWImm:
+                case Op.AddWReg:
+                case Op.AddsWReg:
+                case Op.SubWReg:
+                case Op.SubsWReg:
+                case Op.AddWExt:
+                case Op.AddsWExt:
+                case Op.SubWExt:
+                case Op.SubsWExt: {
+                  const rn = dec[d + F_RN]!;
+                  const a = r[rn >= 0 ? b + rn : b + spOffset(r[b + PSTATE]!)]!;
+                  let c: number;
+                  if (op <= Op.SubsWImm) c = dec[d + F_LO]!;
+                  else {
+                    c = r[b + dec[d + F_RM]!]!;
+                    if (op >= Op.AddWExt) {
+                      alu.extend(c, 0, dec[d + F_HI]!, dec[d + F_LO]!);
+                      c = alu.lo;
+                    } else c = alu.shiftW(c, dec[d + F_HI]!, dec[d + F_LO]!);
+                  }
+                  switch (op) {
+                    case Op.AddWImm:
+                    case Op.AddWReg:
+                    case Op.AddWExt:
+                      lo = (a + c) | 0;
+                      break result;
+                    case Op.SubWImm:
+                    case Op.SubWReg:
+                    case Op.SubWExt:
+                      lo = (a - c) | 0;
+                      break result;
+                    case Op.AddsWImm:
+                    case Op.AddsWReg:
+                    case Op.AddsWExt:
+                      lo = (a + c) | 0;
+                      flags = addFlagsW(a, c);
+                      break flagged;
+                    default:
+                      lo = (a - c) | 0;
+                      flags = subFlagsW(a, c);
+                      break flagged;
                   }
                 }
-                lo = r[n]!;
-                hi = r[n + 1]!;
-                switch (op) {
-                  case Op.OrrXImm:
-                  case Op.OrrXReg:
-                  case Op.OrrWImm:
-                  case Op.OrrWReg:
-                    lo |= cl;
-                    hi |= ch;
-                    break;
-                  case Op.EorXImm:
-                  case Op.EorXReg:
-                  case Op.EorWImm:
-                  case Op.EorWReg:
-                    lo ^= cl;
-                    hi ^= ch;
-                    break;
-                  default:
-                    lo &= cl;
-                    hi &= ch;
+                // ---- logic
+                case Op.AndXImm:
+                case Op.OrrXImm:
+                case Op.EorXImm:
+                case Op.AndsXImm:
+                case Op.AndXReg:
+                case Op.OrrXReg:
+                case Op.EorXReg:
+                case Op.AndsXReg:
+                case Op.AndWImm:
+                case Op.OrrWImm:
+                case Op.EorWImm:
+                case Op.AndsWImm:
+                case Op.AndWReg:
+                case Op.OrrWReg:
+                case Op.EorWReg:
+                case Op.AndsWReg: {
+                  const n = b + dec[d + F_RN]!;
+                  const wide = (op >= Op.AndXImm && op <= Op.AndsXImm) || (op >= Op.AndXReg && op <= Op.AndsXReg);
+                  let cl = dec[d + F_LO]!;
+                  let ch = dec[d + F_HI]!;
+                  if (op >= Op.AndXReg) {
+                    const m = b + dec[d + F_RM]!;
+                    const type = ch;
+                    const amount = cl;
+                    cl = r[m]!;
+                    ch = r[m + 1]!;
+                    if (amount !== 0) {
+                      if (wide) {
+                        alu.shiftX(cl, ch, type & 3, amount);
+                        cl = alu.lo;
+                        ch = alu.hi;
+                      } else cl = alu.shiftW(cl, type & 3, amount);
+                    }
+                    if ((type & 4) !== 0) {
+                      cl = ~cl;
+                      ch = ~ch;
+                    }
+                  }
+                  lo = r[n]!;
+                  hi = r[n + 1]!;
+                  switch (op) {
+                    case Op.OrrXImm:
+                    case Op.OrrXReg:
+                    case Op.OrrWImm:
+                    case Op.OrrWReg:
+                      lo |= cl;
+                      hi |= ch;
+                      break;
+                    case Op.EorXImm:
+                    case Op.EorXReg:
+                    case Op.EorWImm:
+                    case Op.EorWReg:
+                      lo ^= cl;
+                      hi ^= ch;
+                      break;
+                    default:
+                      lo &= cl;
+                      hi &= ch;
+                  }
+                  if (!wide) hi = 0;
+                  if (op === Op.AndsXImm || op === Op.AndsXReg) {
+                    flags = flagsNz(lo, hi);
+                    break flagged;
+                  }
+                  if (op === Op.AndsWImm || op === Op.AndsWReg) {
+                    flags = flagsNz(lo, lo);
+                    break flagged;
+                  }
+                  break result;
                 }
-                if (!wide) hi = 0;
-                if (op === Op.AndsXImm || op === Op.AndsXReg) pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | flagsNz(lo, hi));
-                else if (op === Op.AndsWImm || op === Op.AndsWReg) pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | flagsNz(lo, lo));
-                break result;
-              }
-              // ---- moves and addresses
-              case Op.MovConst:
-                lo = dec[d + F_LO]!;
-                hi = dec[d + F_HI]!;
-                break result;
-              case Op.MovkX:
-              case Op.MovkW: {
-                const n = b + dec[d + F_RD]!;
-                const shift = dec[d + F_HI]!;
-                const mask = 0xffff << (shift & 16);
-                const bits = dec[d + F_LO]! << (shift & 16);
-                lo = r[n]!;
-                hi = op === Op.MovkX ? r[n + 1]! : 0;
-                if (shift >= 32) hi = (hi & ~mask) | bits;
-                else lo = (lo & ~mask) | bits;
-                break result;
-              }
-              case Op.Adr: {
-                const off = dec[d + F_LO]!;
-                lo = (pcLo + off) | 0;
-                hi = (pcHi + (off >> 31) + (lo >>> 0 < pcLo >>> 0 ? 1 : 0)) | 0;
-                break result;
-              }
-              case Op.Adrp: {
-                // The offset in pages has 21 bits: 33 in bytes.
-                const off = dec[d + F_LO]!;
-                const base = pcLo & ~0xfff;
-                lo = (base + (off << 12)) | 0;
-                hi = (pcHi + (off >> 20) + (lo >>> 0 < base >>> 0 ? 1 : 0)) | 0;
-                break result;
-              }
-              // ---- branches
-              case Op.BCond:
-                if (!holds(dec[d + F_HI]!, r[b + PSTATE]!)) break next;
-                break;
-              case Op.CbzX: {
-                const t = b + dec[d + F_RD]!;
-                if ((r[t]! | r[t + 1]!) !== 0) break next;
-                break;
-              }
-              case Op.CbnzX: {
-                const t = b + dec[d + F_RD]!;
-                if ((r[t]! | r[t + 1]!) === 0) break next;
-                break;
-              }
-              case Op.CbzW:
-                if (r[b + dec[d + F_RD]!] !== 0) break next;
-                break;
-              case Op.CbnzW:
-                if (r[b + dec[d + F_RD]!] === 0) break next;
-                break;
-              case Op.Tbz:
-                if (((r[b + dec[d + F_RD]! + dec[d + F_RA]!]! >>> dec[d + F_HI]!) & 1) !== 0) break next;
-                break;
-              case Op.Tbnz:
-                if (((r[b + dec[d + F_RD]! + dec[d + F_RA]!]! >>> dec[d + F_HI]!) & 1) === 0) break next;
-                break;
-              case Op.B:
-                if (dec[d + F_LO] === 0) {
-                  reason = RUN_SELF_BRANCH;
-                  break loop;
+                // ---- moves and addresses
+                case Op.MovConst:
+                  lo = dec[d + F_LO]!;
+                  hi = dec[d + F_HI]!;
+                  break result;
+                case Op.MovkX:
+                case Op.MovkW: {
+                  const n = b + dec[d + F_RD]!;
+                  const shift = dec[d + F_HI]!;
+                  const mask = 0xffff << (shift & 16);
+                  const bits = dec[d + F_LO]! << (shift & 16);
+                  lo = r[n]!;
+                  hi = op === Op.MovkX ? r[n + 1]! : 0;
+                  if (shift >= 32) hi = (hi & ~mask) | bits;
+                  else lo = (lo & ~mask) | bits;
+                  break result;
                 }
-                break;
-              case Op.Bl: {
-                const ret = (pcLo + 4) | 0;
-                pool.set(b + X + 60, ret);
-                pool.set(b + X + 61, ret === 0 ? pcHi + 1 : pcHi);
-                break;
+                case Op.Adr: {
+                  const off = dec[d + F_LO]!;
+                  lo = (pcLo + off) | 0;
+                  hi = (pcHi + (off >> 31) + (lo >>> 0 < pcLo >>> 0 ? 1 : 0)) | 0;
+                  break result;
+                }
+                case Op.Adrp: {
+                  // The offset in pages has 21 bits: 33 in bytes.
+                  const off = dec[d + F_LO]!;
+                  const base = pcLo & ~0xfff;
+                  lo = (base + (off << 12)) | 0;
+                  hi = (pcHi + (off >> 20) + (lo >>> 0 < base >>> 0 ? 1 : 0)) | 0;
+                  break result;
+                }
+                // ---- branches
+                case Op.BCond: {
+                  const condition = dec[d + F_HI]!;
+                  const pstate = r[b + PSTATE]!;
+                  // EQ and NE without a call.
+                  if (condition <= 1 ? ((pstate >>> 30) & 1) === condition : !holds(condition, pstate)) break next;
+                  break;
+                }
+                case Op.CbzX: {
+                  const t = b + dec[d + F_RD]!;
+                  if ((r[t]! | r[t + 1]!) !== 0) break next;
+                  break;
+                }
+                case Op.CbnzX: {
+                  const t = b + dec[d + F_RD]!;
+                  if ((r[t]! | r[t + 1]!) === 0) break next;
+                  break;
+                }
+                case Op.CbzW:
+                  if (r[b + dec[d + F_RD]!] !== 0) break next;
+                  break;
+                case Op.CbnzW:
+                  if (r[b + dec[d + F_RD]!] === 0) break next;
+                  break;
+                case Op.Tbz:
+                  if (((r[b + dec[d + F_RD]! + dec[d + F_RA]!]! >>> dec[d + F_HI]!) & 1) !== 0) break next;
+                  break;
+                case Op.Tbnz:
+                  if (((r[b + dec[d + F_RD]! + dec[d + F_RA]!]! >>> dec[d + F_HI]!) & 1) === 0) break next;
+                  break;
+                case Op.B:
+                  if (dec[d + F_LO] === 0) {
+                    reason = RUN_SELF_BRANCH;
+                    break loop;
+                  }
+                  break;
+                case Op.Bl:
+                  this.link(b, pcLo, pcHi);
+                  break;
+                case Op.Br:
+                case Op.Blr:
+                case Op.Ret: {
+                  const n = b + dec[d + F_RN]!;
+                  const tl = r[n]!;
+                  const th = this.branchHi(b, r[n + 1]!);
+                  if (op === Op.Blr) this.link(b, pcLo, pcHi);
+                  if (op !== Op.Ret && this.features.bti) {
+                    this.setBtype(b, op === Op.Blr ? 2 : 1);
+                    btype = 2;
+                  }
+                  pcLo = tl;
+                  if (th !== pcHi) {
+                    pcHi = th;
+                    this.syncPc(b, pcLo, pcHi);
+                    stamp = this.newStamp();
+                  }
+                  continue;
+                }
+                default:
+                  this.syncPc(b, pcLo, pcHi);
+                  this.charge((charged - left) * cost);
+                  charged = left;
+                  step = this.slowly(d, v, b, op);
+                  // Whatever it was: registers, TLB or code may have changed.
+                  if (op >= Op.LoadVecImm) stamp = this.newStamp();
+                  break done;
               }
-              case Op.Br:
-              case Op.Blr:
-              case Op.Ret: {
-                const rn = dec[d + F_RN]!;
-                const n = b + rn;
-                const tl = r[n]!;
-                const th = this.branchHi(b, r[n + 1]!);
-                if (op === Op.Blr) {
-                  const ret = (pcLo + 4) | 0;
-                  pool.set(b + X + 60, ret);
-                  pool.set(b + X + 61, ret === 0 ? pcHi + 1 : pcHi);
-                }
-                pcLo = tl;
-                if (th !== pcHi) {
-                  pcHi = th;
-                  stamp = this.newStamp();
-                }
-                if (op !== Op.Ret && this.features.bti) {
-                  // BTYPE 0b10 after BLR; after BR from a page that is not guarded 0b01.
-                  pool.set(b + PSTATE, (r[b + PSTATE]! & ~PSTATE_BTYPE) | (op === Op.Blr ? 2 << 10 : 1 << 10));
-                  btype = 2;
-                }
-                continue;
+              // A direct branch that is taken.
+              const off = dec[d + F_LO]!;
+              const from = pcLo;
+              pcLo = (from + off) | 0;
+              const to = (pcHi + (off >> 31) + (pcLo >>> 0 < from >>> 0 ? 1 : 0)) | 0;
+              if (to !== pcHi) {
+                pcHi = to;
+                this.syncPc(b, pcLo, pcHi);
+                stamp = this.newStamp();
               }
-              default:
-                pool.set(b + PC, pcLo);
-                pool.set(b + PC + 1, pcHi);
-                agents.charge((charged - left) * cost);
-                charged = left;
-                step = this.slowly(d, v, b, op);
-                // Whatever it was: registers, TLB or code may have changed.
-                if (op >= Op.LoadVecImm) stamp = this.newStamp();
-                break slow;
+              continue;
             }
-            // A direct branch that is taken.
-            const off = dec[d + F_LO]!;
-            const from = pcLo;
-            pcLo = (from + off) | 0;
-            const to = (pcHi + (off >> 31) + (pcLo >>> 0 < from >>> 0 ? 1 : 0)) | 0;
-            if (to !== pcHi) {
-              pcHi = to;
-              stamp = this.newStamp();
-            }
-            continue;
-          }
-          // What a slow or faulting instruction did.
-          switch (step) {
-            case STEP_NEXT:
-              break next;
-            case STEP_RELOAD:
-              pcLo = r[b + PC]!;
-              pcHi = r[b + PC + 1]!;
+            // What a slow or faulting instruction did.
+            if (step === STEP_NEXT) break next;
+            // PC in the register file is where the guest goes on: at the instruction, at a vector, or after HVC.
+            pcLo = r[b + PC]!;
+            pcHi = r[b + PC + 1]!;
+            if (step === STEP_RELOAD) {
               btype = (r[b + PSTATE]! & PSTATE_BTYPE) !== 0 ? 2 : 0;
               stamp = this.newStamp();
               continue;
-            case STEP_EL2:
-              // PC in the register file is where the guest goes on: at the instruction, or after HVC.
-              pcLo = r[b + PC]!;
-              pcHi = r[b + PC + 1]!;
-              reason = RUN_EL2;
-              break loop;
-            default:
-              pcLo = r[b + PC]!;
-              pcHi = r[b + PC + 1]!;
-              reason = RUN_WFI;
-              break loop;
+            }
+            reason = step === STEP_EL2 ? RUN_EL2 : RUN_WFI;
+            break loop;
           }
+          pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | flags);
         }
-        // A result for rd.
         const rd = dec[d + F_RD]!;
         if (rd !== ZR) {
           const i = rd >= 0 ? b + rd : b + spOffset(r[b + PSTATE]!);
@@ -753,15 +692,36 @@ export class Cpu {
       pcLo = (pcLo + 4) | 0;
       if (pcLo === 0) {
         pcHi = (pcHi + 1) | 0;
+        this.syncPc(b, pcLo, pcHi);
         stamp = this.newStamp();
       }
     }
-    pool.set(b + PC, pcLo);
-    pool.set(b + PC + 1, pcHi);
-    if (left !== charged) agents.charge((charged - left) * cost);
+    this.syncPc(b, pcLo, pcHi);
+    this.charge((charged - left) * cost);
     // Leaving the guest for EL2 and coming back is an exception return: the monitor is lost.
     if ((reason === RUN_EL2 || reason === RUN_WFI) && r[b + MONITOR] !== 0) pool.set(b + MONITOR, 0);
     return reason;
+  }
+
+  // Register writes outside the hot paths.
+  private syncPc(b: number, lo: number, hi: number): void {
+    this.pool.set(b + PC, lo);
+    this.pool.set(b + PC + 1, hi);
+  }
+  private charge(cycles: number): void {
+    if (cycles !== 0) this.sim.agents.charge(cycles);
+  }
+  private setBtype(b: number, type: number): void {
+    // 0b10 after BLR; after BR from a page that is not guarded 0b01.
+    this.pool.set(b + PSTATE, (this.pool.a[b + PSTATE]! & ~PSTATE_BTYPE) | (type << 10));
+  }
+  private clearBtype(b: number): void {
+    this.pool.set(b + PSTATE, this.pool.a[b + PSTATE]! & ~PSTATE_BTYPE);
+  }
+  private link(b: number, pcLo: number, pcHi: number): void {
+    const lo = (pcLo + 4) | 0;
+    this.pool.set(b + X + 60, lo);
+    this.pool.set(b + X + 61, lo === 0 ? pcHi + 1 : pcHi);
   }
 
   /** The instructions outside the hot switch. */
