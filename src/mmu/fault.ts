@@ -155,7 +155,8 @@ export class HostFault {
       return 0;
     }
     if (frames.isHugeZeroPage(pt.leafPfn)) return this.d.hugeZeroPageWrite === "replace" ? DEFER_HUGE_COPY : DEFER_SPLIT;
-    if (this.canReuse(pt.leafPfn, true)) {
+    if (this.canReuse(mm, addr, true)) {
+      frames.setFlags(pt.leafPfn, FRAME_EXCLUSIVE);
       this.makeWritable(mm, pmdStart(addr));
       return 0;
     }
@@ -209,7 +210,7 @@ export class HostFault {
       this.makeWritable(mm, addr);
       return 0;
     }
-    if (!pt.special && (frames.flags(pt.leafPfn) & FRAME_ANON) !== 0 && this.canReuse(pt.leafPfn, false)) {
+    if (!pt.special && (frames.flags(pt.leafPfn) & FRAME_ANON) !== 0 && this.canReuse(mm, addr, false)) {
       frames.setFlags(pt.leafPfn, FRAME_EXCLUSIVE);
       this.makeWritable(mm, addr);
       return 0;
@@ -217,18 +218,30 @@ export class HostFault {
     return DEFER_WP_COPY;
   }
 
-  /** reuse_swap_page, page_count == 1, or PageAnonExclusive. @param huge the leaf maps the whole compound page */
-  private canReuse(pfn: number, huge: boolean): boolean {
+  /** reuse_swap_page, page_count == 1, or PageAnonExclusive, for the leaf of the last walk. @param huge it maps the whole compound page */
+  private canReuse(mm: number, addr: number, huge: boolean): boolean {
     const { frames } = this;
+    const pfn = this.pt.leafPfn;
     const partOfThp = !huge && frames.isCompound(pfn);
     switch (this.d.cowReuse) {
       case "mapcount":
-        return frames.mapcount(pfn) <= (partOfThp ? 512 : 1);
+        return partOfThp ? this.onlyHere(mm, addr) : frames.mapcount(pfn) === 1;
       case "refcount":
         return !partOfThp && frames.refcount(pfn) === 1;
       default:
         return (frames.flags(pfn) & FRAME_EXCLUSIVE) !== 0 || (!partOfThp && frames.refcount(pfn) === 1);
     }
+  }
+
+  /** page_trans_huge_mapcount == 1: no other address space maps any part of the THP whose page is walked at addr. */
+  private onlyHere(mm: number, addr: number): boolean {
+    const { pt, frames } = this;
+    const head = frames.head(pt.leafPfn);
+    const first = addr - (addr % 4096) - (pt.leafPfn - head) * 4096;
+    let mapped = 0;
+    for (let i = 0; i < 512; i++) if (pt.walk(mm, first + i * 4096) && pt.leafPfn === head + i) mapped++;
+    pt.walk(mm, addr);
+    return frames.mapcount(head) === mapped;
   }
 
   /** wp_page_reuse: the leaf of the last walk becomes writable and dirty. */

@@ -131,6 +131,7 @@ function check(era: string, thp: boolean, steps: readonly Step[]): void {
 
 describe("random histories of an address space agree with a model of pages", () => {
   for (const [era, thp] of [
+    ["v4.0", true],
     ["v5.4", false],
     ["v5.4", true],
     ["v5.14", true],
