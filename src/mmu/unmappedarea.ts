@@ -17,9 +17,13 @@ export function unmappedArea(vmas: Vmas, mm: number, hint: number, len: number, 
     const fits = addr >= MMAP_MIN_ADDR && addr + len <= TASK_SIZE && addr % align === 0;
     if (fits && !vmas.overlaps(mm, addr, addr + len)) return addr;
   }
-  let high = MMAP_BASE;
-  for (let v = vmas.last(mm); high > MMAP_MIN_ADDR; v = vmas.prev(v)) {
-    if (v >= 0 && vmas.start(v) >= high) continue;
+  let high = vmas.fullAbove(mm, MMAP_BASE);
+  const above = vmas.findVma(mm, high);
+  let v = above >= 0 ? (vmas.start(above) < high ? above : vmas.prev(above)) : vmas.last(mm);
+  // Mappings that follow one another without a gap need not be looked at again.
+  for (; v >= 0 && vmas.end(v) >= high && high > MMAP_MIN_ADDR; v = vmas.prev(v)) high = Math.min(high, vmas.start(v));
+  vmas.setFullAbove(mm, high);
+  for (; high > MMAP_MIN_ADDR; v = vmas.prev(v)) {
     const low = Math.max(MMAP_MIN_ADDR, v >= 0 ? vmas.end(v) : 0);
     const addr = Math.floor((high - len) / align) * align;
     if (addr >= low) return addr;

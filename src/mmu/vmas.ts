@@ -7,12 +7,14 @@
  * list too (the address_space's i_mmap).
  *
  * word pool | meaning                        double pool | meaning
- * 0 FLAGS   | VM_* (vmflags.ts)              0 START     | first address
- * 1 FILE    | file + 1, 0 anonymous          1 END       | first address after it
- * 2 PAGE_PROT | memory type of its PTEs      2 PGOFF     | vm_pgoff, pages
- * 3 MM      | address space + 1, 0 free
+ * 0 FLAGS   | VM_* (vmflags.ts)              0 START       | first address
+ * 1 FILE    | file + 1, 0 anonymous          1 END         | first address after it
+ * 2 PAGE_PROT | memory type of its PTEs      2 LEFT, RIGHT | the tree: VMA + 1, 0 none
+ * 3 MM      | address space + 1, 0 free      4 PGOFF       | vm_pgoff, pages
  * 4 ANON    | anon_vma, 0 none yet
- * 5.. LEFT, RIGHT, PREV, NEXT, FILE_PREV, FILE_NEXT: VMA + 1, 0 none
+ * 5.. PREV, NEXT, FILE_PREV, FILE_NEXT: VMA + 1, 0 none
+ *
+ * What a look-up reads lies in one cache line of the double pool.
  */
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
@@ -32,18 +34,18 @@ const FILE = 1;
 const PAGE_PROT = 2;
 const MM = 3;
 const ANON = 4;
-const LEFT = 5;
-const RIGHT = 6;
-const PREV = 7;
-const NEXT = 8;
-const FILE_PREV = 9;
-const FILE_NEXT = 10;
-const WORDS = 12;
+const PREV = 5;
+const NEXT = 6;
+const FILE_PREV = 7;
+const FILE_NEXT = 8;
+const WORDS = 10;
 
 const START = 0;
 const END = 1;
-const PGOFF = 2;
-const DOUBLES = 4;
+const LEFT = 2;
+const RIGHT = 3;
+const PGOFF = 4;
+const DOUBLES = 8;
 
 /** Per mm: root, first, last, cached VMA (each VMA + 1), number of VMAs. */
 const MM_ROOT = 0;
@@ -73,6 +75,8 @@ export class Vmas {
   private readonly d: F64Pool;
   private readonly mms: I32Pool;
   private readonly globals: I32Pool;
+  /** Per mm: from here up to the place where top-down look-ups begin no page is free; 0 before the first look-up. */
+  private readonly fullFrom: F64Pool;
   /** Per file: its first mapping + 1. */
   private readonly fileFirst: I32Pool;
   /** Scratch of `split`: the two halves, VMA + 1. */
@@ -83,6 +87,7 @@ export class Vmas {
     this.w = sim.state.i32("vmas.words", 64 * WORDS);
     this.d = sim.state.f64("vmas.addresses", 64 * DOUBLES);
     this.mms = sim.state.i32("vmas.mms", 4 * MM_WORDS);
+    this.fullFrom = sim.state.f64("vmas.fullFrom", 4);
     this.globals = sim.state.i32("vmas.globals", 4);
     this.fileFirst = sim.state.i32("vmas.files", 16);
   }
@@ -160,6 +165,8 @@ export class Vmas {
   /** Makes room for an address space. */
   ensureMm(mm: number): void {
     this.mms.ensure((mm + 1) * MM_WORDS);
+    this.fullFrom.ensure(mm + 1);
+    this.fullFrom.set(mm, 0);
   }
 
   /**
@@ -179,7 +186,6 @@ export class Vmas {
     const d = this.d.a;
     const cache = this.mms.a[mm * MM_WORDS + MM_CACHE]! - 1;
     if (cache >= 0 && d[cache * DOUBLES]! <= addr && addr < d[cache * DOUBLES + END]!) return cache;
-    const w = this.w.a;
     let t = this.mms.a[mm * MM_WORDS + MM_ROOT]!;
     let best = -1;
     while (t !== 0) {
@@ -187,11 +193,25 @@ export class Vmas {
       if (addr < d[v * DOUBLES + END]!) {
         best = v;
         if (d[v * DOUBLES]! <= addr) break;
-        t = w[v * WORDS + LEFT]!;
-      } else t = w[v * WORDS + RIGHT]!;
+        t = d[v * DOUBLES + LEFT]!;
+      } else t = d[v * DOUBLES + RIGHT]!;
     }
     if (best >= 0 && d[best * DOUBLES]! <= addr) this.mms.set(mm * MM_WORDS + MM_CACHE, best + 1);
     return best;
+  }
+
+  /** A place below which a page may be free, and above which (up to `top`) none is: where a top-down look-up can begin. */
+  fullAbove(mm: number, top: number): number {
+    const full = this.fullFrom.a[mm]!;
+    return full === 0 ? top : Math.min(full, top);
+  }
+  /** A look-up has found that no page is free from `from` up to where it began. */
+  setFullAbove(mm: number, from: number): void {
+    this.fullFrom.set(mm, from);
+  }
+  private noteHole(mm: number, end: number): void {
+    const full = this.fullFrom.a[mm]!;
+    if (full !== 0 && end > full) this.fullFrom.set(mm, end);
   }
 
   /** True if some VMA has a byte of [start, end). */
@@ -218,6 +238,8 @@ export class Vmas {
     for (let i = ANON; i <= FILE_NEXT; i++) this.w.set(w + i, 0);
     this.d.set(v * DOUBLES + START, start);
     this.d.set(v * DOUBLES + END, end);
+    this.d.set(v * DOUBLES + LEFT, 0);
+    this.d.set(v * DOUBLES + RIGHT, 0);
     this.d.set(v * DOUBLES + PGOFF, pgoff);
     return v;
   }
@@ -261,6 +283,7 @@ export class Vmas {
   detach(v: number): void {
     const w = v * WORDS;
     const m = this.mm(v) * MM_WORDS;
+    this.noteHole(this.mm(v), this.end(v));
     const prev = this.prev(v);
     const next = this.next(v);
     if (prev >= 0) this.w.set(prev * WORDS + NEXT, next + 1);
@@ -272,8 +295,8 @@ export class Vmas {
     if (this.mms.a[m + MM_CACHE] === v + 1) this.mms.set(m + MM_CACHE, 0);
     this.w.set(w + PREV, 0);
     this.w.set(w + NEXT, 0);
-    this.w.set(w + LEFT, 0);
-    this.w.set(w + RIGHT, 0);
+    this.d.set(v * DOUBLES + LEFT, 0);
+    this.d.set(v * DOUBLES + RIGHT, 0);
   }
 
   /** detach, fileUnlink and free in one (vma_expand and vma_merge drop the swallowed VMA like this). */
@@ -294,6 +317,8 @@ export class Vmas {
    */
   adjust(v: number, start: number, end: number): void {
     const old = this.start(v);
+    if (start > old) this.noteHole(this.mm(v), start);
+    if (end < this.end(v)) this.noteHole(this.mm(v), this.end(v));
     if (start !== old) {
       this.d.set(v * DOUBLES + PGOFF, this.pgoff(v) + (start - old) / 4096);
       this.d.set(v * DOUBLES + START, start);
@@ -359,7 +384,7 @@ export class Vmas {
   /** Height of an mm's tree: for tests and figures. */
   depth(mm: number): number {
     const below = (t: number): number =>
-      t === 0 ? 0 : 1 + Math.max(below(this.w.a[(t - 1) * WORDS + LEFT]!), below(this.w.a[(t - 1) * WORDS + RIGHT]!));
+      t === 0 ? 0 : 1 + Math.max(below(this.d.a[(t - 1) * DOUBLES + LEFT]!), below(this.d.a[(t - 1) * DOUBLES + RIGHT]!));
     return below(this.mms.a[mm * MM_WORDS + MM_ROOT]!);
   }
 
@@ -370,12 +395,12 @@ export class Vmas {
     const n = t - 1;
     if (priority(v) > priority(n)) {
       this.treeSplit(t, this.start(v));
-      this.w.set(v * WORDS + LEFT, this.splitLow);
-      this.w.set(v * WORDS + RIGHT, this.splitHigh);
+      this.d.set(v * DOUBLES + LEFT, this.splitLow);
+      this.d.set(v * DOUBLES + RIGHT, this.splitHigh);
       return v + 1;
     }
-    const side = n * WORDS + (this.start(v) < this.start(n) ? LEFT : RIGHT);
-    this.w.set(side, this.treeInsert(this.w.a[side]!, v));
+    const side = n * DOUBLES + (this.start(v) < this.start(n) ? LEFT : RIGHT);
+    this.d.set(side, this.treeInsert(this.d.a[side]!, v));
     return t;
   }
 
@@ -386,24 +411,24 @@ export class Vmas {
       this.splitHigh = 0;
       return;
     }
-    const w = (t - 1) * WORDS;
+    const w = (t - 1) * DOUBLES;
     if (this.start(t - 1) < at) {
-      this.treeSplit(this.w.a[w + RIGHT]!, at);
-      this.w.set(w + RIGHT, this.splitLow);
+      this.treeSplit(this.d.a[w + RIGHT]!, at);
+      this.d.set(w + RIGHT, this.splitLow);
       this.splitLow = t;
     } else {
-      this.treeSplit(this.w.a[w + LEFT]!, at);
-      this.w.set(w + LEFT, this.splitHigh);
+      this.treeSplit(this.d.a[w + LEFT]!, at);
+      this.d.set(w + LEFT, this.splitHigh);
       this.splitHigh = t;
     }
   }
 
   private treeRemove(t: number, v: number): number {
     if (t === 0) throw new Error("a VMA that is not in its tree is removed");
-    const w = (t - 1) * WORDS;
-    if (t === v + 1) return this.treeMerge(this.w.a[w + LEFT]!, this.w.a[w + RIGHT]!);
+    const w = (t - 1) * DOUBLES;
+    if (t === v + 1) return this.treeMerge(this.d.a[w + LEFT]!, this.d.a[w + RIGHT]!);
     const side = w + (this.start(v) < this.start(t - 1) ? LEFT : RIGHT);
-    this.w.set(side, this.treeRemove(this.w.a[side]!, v));
+    this.d.set(side, this.treeRemove(this.d.a[side]!, v));
     return t;
   }
 
@@ -411,12 +436,12 @@ export class Vmas {
     if (low === 0) return high;
     if (high === 0) return low;
     if (priority(low - 1) > priority(high - 1)) {
-      const w = (low - 1) * WORDS + RIGHT;
-      this.w.set(w, this.treeMerge(this.w.a[w]!, high));
+      const w = (low - 1) * DOUBLES + RIGHT;
+      this.d.set(w, this.treeMerge(this.d.a[w]!, high));
       return low;
     }
-    const w = (high - 1) * WORDS + LEFT;
-    this.w.set(w, this.treeMerge(low, this.w.a[w]!));
+    const w = (high - 1) * DOUBLES + LEFT;
+    this.d.set(w, this.treeMerge(low, this.d.a[w]!));
     return high;
   }
 

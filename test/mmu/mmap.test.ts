@@ -20,6 +20,28 @@ describe("mmap", () => {
     expect(h.mmap(0, 2 * PAGE, { flags: ANON })).toBe(b - 2 * PAGE);
   });
 
+  it("takes the same place as a search page by page, whatever was mapped and unmapped", () => {
+    const op = fc.record({ map: fc.boolean(), at: fc.integer({ min: 0, max: 40 }), pages: fc.integer({ min: 1, max: 6 }) });
+    fc.assert(
+      fc.property(fc.array(op, { maxLength: 60 }), (ops) => {
+        const h = new TestHost("v5.4");
+        const used = new Set<number>();
+        for (const { map, at, pages } of ops) {
+          if (map) {
+            let first = pages;
+            while (Array.from({ length: pages }, (_, i) => used.has(first - i)).includes(true)) first++;
+            expect(h.mmap(0, pages * PAGE, { flags: ANON, prot: at % 2 })).toBe(MMAP_BASE - first * PAGE);
+            for (let i = 0; i < pages; i++) used.add(first - i);
+          } else {
+            h.munmap(MMAP_BASE - (at + pages) * PAGE, pages * PAGE);
+            for (let i = 1; i <= pages; i++) used.delete(at + i);
+          }
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
   it("aligns large anonymous memory to 2 MiB where the release does", () => {
     const at = (era: string, len: number) => {
       const h = new TestHost(era);
