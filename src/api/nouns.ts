@@ -3,7 +3,7 @@
  * on the agent that makes it; a vCPU's `run` is made by the vCPU's own thread.
  */
 import type { Machine } from "../machine.js";
-import type { Call, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
+import type { Call, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
 
 type Args<N extends Call["call"]> = Omit<Extract<Call, { call: N }>, "call">;
 

@@ -6,7 +6,29 @@
 import { errnoName } from "../sim/errno.js";
 import type { EventRecord } from "../sim/events.js";
 import { Machine, type ExitInfo, type RunResult, type Vcpu, type Vm, type VfioDevice } from "../machine.js";
-import { MADV, MAP, PROT } from "../mmu/uapi.js";
+import {
+  MADV_COLLAPSE,
+  MADV_DONTNEED,
+  MADV_FREE,
+  MADV_HUGEPAGE,
+  MADV_HWPOISON,
+  MADV_NOHUGEPAGE,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_REMOVE,
+} from "../mmu/madvise.js";
+import {
+  MAP_ANONYMOUS,
+  MAP_FIXED,
+  MAP_HUGETLB,
+  MAP_NORESERVE,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  PROT_EXEC,
+  PROT_NONE,
+  PROT_READ,
+  PROT_WRITE,
+} from "../mmu/vmflags.js";
 import { CODE_BASE, CODE_SIZE, DONE_IPA, EXCEPTION_IPA, EXCEPTION_WORDS, guestCode } from "./guestcode.js";
 import type { Observation, Recording, Step } from "./recording.js";
 import { RecordingError } from "./recording.js";
@@ -16,6 +38,8 @@ const BLOCK = 0x200000;
 const UNBACKED = 0xf1e2d3c4b5a69788n;
 /** A step without progress over so many exits is the recorder's SIGALRM. */
 const MOST_EXITS = 1000;
+/** More events of one step are not kept: an endless loop gives as many as one likes. */
+const MOST_EVENTS = 20_000;
 const KVM_MEM_LOG_DIRTY_PAGES = 1;
 const KVM_MEM_READONLY = 2;
 
@@ -36,15 +60,15 @@ interface Backing {
 }
 
 const ADVICE: Readonly<Record<string, number>> = {
-  dontneed: MADV.DONTNEED,
-  hugepage: MADV.HUGEPAGE,
-  nohugepage: MADV.NOHUGEPAGE,
-  populate_w: MADV.POPULATE_WRITE,
-  populate_r: MADV.POPULATE_READ,
-  collapse: MADV.COLLAPSE,
-  remove: MADV.REMOVE,
-  hwpoison: MADV.HWPOISON,
-  free: MADV.FREE,
+  dontneed: MADV_DONTNEED,
+  hugepage: MADV_HUGEPAGE,
+  nohugepage: MADV_NOHUGEPAGE,
+  populate_w: MADV_POPULATE_WRITE,
+  populate_r: MADV_POPULATE_READ,
+  collapse: MADV_COLLAPSE,
+  remove: MADV_REMOVE,
+  hwpoison: MADV_HWPOISON,
+  free: MADV_FREE,
 };
 
 /** Replays one recording's commands on a machine of its own. */
@@ -70,7 +94,7 @@ export class Replayer {
       kernel: options.kernel ?? recording.kernel,
       cpu: options.cpu ?? recording.cpu,
       profile: "recorded",
-      devices: ["recorded"],
+      devices: ["edu", "testdev", "ivshmem"],
     });
     this.machine.on("*", (e) => this.note(e));
   }
@@ -170,8 +194,8 @@ export class Replayer {
     const m = this.machine;
     this.vm = m.createVm();
     const hva = this.reserve(CODE_SIZE, 0);
-    m.host.mmap({ addr: hva, length: CODE_SIZE, prot: PROT.READ | PROT.WRITE, flags: MAP.PRIVATE | MAP.ANONYMOUS | MAP.FIXED });
-    m.host.madvise(hva, CODE_SIZE, MADV.NOHUGEPAGE);
+    m.host.mmap({ addr: hva, length: CODE_SIZE, prot: PROT_READ | PROT_WRITE, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED });
+    m.host.madvise(hva, CODE_SIZE, MADV_NOHUGEPAGE);
     for (let i = 0; i < this.code.words.length; i += 2) {
       const lo = BigInt(this.code.words[i]! >>> 0);
       const hi = BigInt(this.code.words[i + 1]! >>> 0);
@@ -245,7 +269,7 @@ export class Replayer {
   private reserve(size: number, misalign: number): number {
     const host = this.machine.host;
     const span = Math.ceil((size + misalign) / BLOCK) * BLOCK;
-    const at = host.mmap({ length: span + BLOCK, prot: PROT.NONE, flags: MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE });
+    const at = host.mmap({ length: span + BLOCK, prot: PROT_NONE, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE });
     const aligned = Math.ceil(at / BLOCK) * BLOCK;
     if (aligned > at) host.munmap(at, aligned - at);
     if (at + BLOCK > aligned) host.munmap(aligned + span, at + BLOCK - aligned);
@@ -288,18 +312,18 @@ export class Replayer {
     const ret = host.mmap({
       addr: b.base + offset,
       length,
-      prot: b.kind === "filero" ? PROT.READ : PROT.READ | PROT.WRITE,
+      prot: b.kind === "filero" ? PROT_READ : PROT_READ | PROT_WRITE,
       flags:
-        (shared ? MAP.SHARED : MAP.PRIVATE) |
-        (anonymous ? MAP.ANONYMOUS : 0) |
-        (b.kind === "hugetlb" ? MAP.HUGETLB : 0) |
-        MAP.FIXED,
+        (shared ? MAP_SHARED : MAP_PRIVATE) |
+        (anonymous ? MAP_ANONYMOUS : 0) |
+        (b.kind === "hugetlb" ? MAP_HUGETLB : 0) |
+        MAP_FIXED,
       fd: b.fd,
       offset: anonymous ? 0 : b.offset + offset,
     });
     if (ret < 0) return ret;
-    if (b.kind === "nohuge") return host.madvise(b.base + offset, length, MADV.NOHUGEPAGE);
-    if (b.kind === "thp") return host.madvise(b.base + offset, length, MADV.HUGEPAGE);
+    if (b.kind === "nohuge") return host.madvise(b.base + offset, length, MADV_NOHUGEPAGE);
+    if (b.kind === "thp") return host.madvise(b.base + offset, length, MADV_HUGEPAGE);
     return 0;
   }
 
@@ -321,9 +345,9 @@ export class Replayer {
   private mapAnon(name: string, offset: number, length: number, byte: number): void {
     const host = this.machine.host;
     const addr = this.backing(name).base + offset;
-    const ret = host.mmap({ addr, length, prot: PROT.READ | PROT.WRITE, flags: MAP.PRIVATE | MAP.ANONYMOUS | MAP.FIXED });
+    const ret = host.mmap({ addr, length, prot: PROT_READ | PROT_WRITE, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED });
     if (ret >= 0) {
-      host.madvise(addr, length, MADV.NOHUGEPAGE);
+      host.madvise(addr, length, MADV_NOHUGEPAGE);
       const pattern = BigInt(byte & 255) * 0x0101010101010101n;
       for (let at = 0; at < length; at += 8) host.write(addr + at, 8, pattern);
     }
@@ -453,6 +477,7 @@ export class Replayer {
   // ---- events ----
 
   private note(e: EventRecord): void {
+    if (this.events.length >= MOST_EVENTS) return;
     const text = this.eventText(e);
     if (text !== undefined) this.events.push({ kind: "~", text });
   }
@@ -473,7 +498,7 @@ export class Replayer {
       case "stage2_set":
         return (
           `s2set ipa=${hex(n("ipa"))} size=${hex(n("size"))} pa=${this.physical(n("pa"))} s2ap=${n("s2ap")} ` +
-          `memattr=${n("memattr")} xn=${n("xn")} af=${n("af")}${n("iomap") !== 0 || e["iomap"] === true ? " iomap" : ""}`
+          `memattr=${n("memattr")} xn=${n("xn")} af=${n("af")}${e["iomap"] === true ? " iomap" : ""}`
         );
       case "stage2_map":
         return `s2map ipa=${hex(n("ipa"))} size=${hex(n("size"))} pa=${this.physical(n("pa"))} prot=${protText(n("prot"))}`;
@@ -525,7 +550,7 @@ export class Replayer {
   }
 
   private lastExitWasMmio(e: EventRecord): boolean {
-    return e["mmio"] === true || this.machine.exitReason(this.needVcpu()) === "MMIO";
+    return e["mmio"] === true || this.machine.exitReason(this.needVcpu().id) === "MMIO";
   }
 
   /** A host range where it meets a backing, as NAME+offset. */
@@ -598,7 +623,7 @@ function num(text: string | undefined): number {
   return Number(v);
 }
 function protection(text: string): number {
-  return (text.includes("r") ? PROT.READ : 0) | (text.includes("w") ? PROT.WRITE : 0) | (text.includes("x") ? PROT.EXEC : 0);
+  return (text.includes("r") ? PROT_READ : 0) | (text.includes("w") ? PROT_WRITE : 0) | (text.includes("x") ? PROT_EXEC : 0);
 }
 function advice(text: string): number {
   const value = ADVICE[text];

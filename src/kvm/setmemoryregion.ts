@@ -39,6 +39,8 @@ export interface SlotHost {
     end(vma: number): number;
     flags(vma: number): number;
     pageProt(vma: number): number;
+    /** Pages. */
+    pgoff(vma: number): number;
   };
   mmapLock(mm: number): number;
 }
@@ -90,7 +92,7 @@ export class SetMemoryRegion {
   /** install_new_memslots / kvm_swap_active_memslots (vm, old, new): publishes and waits for the readers. */
   private readonly installNewMemslots: Activity;
   /**
-   * kvm_phys_addr_ioremap for one VMA: (vm, ipa, hva, end hva, writable, vma) -> R0 0 or -errno
+   * kvm_phys_addr_ioremap for one VMA: (vm, ipa, size, pa by arithmetic, writable, hva) -> R0 0 or -errno
    * (EagerMapping.activity); set when the room is wired. mmap_lock is held for reading where the era takes it.
    */
   eagerMap: Activity | undefined;
@@ -302,7 +304,9 @@ export class SetMemoryRegion {
         const writable = (s.a[f + FLAGS]! & KVM_MEM_READONLY) === 0 ? 1 : 0;
         s.set(f + VMA_END, to);
         const ipa = s.a[f + GPA]! + (from - s.a[f + HVA]!);
-        return this.sim.agents.call(f, this.next(EAGER_DONE), this.eagerMap, s.a[f + VM]!, ipa, from, to, writable, vma);
+        // vm_pgoff is the PFN of the VMA's first page here: the host page tables are not consulted.
+        const pa = vmas.pgoff(vma) * 4096 + (from - vmas.start(vma));
+        return this.sim.agents.call(f, this.next(EAGER_DONE), this.eagerMap, s.a[f + VM]!, ipa, to - from, pa, writable, from);
       }
       s.set(f + AT, to);
     }

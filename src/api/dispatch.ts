@@ -1,0 +1,277 @@
+/**
+ * From a call as data to the activity that carries it out, and from its results back to data. What a
+ * call needs again when it is finished lies in a pool, so that a half-done call survives rollback.
+ */
+import { PC, PSTATE, STOP_ENABLED, STOP_PC } from "../arch/registers.js";
+import { registerNames, registerOffset } from "../arch/sysregs.js";
+import { nearestName } from "../arch/features.js";
+import { exitName, KVM_EXIT_ARM_NISV, KVM_EXIT_MMIO, KVM_EXIT_UNKNOWN } from "../kvm/vcpus.js";
+import type { Machine } from "../machine.js";
+import { mmapMode } from "../mmu/mmap.js";
+import { HOST_SIGSEGV } from "../mmu/useraccess.js";
+import type { Activity } from "../sim/agents.js";
+import { EBADF } from "../mmu/context.js";
+import { ENODEV } from "../sim/errno.js";
+import type { I32Pool, F64Pool } from "../sim/state.js";
+import type { Call, CallName, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
+import type { Stage2Leaf } from "./nouns.js";
+
+const VMM_MM = 0;
+const CONFIG_REGION = 7;
+const MFD_HUGETLB = 4;
+
+type CallOf<N extends CallName> = Extract<Call, { call: N }>;
+
+/** How a call begins, and what it gives back beyond R0. */
+interface Handler<N extends CallName> {
+  begin(d: Dispatch, agent: number, c: CallOf<N>): void;
+  finish?(d: Dispatch, agent: number, ret: number): CallResult;
+}
+
+const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
+  mmap: {
+    begin: (d, a, c) =>
+      d.start(a, d.m.mm.syscalls.mmap, VMM_MM, c.addr ?? 0, c.length, mmapMode(c.prot ?? 3, c.flags ?? 0x22, c.align), c.fd ?? -1, c.offset ?? 0),
+  },
+  munmap: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.munmap, VMM_MM, c.addr, c.length) },
+  mprotect: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.mprotect, VMM_MM, c.addr, c.length, c.prot) },
+  madvise: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.madvise, VMM_MM, c.addr, c.length, c.advice) },
+  mremap: {
+    begin: (d, a, c) => d.start(a, d.m.mm.syscalls.mremap, VMM_MM, c.oldAddress, c.oldSize, c.newSize, c.flags ?? 0, c.newAddress ?? 0),
+  },
+  memfd_create: {
+    begin: (d, a, c) => {
+      const { files } = d.m.mm;
+      const huge = ((c.flags ?? 0) & MFD_HUGETLB) !== 0;
+      d.answer(a, huge ? files.createHugetlb(c.size ?? 0) : files.createMemfd(c.size ?? 0));
+    },
+  },
+  open: { begin: (d, a, c) => d.answer(a, d.m.mm.files.openReadOnly(c.size)) },
+  ftruncate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.ftruncate, c.fd, c.length) },
+  fallocate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.fallocate, c.fd, c.mode, c.offset, c.length) },
+  fork: { begin: (d, a) => d.start(a, d.m.mm.syscalls.fork, VMM_MM) },
+  kill: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.exitMm, c.pid) },
+  read: {
+    begin: (d, a, c) => {
+      d.keep(a, 0, c.addr);
+      d.keep(a, 1, c.size);
+      d.start(a, d.m.mm.hostAccess, VMM_MM, c.addr, c.size, 0, 0, 0);
+    },
+    finish: (d, a, ret) => ({ ...d.accessed(a, ret), value: BigInt.asUintN(8 * d.kept(a, 1), d.resultValue(a)) }),
+  },
+  write: {
+    begin: (d, a, c) => {
+      d.keep(a, 0, c.addr);
+      d.start(a, d.m.mm.hostAccess, VMM_MM, c.addr, c.size, 1, low(c.value), high(c.value));
+    },
+    finish: (d, a, ret) => d.accessed(a, ret),
+  },
+  KVM_CREATE_VM: { begin: (d, a, c) => d.answer(a, d.m.kvm.createVm(VMM_MM, c.ipaBits ?? 0)) },
+  KVM_CREATE_VCPU: { begin: (d, a, c) => d.answer(a, d.m.kvm.createVcpu(c.vm ?? 0)) },
+  KVM_SET_USER_MEMORY_REGION: {
+    begin: (d, a, c) => d.start(a, d.m.kvm.setUserMemoryRegion, c.vm ?? 0, c.slot, c.flags, c.guestPhysAddr, c.memorySize, c.userspaceAddr),
+  },
+  KVM_RUN: {
+    begin: (d, a, c) => {
+      d.keep(a, 0, c.vcpu);
+      d.start(a, d.m.kvm.run, c.vcpu, c.maxInstructions ?? 0, c.maxExits ?? 0);
+    },
+    finish: (d, a, ret) => {
+      const v = d.kept(a, 0);
+      const signal = d.vcpuSignal(v);
+      return { ret, exit: d.exitOf(v), ...(signal === undefined ? {} : { signal }) };
+    },
+  },
+  KVM_GET_DIRTY_LOG: {
+    begin: (d, a, c) => {
+      d.keep(a, 0, c.vm ?? 0);
+      d.keep(a, 1, c.slot);
+      d.start(a, d.m.kvm.getDirtyLog, c.vm ?? 0, c.slot);
+    },
+    finish: (d, a, ret) => ({ ret, pages: ret < 0 ? [] : d.m.kvm.dirtyPages(d.kept(a, 0), d.kept(a, 1)) }),
+  },
+  KVM_CLEAR_DIRTY_LOG: { begin: (d, a, c) => d.start(a, d.m.kvm.clearDirtyLog, c.vm ?? 0, c.slot, c.firstPage, c.numPages) },
+  KVM_ENABLE_CAP: { begin: (d, a, c) => d.answer(a, d.m.kvm.enableCap(c.vm ?? 0, c.cap, c.value)) },
+  KVM_CHECK_EXTENSION: { begin: (d, a, c) => d.answer(a, d.m.kvm.checkExtension(c.vm ?? 0, c.cap)) },
+  sched_setaffinity: {
+    begin: (d, a, c) => {
+      d.m.sim.agents.moveTo(d.m.vcpuAgent(c.vcpu), c.cpu);
+      d.answer(a, 0);
+    },
+  },
+  vfio_open: {
+    begin: (d, a, c) => {
+      const dev = d.m.vfioPci.find(c.bdf);
+      if (dev < 0) d.answer(a, -ENODEV);
+      else d.start(a, d.m.vfioPci.open, dev);
+    },
+  },
+  VFIO_DEVICE_GET_REGION_INFO: {
+    begin: (d, a, c) => {
+      d.keep(a, 0, d.m.vfioPci.ofFile(c.fd));
+      d.keep(a, 1, c.index);
+      d.onDevice(a, c.fd, d.m.vfioPci.getRegionInfo, c.index);
+    },
+    finish: (d, a, ret) => ({ ret, region: d.region(a, ret) }),
+  },
+  VFIO_DEVICE_RESET: { begin: (d, a, c) => d.onDevice(a, c.fd, d.m.vfioPci.reset) },
+  vfio_read: {
+    begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 0, 0n),
+    finish: (d, a, ret) => ({ ret, value: ret < 0 ? 0n : BigInt.asUintN(8 * ret, d.resultValue(a)) }),
+  },
+  vfio_write: { begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 1, c.value) },
+};
+
+const NAMES = Object.keys(HANDLERS) as CallName[];
+const low = (v: bigint): number => Number(BigInt.asIntN(32, v));
+const high = (v: bigint): number => Number(BigInt.asIntN(32, v >> 32n));
+
+/** Numbers kept for each agent between begin and finish. */
+const KEPT = 2;
+
+export class Dispatch {
+  /** Per agent: number of its call + 1. */
+  private readonly pending: I32Pool;
+  private readonly keeps: F64Pool;
+  /** A call that is answered at once: (ret) -> R0 ret. */
+  private readonly immediate: Activity;
+
+  constructor(readonly m: Machine) {
+    const { agents, state } = m.sim;
+    this.pending = state.i32("api.pending", 4);
+    this.keeps = state.f64("api.kept", 4 * KEPT);
+    this.immediate = agents.activity("immediate", "a call without phases of its own", 1, [
+      ["answer", (f) => agents.ret(f, agents.stack.a[f + 5]!)],
+    ]);
+  }
+
+  begin(agent: number, call: Call): void {
+    this.pending.ensure(agent + 1);
+    this.keeps.ensure((agent + 1) * KEPT);
+    this.pending.set(agent, NAMES.indexOf(call.call) + 1);
+    (HANDLERS[call.call] as Handler<CallName>).begin(this, agent, call);
+  }
+
+  finish(agent: number): CallResult {
+    const ret = this.m.crashed === undefined ? this.m.sim.agents.result(agent) : -1;
+    const handler = HANDLERS[NAMES[this.pending.a[agent]! - 1]!];
+    return handler.finish?.(this, agent, ret) ?? { ret };
+  }
+
+  start(agent: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): void {
+    this.m.sim.agents.start(agent, act, a0, a1, a2, a3, a4, a5);
+  }
+  answer(agent: number, ret: number): void {
+    this.m.sim.agents.start(agent, this.immediate, ret);
+  }
+  keep(agent: number, n: number, value: number): void {
+    this.keeps.set(agent * KEPT + n, value);
+  }
+  kept(agent: number, n: number): number {
+    return this.keeps.a[agent * KEPT + n]!;
+  }
+  /** R1 and R2 of the finished call as the low and high word of a value. */
+  resultValue(agent: number): bigint {
+    const word = (n: number) => BigInt(this.m.sim.agents.result(agent, n) >>> 0);
+    return (word(2) << 32n) | word(1);
+  }
+
+  // ---- host accesses ----
+
+  accessed(agent: number, ret: number): CallResult {
+    if (ret >= 0) return { ret };
+    const signal: SignalInfo =
+      ret === HOST_SIGSEGV
+        ? { name: "SIGSEGV", code: 1, addr: this.kept(agent, 0) }
+        : { name: "SIGBUS", code: -ret & 0xff, addr: this.kept(agent, 0) };
+    return { ret, signal };
+  }
+
+  // ---- VFIO ----
+
+  onDevice(agent: number, fd: number, act: Activity, a1 = 0): void {
+    const dev = this.m.vfioPci.ofFile(fd);
+    if (dev < 0) this.answer(agent, -EBADF);
+    else this.start(agent, act, dev, a1);
+  }
+
+  deviceAccess(agent: number, fd: number, index: number, offset: number, size: number, write: number, value: bigint): void {
+    const { vfioPci } = this.m;
+    const dev = vfioPci.ofFile(fd);
+    if (dev < 0) return this.answer(agent, -EBADF);
+    if (index === CONFIG_REGION) return this.start(agent, vfioPci.configRw, dev, offset, size, write, low(value), high(value));
+    this.start(agent, vfioPci.rw, dev, vfioPci.regionOffset(index, offset), size, write, low(value), high(value));
+  }
+
+  region(agent: number, ret: number): RegionInfo {
+    const { sim, vfioPci } = this.m;
+    const index = this.kept(agent, 1);
+    const bar = vfioPci.pci.functions[this.kept(agent, 0)]?.bars[index];
+    return {
+      ret,
+      index,
+      size: sim.agents.result(agent, 1),
+      flags: sim.agents.result(agent, 2),
+      offset: vfioPci.regionOffset(index),
+      physAddr: bar === undefined ? -1 : vfioPci.pci.barAddress(bar),
+    };
+  }
+
+  // ---- vCPUs ----
+
+  exitOf(v: number): ExitInfo {
+    if (this.m.crashed !== undefined) return { reason: "CRASHED" };
+    const { vcpus } = this.m.kvm;
+    const reason = vcpus.exitReason(v);
+    if (reason === KVM_EXIT_MMIO) {
+      const len = vcpus.mmioLen(v);
+      const data = (BigInt(vcpus.mmioHi(v) >>> 0) << 32n) | BigInt(vcpus.mmioLo(v) >>> 0);
+      return { reason: "MMIO", physAddr: vcpus.mmioAddress(v), len, isWrite: vcpus.mmioIsWrite(v), data: BigInt.asUintN(8 * len, data) };
+    }
+    if (reason === KVM_EXIT_ARM_NISV) return { reason: "ARM_NISV", esrIss: vcpus.nisvIss(v) >>> 0, faultIpa: vcpus.nisvIpa(v) };
+    return { reason: exitName(reason) } as ExitInfo;
+  }
+
+  vcpuSignal(v: number): SignalInfo | undefined {
+    const { vcpus } = this.m.kvm;
+    if (vcpus.signal(v) === 0) return undefined;
+    return { name: "SIGBUS", code: vcpus.signalCode(v), addr: vcpus.signalAddress(v) };
+  }
+
+  private offset(register: string): number {
+    const name = register.toLowerCase();
+    const offset = name === "pstate" ? PSTATE : registerOffset(name);
+    if (offset < 0) throw new Error(`no register ${register}; nearest is ${nearestName(name, registerNames())}`);
+    return offset;
+  }
+  getRegister(v: number, register: string): bigint {
+    const offset = this.offset(register);
+    if (offset === PSTATE) return BigInt(this.m.registers.lo(v, PSTATE) >>> 0);
+    return this.m.registers.big(v, offset);
+  }
+  setRegister(v: number, register: string, value: bigint): void {
+    const offset = this.offset(register);
+    if (offset === PSTATE) this.m.registers.pool.set(this.m.registers.base(v) + PSTATE, low(value));
+    else this.m.registers.setBig(v, offset, value);
+    if (offset === PC) this.m.kvm.vcpus.drop(v, 2);
+  }
+  setBreakpoint(v: number, address: bigint): void {
+    this.m.registers.setBig(v, STOP_PC, address);
+    this.m.registers.pool.set(this.m.registers.base(v) + STOP_ENABLED, 1);
+  }
+  answerMmio(v: number, data: bigint): void {
+    this.m.kvm.vcpus.setMmioData(v, high(data), low(data));
+  }
+  cancelMmio(v: number): void {
+    this.m.kvm.vcpus.setExitReason(v, KVM_EXIT_UNKNOWN);
+  }
+
+  // ---- stage 2 ----
+
+  stage2Leaves(vm: number): readonly Stage2Leaf[] {
+    return this.m.kvm.dump.leaves(vm);
+  }
+  ptdump(vm: number): string {
+    return this.m.kvm.ptdump(vm);
+  }
+}

@@ -1,0 +1,23 @@
+/** The library's face: `import { Machine } from "faultline"`. */
+export {
+  Machine,
+  DEFAULT_RAM,
+  type Call,
+  type CallResult,
+  type ExitInfo,
+  type MachineOptions,
+  type RegionInfo,
+  type RunResult,
+  type SignalInfo,
+  type Stage2Leaf,
+  type UserMemoryRegion,
+  HostProcess,
+  Vcpu,
+  Vfio,
+  VfioDevice,
+  Vm,
+} from "./machine.js";
+export { ERAS, ERA_ALIASES, DECISIONS, eraRow, findEra, answer, type Era, type EraRow, type Answer } from "./eras.js";
+export { cpuProfile, customProfile, type CpuFeatures } from "./arch/features.js";
+export { eventCatalogue, type EventDecl, type EventRecord, type Field } from "./sim/events.js";
+export { errnoName } from "./sim/errno.js";

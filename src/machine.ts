@@ -1,0 +1,194 @@
+/**
+ * The machine: the one place where the rooms are wired together, and what a user of the library holds.
+ *
+ * Physical memory map: RAM from 1 GiB (from 1 TiB when it is larger than 448 GiB), translation tables
+ * in a window of host RAM of their own, BARs where the host bridge places them.
+ */
+import { Dispatch } from "./api/dispatch.js";
+import type { Call, CallResult, ExitInfo } from "./api/calls.js";
+import { HostProcess, Vfio, Vm, type Stage2Leaf } from "./api/nouns.js";
+import { snapshotOf, type MachineSnapshot } from "./api/snapshot.js";
+import { Cpu } from "./arch/cpu.js";
+import { cpuProfile, type CpuFeatures } from "./arch/features.js";
+import { Pe } from "./arch/pe.js";
+import { PhysicalMemory } from "./arch/phys.js";
+import { ARCHITECTURAL, RECORDED, type MachineProfile } from "./arch/profile.js";
+import { RegisterFile } from "./arch/registers.js";
+import { TablePages } from "./arch/tables.js";
+import { DEFAULT_ERA, eraRow, unknownDecisions, type EraRow } from "./eras.js";
+import { Kvm } from "./kvm/kvm.js";
+import { HostMm } from "./mmu/mm.js";
+import type { EventRecord } from "./sim/events.js";
+import { Sim } from "./sim/sim.js";
+import type { DeviceSpec } from "./vfio/devicespec.js";
+import { VfioPci } from "./vfio/driver.js";
+
+export type { Call, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./api/calls.js";
+export { HostProcess, Vcpu, Vfio, VfioDevice, Vm, type RunResult, type Stage2Leaf, type UserMemoryRegion } from "./api/nouns.js";
+
+const GIB = 2 ** 30;
+const LOW_RAM_LIMIT = 448 * GIB;
+const TABLE_WINDOW = { base: 0xc000000000, size: 4 * GIB };
+export const DEFAULT_RAM = 2 * GIB;
+
+export interface MachineOptions {
+  /** Era; v6.12 if absent. */
+  readonly kernel?: string;
+  /** CPU profile, by name or as features; `max` if absent. */
+  readonly cpu?: string | CpuFeatures;
+  /** Decisions replaced: name -> value. */
+  readonly set?: Readonly<Record<string, string>>;
+  /** "architectural" if absent; "recorded" departs like the machine under the recordings. */
+  readonly profile?: "architectural" | "recorded" | MachineProfile;
+  /** Bytes of RAM, a multiple of 2 MiB; 2 GiB if absent. */
+  readonly ram?: number;
+  /** Physical CPUs; 4 if absent. */
+  readonly cpus?: number;
+  readonly seed?: number;
+  /** Cycles by cost name. */
+  readonly costs?: Readonly<Record<string, number>>;
+  /** PCI functions, by known name or described; none if absent. */
+  readonly devices?: readonly (string | DeviceSpec)[];
+}
+
+/** The VMM's thread. */
+const VMM = 0;
+
+export class Machine {
+  readonly sim: Sim;
+  readonly era: EraRow;
+  readonly features: CpuFeatures;
+  readonly profile: MachineProfile;
+  readonly phys: PhysicalMemory;
+  readonly tables: TablePages;
+  readonly registers: RegisterFile;
+  readonly pe: Pe;
+  readonly cpu: Cpu;
+  readonly mm: HostMm;
+  readonly vfioPci: VfioPci;
+  readonly kvm: Kvm;
+  /** Physical CPUs. */
+  readonly cpus: number;
+  readonly host: HostProcess;
+  readonly vfio: Vfio;
+  private readonly dispatch: Dispatch;
+
+  /** @throws Error for an unknown era, CPU, decision, device or cost, or RAM that is no multiple of 2 MiB */
+  constructor(readonly options: MachineOptions = {}) {
+    const kernel = options.kernel ?? DEFAULT_ERA;
+    this.era = eraRow(kernel, options.set);
+    this.features = typeof options.cpu === "object" ? options.cpu : cpuProfile(options.cpu ?? "max");
+    this.profile = profileOf(options.profile, this.features);
+    this.cpus = options.cpus ?? 4;
+    const ramSize = options.ram ?? DEFAULT_RAM;
+    const sim = (this.sim = new Sim(options.costs));
+    this.phys = new PhysicalMemory(sim, { ramBase: ramSize > LOW_RAM_LIMIT ? 1024 * GIB : GIB, ramSize });
+    this.tables = new TablePages(sim, this.phys, TABLE_WINDOW);
+    this.registers = new RegisterFile(sim);
+    this.pe = new Pe(sim, this.registers, this.phys, this.tables, this.features, { profile: this.profile, cpus: this.cpus });
+    this.cpu = new Cpu(sim, this.registers, this.pe, this.features);
+    sim.agents.add("vmm", "vmm", 0);
+    this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, this.era.mm);
+    this.vfioPci = new VfioPci(sim, this.phys, this.mm, this.era.vfio, options.devices ?? []);
+    this.kvm = new Kvm(sim, this.phys, this.tables, this.pe, this.cpu, this.registers, this.features, this.mm, this.era.kvm, this.profile);
+    this.dispatch = new Dispatch(this);
+    this.host = new HostProcess(this, VMM);
+    this.vfio = new Vfio(this, VMM);
+  }
+
+  // ---- calls ----
+
+  /** Begins a call on an idle agent. */
+  begin(agent: number, call: Call): void {
+    this.dispatch.begin(agent, call);
+  }
+  /** Runs one phase. @returns false if the agent is blocked or idle */
+  step(agent: number): boolean {
+    return this.sim.agents.step(agent);
+  }
+  busy(agent: number): boolean {
+    return this.sim.agents.busy(agent);
+  }
+  /** The result of the call that the agent has finished. */
+  finish(agent: number): CallResult {
+    return this.dispatch.finish(agent);
+  }
+  /** Begins a call, runs it to its end and gives its result. @throws Error if it blocks: nobody else runs */
+  call(agent: number, call: Call): CallResult {
+    this.dispatch.begin(agent, call);
+    if (!this.sim.agents.runToEnd(agent)) throw new Error(`${call.call} waits for ever: ${this.sim.agents.backtrace(agent).join(" < ")}`);
+    return this.dispatch.finish(agent);
+  }
+
+  /** Another thread of the VMM's process. @returns its agent */
+  addThread(name: string): number {
+    return this.sim.agents.add(name, "vmm", this.sim.agents.count % this.cpus);
+  }
+
+  // ---- the VMM's nouns ----
+
+  /** KVM_CREATE_VM. @param ipaBits 0 for 40. @throws Error if the kernel refuses the size */
+  createVm(ipaBits = 0): Vm {
+    const { ret } = this.call(VMM, { call: "KVM_CREATE_VM", ipaBits });
+    if (ret < 0) throw new Error(`KVM_CREATE_VM refuses ${ipaBits} IPA bits (errno ${-ret})`);
+    return new Vm(this, VMM, ret);
+  }
+  /** The agent that runs a vCPU. */
+  vcpuAgent(vcpu: number): number {
+    return this.kvm.vcpuAgent(vcpu);
+  }
+  /** @throws Error for a name that is no register */
+  getRegister(vcpu: number, register: string): bigint {
+    return this.dispatch.getRegister(vcpu, register);
+  }
+  setRegister(vcpu: number, register: string, value: bigint): void {
+    this.dispatch.setRegister(vcpu, register, value);
+  }
+  /** KVM_RUN of this vCPU ends with exit DEBUG when its PC comes here. */
+  setBreakpoint(vcpu: number, address: bigint): void {
+    this.dispatch.setBreakpoint(vcpu, address);
+  }
+  answerMmio(vcpu: number, data: bigint): void {
+    this.dispatch.answerMmio(vcpu, data);
+  }
+  cancelMmio(vcpu: number): void {
+    this.dispatch.cancelMmio(vcpu);
+  }
+  stage2Leaves(vm: number): readonly Stage2Leaf[] {
+    return this.dispatch.stage2Leaves(vm);
+  }
+  ptdump(vm: number): string {
+    return this.dispatch.ptdump(vm);
+  }
+
+  // ---- looking ----
+
+  /** Listens to an event by name, or to "*". Call the result to stop. @throws Error for an unknown name */
+  on(event: string, listener: (record: EventRecord) => void): () => void {
+    return this.sim.bus.on(event, listener);
+  }
+  /** What crashed the host, or undefined. */
+  get crashed(): { readonly function: string; readonly reason: string } | undefined {
+    return this.sim.crashed;
+  }
+  /** Decisions without a source in this era. */
+  get unknownDecisions(): readonly string[] {
+    return unknownDecisions(this.era.era);
+  }
+  /** Why KVM_RUN of a vCPU last returned. */
+  exitReason(vcpu: number): ExitInfo["reason"] {
+    return this.dispatch.exitOf(vcpu).reason;
+  }
+  /** The machine as a person compares it: frozen, unchanged parts shared with the last snapshot. */
+  snapshot(): MachineSnapshot {
+    return (this.last = snapshotOf(this, this.last));
+  }
+  /** Not state of the run: the last thing somebody asked for, kept to share its unchanged parts. */
+  private last: MachineSnapshot | undefined;
+}
+
+function profileOf(profile: MachineOptions["profile"], features: CpuFeatures): MachineProfile {
+  if (typeof profile === "object") return profile;
+  if (profile !== "recorded") return ARCHITECTURAL;
+  return features.name === "neoverse-v1" ? { ...RECORDED, walkFaultLevel: "stage2" } : RECORDED;
+}
