@@ -54,8 +54,16 @@ export class GuestContext {
   v = -1;
   cpu = -1;
   private epoch = 0;
-  /** Registers as they were: SCTLR, TCR lo, TCR hi, TTBR0 hi, TTBR1 hi, VTTBR hi, HCR, PSTATE's part, VTCR. */
-  private readonly seen = new Int32Array(9);
+  /** Registers as they were; of TTBR0, TTBR1 and VTTBR the high words, of PSTATE the mode and PAN. */
+  private sctlr = 0;
+  private tcr = 0;
+  private tcrHi = 0;
+  private ttbr0 = 0;
+  private ttbr1 = 0;
+  private vttbr = 0;
+  private hcr = 0;
+  private vtcr = 0;
+  private pstate = 0;
   private readonly regs: I32Pool;
   private readonly agents: Agents;
 
@@ -96,20 +104,18 @@ export class GuestContext {
   outdated(v: number): boolean {
     const r = this.regs.a;
     const b = v * REGS_WORDS;
-    const s = this.seen;
+    if (v !== this.v || this.agents.cpu !== this.cpu || this.tlbs.epoch.a[0] !== this.epoch) return true;
     return (
-      v !== this.v ||
-      this.agents.cpu !== this.cpu ||
-      this.tlbs.epoch.a[0] !== this.epoch ||
-      r[b + SCTLR_EL1] !== s[0] ||
-      r[b + TCR_EL1] !== s[1] ||
-      r[b + TCR_EL1 + 1] !== s[2] ||
-      r[b + TTBR0_EL1 + 1] !== s[3] ||
-      r[b + TTBR1_EL1 + 1] !== s[4] ||
-      r[b + VTTBR_EL2 + 1] !== s[5] ||
-      r[b + HCR_EL2] !== s[6] ||
-      (r[b + PSTATE]! & PSTATE_MASK) !== s[7] ||
-      r[b + VTCR_EL2] !== s[8]
+      ((r[b + SCTLR_EL1]! ^ this.sctlr) |
+        (r[b + TCR_EL1]! ^ this.tcr) |
+        (r[b + TCR_EL1 + 1]! ^ this.tcrHi) |
+        (r[b + TTBR0_EL1 + 1]! ^ this.ttbr0) |
+        (r[b + TTBR1_EL1 + 1]! ^ this.ttbr1) |
+        (r[b + VTTBR_EL2 + 1]! ^ this.vttbr) |
+        (r[b + HCR_EL2]! ^ this.hcr) |
+        (r[b + VTCR_EL2]! ^ this.vtcr) |
+        ((r[b + PSTATE]! & PSTATE_MASK) ^ this.pstate)) !==
+      0
     );
   }
 
@@ -117,16 +123,15 @@ export class GuestContext {
   load(v: number): void {
     const r = this.regs.a;
     const b = v * REGS_WORDS;
-    const s = this.seen;
-    const sctlr = (s[0] = r[b + SCTLR_EL1]!);
-    const tcr = (s[1] = r[b + TCR_EL1]!);
-    const tcrHi = (s[2] = r[b + TCR_EL1 + 1]!);
-    const ttbr0 = (s[3] = r[b + TTBR0_EL1 + 1]!);
-    const ttbr1 = (s[4] = r[b + TTBR1_EL1 + 1]!);
-    const vttbr = (s[5] = r[b + VTTBR_EL2 + 1]!);
-    const hcr = (s[6] = r[b + HCR_EL2]!);
-    const pstate = (s[7] = r[b + PSTATE]! & PSTATE_MASK);
-    const vtcr = (s[8] = r[b + VTCR_EL2]!);
+    const sctlr = (this.sctlr = r[b + SCTLR_EL1]!);
+    const tcr = (this.tcr = r[b + TCR_EL1]!);
+    const tcrHi = (this.tcrHi = r[b + TCR_EL1 + 1]!);
+    const ttbr0 = (this.ttbr0 = r[b + TTBR0_EL1 + 1]!);
+    const ttbr1 = (this.ttbr1 = r[b + TTBR1_EL1 + 1]!);
+    const vttbr = (this.vttbr = r[b + VTTBR_EL2 + 1]!);
+    const hcr = (this.hcr = r[b + HCR_EL2]!);
+    const pstate = (this.pstate = r[b + PSTATE]! & PSTATE_MASK);
+    const vtcr = (this.vtcr = r[b + VTCR_EL2]!);
     const cpu = this.agents.cpu;
     this.v = v;
     this.cpu = cpu;

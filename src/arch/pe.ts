@@ -63,7 +63,6 @@ export { PE_EL1, PE_EL2, PE_OK };
 
 /** Bytes of DC ZVA (DCZID_EL0.BS = 4) and of a cache line. */
 const LINE = 64;
-/** SCTLR_EL1.nAA needs FEAT_LSE2 (ID_AA64MMFR2_EL1.AT). */
 
 /** HypTlbi of kvm/tlbflush.ts -> operation of tlbi.ts. */
 const HYP_OPS = [TLBI_IPAS2E1, TLBI_RIPAS2E1, TlbiKind.Vmalle1, TLBI_VMALLS12E1, TLBI_ALLE1] as const;
@@ -139,12 +138,27 @@ export class Pe {
   // ---- the access path
 
   /**
+   * Looks whether vCPU v's system registers, its CPU or the TLB contexts changed since its last access.
+   * Needed before readHere and writeHere at the start of a run and after whatever may change them (MSR,
+   * exception, ERET, TLBI with its DSB); all other methods do it themselves.
+   */
+  enter(v: number): void {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+  }
+
+  /**
    * Loads 1, 2, 4, 8 or 16 bytes into d0..d3. @param iss ISS template of the decoder (ISV fields), 0 when
    * the access has none @returns PE_OK, PE_EL1 or PE_EL2
    */
   read(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
     const c = this.context;
     if (c.outdated(v)) c.load(v);
+    return this.readHere(v, vaHi, vaLo, size, iss);
+  }
+  /** `read` after `enter(v)`. */
+  readHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    const c = this.context;
     if ((vaLo & (size - 1)) !== 0) return this.readUnaligned(v, vaHi, vaLo, size, iss);
     const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
     const t = this.combined.a;
@@ -196,6 +210,11 @@ export class Pe {
   write(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
     const c = this.context;
     if (c.outdated(v)) c.load(v);
+    return this.writeHere(v, vaHi, vaLo, size, iss);
+  }
+  /** `write` after `enter(v)`. */
+  writeHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    const c = this.context;
     if ((vaLo & (size - 1)) !== 0) return this.writeUnaligned(v, vaHi, vaLo, size, iss);
     const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
     const t = this.combined.a;

@@ -49,7 +49,7 @@ import {
   W_TAG,
   type Tlbs,
 } from "./tlb.js";
-import { joinWords, type Ipa, type Pa } from "./types.js";
+import { joinWords, POW2, type Ipa, type Pa } from "./types.js";
 
 /** Bits of TCR_EL1's high word: TBI0, TBI1, HA, HD, HPD0, HPD1, E0PD0, E0PD1. */
 export const TCR_TBI0_HI = 1 << 5;
@@ -144,6 +144,18 @@ export class Stage1 {
 
   private fill(c: GuestContext, i: number, hi: number, lo: number): void {
     const t = this.tlbs.stage1;
+    if (this.shift > 12) this.tlbs.noteBig(c.cpu);
+    if (!this.sim.state.recording) {
+      const a = t.a;
+      a[i + L_LO] = lo & ~0xfff;
+      a[i + L_HI] = hi;
+      a[i + L_TAG] = (this.lo & NG) !== 0 ? c.asidTag : c.globalTag;
+      a[i + L_DESC_LO] = this.lo;
+      a[i + L_DESC_HI] = this.hi;
+      a[i + L_SIZE] = (this.level << 8) | this.shift;
+      a[i + L_IDS] = c.ids;
+      return;
+    }
     t.set(i + L_LO, lo & ~0xfff);
     t.set(i + L_HI, hi);
     t.set(i + L_TAG, (this.lo & NG) !== 0 ? c.asidTag : c.globalTag);
@@ -151,34 +163,43 @@ export class Stage1 {
     t.set(i + L_DESC_HI, this.hi);
     t.set(i + L_SIZE, (this.level << 8) | this.shift);
     t.set(i + L_IDS, c.ids);
-    if (this.shift > 12) this.tlbs.noteBig(c.cpu);
   }
 
   private pageShift = 12;
 
+  /** TCR_EL1 as decoded last, and what it says for the lower [0] and upper [1] half. */
+  private tcrLo = 0;
+  private tcrHi = 0;
+  private limit = 0;
+  private readonly half: [TcrHalf, TcrHalf] = [decodeHalf(0, 0, 0), decodeHalf(0, 0, 1)];
+
+  private decode(lo: number, hi: number): void {
+    this.tcrLo = lo;
+    this.tcrHi = hi;
+    this.limit = POW2[Math.min(paBitsOf(hi & 7), this.features.paBits, 48)]!;
+    this.half[0] = decodeHalf(lo, hi, 0);
+    this.half[1] = decodeHalf(lo, hi, 1);
+  }
+
   private walk(v: number, c: GuestContext, hi: number, lo: number, el0: boolean): number {
     const r = this.regs.a;
     const b = v * REGS_WORDS;
-    const tcr = r[b + TCR_EL1]!;
     const tcrHi = r[b + TCR_EL1 + 1]!;
+    if (r[b + TCR_EL1] !== this.tcrLo || tcrHi !== this.tcrHi) this.decode(r[b + TCR_EL1]!, tcrHi);
     const upper = (hi & 0x800000) !== 0;
-    const tsz = upper ? (tcr >>> 16) & 0x3f : tcr & 0x3f;
-    const pageShift = upper ? tg1Shift((tcr >>> 30) & 3) : tg0Shift((tcr >>> 14) & 3);
-    const isize = 64 - tsz;
+    const t = upper ? this.half[1] : this.half[0];
+    const pageShift = t.pageShift;
     this.pageShift = pageShift;
     this.lo = this.hi = 0;
     this.level = 0;
     this.walkIpa = 0;
-    if (tsz < 16 || tsz > 48 || !inRange(hi, lo, isize, upper)) return this.failed(FSC_TRANSLATION, 0);
-    if ((tcr & (upper ? TCR_EPD1 : TCR_EPD0)) !== 0) return this.failed(FSC_TRANSLATION, 0);
-    if (el0 && (tcrHi & (upper ? TCR_E0PD1_HI : TCR_E0PD0_HI)) !== 0) return this.failed(FSC_TRANSLATION, 0);
-    const limit = 2 ** Math.min(paBitsOf(tcrHi & 7), this.features.paBits, 48);
-    const hpd = (tcrHi & (upper ? TCR_HPD1_HI : TCR_HPD0_HI)) !== 0;
+    if (t.disabled || !inRange(hi, lo, t.isize, upper)) return this.failed(FSC_TRANSLATION, 0);
+    if (el0 && t.el0Disabled) return this.failed(FSC_TRANSLATION, 0);
+    const limit = this.limit;
     const ttbr = b + (upper ? TTBR1_EL1 : TTBR0_EL1);
-    let level = startLevel(isize, pageShift);
-    let bits = startBits(isize, level, pageShift);
-    // A start table smaller than a page is aligned to its own size; bit 0 is CnP.
-    let table = joinWords(r[ttbr + 1]! & 0xffff, r[ttbr]! & (-1 << Math.min(bits + 3, 31)) & ~1);
+    let level = t.startLevel;
+    let bits = t.startBits;
+    let table = joinWords(r[ttbr + 1]! & 0xffff, r[ttbr]! & t.tableMask);
     if (table >= limit) return this.failed(FSC_ADDRESS_SIZE, 0);
     let hier = 0;
     let known = this.cachedTable(c, hi, lo, pageShift);
@@ -217,7 +238,7 @@ export class Stage1 {
       }
       const next = outputAddressAt(dhi, dlo, pageShift, pageShift, false);
       if (next >= limit) return this.failed(FSC_ADDRESS_SIZE, level);
-      if (!hpd) hier |= dhi & (HI_PXNTABLE | HI_UXNTABLE | HI_APTABLE_NOEL0 | HI_APTABLE_RO);
+      if (!t.hpd) hier |= dhi & (HI_PXNTABLE | HI_UXNTABLE | HI_APTABLE_NOEL0 | HI_APTABLE_RO);
       table = next;
       bits = pageShift - 3;
       level++;
@@ -358,6 +379,38 @@ export class Stage1 {
     const i = this.tlbs.walkAt(c.cpu, hi, lo);
     this.tlbs.walk1.set(i + W_TAG, 0);
   }
+}
+
+/** One half of TCR_EL1, decoded. */
+interface TcrHalf {
+  readonly isize: number;
+  readonly pageShift: number;
+  readonly startLevel: number;
+  readonly startBits: number;
+  /** Alignment of the start table: to its own size if that is smaller than a page; bit 0 is CnP. */
+  readonly tableMask: number;
+  /** EPD, or TxSZ out of range: every walk is a level-0 translation fault. */
+  readonly disabled: boolean;
+  readonly el0Disabled: boolean;
+  readonly hpd: boolean;
+}
+
+function decodeHalf(lo: number, hi: number, upper: 0 | 1): TcrHalf {
+  const tsz = upper === 1 ? (lo >>> 16) & 0x3f : lo & 0x3f;
+  const pageShift = upper === 1 ? tg1Shift((lo >>> 30) & 3) : tg0Shift((lo >>> 14) & 3);
+  const isize = 64 - tsz;
+  const level = startLevel(isize, pageShift);
+  const bits = startBits(isize, level, pageShift);
+  return {
+    isize,
+    pageShift,
+    startLevel: level,
+    startBits: bits,
+    tableMask: (-1 << Math.min(Math.max(bits, 1) + 3, 31)) & ~1,
+    disabled: tsz < 16 || tsz > 48 || (lo & (upper === 1 ? TCR_EPD1 : TCR_EPD0)) !== 0,
+    el0Disabled: (hi & (upper === 1 ? TCR_E0PD1_HI : TCR_E0PD0_HI)) !== 0,
+    hpd: (hi & (upper === 1 ? TCR_HPD1_HI : TCR_HPD0_HI)) !== 0,
+  };
 }
 
 /** True when the bits of a canonical VA above its input size are all copies of bit 55. */

@@ -6,7 +6,7 @@
  * fetch and a store ask different ones.
  */
 import type { Sim } from "../sim/sim.js";
-import type { I32Pool } from "../sim/state.js";
+import type { I32Pool, StateRegistry } from "../sim/state.js";
 import {
   DESC_AF,
   DESC_TABLE,
@@ -27,7 +27,7 @@ import { HCR_DC, HCR_EL2, HCR_FWB_HI, HCR_VM, REGS_WORDS, VTCR_EL2, VTTBR_EL2, t
 import { fscAt, FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_TRANSLATION } from "./syndrome.js";
 import type { TablePages } from "./tables.js";
 import { L_CHANGES, L_DESC_HI, L_DESC_LO, L_HI, L_LO, L_SIZE, L_TAG, W_CHANGES, W_HI, W_LO, W_TABLE_LO, W_TAG, type Tlbs } from "./tlb.js";
-import { joinWords, type Ipa, type Pa } from "./types.js";
+import { joinWords, POW2, type Ipa, type Pa } from "./types.js";
 
 export class Stage2 {
   /** The leaf: descriptor, level, PA of the byte asked for. */
@@ -54,6 +54,7 @@ export class Stage2 {
   private paLimit = 0;
   private lpa2 = false;
   private readonly regs: I32Pool;
+  private readonly state: StateRegistry;
 
   constructor(
     private readonly sim: Sim,
@@ -64,6 +65,7 @@ export class Stage2 {
     private readonly features: CpuFeatures,
   ) {
     this.regs = regs.pool;
+    this.state = sim.state;
   }
 
   /** True when stage 2 translates (HCR_EL2.VM, or DC which implies it). */
@@ -81,10 +83,10 @@ export class Stage2 {
     this.pageShift = tg0Shift((lo >>> 14) & 3);
     this.start = vtcrStartLevel(lo, hi);
     const isize = 64 - (lo & 0x3f);
-    this.ipaLimit = 2 ** isize;
+    this.ipaLimit = POW2[isize]!;
     this.firstBits = startBits(isize, this.start, this.pageShift);
     this.lpa2 = this.features.lpa2 && (hi & VTCR_DS_HI) !== 0;
-    this.paLimit = 2 ** Math.min(paBitsOf((lo >>> 16) & 7), this.features.paBits, this.lpa2 || this.pageShift === 16 ? 52 : 48);
+    this.paLimit = POW2[Math.min(paBitsOf((lo >>> 16) & 7), this.features.paBits, this.lpa2 || this.pageShift === 16 ? 52 : 48)]!;
   }
 
   /**
@@ -162,6 +164,18 @@ export class Stage2 {
     const size = this.shift < 21 ? 0 : this.shift < 30 ? 1 : 2;
     const i = t.stage2At(cpu, hi, lo, size);
     const p = t.stage2;
+    t.noteStage2Size(cpu, size);
+    if (!this.state.recording) {
+      const a = p.a;
+      a[i + L_LO] = lo & ~0xfff;
+      a[i + L_HI] = hi;
+      a[i + L_TAG] = tag;
+      a[i + L_DESC_LO] = this.lo;
+      a[i + L_DESC_HI] = this.hi;
+      a[i + L_SIZE] = (this.level << 8) | this.shift;
+      a[i + L_CHANGES] = this.tables.changes.a[0]!;
+      return;
+    }
     p.set(i + L_LO, lo & ~0xfff);
     p.set(i + L_HI, hi);
     p.set(i + L_TAG, tag);
@@ -169,7 +183,6 @@ export class Stage2 {
     p.set(i + L_DESC_HI, this.hi);
     p.set(i + L_SIZE, (this.level << 8) | this.shift);
     p.set(i + L_CHANGES, this.tables.changes.a[0]!);
-    t.noteStage2Size(cpu, size);
   }
 
   /** The walk. @param real with TLB, events, costs and hardware updates; else a look only */

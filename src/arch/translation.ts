@@ -305,6 +305,23 @@ export class Translation {
     const t = this.combined;
     const i = this.tlbs.combinedAt(c.cpu, hi, lo);
     this.entry = i;
+    if ((size & 0xff) > 12) this.tlbs.noteBig(c.cpu);
+    if (!this.sim.state.recording) {
+      const a = t.a;
+      a[i + C_VA_LO] = lo & ~0xfff;
+      a[i + C_VA_HI] = hi;
+      a[i + C_TAG] = tag;
+      a[i + C_FLAGS] = flags;
+      a[i + C_SLOT] = this.phys.slot(pa);
+      a[i + C_CHANGES] = this.tables.changes.a[0]!;
+      a[i + C_PA_LO] = pa & ~0xfff;
+      a[i + C_PA_HI] = (pa / 4294967296) | 0;
+      a[i + C_IPA_LO] = ipa & ~0xfff;
+      a[i + C_IPA_HI] = (ipa / 4294967296) | 0;
+      a[i + C_S1] = size;
+      a[i + C_IDS] = c.ids;
+      return;
+    }
     t.set(i + C_VA_LO, lo & ~0xfff);
     t.set(i + C_VA_HI, hi);
     t.set(i + C_TAG, tag);
@@ -317,7 +334,6 @@ export class Translation {
     t.set(i + C_IPA_HI, (ipa / 4294967296) | 0);
     t.set(i + C_S1, size);
     t.set(i + C_IDS, c.ids);
-    if ((size & 0xff) > 12) this.tlbs.noteBig(c.cpu);
   }
 
   /**

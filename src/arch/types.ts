@@ -37,3 +37,6 @@ export function joinWords(hi: number, lo: number): number {
 export function pageOf(address: number): number {
   return Math.floor(address / PAGE_SIZE);
 }
+
+/** 2^n for n below 64: a look-up, because Math.pow has no place on a walk. */
+export const POW2: Float64Array = Float64Array.from({ length: 64 }, (_, n) => 2 ** n);
