@@ -125,10 +125,10 @@ export class PgtableMap {
 
   /** stage2_try_break_pte (v6.2+: locked invalid entry) / stage2_put_pte: break, then the TLBI of what was there. */
   private breakEntry(vm: number, at: number, level: number, ipa: number, oldHi: number, oldLo: number): void {
-    const valid = (oldLo & DESC_VALID) !== 0;
-    if (this.locked) this.entries.write(vm, at, level, ipa, 0, INVALID_LOCKED);
-    else if ((oldLo | oldHi) !== 0) this.entries.write(vm, at, level, ipa, 0, 0);
-    if (!valid) return;
+    // The kernel locks an empty entry too; as nobody can look in between, that write is not modelled.
+    if ((oldLo | oldHi) === 0) return;
+    this.entries.write(vm, at, level, ipa, 0, this.locked ? INVALID_LOCKED : 0);
+    if ((oldLo & DESC_VALID) === 0) return;
     if (level < 3 && (oldLo & DESC_TABLE) !== 0) this.flushTable(vm, level, ipa);
     else this.tlb.flushIpa(vm, ipa, level);
   }

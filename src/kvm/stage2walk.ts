@@ -43,6 +43,9 @@ export const MEMATTR_FWB_NORMAL = 0x6;
 export const MEMATTR_NORMAL_NC = 0x5;
 export const MEMATTR_DEVICE_NGNRE = 0x1;
 
+/** log2 of the words of a table page. */
+const TABLE_SHIFT = 10;
+
 /** Bits of a live entry that may change without break-before-make: S2AP, AF; XN, DBM, software bits. */
 const FREE_LO = S2_S2AP_R | S2_S2AP_W | DESC_AF;
 const FREE_HI = (3 << 21) | (1 << 19) | (0xf << 23);
@@ -120,7 +123,7 @@ export class Stage2Entries {
     const oldLo = words[word]!;
     const oldHi = words[word + 1]!;
     const tables = this.tables;
-    const page = (word / TABLE_WORDS) | 0;
+    const page = word >> TABLE_SHIFT;
     const was = (oldLo | oldHi) !== 0;
     const is = (lo | hi) !== 0;
     if (was !== is) tables.refs.set(page, tables.refs.a[page]! + (is ? 1 : -1));
@@ -139,7 +142,7 @@ export class Stage2Entries {
 
   private count(vm: number, level: number, n: number): void {
     const at = vm * 4 + level;
-    this.leaves.ensure(at + 1);
+    if (at >= this.leaves.a.length) this.leaves.ensure(at + 1);
     this.leaves.set(at, this.leaves.a[at]! + n);
   }
 

@@ -11,7 +11,7 @@
  * 3, 4 VTCR        | VTCR_EL2 low, high            3 CHUNK | eager split chunk in bytes, 0 off
  * 5 START_LEVEL    |                               4 GENERATION | memslot generation
  * 6 ROOT_PAGES     | concatenated pages            5 VMID_GENERATION
- * 7 VMID           | hardware VMID, 0 none yet
+ * 7 VMID           | hardware VMID, 0 none yet     6 IPA_SIZE | bytes: 2^IPA_BITS
  * 8 IN_PROGRESS    | mmu_notifier_count / mmu_invalidate_in_progress
  * 9 MN_ACTIVE      | mn_active_invalidate_count
  * 10 SRCU_INDEX    | index that new SRCU readers take
@@ -66,7 +66,8 @@ const RING = 2;
 const CHUNK = 3;
 const GENERATION = 4;
 const VMID_GENERATION = 5;
-const DOUBLES = 6;
+const IPA_SIZE = 6;
+const DOUBLES = 8;
 
 export class Vms {
   private readonly w: I32Pool;
@@ -121,6 +122,7 @@ export class Vms {
     this.w.set(w + ROOT_PAGES, geometry.rootPages);
     this.w.set(w + MMU_LOCK, this.sim.locks.create(`mmu_lock${vm === 0 ? "" : `:${vm}`}`));
     this.w.set(w + SLOTS_LOCK, this.sim.locks.create(`slots_lock${vm === 0 ? "" : `:${vm}`}`));
+    this.f.set(vm * DOUBLES + IPA_SIZE, 2 ** bits);
     this.f.set(vm * DOUBLES + ROOT, this.tables.allocContiguous(geometry.rootPages));
     this.sim.bus.emit(vmCreated, vm, bits, hi, lo, this.root(vm));
     return vm;
@@ -145,7 +147,7 @@ export class Vms {
   }
   /** kvm_phys_size() */
   ipaSize(vm: number): number {
-    return 2 ** this.ipaBits(vm);
+    return this.f.a[vm * DOUBLES + IPA_SIZE]!;
   }
   vtcrLo(vm: number): number {
     return this.w.a[vm * WORDS + VTCR_LO]!;
