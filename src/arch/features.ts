@@ -5,6 +5,8 @@
  * identification registers follow.
  */
 
+import { distance } from "fastest-levenshtein";
+
 /** A 64-bit value as two words, high first. */
 export type Words = readonly [hi: number, lo: number];
 
@@ -289,25 +291,12 @@ export class UnknownCpuError extends Error {
   }
 }
 
-/** Edit distance, for the nearest name. */
-export function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
-}
-
 /** The known name closest to what was written. */
 export function nearestName(name: string, known: readonly string[]): string {
   let best = known[0] ?? "";
   let bestDistance = Infinity;
   for (const k of known) {
-    const d = editDistance(name.toLowerCase(), k);
+    const d = distance(name.toLowerCase(), k);
     if (d < bestDistance) {
       best = k;
       bestDistance = d;
