@@ -18,7 +18,21 @@
  * 18 MEMCACHE   | its cache of table pages
  */
 import type { CpuFeatures } from "../arch/features.js";
-import { CTR_EL0, HCR_EL2, type RegisterFile } from "../arch/registers.js";
+import {
+  AFSR0_EL1,
+  AFSR1_EL1,
+  CTR_EL0,
+  ESR_EL1,
+  FAR_EL1,
+  MAIR_EL1,
+  PAR_EL1,
+  TPIDR_EL0,
+  TPIDR_EL1,
+  TPIDRRO_EL0,
+  TTBR0_EL1,
+  TTBR1_EL1,
+  type RegisterFile,
+} from "../arch/registers.js";
 import type { Sim } from "../sim/sim.js";
 import type { F64Pool, I32Pool } from "../sim/state.js";
 
@@ -97,6 +111,21 @@ export function exitName(reason: number): string {
   return EXIT_NAMES[reason] ?? String(reason);
 }
 
+/** Registers that KVM resets with reset_unknown (arch/arm64/kvm/sys_regs.c). */
+const RESET_UNKNOWN = [
+  TTBR0_EL1,
+  TTBR1_EL1,
+  AFSR0_EL1,
+  AFSR1_EL1,
+  ESR_EL1,
+  FAR_EL1,
+  PAR_EL1,
+  MAIR_EL1,
+  TPIDR_EL0,
+  TPIDRRO_EL0,
+  TPIDR_EL1,
+] as const;
+
 export class Vcpus {
   private readonly w: I32Pool;
   private readonly f: F64Pool;
@@ -123,7 +152,8 @@ export class Vcpus {
     this.w.set(v * WORDS + INDEX, index);
     this.w.set(v * WORDS + AGENT, agent);
     this.w.set(v * WORDS + MEMCACHE, memcache);
-    this.regs.set64(v, HCR_EL2, 0, 0);
+    // reset_unknown() of the kernel: what no guest should read before it wrote it.
+    for (const off of RESET_UNKNOWN) this.regs.set64(v, off, 0x1de7ec7e, 0xdbadc0de);
     const ctr = sanitisedCtr ? this.features.id.CTR_EL0 : this.features.ctrRaw;
     this.regs.set64(v, CTR_EL0, ctr[0], ctr[1]);
     return v;
