@@ -87,7 +87,7 @@ export function rangeOperandHi(page: number, scale: number, num: number, ttl: nu
 /** Pending record of a CPU: op, vmid (-1 host), hi, lo. */
 const RECORD = 4;
 const PENDING = 64;
-/** Per CPU: [0] number of records (PENDING + 1: overflowed, everything goes). */
+/** Per CPU: [0] number of records; PENDING + 1 + d: overflowed, d the widest domain of what was not recorded. */
 const SLICE = 1 + PENDING * RECORD;
 
 export class TlbMaintenance {
@@ -105,12 +105,12 @@ export class TlbMaintenance {
 
   /** TLBIs that a CPU has issued and no DSB has completed. */
   pendingOn(cpu: number): number {
-    return this.pending.a[cpu * SLICE]!;
+    return Math.min(this.pending.a[cpu * SLICE]!, PENDING + 1);
   }
   /** TLBIs without a DSB, over all CPUs. */
   pendingAnywhere(): number {
     let n = 0;
-    for (let c = 0; c < this.tlbs.cpus; c++) n += this.pending.a[c * SLICE]!;
+    for (let c = 0; c < this.tlbs.cpus; c++) n += this.pendingOn(c);
     return n;
   }
 
@@ -126,7 +126,8 @@ export class TlbMaintenance {
       p.set(r + 2, hi);
       p.set(r + 3, lo);
     }
-    if (n <= PENDING) p.set(at, n + 1);
+    if (n < PENDING) p.set(at, n + 1);
+    else p.set(at, Math.max(n, PENDING + 1 + ((op & DOMAIN) >> 4)));
     const costs = this.sim.costs;
     this.sim.agents.charge((op & (DOMAIN | TLBI_FORCED)) === 0 ? costs.tlbiLocal : costs.tlbiBroadcast);
     this.sim.bus.emit(tlbiIssued, this.opNames[op & 127]!, vmid, hi, lo);
@@ -171,9 +172,12 @@ export class TlbMaintenance {
     return n - kept;
   }
 
-  /** More were pending than are remembered: everything goes, everywhere, once the DSB is wide enough for any. */
+  /** More were pending than are remembered: everything goes, everywhere, once the DSB is wide enough for all. */
   private overflow(at: number, width: number): number {
-    if (width < 2) return 0;
+    const a = this.pending.a;
+    let need = a[at]! - PENDING - 1;
+    for (let i = 0; i < PENDING; i++) need = Math.max(need, (a[at + 1 + i * RECORD]! & DOMAIN) >> 4);
+    if (width < need) return 0;
     for (let c = 0; c < this.tlbs.cpus; c++) {
       this.tlbs.dropAll(c);
       this.tlbs.dropHost(c);
