@@ -1,0 +1,121 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { Frames, ORDER_CONT_PTE, ORDER_PMD } from "../../src/mmu/frames.js";
+import { Sim } from "../../src/sim/sim.js";
+
+const nothing = { clearPage: () => {}, copyPage: () => {} };
+
+function frames(pages: number, hugetlb = {}): { f: Frames; sim: Sim } {
+  const sim = new Sim();
+  sim.agents.add("vmm", "vmm", 0);
+  return { f: new Frames(sim, nothing, { basePfn: 0x40000, frames: pages, hugetlb }), sim };
+}
+
+describe("the page allocator", () => {
+  it("never hands out a frame twice, and gives everything back in whatever order", () => {
+    fc.assert(
+      fc.property(fc.array(fc.record({ order: fc.constantFrom(0, 0, 0, ORDER_PMD), free: fc.nat() }), { maxLength: 400 }), (steps) => {
+        const { f } = frames(2048);
+        const idle = f.allocated;
+        const held: { pfn: number; order: number }[] = [];
+        const used = new Set<number>([f.zeroPfn]);
+        for (const s of steps) {
+          if (s.free % 3 === 0 && held.length > 0) {
+            const [h] = held.splice(s.free % held.length, 1);
+            f.put(h!.pfn);
+            for (let i = 0; i < 1 << h!.order; i++) used.delete(h!.pfn + i);
+            continue;
+          }
+          const pfn = f.alloc(s.order);
+          if (pfn < 0) continue;
+          expect(pfn % (1 << s.order)).toBe(0);
+          for (let i = 0; i < 1 << s.order; i++) {
+            expect(used.has(pfn + i)).toBe(false);
+            used.add(pfn + i);
+          }
+          held.push({ pfn, order: s.order });
+        }
+        expect(f.allocated).toBe(used.size);
+        for (const h of held) f.put(h.pfn);
+        expect(f.allocated).toBe(idle);
+      }),
+      { numRuns: 100, seed: 7 },
+    );
+  });
+
+  it("says -1 when memory is full, and 2 MiB come back when their last page does", () => {
+    const { f } = frames(1024);
+    expect(f.alloc(ORDER_PMD)).toBeGreaterThan(0);
+    expect(f.alloc(ORDER_PMD)).toBe(-1);
+    const held: number[] = [];
+    for (let p = f.alloc(0); p >= 0; p = f.alloc(0)) held.push(p);
+    expect(held.length).toBe(511);
+    const g = frames(1536).f;
+    const a = g.alloc(0);
+    const others: number[] = [];
+    for (let i = 0; i < 600; i++) others.push(g.alloc(0));
+    expect(g.alloc(ORDER_PMD)).toBeGreaterThan(0);
+    expect(g.alloc(ORDER_PMD)).toBe(-1);
+    for (const p of others.filter((p) => Math.floor(p / 512) !== Math.floor(a / 512))) g.put(p);
+    expect(g.alloc(ORDER_PMD)).toBeGreaterThan(0);
+  });
+
+  it("costs nothing where a terabyte is not touched, and 12 bytes where a page is", () => {
+    const { f, sim } = frames(2 ** 28);
+    expect(sim.state.bytes()).toBeLessThan(200_000);
+    for (let i = 0; i < 100_000; i++) f.alloc(0);
+    const per = sim.state.pools.filter((p) => p.name.startsWith("frames.")).reduce((n, p) => n + p.a.byteLength, 0);
+    // The pool has doubled: what is used of it is 12 bytes a page and 32 for each 2 MiB.
+    expect(per).toBeLessThan(2 * 12.1 * 100_000 + 100_000);
+  });
+
+  it("keeps counts, dirtiness and poison at the head of a compound page", () => {
+    const { f } = frames(4096);
+    const thp = f.alloc(ORDER_PMD);
+    f.get(thp + 100);
+    f.setDirty(thp + 7);
+    expect([f.refcount(thp), f.isDirty(thp + 400), f.isThp(thp + 511), f.head(thp + 511), f.orderOf(thp + 3)]).toEqual([
+      2,
+      true,
+      true,
+      thp,
+      9,
+    ]);
+    f.splitCompound(thp);
+    for (let i = 0; i < 512; i++) f.setCounts(thp + i, i < 2 ? 1 : 0, i < 2 ? 1 : 0);
+    expect([f.refcount(thp), f.refcount(thp + 1), f.isThp(thp), f.isDirty(thp + 1)]).toEqual([1, 1, false, true]);
+    f.setFlags(thp, 1 << 5);
+    const before = f.allocated;
+    f.dropMapping(thp);
+    expect(f.allocated).toBe(before); // a broken page is never handed out again
+  });
+
+  it("has hugetlb pools whose pages are aligned", () => {
+    const { f } = frames(2 ** 20, { 4: 3, 9: 2, 18: 1 });
+    const small = [
+      f.hugetlbAlloc(ORDER_CONT_PTE),
+      f.hugetlbAlloc(ORDER_CONT_PTE),
+      f.hugetlbAlloc(ORDER_CONT_PTE),
+      f.hugetlbAlloc(ORDER_CONT_PTE),
+    ];
+    expect(small.slice(0, 3).every((p) => p > 0 && p % 16 === 0)).toBe(true);
+    expect(small[3]).toBe(-1);
+    expect(f.hugetlbAlloc(18) % 2 ** 18).toBe(0);
+    f.put(small[1]!);
+    expect(f.hugetlbAlloc(ORDER_CONT_PTE)).toBe(small[1]);
+  });
+
+  it("knows RAM from what lies outside, with or without struct page", () => {
+    const { f } = frames(1024);
+    f.addRange({ pfn: 0x8000000, frames: 16, structPage: true, linear: false });
+    expect([f.isRam(0x40000), f.pfnValid(0x8000001), f.isMapMemory(0x8000001), f.pfnValid(0x10000), f.isReserved(0x10000)]).toEqual([
+      true,
+      true,
+      false,
+      false,
+      true,
+    ]);
+    f.get(0x10000);
+    f.put(0x10000);
+  });
+});
