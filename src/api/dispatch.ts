@@ -31,7 +31,16 @@ interface Handler<N extends CallName> {
 const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   mmap: {
     begin: (d, a, c) =>
-      d.start(a, d.m.mm.syscalls.mmap, VMM_MM, c.addr ?? 0, c.length, mmapMode(c.prot ?? 3, c.flags ?? 0x22, c.align), c.fd ?? -1, c.offset ?? 0),
+      d.start(
+        a,
+        d.m.mm.syscalls.mmap,
+        VMM_MM,
+        c.addr ?? 0,
+        c.length,
+        mmapMode(c.prot ?? 3, c.flags ?? 0x22, c.align),
+        c.fd ?? -1,
+        c.offset ?? 0,
+      ),
   },
   munmap: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.munmap, VMM_MM, c.addr, c.length) },
   mprotect: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.mprotect, VMM_MM, c.addr, c.length, c.prot) },

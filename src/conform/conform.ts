@@ -106,7 +106,10 @@ export function toBaseline(result: ConformResult): Baseline {
 }
 
 /** Recordings that match worse than the baseline says. */
-export function regressions(result: ConformResult, baseline: Baseline): { readonly key: string; readonly was: number; readonly now: number }[] {
+export function regressions(
+  result: ConformResult,
+  baseline: Baseline,
+): { readonly key: string; readonly was: number; readonly now: number }[] {
   return result.recordings.flatMap((r) => {
     const was = baseline[baselineKey(r)];
     return was !== undefined && r.matched < was ? [{ key: baselineKey(r), was, now: r.matched }] : [];

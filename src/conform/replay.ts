@@ -30,6 +30,7 @@ import {
   PROT_WRITE,
 } from "../mmu/vmflags.js";
 import { CODE_BASE, CODE_SIZE, DONE_IPA, EXCEPTION_IPA, EXCEPTION_WORDS, guestCode } from "./guestcode.js";
+import { unlistedEvents } from "./probes.js";
 import type { Observation, Recording, Step } from "./recording.js";
 import { RecordingError } from "./recording.js";
 
@@ -83,6 +84,7 @@ export class Replayer {
   private readonly slots = new Map<number, { gpa: number; size: number; hva: number }>();
   private out: Observation[] = [];
   private events: Observation[] = [];
+  private readonly unlisted: ReadonlySet<string>;
   /** Words of an exception report that have arrived. */
   private exception: bigint[] = [];
 
@@ -96,6 +98,7 @@ export class Replayer {
       profile: "recorded",
       devices: ["edu", "testdev", "ivshmem"],
     });
+    this.unlisted = unlistedEvents(this.machine.era.era);
     this.machine.on("*", (e) => this.note(e));
   }
 
@@ -151,7 +154,9 @@ export class Replayer {
       case "mapanon":
         return this.mapAnon(word(args[0]), num(args[1]), num(args[2]), num(args[3]));
       case "mprotect":
-        return this.say(`mprotect errno=${-this.machine.host.mprotect(this.hva(args[0], args[1]), num(args[2]), protection(word(args[3])))}`);
+        return this.say(
+          `mprotect errno=${-this.machine.host.mprotect(this.hva(args[0], args[1]), num(args[2]), protection(word(args[3])))}`,
+        );
       case "madvise":
         return this.say(`madvise errno=${-this.machine.host.madvise(this.hva(args[0], args[1]), num(args[2]), advice(word(args[3])))}`);
       case "ftruncate":
@@ -265,15 +270,10 @@ export class Replayer {
 
   // ---- backings ----
 
-  /** A PROT_NONE reservation whose part from a 2 MiB boundary on can hold `size` bytes. */
+  /** A PROT_NONE reservation of whole 2 MiB blocks. */
   private reserve(size: number, misalign: number): number {
-    const host = this.machine.host;
-    const span = Math.ceil((size + misalign) / BLOCK) * BLOCK;
-    const at = host.mmap({ length: span + BLOCK, prot: PROT_NONE, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE });
-    const aligned = Math.ceil(at / BLOCK) * BLOCK;
-    if (aligned > at) host.munmap(at, aligned - at);
-    if (at + BLOCK > aligned) host.munmap(aligned + span, at + BLOCK - aligned);
-    return aligned + misalign;
+    const length = Math.ceil((size + misalign) / BLOCK) * BLOCK;
+    return this.machine.host.mmap({ length, align: BLOCK, prot: PROT_NONE, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE }) + misalign;
   }
 
   private back(name: string, kind: string, sizeText: string | undefined, misalignText: string | undefined): void {
@@ -313,11 +313,7 @@ export class Replayer {
       addr: b.base + offset,
       length,
       prot: b.kind === "filero" ? PROT_READ : PROT_READ | PROT_WRITE,
-      flags:
-        (shared ? MAP_SHARED : MAP_PRIVATE) |
-        (anonymous ? MAP_ANONYMOUS : 0) |
-        (b.kind === "hugetlb" ? MAP_HUGETLB : 0) |
-        MAP_FIXED,
+      flags: (shared ? MAP_SHARED : MAP_PRIVATE) | (anonymous ? MAP_ANONYMOUS : 0) | (b.kind === "hugetlb" ? MAP_HUGETLB : 0) | MAP_FIXED,
       fd: b.fd,
       offset: anonymous ? 0 : b.offset + offset,
     });
@@ -457,14 +453,15 @@ export class Replayer {
 
   private guestException(): boolean {
     const [esr, far, spsr, , vector] = this.exception as [bigint, bigint, bigint, bigint, bigint];
-    const abort = [0x20n, 0x21n, 0x24n, 0x25n].includes((esr >> 26n) & 0x3fn);
+    // The recorder looks at all of ESR above bit 26: an abort whose upper half is not zero shows no FAR.
+    const abort = [0x20n, 0x21n, 0x24n, 0x25n].includes(esr >> 26n);
     this.say(`guest-exception esr=${hexC(esr)} far=${abort ? hexC(far) : "-"} spsr=${hexC(spsr)} vector=${hexC(vector)}`);
     return true;
   }
 
   private stopped({ ret, exit, signal }: RunResult): void {
-    if (exit.reason === "NO_PROGRESS") {
-      // The recorder's alarm ends a guest that makes no progress.
+    // The recorder's alarm ends a guest that makes no progress.
+    if (exit.reason === "NO_PROGRESS" || exit.reason === "BUDGET" || exit.reason === "SELF_BRANCH") {
       return this.say("run errno=EINTR exit=INTR signal=SIGALRM si_code=128");
     }
     if (exit.reason === "ARM_NISV" && ret >= 0) {
@@ -477,6 +474,7 @@ export class Replayer {
   // ---- events ----
 
   private note(e: EventRecord): void {
+    if (this.unlisted.has(e.event)) return;
     if (this.events.length >= MOST_EVENTS) return;
     const text = this.eventText(e);
     if (text !== undefined) this.events.push({ kind: "~", text });
@@ -553,12 +551,11 @@ export class Replayer {
     return e["mmio"] === true || this.machine.exitReason(this.needVcpu().id) === "MMIO";
   }
 
-  /** A host range where it meets a backing, as NAME+offset. */
+  /** A host range that lies inside a backing, as NAME+offset; others are not listed. */
   private hvaRange(start: number, end: number): string | undefined {
     for (const b of this.backings.values()) {
-      const from = Math.max(start, b.base);
-      const to = Math.min(end, b.base + b.size);
-      if (from < to) return `unmap_hva_range ${b.name}+${hex(from - b.base)}..${b.name}+${hex(to - b.base)}`;
+      if (start < b.base || end > b.base + b.size) continue;
+      return `unmap_hva_range ${b.name}+${hex(start - b.base)}..${b.name}+${hex(end - b.base)}`;
     }
     return undefined;
   }
@@ -582,7 +579,7 @@ class BadCommand extends Error {}
 function compress(events: readonly Observation[]): Observation[] {
   const out: Observation[] = [];
   const kindOf = (text: string) => text.replace(/ipa=\S+ | pa=\S+/g, "");
-  for (let i = 0; i < events.length; ) {
+  for (let i = 0; i < events.length;) {
     const text = events[i]!.text;
     let n = 1;
     if (text.startsWith("s2set ")) while (i + n < events.length && kindOf(events[i + n]!.text) === kindOf(text)) n++;

@@ -46,7 +46,7 @@ test("a recording is read with its cut marks, without uncounted lines", () => {
 });
 
 test.each([
-  ["", 1, "expected \"# kernel ERA, cpu NAME\""],
+  ["", 1, 'expected "# kernel ERA, cpu NAME"'],
   ["# kernel v5.4, cpu max\n", 2, 'expected "scenario NAME"'],
   ["# kernel v5.4, cpu max\nscenario x\n= early\n", 3, "an observation before the first command"],
   ["# kernel v5.4, cpu max\nscenario x\n> vm\n?\n", 4, 'expected a line that starts with "> ", "= " or "~ "'],
