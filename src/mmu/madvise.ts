@@ -30,7 +30,7 @@ import {
   VM_WIPEONFORK,
   VM_WRITE,
 } from "./vmflags.js";
-import type { ZapVma } from "./zapvma.js";
+import { widenHugetlb, type ZapVma } from "./zapvma.js";
 
 export const MADV_NORMAL = 0;
 export const MADV_RANDOM = 1;
@@ -307,7 +307,9 @@ export class Madvise {
       end -= end % size;
       if (end <= start) return this.nextVma(f);
     }
-    return sim.agents.call(f, this.madvise.first + P_VISITED, this.zapVma.zapNotified, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR);
+    const from = widenHugetlb(vmas, v, start, end, false);
+    const to = widenHugetlb(vmas, v, start, end, true);
+    return sim.agents.call(f, this.madvise.first + P_VISITED, this.zapVma.zapNotified, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, from, to);
   }
 
   /** madvise_free_single_vma: the pages stay until memory is short, which the model never is. */

@@ -3,6 +3,7 @@ import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EEXIST, EINVAL, ENODEV, ENOMEM, EOVERFLOW } from "../sim/errno.js";
 import { EACCES, EBADF, isPageAligned, MMAP_MIN_ADDR, PAGE_SIZE, pageAlign, type MmContext } from "./context.js";
 import { FILE_DEVICE, FILE_HUGETLB, FILE_REGULAR, FILE_SHMEM } from "./files.js";
+import { HUGETLB_ORDERS, ORDER_PMD } from "./frames.js";
 import type { Munmap } from "./munmap.js";
 import { MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { TASK_SIZE } from "./pagetable.js";
@@ -13,6 +14,7 @@ import {
   MAP_ANONYMOUS,
   MAP_FIXED,
   MAP_FIXED_NOREPLACE,
+  MAP_HUGE_SHIFT,
   MAP_HUGETLB,
   MAP_NORESERVE,
   MAP_POPULATE,
@@ -61,7 +63,18 @@ const ALIGN_SHIFT = 2 ** 40;
 export function mmapMode(prot: number, flags: number, align = PAGE_SIZE): number {
   const log = Math.log2(align);
   if (!Number.isInteger(log) || log < 12 || log > 46) throw new Error(`an alignment is a power of two from 4096 on, not ${align}`);
-  return (prot & 0xff) + (flags & 0x1fffffff) * FLAGS_SHIFT + log * ALIGN_SHIFT;
+  return (prot & 0xff) + (flags >>> 0) * FLAGS_SHIFT + log * ALIGN_SHIFT;
+}
+
+/** The MAP_* of an mmapMode, as 32 bits. */
+function mapFlags(mode: number): number {
+  return Math.floor(mode / FLAGS_SHIFT) | 0;
+}
+
+/** log2 of MAP_HUGETLB's page size in 4 KiB pages (MAP_HUGE_SHIFT); 2 MiB where the flags name none. */
+function hugetlbOrder(flags: number): number {
+  const log = flags >>> MAP_HUGE_SHIFT;
+  return log === 0 ? ORDER_PMD : log - 12;
 }
 
 /** VM_READ, VM_WRITE, VM_EXEC (and VM_MTE) of PROT_* (calc_vm_prot_bits). */
@@ -114,7 +127,7 @@ export class Mmap {
     const mm = s.a[f + MM]!;
     const mode = s.a[f + MODE]!;
     const prot = mode & 0xff;
-    const flags = Math.floor(mode / FLAGS_SHIFT) % 0x20000000;
+    const flags = mapFlags(mode);
     const offset = s.a[f + OFFSET]!;
     const anonymous = (flags & MAP_ANONYMOUS) !== 0;
     let file = anonymous ? -1 : s.a[f + FD]!;
@@ -122,14 +135,14 @@ export class Mmap {
     if (!isPageAligned(offset)) return -EINVAL;
     if (!anonymous && files.kind(file) === 0) return -EBADF;
     if (!anonymous && (flags & MAP_HUGETLB) !== 0 && files.kind(file) !== FILE_HUGETLB) return -EINVAL;
+    if (anonymous && (flags & MAP_HUGETLB) !== 0 && !(HUGETLB_ORDERS as readonly number[]).includes(hugetlbOrder(flags))) return -EINVAL;
     if (len === 0) return -EINVAL;
     const granule = this.granule(file, flags, anonymous);
     len = Math.ceil(len / granule) * granule;
-    if (files.kind(file) === FILE_HUGETLB && len !== s.a[f + LEN]!) len = Math.ceil(s.a[f + LEN]! / granule) * granule;
     if (len > TASK_SIZE) return -ENOMEM;
     if (!anonymous && offset + len > Number.MAX_SAFE_INTEGER) return -EOVERFLOW;
     if (vmas.count(mm) >= MAX_MAP_COUNT) return -ENOMEM;
-    const addr = this.address(mm, s.a[f + ADDR]!, len, flags, Math.max(granule, 2 ** Math.floor(mode / ALIGN_SHIFT)), anonymous);
+    const addr = this.address(mm, s.a[f + ADDR]!, len, flags, granule, 2 ** Math.floor(mode / ALIGN_SHIFT), anonymous);
     if (addr < 0) return addr;
 
     const type = flags & (MAP_SHARED | MAP_PRIVATE);
@@ -149,7 +162,7 @@ export class Mmap {
 
     s.set(f + OWN_FILE, 0);
     if (anonymous && (flags & MAP_HUGETLB) !== 0) {
-      file = files.createHugetlb(len);
+      file = files.createHugetlb(len, hugetlbOrder(flags));
       s.set(f + OWN_FILE, 1);
     } else if (anonymous && type === MAP_SHARED) {
       // shmem_zero_setup: a file of its own behind every shared anonymous mapping.
@@ -167,23 +180,24 @@ export class Mmap {
   /** What address and length must be multiples of: the page, or the huge page of a hugetlb mapping. */
   private granule(file: number, flags: number, anonymous: boolean): number {
     if (this.mm.files.kind(file) === FILE_HUGETLB) return this.mm.files.hugetlbSize(file);
-    return anonymous && (flags & MAP_HUGETLB) !== 0 ? 0x200000 : PAGE_SIZE;
+    return anonymous && (flags & MAP_HUGETLB) !== 0 ? PAGE_SIZE * 2 ** hugetlbOrder(flags) : PAGE_SIZE;
   }
 
   /** get_unmapped_area. */
-  private address(mm: number, hint: number, len: number, flags: number, align: number, anonymous: boolean): number {
+  private address(mm: number, hint: number, len: number, flags: number, granule: number, wished: number, anonymous: boolean): number {
     const { vmas, d } = this.mm;
     const noreplace = (flags & MAP_FIXED_NOREPLACE) !== 0 && d.mapFixedNoreplace;
     if ((flags & MAP_FIXED) !== 0 || noreplace) {
       if (hint > TASK_SIZE - len) return -ENOMEM;
-      if (!isPageAligned(hint) || ((flags & MAP_HUGETLB) !== 0 && hint % 0x200000 !== 0)) return -EINVAL;
+      if (hint % granule !== 0) return -EINVAL;
       if (noreplace && vmas.overlaps(mm, hint, hint + len)) return -EEXIST;
       return hint;
     }
+    const align = Math.max(granule, wished);
     const wish = hint === 0 ? 0 : Math.max(pageAlign(hint), MMAP_MIN_ADDR);
     const thp = d.anonMmapThpAligned;
     const aligns = thp === "large" || (thp === "multiples" && hint === 0 && len % 0x200000 === 0);
-    if (anonymous && (flags & MAP_SHARED) === 0 && align <= 0x200000 && aligns) {
+    if (anonymous && (flags & (MAP_SHARED | MAP_HUGETLB)) === 0 && align <= 0x200000 && aligns) {
       const addr = thpUnmappedArea(vmas, mm, wish, len);
       if (addr > 0) return addr;
     }
@@ -276,7 +290,7 @@ export class Mmap {
   private mapped(f: number): number {
     const { sim, huge } = this.mm;
     const s = sim.agents.stack.a;
-    const flags = Math.floor(s[f + MODE]! / FLAGS_SHIFT) % 0x20000000;
+    const flags = mapFlags(s[f + MODE]!);
     if ((flags & MAP_POPULATE) === 0) return this.leave(f, s[f + ADDR]!);
     this.leaveFile(f);
     sim.locks.unlockWrite(this.mm.mmapLock(s[f + MM]!));

@@ -18,6 +18,7 @@ import {
   VM_MTE,
   VM_MTE_ALLOWED,
 } from "./vmflags.js";
+import { widenHugetlb } from "./zapvma.js";
 
 const MM = ARG;
 const ADDR = ARG + 1;
@@ -32,6 +33,8 @@ const VMA_END = ARG + 6;
 const CUR = ARG + 7;
 const S_START = ARG + 8;
 const S_END = ARG + 9;
+/** What changes lies between here and CUR; more may be announced. */
+const FROM = ARG + 10;
 
 const P_MODIFIED = 1;
 const P_CHANGE = 2;
@@ -45,7 +48,7 @@ export class Mprotect {
     private readonly mm: MmContext,
     private readonly change: VmaChange,
   ) {
-    this.mprotect = mm.sim.agents.activity("mprotect", "mm/mprotect.c do_mprotect_pkey", 10, [
+    this.mprotect = mm.sim.agents.activity("mprotect", "mm/mprotect.c do_mprotect_pkey", 11, [
       ["lock", (f) => this.lock(f)],
       ["vmaModified", (f) => this.modified(f)],
       ["changeProtection", (f) => this.changeEntries(f)],
@@ -121,16 +124,18 @@ export class Mprotect {
       if (start >= 0) spanEnd = Math.min(end, nextBoundary(start, byPmd ? 1 : 0));
     }
     if (start < 0 || start >= end) return this.nextVma(f);
-    s.set(f + S_START, start);
-    s.set(f + S_END, spanEnd);
+    const v = s.a[f + VMA]!;
+    s.set(f + S_START, widenHugetlb(vmas, v, start, spanEnd, false));
+    s.set(f + S_END, widenHugetlb(vmas, v, start, spanEnd, true));
+    s.set(f + FROM, start);
     s.set(f + CUR, spanEnd);
     return sim.agents.call(
       f,
       this.mprotect.first + P_CHANGE,
       notifiers.invalidateRangeStart,
       mm,
-      start,
-      spanEnd,
+      s.a[f + S_START]!,
+      s.a[f + S_END]!,
       MMU_NOTIFY_PROTECTION_VMA,
       1,
     );
@@ -140,7 +145,7 @@ export class Mprotect {
     const { sim, zap, notifiers } = this.mm;
     const s = sim.agents.stack.a;
     const mm = s[f + MM]!;
-    zap.changeProtection(mm, s[f + VMA]!, s[f + S_START]!, s[f + S_END]!);
+    zap.changeProtection(mm, s[f + VMA]!, s[f + FROM]!, s[f + CUR]!);
     return sim.agents.call(
       f,
       this.mprotect.first + P_NEXT_SPAN,

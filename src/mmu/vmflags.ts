@@ -60,6 +60,8 @@ export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
 export const MAP_POPULATE = 0x8000;
 export const MAP_HUGETLB = 0x40000;
+/** Bits 31:26 of the flags with MAP_HUGETLB: log2 of the page size in bytes, 0 for the default. */
+export const MAP_HUGE_SHIFT = 26;
 export const MAP_FIXED_NOREPLACE = 0x100000;
 
 /** The memory type that a VMA's page protection (vm_page_prot) asks of its PTEs. */

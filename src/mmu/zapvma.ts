@@ -5,7 +5,9 @@
 import { ARG, type Activity } from "../sim/agents.js";
 import type { MmContext } from "./context.js";
 import { MMU_NOTIFY_CLEAR } from "./notifiers.js";
-import { VM_SHARED } from "./vmflags.js";
+import { PUD_SIZE } from "./pagetable.js";
+import { VM_HUGETLB, VM_MAYSHARE, VM_SHARED } from "./vmflags.js";
+import type { Vmas } from "./vmas.js";
 
 const BLOCK = 0x200000;
 
@@ -13,6 +15,9 @@ const MM = ARG;
 const START = ARG + 1;
 const END = ARG + 2;
 const TYPE = ARG + 3;
+/** What is announced: the range itself, or a wider one. */
+const S_START = ARG + 4;
+const S_END = ARG + 5;
 
 // unmapMappingRange
 const FILE = ARG;
@@ -24,11 +29,27 @@ const LAST_VMA = ARG + 5;
 const Z_START = ARG + 6;
 const Z_END = ARG + 7;
 
+/**
+ * adjust_range_if_pmd_sharing_possible: page tables of a shared hugetlb mapping may be shared by whole
+ * gigabytes, so the notifiers are told of whole gigabytes where the VMA holds them.
+ * The range is given as its two ends; which one is wanted: `end`.
+ */
+export function widenHugetlb(vmas: Vmas, v: number, start: number, end: number, wantEnd: boolean): number {
+  const plain = wantEnd ? end : start;
+  const flags = vmas.flags(v);
+  if ((flags & VM_HUGETLB) === 0 || (flags & VM_MAYSHARE) === 0) return plain;
+  const low = Math.ceil(vmas.start(v) / PUD_SIZE) * PUD_SIZE;
+  const high = Math.floor(vmas.end(v) / PUD_SIZE) * PUD_SIZE;
+  if (high <= low || end <= low || start >= high) return plain;
+  if (wantEnd) return end < high ? Math.ceil(end / PUD_SIZE) * PUD_SIZE : end;
+  return start > low ? Math.floor(start / PUD_SIZE) * PUD_SIZE : start;
+}
+
 /** unmapMappingRange: to the end of every mapping. */
 export const TO_THE_END = 2 ** 52;
 
 export class ZapVma {
-  /** (mm, start, end, type): S, huge entries that the range holds only partly are split (S, E inside), cleared, E. */
+  /** (mm, start, end, type, announced start, announced end; 0, 0: the range itself): S, huge entries that the range holds only partly are split (S, E inside), cleared, E. */
   readonly zapNotified: Activity;
   /** (mm, start, end): zap_vma_ptes, one CLEAR event. */
   readonly zapVmaPtes: Activity;
@@ -37,7 +58,7 @@ export class ZapVma {
 
   constructor(private readonly mm: MmContext) {
     const { agents } = mm.sim;
-    this.zapNotified = agents.activity("zapPageRange", "mm/memory.c zap_page_range_single", 4, [
+    this.zapNotified = agents.activity("zapPageRange", "mm/memory.c zap_page_range_single", 6, [
       ["start", (f) => this.zapStart(f)],
       ["splitFirst", (f) => this.splitFirst(f)],
       ["splitLast", (f) => this.splitLast(f)],
@@ -56,14 +77,19 @@ export class ZapVma {
 
   private zapStart(f: number): number {
     const { sim, notifiers } = this.mm;
-    const s = sim.agents.stack.a;
+    const stack = sim.agents.stack;
+    if (stack.a[f + S_END] === 0) {
+      stack.set(f + S_START, stack.a[f + START]!);
+      stack.set(f + S_END, stack.a[f + END]!);
+    }
+    const s = stack.a;
     return sim.agents.call(
       f,
       this.zapNotified.first + 1,
       notifiers.invalidateRangeStart,
       s[f + MM]!,
-      s[f + START]!,
-      s[f + END]!,
+      s[f + S_START]!,
+      s[f + S_END]!,
       s[f + TYPE]!,
       1,
     );
@@ -101,8 +127,8 @@ export class ZapVma {
       this.zapNotified.first + 4,
       notifiers.invalidateRangeEnd,
       s[f + MM]!,
-      s[f + START]!,
-      s[f + END]!,
+      s[f + S_START]!,
+      s[f + S_END]!,
       s[f + TYPE]!,
       1,
     );
@@ -131,7 +157,9 @@ export class ZapVma {
     s.set(f + Z_START, start);
     s.set(f + Z_END, end);
     if (s.a[f + EVEN_COWS] !== 0 || (vmas.flags(v) & VM_SHARED) !== 0) {
-      return agents.call(f, this.unmapMappingRange.first, this.zapNotified, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR);
+      const wideStart = widenHugetlb(vmas, v, start, end, false);
+      const wideEnd = widenHugetlb(vmas, v, start, end, true);
+      return agents.call(f, this.unmapMappingRange.first, this.zapNotified, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, wideStart, wideEnd);
     }
     return agents.call(f, this.unmapMappingRange.first + 1, notifiers.invalidateRangeStart, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, 1);
   }

@@ -92,6 +92,35 @@ describe("memory files", () => {
     expect(h.mmap(BASE, 8 * MIB, { flags, prot: RW })).toBe(BASE);
   });
 
+  it("hugetlb pages come in every size that has a pool, and MAP_HUGETLB names it in its upper bits", () => {
+    const h = new TestHost("v6.12", {}, { hugetlbPages: 2, hugetlb: { 4: 4, 18: 1 } });
+    const flags = (log: number) => (ANON | MAP_HUGETLB) + log * 2 ** 26;
+    const small = h.mmap(0, 0x10000, { flags: flags(16) });
+    const huge = h.mmap(0, 0x40000000, { flags: flags(30) });
+    expect([small % 0x10000, huge % 0x40000000]).toEqual([0, 0]);
+    h.write(huge + 5 * MIB, 9);
+    h.write(small + 0x4000, 8);
+    h.mm.pt.walk(0, huge);
+    expect(h.mm.pt.leafSize).toBe(0x40000000);
+    h.mm.pt.walk(0, small);
+    expect(h.mm.pt.leafSize).toBe(0x10000);
+    expect(h.mmap(0, 0x2000000, { flags: flags(25) })).toBe(-ENOMEM);
+    expect(h.mmap(0, 0x2000000, { flags: flags(20) })).toBe(-EINVAL);
+  });
+
+  it("events of a shared hugetlb mapping cover whole gigabytes where it holds them", () => {
+    const GIB = 0x40000000;
+    const h = new TestHost("v6.12", {}, { hugetlbPages: 600 });
+    const file = h.mm.files.createHugetlb(GIB + 4 * MIB);
+    h.mmap(BASE, GIB + 4 * MIB, { flags: SHARED | FIXED, file });
+    h.quiet().madvise(BASE + 2 * MIB, 2 * MIB, 4);
+    expect(h.starts).toEqual(["CLEAR 0x0-0x40000000"]);
+    h.quiet().madvise(BASE + GIB, 2 * MIB, 4);
+    expect(h.starts).toEqual(["CLEAR 0x40000000-0x40200000"]);
+    h.quiet().mprotect(BASE, GIB + 4 * MIB, PROT_READ);
+    expect(h.starts).toEqual(["PROTECTION_VMA 0x0-0x40400000"]);
+  });
+
   it("shared mappings of one file see the same pages", () => {
     const h = new TestHost();
     const file = h.mm.files.createMemfd(MIB);
