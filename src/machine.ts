@@ -12,7 +12,7 @@ import { Cpu } from "./arch/cpu.js";
 import { cpuProfile, type CpuFeatures } from "./arch/features.js";
 import { Pe } from "./arch/pe.js";
 import { PhysicalMemory } from "./arch/phys.js";
-import { ARCHITECTURAL, RECORDED, type MachineProfile } from "./arch/profile.js";
+import { ARCHITECTURAL, recordedProfile, type MachineProfile } from "./arch/profile.js";
 import { RegisterFile } from "./arch/registers.js";
 import { TablePages } from "./arch/tables.js";
 import { DEFAULT_ERA, eraRow, unknownDecisions, type EraRow } from "./eras.js";
@@ -189,6 +189,5 @@ export class Machine {
 
 function profileOf(profile: MachineOptions["profile"], features: CpuFeatures): MachineProfile {
   if (typeof profile === "object") return profile;
-  if (profile !== "recorded") return ARCHITECTURAL;
-  return features.name === "neoverse-v1" ? { ...RECORDED, walkFaultLevel: "stage2" } : RECORDED;
+  return profile === "recorded" ? recordedProfile(features.name) : ARCHITECTURAL;
 }

@@ -42,7 +42,7 @@ export const ARCHITECTURAL: MachineProfile = Object.freeze({
   hpfarOnPermission: "stale",
 });
 
-/** The machine under the recorded kernels; recordings of `neoverse-v1` need walkFaultLevel "stage2". */
+/** The machine under the recorded kernels. */
 export const RECORDED: MachineProfile = Object.freeze({
   cacheMaintenanceFaults: false,
   mmuOffAlignmentFaults: false,
@@ -52,3 +52,12 @@ export const RECORDED: MachineProfile = Object.freeze({
   fetchFromDevice: "works",
   hpfarOnPermission: "written",
 });
+
+/**
+ * The machine under a recorded kernel, by CPU: the emulator that ran `neoverse-v1` was of a later build,
+ * which reports walk levels and PAR_EL1.SH as the architecture has them.
+ */
+export function recordedProfile(cpu: string): MachineProfile {
+  return cpu === "neoverse-v1" ? RECORDED_LATER_BUILD : RECORDED;
+}
+const RECORDED_LATER_BUILD: MachineProfile = Object.freeze({ ...RECORDED, walkFaultLevel: "stage2", parShareability: "architectural" });
