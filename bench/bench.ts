@@ -46,8 +46,9 @@ async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(`\n${table(report).join("\n")}\n`);
     if (file !== undefined) process.stdout.write(`saved in ${file}\n`);
     for (const line of slower) process.stdout.write(`slower: ${line}\n`);
+    for (const line of report.failed) process.stdout.write(`failed: ${line}\n`);
   }
-  return slower.length > 0 ? 1 : 0;
+  return slower.length + report.failed.length > 0 ? 1 : 0;
 }
 
 process.exitCode = await main(process.argv.slice(2));

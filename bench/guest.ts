@@ -64,6 +64,8 @@ export function runProgram(g: Guest, registers: Readonly<Record<string, number>>
   for (const [name, value] of Object.entries(registers)) g.vcpu.set(name, BigInt(value));
   g.vcpu.set("pc", BigInt(CODE_IPA + 4 * from));
   g.vcpu.set("x9", BigInt(EXIT_IPA));
+  // The store that ended the last program is not completed: that would step the new PC over its first instruction.
+  g.vcpu.cancelMmio();
   const { ret, exit } = g.vcpu.run();
   if (ret < 0 || exit.reason !== "MMIO" || exit.physAddr !== EXIT_IPA)
     throw new Error(`the guest program ended with ${ret}, ${JSON.stringify(exit, json)}`);

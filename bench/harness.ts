@@ -56,6 +56,8 @@ export interface BenchReport {
   /** Iterations per second of the calibration loop. */
   readonly calibration: number;
   readonly results: readonly BenchResult[];
+  /** Workloads that did not do what they claim, with the reason. */
+  readonly failed: readonly string[];
 }
 
 /** Per name: the share of the baseline's ratio that may be lost; "default" for the others. */
@@ -100,13 +102,22 @@ export async function runWorkloads(
   const benny = await loadBenny();
   const calibration = calibrate();
   const results: BenchResult[] = [];
+  const failed: string[] = [];
   for (const factory of factories) {
     const w = factory(quick);
     print(`${w.name}: ${w.compares}`);
-    results.push(await measure(benny, w, calibration, quick));
-    for (const line of w.notes?.() ?? []) print(`  ${line}`);
+    try {
+      results.push(await measure(benny, w, calibration, quick));
+      for (const line of w.notes?.() ?? []) print(`  ${line}`);
+    } catch (e) {
+      failed.push(`${w.name}: ${firstLine(e)}`);
+    }
   }
-  return { commit: commit(), node: process.version, cpu: cpus()[0]?.model.trim() ?? "unknown", quick, calibration, results };
+  return { commit: commit(), node: process.version, cpu: cpus()[0]?.model.trim() ?? "unknown", quick, calibration, results, failed };
+}
+
+function firstLine(e: unknown): string {
+  return (e instanceof Error ? e.message : String(e)).split("\n", 1)[0]!;
 }
 
 async function measure(benny: typeof import("benny"), w: Workload, calibration: number, quick: boolean): Promise<BenchResult> {
