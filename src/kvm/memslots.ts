@@ -274,6 +274,15 @@ export class Memslots {
     this.meta.set(1, slot + 1);
   }
 
+  /** kvm_free_memslots at the end of a VM: all records go, without a new generation. */
+  freeAll(vm: number): void {
+    for (let n = this.count(vm); n > 0; n--) {
+      const slot = this.byGfnOrder(vm, n - 1);
+      this.remove(vm, slot);
+      this.free(slot);
+    }
+  }
+
   /**
    * rcu_assign_pointer of the new memslots: `fresh` appears, `old` vanishes (either may be -1).
    * The generation goes up; `old` stays readable until it is freed.

@@ -74,6 +74,9 @@ export class Vms {
   private readonly f: F64Pool;
   /** [0] VMs ever created. */
   private readonly total: I32Pool;
+  /** Locks by VM number, made once: a VM that is created again after a rollback gets the same ones. */
+  private readonly mmuLocks: number[] = [];
+  private readonly slotsLocks: number[] = [];
   /** Bits; the host's limit of IPA sizes: kvm_ipa_limit. */
   readonly ipaLimit: number;
 
@@ -120,8 +123,8 @@ export class Vms {
     this.w.set(w + VTCR_HI, hi);
     this.w.set(w + START_LEVEL, geometry.startLevel);
     this.w.set(w + ROOT_PAGES, geometry.rootPages);
-    this.w.set(w + MMU_LOCK, this.sim.locks.create(`mmu_lock${vm === 0 ? "" : `:${vm}`}`));
-    this.w.set(w + SLOTS_LOCK, this.sim.locks.create(`slots_lock${vm === 0 ? "" : `:${vm}`}`));
+    this.w.set(w + MMU_LOCK, lockOf(this.sim, this.mmuLocks, vm, "mmu_lock"));
+    this.w.set(w + SLOTS_LOCK, lockOf(this.sim, this.slotsLocks, vm, "slots_lock"));
     this.f.set(vm * DOUBLES + IPA_SIZE, 2 ** bits);
     this.f.set(vm * DOUBLES + ROOT, this.tables.allocContiguous(geometry.rootPages));
     this.sim.bus.emit(vmCreated, vm, bits, hi, lo, this.root(vm));
@@ -334,6 +337,11 @@ export class Vms {
     this.w.set(vm * WORDS + STATE, 2);
     this.sim.bus.emit(vmDestroyed, vm);
   }
+}
+
+/** The lock of a VM, created at its first use. */
+function lockOf(sim: Sim, locks: number[], vm: number, name: string): number {
+  return (locks[vm] ??= sim.locks.create(vm === 0 ? name : `${name}:${vm}`));
 }
 
 /** -EINVAL, for callers that check a VM number from outside. */

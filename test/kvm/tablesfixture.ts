@@ -12,6 +12,7 @@ import { Stage2Dump } from "../../src/kvm/ptdump.js";
 import { SetMemoryRegion, type SlotHost } from "../../src/kvm/setmemoryregion.js";
 import { Stage2 } from "../../src/kvm/stage2.js";
 import { Vms } from "../../src/kvm/vm.js";
+import { VmTeardown } from "../../src/kvm/vmteardown.js";
 import { Vmids } from "../../src/kvm/vmid.js";
 import type { Activity } from "../../src/sim/agents.js";
 import type { EventRecord } from "../../src/sim/events.js";
@@ -53,6 +54,7 @@ export class Fixture {
   readonly dirtyLog;
   readonly regions;
   readonly vmids;
+  readonly teardown;
   readonly dump;
   readonly vm: number;
   readonly cache: number;
@@ -83,6 +85,7 @@ export class Fixture {
     this.dirtyLog = new DirtyLog(sim, this.vms, this.memslots, this.stage2, this.rings, d);
     this.mmapLock = sim.locks.create("mmap_lock");
     this.regions = new SetMemoryRegion(sim, this.vms, this.memslots, this.dirtyLog, this.stage2, this.host(), features, d);
+    this.teardown = new VmTeardown(sim, this.vms, this.memslots, this.dirtyLog, this.stage2);
     this.vmids = new Vmids(sim, this.vms, this.stage2.tlb, features, d, 2);
     this.dump = new Stage2Dump(this.stage2.entries, this.tables, this.vms, d);
     this.vm = this.vms.create(0, options.type ?? 0);
@@ -99,6 +102,7 @@ export class Fixture {
         end: (v) => at(v).end,
         flags: (v) => at(v).flags,
         pageProt: (v) => at(v).pageProt ?? 0,
+        pgoff: () => 0,
       },
       mmapLock: () => this.mmapLock,
     };
