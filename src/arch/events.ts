@@ -34,17 +34,26 @@ export const tlbiIssued = declareEvent("faultline", "tlbi", "a TLB invalidation 
   { name: "operand", kind: "hex64" },
 ]);
 export const dsbDone = declareEvent("faultline", "dsb", "a data synchronisation barrier completed", [
-  { name: "type", kind: "enum", values: ["0", "oshld", "oshst", "osh", "4", "nshld", "nshst", "nsh", "8", "ishld", "ishst", "ish", "12", "ld", "st", "sy"] },
+  {
+    name: "type",
+    kind: "enum",
+    values: ["0", "oshld", "oshst", "osh", "4", "nshld", "nshst", "nsh", "8", "ishld", "ishst", "ish", "12", "ld", "st", "sy"],
+  },
   { name: "completed", kind: "dec", unit: "TLBI" },
 ]);
-export const staleTranslation = declareEvent("faultline", "stale_translation", "a cached translation was used that the tables no longer hold", [
-  { name: "va", kind: "hex64" },
-  { name: "regime", kind: "enum", values: ["guest", "host"] },
-  { name: "ipa", kind: "hex" },
-  { name: "pa", kind: "hex" },
-  { name: "now", kind: "hex" },
-  { name: "pending", kind: "dec", unit: "TLBI without DSB" },
-]);
+export const staleTranslation = declareEvent(
+  "faultline",
+  "stale_translation",
+  "a cached translation was used that the tables no longer hold",
+  [
+    { name: "va", kind: "hex64" },
+    { name: "regime", kind: "enum", values: ["guest", "host"] },
+    { name: "ipa", kind: "hex" },
+    { name: "pa", kind: "hex" },
+    { name: "now", kind: "hex" },
+    { name: "pending", kind: "dec", unit: "TLBI without DSB" },
+  ],
+);
 export const breakBeforeMakeViolation = declareEvent(
   "faultline",
   "break_before_make_violation",

@@ -191,7 +191,7 @@ export class HostTranslation {
   /** __flush_tlb_range_op: an odd page alone, then RVAE1IS with growing scale. */
   private ranges(asid: number, start: Hva, pages: number): void {
     let page = start / 4096;
-    for (let scale = 0; pages > 0; ) {
+    for (let scale = 0; pages > 0;) {
       if ((pages & 1) !== 0) {
         const hva = page * 4096;
         const hi = (hva / 4294967296) | 0;

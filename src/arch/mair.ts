@@ -81,7 +81,24 @@ export interface DecodedAttr {
   readonly xs: 0 | 1;
 }
 
-const NIBBLES = ["?", "WTt.W", "WTt.R", "WTt.RW", "NC", "WBt.W", "WBt.R", "WBt.RW", "WT", "WT.W", "WT.R", "WT.RW", "WB", "WB.W", "WB.R", "WB.RW"];
+const NIBBLES = [
+  "?",
+  "WTt.W",
+  "WTt.R",
+  "WTt.RW",
+  "NC",
+  "WBt.W",
+  "WBt.R",
+  "WBt.RW",
+  "WT",
+  "WT.W",
+  "WT.R",
+  "WT.RW",
+  "WB",
+  "WB.W",
+  "WB.R",
+  "WB.RW",
+];
 
 /** Decodes one of the 256 bytes. */
 export function decodeAttr(attr: number, xs = true, mte = true): DecodedAttr {

@@ -20,17 +20,7 @@ import { canonicalAttr, isDevice, mairByte } from "./mair.js";
 import { effectiveShareability } from "./memtype.js";
 import type { PhysicalMemory } from "./phys.js";
 import { ARCHITECTURAL, type MachineProfile } from "./profile.js";
-import {
-  HCR_DC,
-  HCR_EL2,
-  HCR_FB,
-  MAIR_EL1,
-  PAR_EL1,
-  REGS_WORDS,
-  VTCR_EL2,
-  VTTBR_EL2,
-  type RegisterFile,
-} from "./registers.js";
+import { HCR_DC, HCR_EL2, HCR_FB, MAIR_EL1, PAR_EL1, REGS_WORDS, VTCR_EL2, VTTBR_EL2, type RegisterFile } from "./registers.js";
 import { S1_FAULT, S1_OK, Stage1 } from "./stage1.js";
 import { Stage2 } from "./stage2walk.js";
 import { FSC_ADDRESS_SIZE, FSC_ALIGNMENT, fscAt, FSC_PERMISSION, ISS_AR } from "./syndrome.js";
@@ -55,7 +45,19 @@ import {
   Tlbs,
 } from "./tlb.js";
 import { TLBI_FORCED, TLBI_IPAS2E1, TLBI_IS, TLBI_RIPAS2E1, TLBI_VMALLS12E1, TLBI_ALLE1, TlbiKind, TlbMaintenance } from "./tlbi.js";
-import { ACCESS_FETCH, ACCESS_READ, ACCESS_WRITE, PE_EL1, PE_EL2, PE_OK, T_ANY, T_ATOMIC, T_CM, T_UNALIGNED, Translation } from "./translation.js";
+import {
+  ACCESS_FETCH,
+  ACCESS_READ,
+  ACCESS_WRITE,
+  PE_EL1,
+  PE_EL2,
+  PE_OK,
+  T_ANY,
+  T_ATOMIC,
+  T_CM,
+  T_UNALIGNED,
+  Translation,
+} from "./translation.js";
 import { joinWords, type Hva, type Ipa, type Pa } from "./types.js";
 import { VTCR_VS } from "./geometry.js";
 
@@ -404,7 +406,13 @@ export class Pe {
       this.agents.charge(this.costs.cacheLine);
       return PE_OK;
     }
-    return this.maintain(v, op === DcOp.Ivac ? ACCESS_WRITE : ACCESS_READ, vaHi, vaLo, op === DcOp.Cvau ? 1 : op === DcOp.Ivac ? 2 : op === DcOp.Civac ? 3 : 0);
+    return this.maintain(
+      v,
+      op === DcOp.Ivac ? ACCESS_WRITE : ACCESS_READ,
+      vaHi,
+      vaLo,
+      op === DcOp.Cvau ? 1 : op === DcOp.Ivac ? 2 : op === DcOp.Civac ? 3 : 0,
+    );
   }
 
   /** @param what values of dcache_clean's op, -1: instruction cache */
@@ -488,7 +496,8 @@ export class Pe {
     const write = op === AtOp.S1e1w || op === AtOp.S1e0w || op === AtOp.S1e1wp;
     let rc = s1.translate(v, c, hi, vaLo, el0, false);
     const need = el0 ? (write ? F_W0 : F_R0) : write ? F_W1 : F_R1;
-    if (rc === S1_OK && (this.translation.leafPermissions(v * REGS_WORDS) & need) === 0 && s1.cached) rc = s1.translate(v, c, hi, vaLo, el0, true);
+    if (rc === S1_OK && (this.translation.leafPermissions(v * REGS_WORDS) & need) === 0 && s1.cached)
+      rc = s1.translate(v, c, hi, vaLo, el0, true);
     if (rc !== S1_OK || (this.translation.leafPermissions(v * REGS_WORDS) & need) !== 0 || (write && s1.canDirty(v))) return rc;
     s1.fault = fscAt(FSC_PERMISSION, s1.level);
     return S1_FAULT;

@@ -66,7 +66,8 @@ export class PhysicalMemory {
     private readonly sim: Sim,
     { ramBase, ramSize }: { readonly ramBase: number; readonly ramSize: number },
   ) {
-    if (ramBase % PAGE_SIZE !== 0 || ramSize % PAGE_SIZE !== 0 || ramSize > 2 ** 40) throw new Error("RAM must be whole pages, at most 1 TiB");
+    if (ramBase % PAGE_SIZE !== 0 || ramSize % PAGE_SIZE !== 0 || ramSize > 2 ** 40)
+      throw new Error("RAM must be whole pages, at most 1 TiB");
     this.ramBase = ramBase;
     this.ramSize = ramSize;
     const s = sim.state;
@@ -80,7 +81,8 @@ export class PhysicalMemory {
   }
 
   attachTables(tables: TablePages): void {
-    if (tables.base < this.ramBase + this.ramSize && tables.base + tables.size > this.ramBase) throw new Error("the table window lies inside RAM");
+    if (tables.base < this.ramBase + this.ramSize && tables.base + tables.size > this.ramBase)
+      throw new Error("the table window lies inside RAM");
     this.tables = tables;
   }
 
@@ -280,7 +282,7 @@ export class PhysicalMemory {
       this.lo = this.hi = this.lo2 = this.hi2 = 0;
       return;
     }
-    if (((o & 63) + size) > 64) {
+    if ((o & 63) + size > 64) {
       this.readBytes(ref, o, size);
       return;
     }

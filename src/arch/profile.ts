@@ -61,3 +61,8 @@ export function recordedProfile(cpu: string): MachineProfile {
   return cpu === "neoverse-v1" ? RECORDED_LATER_BUILD : RECORDED;
 }
 const RECORDED_LATER_BUILD: MachineProfile = Object.freeze({ ...RECORDED, walkFaultLevel: "stage2", parShareability: "architectural" });
+
+/** The machine that recorded a CPU's scenarios: for neoverse-v1 a later one, with the architecture's level and shareability. */
+export function recordedProfile(cpu: string): MachineProfile {
+  return cpu === "neoverse-v1" ? { ...RECORDED, walkFaultLevel: "stage2", parShareability: "architectural" } : RECORDED;
+}

@@ -267,7 +267,11 @@ export class Tlbs {
       this.dropVaPieces(cpu, host, vmid, asid, hi, page, level);
     } else {
       const c = this.combinedAt(cpu, hi, page);
-      if (this.combined.a[c + C_VA_LO] === page && this.combined.a[c + C_VA_HI] === hi && this.levelFits(this.combined.a[c + C_S1]!, level)) {
+      if (
+        this.combined.a[c + C_VA_LO] === page &&
+        this.combined.a[c + C_VA_HI] === hi &&
+        this.levelFits(this.combined.a[c + C_S1]!, level)
+      ) {
         this.dropIf(this.combined, c + C_TAG, this.combined.a[c + C_IDS]!, cpu, host, vmid, asid);
       }
       const l = this.stage1At(cpu, hi, page);

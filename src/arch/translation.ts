@@ -373,14 +373,27 @@ export class Translation {
   toEl1(v: number, c: GuestContext, access: number, flags: number, fsc: number, vaHi: number, vaLo: number): number {
     const iss = (flags & T_CM) !== 0 ? ISS_CM | ISS_WNR : access === ACCESS_WRITE ? ISS_WNR : 0;
     const esr =
-      access === ACCESS_FETCH ? instructionAbort(c.el0 ? EC_IABT_LOW : EC_IABT_CUR, 0, fsc) : dataAbort(c.el0 ? EC_DABT_LOW : EC_DABT_CUR, iss, fsc);
+      access === ACCESS_FETCH
+        ? instructionAbort(c.el0 ? EC_IABT_LOW : EC_IABT_CUR, 0, fsc)
+        : dataAbort(c.el0 ? EC_DABT_LOW : EC_DABT_CUR, iss, fsc);
     this.sim.bus.emit(memoryAbort, esr >>> 0, vaHi, vaLo, 0, 1);
     this.exceptions.takeExceptionEl1(v, esr, vaHi, vaLo);
     return PE_EL1;
   }
 
   /** A stage-2 fault: the syndrome is latched for EL2. */
-  toEl2(v: number, c: GuestContext, access: number, flags: number, iss: number, fsc: number, walk: boolean, ipa: Ipa, vaHi: number, vaLo: number): number {
+  toEl2(
+    v: number,
+    c: GuestContext,
+    access: number,
+    flags: number,
+    iss: number,
+    fsc: number,
+    walk: boolean,
+    ipa: Ipa,
+    vaHi: number,
+    vaLo: number,
+  ): number {
     let bits = walk || (flags & T_CM) !== 0 ? 0 : iss & ISS_ISV_FIELDS;
     if (walk) bits |= ISS_S1PTW;
     if ((flags & T_CM) !== 0) bits |= ISS_CM | ISS_WNR;

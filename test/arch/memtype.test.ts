@@ -13,7 +13,24 @@ import {
 } from "../../src/arch/memtype.js";
 
 /** Outer names by high nibble, inner by low: arch-memory-types.md 1.1, as a rule of its own. */
-const NAME = ["", "WTt.W", "WTt.R", "WTt.RW", "NC", "WBt.W", "WBt.R", "WBt.RW", "WT", "WT.W", "WT.R", "WT.RW", "WB", "WB.W", "WB.R", "WB.RW"];
+const NAME = [
+  "",
+  "WTt.W",
+  "WTt.R",
+  "WTt.RW",
+  "NC",
+  "WBt.W",
+  "WBt.R",
+  "WBt.RW",
+  "WT",
+  "WT.W",
+  "WT.R",
+  "WT.RW",
+  "WB",
+  "WB.W",
+  "WB.R",
+  "WB.RW",
+];
 const FIRST_ROW = "nGnRnE nGnRnE – – nGnRE nGnRE – – nGRE nGRE – – GRE GRE – –".split(" ");
 
 /** Rows: stage-1 byte; columns: MemAttr 0..15 (arch-memory-types.md 4.2). */
@@ -44,14 +61,17 @@ F0 00 04 08 0C r 44 F0 F0 b b b b b b b b
 F4 00 04 08 0C r 44 FF F4 b b b b b b b b
 33 00 04 08 0C r 44 77 33 b b b b b b b b`;
 /** Nibble with S2 NC, WT, WB, and FWB force-WB (4.3). */
-const NIBBLES = ["1 4 1 1 5", "2 4 2 2 6", "3 4 3 3 7", "4 4 4 4 F", "5 4 1 5 5", "6 4 2 6 6", "7 4 3 7 7", "8 4 8 8 C", "9 4 9 9 D"].concat([
-  "A 4 A A E",
-  "B 4 B B F",
-  "C 4 8 C C",
-  "D 4 9 D D",
-  "E 4 A E E",
-  "F 4 B F F",
-]);
+const NIBBLES = [
+  "1 4 1 1 5",
+  "2 4 2 2 6",
+  "3 4 3 3 7",
+  "4 4 4 4 F",
+  "5 4 1 5 5",
+  "6 4 2 6 6",
+  "7 4 3 7 7",
+  "8 4 8 8 C",
+  "9 4 9 9 D",
+].concat(["A 4 A A E", "B 4 B B F", "C 4 8 C C", "D 4 9 D D", "E 4 A E E", "F 4 B F F"]);
 
 describe("MAIR bytes", () => {
   it("decode as the 256-entry table says", () => {
@@ -75,7 +95,9 @@ describe("MAIR bytes", () => {
     expect(count((a) => isReserved(a, true, false))).toBe(21);
     expect(count((a) => !isReserved(a, false, false) && a < 16)).toBe(4);
     expect(count((a) => !isReserved(a, false, false) && a >= 16)).toBe(225);
-    expect(Array.from({ length: 256 }, (_, a) => a).filter((a) => isReserved(a, false, true) && !isReserved(a))).toEqual([1, 5, 9, 0xd, 0x40, 0xa0]);
+    expect(Array.from({ length: 256 }, (_, a) => a).filter((a) => isReserved(a, false, true) && !isReserved(a))).toEqual([
+      1, 5, 9, 0xd, 0x40, 0xa0,
+    ]);
   });
 
   it("carry XS = 0 where the encoding says so, where tagged, and where both halves are write-back", () => {
@@ -84,12 +106,17 @@ describe("MAIR bytes", () => {
       const both = isWriteBack(a);
       const d = decodeAttr(a);
       if (d.type === "Normal" && a !== 0x40 && a !== 0xa0) expect([a, both]).toEqual([a, /^WB.*\/WB/.test(d.text)]);
-      expect([a, xsOf(a)]).toEqual([a, [1, 5, 9, 0xd, 0x40, 0xa0, 0xf0].includes(a) || (d.type === "Normal" && /^WB.*\/WB/.test(d.text)) ? 0 : 1]);
+      expect([a, xsOf(a)]).toEqual([
+        a,
+        [1, 5, 9, 0xd, 0x40, 0xa0, 0xf0].includes(a) || (d.type === "Normal" && /^WB.*\/WB/.test(d.text)) ? 0 : 1,
+      ]);
     }
   });
 
   it("without their XS and tag forms are plain", () => {
-    expect([0x01, 0x05, 0x09, 0x0d, 0x40, 0xa0, 0xf0, 0x10, 0x02].map((a) => canonicalAttr(a))).toEqual([0, 4, 8, 0xc, 0x44, 0xaa, 0xf0, 0, 0]);
+    expect([0x01, 0x05, 0x09, 0x0d, 0x40, 0xa0, 0xf0, 0x10, 0x02].map((a) => canonicalAttr(a))).toEqual([
+      0, 4, 8, 0xc, 0x44, 0xaa, 0xf0, 0, 0,
+    ]);
     expect([canonicalAttr(0xf0, true, false), canonicalAttr(0x40, false)]).toEqual([0, 0]);
     expect([0, 3, 4, 7].map((n) => mairByte(0x77665544, 0x33221100, n))).toEqual([0x00, 0x33, 0x44, 0x77]);
     expect([0xff, 0xf0, 0x77, 0xfb, 0x44, 0].map(supportsAtomics)).toEqual([true, true, false, false, false, false]);

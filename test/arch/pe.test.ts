@@ -60,7 +60,12 @@ describe("an access with stage 1 off", () => {
   });
 
   it("takes XN with FEAT_XNX by exception level and without it as one bit", () => {
-    const expected: Record<string, readonly [number, number]> = { 0: [PE_OK, PE_OK], 1: [PE_EL2, PE_OK], 2: [PE_EL2, PE_EL2], 3: [PE_OK, PE_EL2] };
+    const expected: Record<string, readonly [number, number]> = {
+      0: [PE_OK, PE_OK],
+      1: [PE_EL2, PE_OK],
+      2: [PE_EL2, PE_EL2],
+      3: [PE_OK, PE_EL2],
+    };
     for (const xnx of [true, false]) {
       for (let xn = 0; xn < 4; xn++) {
         const m = new Rig({ cpu: customProfile("max", { xnx }) });
@@ -417,7 +422,7 @@ describe("stage 1", () => {
         const page = at - (at % 4096);
         const pa = m.ram(page);
         const to = last ? 0x90000000 : next;
-        m.phys.write(pa + (at % 4096), 8, last ? 0x90000707 | 0 : (to | 3) | 0, last ? 0 : (to / 4294967296) | 0);
+        m.phys.write(pa + (at % 4096), 8, last ? 0x90000707 | 0 : to | 3 | 0, last ? 0 : (to / 4294967296) | 0);
         table = next;
       }
       const offset = 0xcdef1234 % 2 ** shift;

@@ -84,7 +84,7 @@ export class Rig {
     const v = this.regs.add(this.features);
     const g = stage2Geometry(this.o.ipaBits ?? 40);
     this.regs.set64(v, R.VTCR_EL2, 0, vtcrWord(g, 5, this.features.vmidBits === 16, this.o.ha ?? true));
-    this.regs.set64(v, R.VTTBR_EL2, ((this.root / 4294967296) | 0) | (vmid << 16), this.root | 0);
+    this.regs.set64(v, R.VTTBR_EL2, (this.root / 4294967296) | 0 | (vmid << 16), this.root | 0);
     this.regs.set64(v, R.HCR_EL2, (this.o.fwb ?? this.features.s2fwb) ? R.HCR_FWB_HI : 0, R.HCR_VM | R.HCR_PTW | R.HCR_FB | R.HCR_RW);
     this.regs.set64(v, R.VBAR_EL1, 0, 0x40000000);
     return v;
