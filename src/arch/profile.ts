@@ -53,15 +53,6 @@ export const RECORDED: MachineProfile = Object.freeze({
   hpfarOnPermission: "written",
 });
 
-/**
- * The machine under a recorded kernel, by CPU: the emulator that ran `neoverse-v1` was of a later build,
- * which reports walk levels and PAR_EL1.SH as the architecture has them.
- */
-export function recordedProfile(cpu: string): MachineProfile {
-  return cpu === "neoverse-v1" ? RECORDED_LATER_BUILD : RECORDED;
-}
-const RECORDED_LATER_BUILD: MachineProfile = Object.freeze({ ...RECORDED, walkFaultLevel: "stage2", parShareability: "architectural" });
-
 /** The machine that recorded a CPU's scenarios: for neoverse-v1 a later one, with the architecture's level and shareability. */
 export function recordedProfile(cpu: string): MachineProfile {
   return cpu === "neoverse-v1" ? { ...RECORDED, walkFaultLevel: "stage2", parShareability: "architectural" } : RECORDED;
