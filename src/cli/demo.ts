@@ -24,7 +24,7 @@ export const NEXT = [
 export async function demoCommand(): Promise<number> {
   const program = compileScript(loadScript(SCENARIO));
   const color = palette();
-  const options: RenderOptions = { detail: "story", annotate: true, width: WIDTH, color };
+  const options: RenderOptions = { detail: "story", annotate: true, compact: true, width: WIDTH, color };
   const results = selectVariants(program, {}).map((v) => execute(program, v, { detail: "story" }));
   const names = results.map((r) => r.variant.name);
   const steps = align(results, options);
@@ -52,10 +52,10 @@ function stepText(s: DiffStep, names: readonly string[], split: boolean): string
   const any = s.steps.find((x) => x !== undefined)!;
   const out = [fit(`${String(any.line).padStart(3)}  ${any.text}`, WIDTH)];
   if (s.lines.length === 0 && s.same) return out;
-  if (s.same) return [...out, ...s.lines.map((l) => fit(`     ${l.text}`, WIDTH))];
+  if (s.same) return [...out, ...s.lines.map((l) => fit(`    ${l.text}`, WIDTH))];
   const common: string[] = [];
   let i = 0;
-  while (i < s.lines.length && s.lines[i]!.which < 0) common.push(fit(`     ${s.lines[i++]!.text}`, WIDTH));
+  while (i < s.lines.length && s.lines[i]!.which < 0) common.push(fit(`    ${s.lines[i++]!.text}`, WIDTH));
   const rest = s.lines.slice(i);
   const column = (which: number): string[] => {
     const step = s.steps[which];

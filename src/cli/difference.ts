@@ -21,10 +21,10 @@ export interface DiffStep {
 /** The lines of a step without sequence numbers, so that equal events are equal lines. */
 function bodyLines(s: Step | undefined, options: RenderOptions): string[] {
   if (s === undefined) return [];
-  const plain: TextOptions = { width: 0, annotate: options.annotate };
+  const plain: TextOptions = { ...options, width: 0 };
   return fold(telling(s.events, options.detail)).flatMap((l) => {
-    const lines = l.events.map((e) => `${e.agent.padEnd(6)} ${eventBody(e, plain)}`);
-    return l.rounds > 1 ? [...lines, `${l.last.agent.padEnd(6)} ${moreText(l)}`] : lines;
+    const lines = l.events.map((e) => `${e.agent.padEnd(5)} ${eventBody(e, plain)}`);
+    return l.rounds > 1 ? [...lines, `${l.last.agent.padEnd(5)} ${moreText(l)}`] : lines;
   });
 }
 

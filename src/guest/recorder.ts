@@ -7,7 +7,7 @@ import { shown, telling, type Detail } from "../trace/story.js";
 import { BudgetError } from "./diagnostics.js";
 
 /** Events of one step that a trace keeps; the rest is counted. */
-const TRACED_PER_STEP = 2000;
+const TRACED_PER_STEP = 10_000;
 /** Events between two groups of expectations that are kept for them. */
 const KEPT_PER_WINDOW = 4_000_000;
 
@@ -24,6 +24,7 @@ export class Recorder {
   private stepTraced = 0;
   private readonly detach: () => void;
   private readonly decisionEvent: number;
+  private readonly dsbEvent: number;
   /** Interned names of decisions that the run asked. */
   private readonly askedDecisions = new Set<number>();
 
@@ -41,6 +42,7 @@ export class Recorder {
     this.wanted = new Uint8Array(catalogue.length);
     for (const e of catalogue) this.wanted[e.id] = (asked.has(e.name) ? ASKED : 0) | (shown(e.name, detail) ? TRACED : 0);
     this.decisionEvent = findEvent("decision")?.id ?? -1;
+    this.dsbEvent = findEvent("dsb")?.id ?? -1;
     this.detach = bus.stream((ring, from, to) => this.take(ring, from, to));
   }
 
@@ -51,7 +53,10 @@ export class Recorder {
       if (id === this.decisionEvent) this.askedDecisions.add(ring[at + 4]!);
       const want = this.wanted[id]!;
       if (want === 0) continue;
-      if ((want & TRACED) !== 0) {
+      // A DSB that completed no TLBI says nothing; a thousand of them would push the rest out of the trace.
+      const idle = id === this.dsbEvent && ring[at + 5] === 0 && this.detail !== "all";
+      if (idle && (want & ASKED) === 0) continue;
+      if ((want & TRACED) !== 0 && !idle) {
         this.stepTraced++;
         if (this.onEvent !== undefined) this.onEvent(this.bus.decode(ring, at));
         if ((want & ASKED) === 0 && this.stepTraced > TRACED_PER_STEP) continue;
@@ -80,7 +85,7 @@ export class Recorder {
       const at = n * RECORD_WORDS;
       if ((this.wanted[this.data[at + 3]!]! & TRACED) !== 0) events.push(this.bus.decode(this.data, at));
     }
-    const dropped = this.stepTraced - events.length;
+    const dropped = Math.max(0, this.stepTraced - events.length);
     this.stepStart = this.length;
     this.stepTraced = 0;
     return { events, dropped };

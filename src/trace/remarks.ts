@@ -8,6 +8,7 @@ import { hex, size } from "./fields.js";
 
 type Remark = (e: EventRecord) => string;
 
+const a = (number: number): string => (number === 8 ? "an 8" : `a ${number}`);
 const n = (e: EventRecord, field: string): number => Number(e[field] ?? 0);
 const s = (e: EventRecord, field: string): string => String(e[field] ?? "");
 
@@ -103,7 +104,7 @@ const vmFault = (ret: number): string => {
 };
 
 const REMARKS: Readonly<Record<string, Remark>> = {
-  kvm_guest_fault: (e) => `guest ${syndromeText(n(e, "hsr"))}`,
+  kvm_guest_fault: (e) => syndromeText(n(e, "hsr")),
   kvm_unmap_hva_range: (e) => `MMU notifier: ${size(n(e, "end") - n(e, "start"))} of host memory go away`,
   kvm_set_spte_hva: () => "MMU notifier: a host page is replaced",
   kvm_access_fault: () => "the access flag is set",
@@ -134,7 +135,7 @@ const REMARKS: Readonly<Record<string, Remark>> = {
   stage2_entry: (e) => (n(e, "new") === 0 ? "entry cleared" : n(e, "old") === 0 ? "entry written" : "entry changed"),
   break_before_make_violation: () => "a live entry was replaced without break-before-make",
   stale_translation: () => "a translation that the tables no longer hold was used",
-  eager_map: (e) => `the whole device range is mapped now, ${size(n(e, "size"))}`,
+  eager_map: (e) => `the whole device range, ${size(n(e, "size"))}`,
   dcache_clean: (e) => `${size(n(e, "size"))} of data cache cleaned`,
   icache_inval: (e) => `${size(n(e, "size"))} of instruction cache invalidated`,
   inject_pabt: () => "prefetch abort into the guest",
@@ -143,7 +144,7 @@ const REMARKS: Readonly<Record<string, Remark>> = {
   inject_vabt: () => "SError into the guest",
   inject_size: () => "address size fault into the guest",
   inject_undef: () => "undefined instruction into the guest",
-  exception_injected: (e) => `vector ${s(e, "vector")}: ${syndromeText(Number(e["esr"]))}`,
+  exception_injected: (e) => `vector ${hex(Number(e["vector"]) % 0x800)}: ${syndromeText(Number(e["esr"]))}`,
   exit_abandoned: () => "EL2 could not translate the address: the guest tries again",
   host_signal: (e) => `signal ${n(e, "signal")} for the vCPU thread`,
   host_crash: (e) => `HOST CRASH: ${s(e, "reason")}`,
@@ -153,8 +154,8 @@ const REMARKS: Readonly<Record<string, Remark>> = {
   vfio_fault: (e) => `vfio-pci's fault handler: ${vmFault(n(e, "ret"))}`,
   vfio_huge_fault: (e) => `vfio-pci's huge fault handler: ${vmFault(n(e, "ret"))}`,
   vfio_zap: () => "vfio-pci takes the BAR mappings away",
-  device_read: (e) => `the device answers a ${n(e, "size")}-byte read`,
-  device_write: (e) => `a ${n(e, "size")}-byte write reaches the device`,
+  device_read: (e) => `the device answers ${a(n(e, "size"))}-byte read`,
+  device_write: (e) => `${a(n(e, "size"))}-byte write reaches the device`,
   bar_read: (e) => `${s(e, "device")} BAR${n(e, "bar")} answers ${s(e, "value")}`,
   bar_write: (e) => `${s(e, "device")} BAR${n(e, "bar")} takes ${s(e, "value")}`,
   bus_unclaimed: () => "nothing answers at this address",

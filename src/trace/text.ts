@@ -8,6 +8,8 @@ export interface TextOptions {
   readonly width: number;
   /** A plain-English remark behind each event instead of all of its fields. */
   readonly annotate: boolean;
+  /** Name and fields in one column, for narrow lines. */
+  readonly compact?: boolean;
 }
 
 /** Fields that an annotated line keeps: the remark says the rest. */
@@ -43,7 +45,9 @@ const KEPT: Readonly<Record<string, readonly string[]>> = {
 };
 
 const NAME_WIDTH = 20;
-const FIELDS_WIDTH = 34;
+const FIELDS_WIDTH = 31;
+/** Name and fields of a compact line. */
+const COMPACT_WIDTH = 46;
 
 /** An event's line without its number. */
 export function eventBody(e: EventRecord, options: TextOptions): string {
@@ -51,6 +55,7 @@ export function eventBody(e: EventRecord, options: TextOptions): string {
   const said = remark(e);
   const kept = KEPT[e.event];
   const fields = said === "" || kept === undefined ? fieldsText(e) : keep(e, kept);
+  if (options.compact === true) return `${`${e.event} ${fields}`.trimEnd().padEnd(COMPACT_WIDTH)} ${said}`.trimEnd();
   return `${e.event.padEnd(NAME_WIDTH)} ${said === "" ? fields : `${fields.padEnd(FIELDS_WIDTH)} ${said}`}`.trimEnd();
 }
 
