@@ -141,7 +141,7 @@ export class Mmap {
     len = Math.ceil(len / granule) * granule;
     if (len > TASK_SIZE) return -ENOMEM;
     if (!anonymous && offset + len > Number.MAX_SAFE_INTEGER) return -EOVERFLOW;
-    if (vmas.count(mm) >= MAX_MAP_COUNT) return -ENOMEM;
+    if (vmas.count(mm) > MAX_MAP_COUNT) return -ENOMEM;
     const addr = this.address(mm, s.a[f + ADDR]!, len, flags, granule, 2 ** Math.floor(mode / ALIGN_SHIFT), anonymous);
     if (addr < 0) return addr;
 

@@ -72,7 +72,6 @@ export class VmaChange {
     const v = s.a[f + VMA]!;
     const addr = s.a[f + ADDR]!;
     if ((vmas.flags(v) & VM_HUGETLB) !== 0 && addr % files.hugetlbSize(vmas.file(v)) !== 0) return agents.ret(f, -EINVAL);
-    if (vmas.count(vmas.mm(v)) >= MAX_MAP_COUNT) return agents.ret(f, -ENOMEM);
     const below = s.a[f + NEW_BELOW] !== 0;
     const n = below ? vmas.dup(v, vmas.start(v), addr) : vmas.dup(v, addr, vmas.end(v));
     s.set(f + NEW, n);
@@ -204,6 +203,9 @@ export class VmaChange {
       vmas.adjust(next, start, vmas.end(next));
       return agents.ret(f, 0, next);
     }
+    // split_vma's own test; munmap makes a different one before it cuts.
+    const cuts = start > vmas.start(v) || end < vmas.end(v);
+    if (cuts && vmas.count(vmas.mm(v)) >= MAX_MAP_COUNT) return agents.ret(f, -ENOMEM);
     if (start > vmas.start(v)) return agents.call(f, this.modifyFlags.first + 2, this.splitVma, v, start, 1);
     return this.cutEnd(f);
   }
@@ -214,6 +216,7 @@ export class VmaChange {
     const s = agents.stack.a;
     const v = s[f + VMA]!;
     if (s[f + R0]! < 0) return agents.ret(f, s[f + R0]!);
+    if (s[f + END]! < vmas.end(v) && vmas.count(vmas.mm(v)) >= MAX_MAP_COUNT) return agents.ret(f, -ENOMEM);
     if (s[f + END]! < vmas.end(v)) return agents.call(f, this.modifyFlags.first + 3, this.splitVma, v, s[f + END]!, 0);
     return this.done(f);
   }

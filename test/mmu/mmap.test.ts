@@ -4,6 +4,7 @@ import { MMAP_BASE } from "../../src/mmu/context.js";
 import { MADV_DOFORK, MADV_DONTNEED, MADV_HUGEPAGE, MADV_NOHUGEPAGE } from "../../src/mmu/madvise.js";
 import { VM_DONTEXPAND, VM_IO, VM_PFNMAP } from "../../src/mmu/vmflags.js";
 import { MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE, PROT_NONE, PROT_READ } from "../../src/mmu/vmflags.js";
+import { MAX_MAP_COUNT } from "../../src/mmu/vmas.js";
 import { EBUSY, EEXIST, EFAULT, EINVAL, ENOMEM } from "../../src/sim/errno.js";
 import { ANON, BASE, FIXED, MIB, RW, SHARED, TestHost } from "./host.js";
 
@@ -96,6 +97,20 @@ describe("mmap", () => {
     const h = new TestHost();
     h.mmap(BASE, 2 * PAGE, { flags: ANON | FIXED | MAP_POPULATE });
     expect(h.mm.pt.walk(0, BASE + PAGE)).toBe(true);
+  });
+
+  it("stops at vm.max_map_count, where cutting a mapping fails too", () => {
+    const h = new TestHost();
+    for (let i = 0; i < MAX_MAP_COUNT; i++) h.mmap(BASE + 2 * i * PAGE, PAGE);
+    expect(h.mm.vmas.count(0)).toBe(MAX_MAP_COUNT);
+    const far = BASE + 1024 * 1024 * MIB;
+    expect(h.mmap(far, 8 * PAGE)).toBe(far);
+    expect(h.mmap(far + MIB, PAGE)).toBe(-ENOMEM);
+    expect(h.munmap(far + PAGE, PAGE)).toBe(-ENOMEM);
+    expect(h.mprotect(far, PAGE, PROT_READ)).toBe(-ENOMEM);
+    expect(h.munmap(BASE, PAGE)).toBe(0);
+    expect(h.munmap(BASE + 2 * PAGE, PAGE)).toBe(0);
+    expect(h.munmap(far + PAGE, PAGE)).toBe(0);
   });
 
   it("refuses what the kernel refuses", () => {

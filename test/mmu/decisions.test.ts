@@ -1,0 +1,93 @@
+import { describe, expect, it } from "vitest";
+import { ERAS } from "../../src/eras.js";
+import { mmDecisions } from "../../src/mmu/decisions.js";
+import { MADV_COLD, MADV_DONTNEED, MADV_HUGEPAGE } from "../../src/mmu/madvise.js";
+import { MREMAP_FIXED, MREMAP_MAYMOVE } from "../../src/mmu/mremap.js";
+import { MAP_FIXED_NOREPLACE, MAP_HUGETLB, PROT_MTE, VM_DONTEXPAND, VM_IO, VM_PFNMAP } from "../../src/mmu/vmflags.js";
+import { ARG } from "../../src/sim/agents.js";
+import { ANON, BASE, FIXED, MIB, RW, SHARED, TestHost } from "./host.js";
+
+const PAGE = 0x1000;
+const GIB = 0x40000000;
+
+describe("decisions of the host mm", () => {
+  it("are known from v4.0 on, name eras that exist, take legal values and give a source", () => {
+    const eras = new Set(ERAS.map((e) => e.name));
+    for (const [name, d] of Object.entries(mmDecisions)) {
+      expect(Object.keys(d.history), name).toContain("v4.0");
+      for (const [era, [value, source]] of Object.entries(d.history as Readonly<Record<string, readonly [unknown, string]>>)) {
+        expect(eras.has(era), `${name} ${era}`).toBe(true);
+        expect(d.values as readonly unknown[]).toContain(value);
+        expect(source.length).toBeGreaterThan(5);
+      }
+    }
+  });
+
+  /** What the same steps give under two eras. */
+  const both = (a: string, b: string, steps: (h: TestHost) => unknown) => [steps(new TestHost(a)), steps(new TestHost(b))];
+
+  it("mapFixedNoreplace: before it is known the flag is ignored and the address a hint", () => {
+    const steps = (h: TestHost) => {
+      h.mmap(BASE, PAGE);
+      return h.mmap(BASE, PAGE, { flags: ANON | MAP_FIXED_NOREPLACE }) > 0;
+    };
+    expect(both("v4.10", "v4.20", steps)).toEqual([true, false]);
+  });
+
+  it("madviseDontneedHugetlb, madviseHugepageSpecial, madviseCold: refused or done", () => {
+    const hugetlb = (h: TestHost) => (
+      h.mmap(BASE, 2 * MIB, { flags: ANON | FIXED | MAP_HUGETLB }),
+      h.madvise(BASE, 2 * MIB, MADV_DONTNEED)
+    );
+    expect(both("v5.14", "v6.1", hugetlb)).toEqual([-22, 0]);
+    const special = (h: TestHost) => (h.mmap(BASE, 2 * MIB, { flags: SHARED | FIXED | 0x20 }), h.madvise(BASE, 2 * MIB, MADV_HUGEPAGE));
+    expect(both("v4.0", "v4.10", special)).toEqual([-22, 0]);
+    const cold = (h: TestHost) => (h.mmap(BASE, 2 * MIB), h.madvise(BASE, 2 * MIB, MADV_COLD));
+    expect(both("v4.20", "v5.4", cold)).toEqual([-22, 0]);
+  });
+
+  it("mremapHugetlb, mremapZeroLengthPrivate: refused or done", () => {
+    const move = MREMAP_MAYMOVE | MREMAP_FIXED;
+    const hugetlb = (h: TestHost) => {
+      h.mmap(BASE, 2 * MIB, { flags: ANON | FIXED | MAP_HUGETLB });
+      h.write(BASE, 5);
+      const to = h.mremap(BASE, 2 * MIB, 2 * MIB, move, BASE + GIB);
+      return to < 0 ? to : h.read(to);
+    };
+    expect(both("v5.14", "v6.1", hugetlb)).toEqual([-22, 5]);
+    const zero = (h: TestHost) => (h.mmap(BASE, PAGE), h.mremap(BASE, 0, PAGE, MREMAP_MAYMOVE) > 0);
+    expect(both("v4.10", "v4.20", zero)).toEqual([true, false]);
+  });
+
+  it("userMte: PROT_MTE is part of a mapping's protection, or unknown", () => {
+    const steps = (h: TestHost) => (h.mmap(BASE, PAGE), [h.mprotect(BASE, PAGE, RW | PROT_MTE), h.mm.maps(0)[0]!.pageProt]);
+    expect(both("v5.8", "v5.11", steps)).toEqual([
+      [-22, "normal"],
+      [0, "tagged"],
+    ]);
+  });
+
+  it("forkOpen: the driver hears of the child's mapping after its entries were copied, or before", () => {
+    const steps = (h: TestHost) => {
+      const { agents } = h.sim;
+      const seen: boolean[] = [];
+      const act = (name: string, run: (v: number, mm: number) => number) =>
+        agents.activity(name, "test", 4, [["run", (f) => agents.ret(f, run(agents.stack.a[f + ARG + 1]!, agents.stack.a[f + ARG]!))]]);
+      const file = h.mm.files.openDevice({
+        mmap: act("tmmap", (v, mm) => {
+          h.mm.vmas.setFlags(v, h.mm.vmas.flags(v) | VM_IO | VM_PFNMAP | VM_DONTEXPAND);
+          return h.mm.zap.remapPfnRange(mm, v, h.mm.vmas.start(v), 0x8000000, PAGE);
+        }),
+        fault: act("tfault", () => 2),
+        open: act("topen", (v, mm) => (seen.push(h.mm.pt.walk(mm, h.mm.vmas.start(v))), 0)),
+      });
+      h.mmap(BASE, PAGE, { flags: SHARED | FIXED, file });
+      h.quiet().fork();
+      return [seen, h.ranges];
+    };
+    expect(both("v6.8", "v6.9", steps)).toEqual([
+      [[true], []],
+      [[false], []],
+    ]);
+  });
+});
