@@ -155,6 +155,15 @@ export class DirtyLog {
     return out;
   }
 
+  /** Set bits of the buffer that the VMM reads. */
+  private countCopied(slot: number): number {
+    const half = this.halfWords(this.memslots.npages(slot));
+    const from = this.memslots.bitmap(slot) + half;
+    let n = 0;
+    for (let i = from; i < from + half; i++) for (let b = this.bits.a[i]!; b !== 0; b &= b - 1) n++;
+    return n;
+  }
+
   /** The bitmap of the next KVM_CLEAR_DIRTY_LOG with masked = 1. @param pages relative to its first page */
   setUserMask(pages: readonly number[]): void {
     const words = Math.ceil((Math.max(-1, ...pages) + 1) / 64) * 2;
@@ -245,7 +254,7 @@ export class DirtyLog {
   private getCopy(f: number): number {
     const s = this.sim.agents.stack.a;
     const id = s[f + ID]!;
-    this.sim.bus.emit(dirtyLogCopied, id, this.pages(s[f + VM]!, id).length);
+    this.sim.bus.emit(dirtyLogCopied, id, this.countCopied(s[f + SLOT]!));
     return this.end(f, 0);
   }
 

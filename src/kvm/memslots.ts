@@ -45,11 +45,16 @@ const USERSPACE_ADDR = 2;
 const MAX_END = 3;
 const DOUBLES = 4;
 
-/** Per VM: offset of its lists in `order`, their capacity, their length. */
+/**
+ * Per VM: offset of its two ordered lists in `order`, their capacity, their length; offset and size of
+ * its table from slot number to record + 1.
+ */
 const L_OFFSET = 0;
 const L_CAPACITY = 1;
 const L_LENGTH = 2;
-const L_WORDS = 4;
+const L_IDS = 3;
+const L_ID_COUNT = 4;
+const L_WORDS = 6;
 
 /** No slot. */
 export const NO_SLOT = -1;
@@ -108,13 +113,8 @@ export class Memslots {
   /** id_to_memslot: the published record of a slot number. @returns record or -1 */
   byId(vm: number, id: number): number {
     const l = vm * L_WORDS;
-    const offset = this.lists.a[l + L_OFFSET]!;
-    const n = this.lists.a[l + L_LENGTH] ?? 0;
-    for (let i = 0; i < n; i++) {
-      const slot = this.order.a[offset + i]!;
-      if (this.w.a[slot * WORDS + ID] === id) return slot;
-    }
-    return NO_SLOT;
+    if (id < 0 || id >= (this.lists.a[l + L_ID_COUNT] ?? 0)) return NO_SLOT;
+    return this.order.a[this.lists.a[l + L_IDS]! + id]! - 1;
   }
 
   id(slot: number): number {
@@ -226,12 +226,27 @@ export class Memslots {
 
   /** True if [base, base + npages) meets a slot other than `id` (kvm_check_memslot_overlap). */
   overlaps(vm: number, id: number, base: number, npages: number): boolean {
-    const n = this.count(vm);
-    for (let i = 0; i < n; i++) {
-      const slot = this.byGfnOrder(vm, i);
-      if (this.id(slot) !== id && this.baseGfn(slot) < base + npages && base < this.baseGfn(slot) + this.npages(slot)) return true;
+    const l = vm * L_WORDS;
+    const list = this.lists.a[l + L_OFFSET] ?? 0;
+    // Published slots do not overlap, so their ends rise with their beginnings.
+    for (let i = this.lowerBound(list, this.count(vm), BASE_GFN, base + npages) - 1; i >= 0; i--) {
+      const slot = this.order.a[list + i]!;
+      if (this.baseGfn(slot) + this.npages(slot) <= base) return false;
+      if (this.id(slot) !== id) return true;
     }
     return false;
+  }
+
+  /** The first place of an ordered list whose key is not below `key`. */
+  private lowerBound(list: number, n: number, field: number, key: number): number {
+    let low = 0;
+    let high = n;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.f.a[this.order.a[list + middle]! * DOUBLES + field]! < key) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   // ------------------------------------------------------------------------------ records
@@ -302,62 +317,85 @@ export class Memslots {
     const n = this.lists.a[l + L_LENGTH]!;
     const offset = this.lists.a[l + L_OFFSET]!;
     const capacity = this.lists.a[l + L_CAPACITY]!;
-    for (let list = offset; list <= offset + capacity; list += capacity) {
-      let i = 0;
-      while (this.order.a[list + i] !== slot) i++;
-      for (; i + 1 < n; i++) this.order.set(list + i, this.order.a[list + i + 1]!);
+    for (let i = 0; i < 2; i++) {
+      const list = offset + i * capacity;
+      const field = i === 0 ? BASE_GFN : USERSPACE_ADDR;
+      let at = this.lowerBound(list, n, field, this.f.a[slot * DOUBLES + field]!);
+      while (this.order.a[list + at] !== slot) at++;
+      for (let k = at; k + 1 < n; k++) this.order.set(list + k, this.order.a[list + k + 1]!);
       this.order.set(list + n - 1, 0);
+      if (i === 1) this.updateEnds(list, at, n - 1);
     }
     this.lists.set(l + L_LENGTH, n - 1);
-    this.updateEnds(offset + capacity, n - 1);
+    this.order.set(this.lists.a[l + L_IDS]! + this.id(slot), 0);
   }
 
   private insert(vm: number, slot: number): void {
-    this.reserve(vm);
+    this.reserve(vm, this.id(slot));
     const l = vm * L_WORDS;
     const n = this.lists.a[l + L_LENGTH]!;
     const offset = this.lists.a[l + L_OFFSET]!;
     const capacity = this.lists.a[l + L_CAPACITY]!;
     for (let i = 0; i < 2; i++) {
       const list = offset + i * capacity;
-      const key = i === 0 ? BASE_GFN : USERSPACE_ADDR;
-      const mine = this.f.a[slot * DOUBLES + key]!;
+      const field = i === 0 ? BASE_GFN : USERSPACE_ADDR;
+      const mine = this.f.a[slot * DOUBLES + field]!;
       let at = n;
       // Equal host addresses stand in the order of their insertion, as in the interval tree.
-      for (; at > 0 && this.f.a[this.order.a[list + at - 1]! * DOUBLES + key]! > mine; at--)
+      for (; at > 0 && this.f.a[this.order.a[list + at - 1]! * DOUBLES + field]! > mine; at--) {
         this.order.set(list + at, this.order.a[list + at - 1]!);
+      }
       this.order.set(list + at, slot);
+      if (i === 1) this.updateEnds(list, at, n + 1);
     }
     this.lists.set(l + L_LENGTH, n + 1);
-    this.updateEnds(offset + capacity, n + 1);
+    this.order.set(this.lists.a[l + L_IDS]! + this.id(slot), slot + 1);
   }
 
-  private updateEnds(list: number, n: number): void {
-    let end = 0;
-    for (let i = 0; i < n; i++) {
+  /** MAX_END of the slots from a place on. */
+  private updateEnds(list: number, from: number, n: number): void {
+    let end = from === 0 ? 0 : this.f.a[this.order.a[list + from - 1]! * DOUBLES + MAX_END]!;
+    for (let i = from; i < n; i++) {
       const slot = this.order.a[list + i]!;
       end = Math.max(end, this.userspaceEnd(slot));
       this.f.set(slot * DOUBLES + MAX_END, end);
     }
   }
 
-  /** Room for one more slot in both lists; a full VM moves to a place twice as large. */
-  private reserve(vm: number): void {
+  /** Room for one more slot with this number; a full list or table moves to a place twice as large. */
+  private reserve(vm: number, id: number): void {
     this.lists.ensure((vm + 1) * L_WORDS);
     const l = vm * L_WORDS;
     const n = this.lists.a[l + L_LENGTH]!;
     const capacity = this.lists.a[l + L_CAPACITY]!;
-    if (n < capacity) return;
-    const offset = this.lists.a[l + L_OFFSET]!;
-    const grown = Math.max(8, capacity * 2);
-    const to = this.meta.a[2]!;
-    this.meta.set(2, to + 2 * grown);
-    this.order.ensure(to + 2 * grown);
-    for (let i = 0; i < n; i++) {
-      this.order.set(to + i, this.order.a[offset + i]!);
-      this.order.set(to + grown + i, this.order.a[offset + capacity + i]!);
+    if (n === capacity) {
+      const offset = this.lists.a[l + L_OFFSET]!;
+      const grown = Math.max(8, capacity * 2);
+      const to = this.space(2 * grown);
+      for (let i = 0; i < n; i++) {
+        this.order.set(to + i, this.order.a[offset + i]!);
+        this.order.set(to + grown + i, this.order.a[offset + capacity + i]!);
+      }
+      this.lists.set(l + L_OFFSET, to);
+      this.lists.set(l + L_CAPACITY, grown);
     }
-    this.lists.set(l + L_OFFSET, to);
-    this.lists.set(l + L_CAPACITY, grown);
+    const ids = this.lists.a[l + L_ID_COUNT]!;
+    if (id < ids) return;
+    const table = this.lists.a[l + L_IDS]!;
+    let grown = Math.max(8, ids * 2);
+    while (grown <= id) grown *= 2;
+    const to = this.space(grown);
+    for (let i = 0; i < ids; i++) this.order.set(to + i, this.order.a[table + i]!);
+    for (let i = ids; i < grown; i++) this.order.set(to + i, 0);
+    this.lists.set(l + L_IDS, to);
+    this.lists.set(l + L_ID_COUNT, grown);
+  }
+
+  /** Unused words of `order`; places that a VM has outgrown are not used again. */
+  private space(words: number): number {
+    const at = this.meta.a[2]!;
+    this.meta.set(2, at + words);
+    this.order.ensure(at + words);
+    return at;
   }
 }

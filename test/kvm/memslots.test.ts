@@ -274,6 +274,18 @@ describe("lookups", () => {
     ]);
   });
 
+  it("stay fast and right with the most slots that there can be, created and deleted in any order", () => {
+    const f = new Fixture("v6.12", { type: 48 });
+    const n = 32767;
+    // 7919 is prime: every slot once, scattered.
+    for (let i = 0; i < n; i++) expect(f.slot((i * 7919) % n, GPA + i * PAGE, PAGE, HVA + i * PAGE)).toBe(0);
+    expect(f.memslots.count(f.vm)).toBe(n);
+    for (let i = 0; i < n; i += 1000) expect(f.memslots.id(f.memslots.find(f.vm, GPA / PAGE + i))).toBe((i * 7919) % n);
+    for (let i = 0; i < n; i += 1024) expect(f.slot((i * 7919) % n, 0, 0, 0)).toBe(0);
+    expect([f.memslots.find(f.vm, GPA / PAGE + 1024), f.memslots.count(f.vm)]).toEqual([-1, n - 32]);
+    expect(f.slot(0, GPA + PAGE, PAGE, HVA)).not.toBe(0);
+  });
+
   it("by host address find a long slot that begins far below", () => {
     const f = new Fixture("v6.12");
     f.slot(0, GPA, GIB, HVA);
