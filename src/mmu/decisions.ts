@@ -174,6 +174,18 @@ export const mmDecisions = {
     "v4.0": ["pageOnly", "mm/memory.c follow_pfn, follow_pte, v5.4"],
     "v6.12": ["anyLeaf", "6da8e9634bb7 mm: new follow_pfnmap API, v6.12"],
   }),
+  userfaultfd: decision("Is there userfaultfd?", [true, false], {
+    "v4.0": [false, "fs/userfaultfd.c is absent"],
+    "v4.10": [true, "86039bd3b4e6 userfaultfd: add new syscall, v4.3"],
+  }),
+  userfaultfdWp: decision("Can a userfaultfd write-protect pages on arm64?", [true, false], {
+    "v4.0": [false, "arch/arm64/Kconfig without HAVE_ARCH_USERFAULTFD_WP"],
+    "v6.12": [true, "arm64/mm: Add uffd write-protect support, v6.10"],
+  }),
+  userfaultfdMinor: decision("Can a userfaultfd be told of pages that are in the page cache but not mapped?", [true, false], {
+    "v4.0": [false, "fs/userfaultfd.c, v5.12"],
+    "v5.14": [true, "7677f7fd8be7 userfaultfd: add minor fault registration mode, v5.13; shmem v5.14"],
+  }),
   perVmaLockFiles: decision(
     "Do faults of file mappings start under the VMA's lock too (a driver's plain handler is refused there)?",
     [true, false],

@@ -15,5 +15,9 @@ export const DEFER_OPS_HUGE = -4;
 export const DEFER_OPS_FAULT = -5;
 /** hugetlb_wp: a hugetlb page must be copied. */
 export const DEFER_HUGETLB_COW = -6;
+/** handle_userfault: an absent page, a write-protected one, one that is only in the page cache. */
+export const DEFER_UFFD_MISSING = -8;
+export const DEFER_UFFD_WP = -9;
+export const DEFER_UFFD_MINOR = -10;
 /** A migration entry: wait until it is gone. */
 export const DEFER_MIGRATION = -7;

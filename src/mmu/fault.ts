@@ -4,7 +4,8 @@
  * `faultNow` is everything that needs neither the notifiers nor a driver, in one straight line; GUP and
  * the exception path call it directly. What it cannot finish it answers with a DEFER_* code, and the
  * activity `handleMmFault` does that. Results are VM_FAULT_*. The caller holds the mmap_lock for
- * reading (or the VMA's lock) and has checked the VMA's permissions.
+ * reading (or the VMA's lock) and has checked the VMA's permissions. VM_FAULT_RETRY means that the
+ * mmap_lock was dropped.
  */
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import type { PhysicalMemory } from "../arch/phys.js";
@@ -17,6 +18,9 @@ import {
   DEFER_OPS_FAULT,
   DEFER_OPS_HUGE,
   DEFER_SPLIT,
+  DEFER_UFFD_MINOR,
+  DEFER_UFFD_MISSING,
+  DEFER_UFFD_WP,
   DEFER_WP_COPY,
 } from "./defer.js";
 import { FileFault } from "./filefault.js";
@@ -26,9 +30,10 @@ import { HugeAnon, type ThpPolicy } from "./hugeanon.js";
 import { Hugetlb } from "./hugetlb.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
-import { HI_DIRTY, HI_SPECIAL, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, SWP_HWPOISON, swapEntryType } from "./pte.js";
+import { HI_DIRTY, HI_SPECIAL, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, SWP_HWPOISON, swapEntryType } from "./pte.js";
 import type { SplitHugePmd } from "./splithuge.js";
 import {
+  FAULT_FLAG_USER,
   FAULT_FLAG_VMA_LOCK,
   FAULT_FLAG_WRITE,
   VM_FAULT_FALLBACK,
@@ -38,7 +43,8 @@ import {
   VM_FAULT_SIGBUS,
   VM_FAULT_SIGSEGV,
 } from "./vmfault.js";
-import { VM_HUGETLB, VM_SHARED, VM_WRITE } from "./vmflags.js";
+import { VM_HUGETLB, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
+import type { Userfaultfd } from "./userfaultfd.js";
 import type { Vmas } from "./vmas.js";
 import type { Zap } from "./zap.js";
 
@@ -63,6 +69,7 @@ const AFTER_OPS_HUGE = 5;
 const AFTER_OPS_FAULT = 6;
 const HUGETLB_COW_LOCKED = 7;
 const DONE = 8;
+const USERFAULT_WAIT = 9;
 
 export interface FaultOptions {
   /** /sys/kernel/mm/transparent_hugepage/enabled; default "always". */
@@ -75,6 +82,8 @@ export class HostFault {
   readonly huge: HugeAnon;
   readonly hugetlb: Hugetlb;
   readonly fileFault: FileFault;
+  /** Takes the faults of registered ranges; it puts itself here when the machine is built. */
+  userfaults: Userfaultfd | undefined;
 
   constructor(
     private readonly sim: Sim,
@@ -102,6 +111,7 @@ export class HostFault {
       ["afterFault", (f) => sim.agents.ret(f, sim.agents.stack.a[f + R0]!)],
       ["hugetlbWp", (f) => this.hugetlbCowLocked(f)],
       ["done", (f) => sim.agents.ret(f, 0)],
+      ["handleUserfault", (f) => this.userfaultWait(f)],
     ]);
   }
 
@@ -135,6 +145,7 @@ export class HostFault {
       const file = this.vmas.file(vma);
       if (file < 0) {
         if (!this.huge.allowed(vmFlags) || !this.huge.suitable(vma, addr)) return VM_FAULT_FALLBACK;
+        if ((vmFlags & VM_UFFD_MISSING) !== 0) return DEFER_UFFD_MISSING;
         return this.huge.fault(mm, vma, addr, write);
       }
       if (this.d.hugePfnmap && this.huge.allowed(vmFlags) && this.files.vmOps(file)?.hugeFault !== undefined) return DEFER_OPS_HUGE;
@@ -154,6 +165,7 @@ export class HostFault {
       this.makeWritable(mm, pmdStart(addr));
       return 0;
     }
+    if ((pt.hi & HI_UFFD_WP) !== 0 && (vmFlags & VM_UFFD_WP) !== 0) return DEFER_UFFD_WP;
     if (frames.isHugeZeroPage(pt.leafPfn)) return this.d.hugeZeroPageWrite === "replace" ? DEFER_HUGE_COPY : DEFER_SPLIT;
     if (this.canReuse(mm, addr, true)) {
       frames.setFlags(pt.leafPfn, FRAME_EXCLUSIVE);
@@ -179,6 +191,7 @@ export class HostFault {
 
   /** do_anonymous_page: a read maps the zero page, a write a fresh page. */
   private doAnonymousPage(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+    if ((vmFlags & VM_UFFD_MISSING) !== 0) return DEFER_UFFD_MISSING;
     const { frames, pt } = this;
     const page = addr - (addr & 0xfff);
     const prot = this.zap.prot;
@@ -204,6 +217,7 @@ export class HostFault {
   /** do_wp_page: reuse in place (no event), or a copy. */
   private doWpPage(mm: number, vmFlags: number, addr: number): number {
     const { pt, frames } = this;
+    if ((pt.hi & HI_UFFD_WP) !== 0 && (vmFlags & VM_UFFD_WP) !== 0) return DEFER_UFFD_WP;
     if ((vmFlags & (VM_SHARED | VM_WRITE)) === (VM_SHARED | VM_WRITE)) {
       // wp_pfn_shared (pfn_mkwrite) and wp_page_shared
       if (!pt.special) frames.setDirty(pt.leafPfn);
@@ -291,6 +305,12 @@ export class HostFault {
         return this.hugetlbCow(f);
       case DEFER_MIGRATION:
         return BLOCKED;
+      case DEFER_UFFD_MISSING:
+        return this.userfault(f, 0);
+      case DEFER_UFFD_WP:
+        return this.userfault(f, 2);
+      case DEFER_UFFD_MINOR:
+        return this.userfault(f, 4);
       default:
         return this.sim.agents.ret(f, r);
     }
@@ -453,6 +473,35 @@ export class HostFault {
       s[f + ADDR]!,
       flags & FAULT_FLAG_WRITE,
     );
+  }
+
+  // handle_userfault
+
+  /**
+   * The fault becomes a message and sleeps with the mmap_lock dropped; woken, it answers VM_FAULT_RETRY.
+   * @param reason UFFD_PAGEFAULT_FLAG_WP, _MINOR, or 0: missing
+   */
+  private userfault(f: number, reason: number): number {
+    const { agents } = this.sim;
+    const s = agents.stack;
+    const mm = s.a[f + MM]!;
+    const flags = s.a[f + FLAGS]!;
+    if ((flags & FAULT_FLAG_VMA_LOCK) !== 0) return agents.ret(f, VM_FAULT_RETRY);
+    const uffd = this.userfaults;
+    const ctx = uffd === undefined ? -1 : uffd.contextOf(mm, s.a[f + ADDR]!);
+    if (uffd === undefined || ctx < 0) return agents.ret(f, VM_FAULT_SIGBUS);
+    if (uffd.userModeOnly(ctx) && (flags & FAULT_FLAG_USER) === 0) return agents.ret(f, VM_FAULT_SIGBUS);
+    const vma = s.a[f + VMA]!;
+    const size = (this.vmas.flags(vma) & VM_HUGETLB) !== 0 ? this.hugetlb.pageSize(vma) : 4096;
+    const addr = s.a[f + ADDR]! - (s.a[f + ADDR]! % size);
+    s.set(f + NEW, uffd.queue(ctx, addr, reason | (flags & FAULT_FLAG_WRITE)));
+    uffd.dropLock(mm);
+    return this.handleMmFault.first + USERFAULT_WAIT;
+  }
+
+  private userfaultWait(f: number): number {
+    if (!this.userfaults!.woken(this.sim.agents.stack.a[f + NEW]!)) return BLOCKED;
+    return this.sim.agents.ret(f, VM_FAULT_RETRY);
   }
 
   // hugetlb_wp

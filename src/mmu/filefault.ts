@@ -1,12 +1,13 @@
 /** Faults of file mappings without a driver: memfd and regular files (mm/memory.c do_fault, mm/shmem.c, mm/filemap.c). */
 import type { PhysicalMemory } from "../arch/phys.js";
+import { DEFER_UFFD_MINOR, DEFER_UFFD_MISSING } from "./defer.js";
 import { FILE_REGULAR, type Files } from "./files.js";
 import { ORDER_PAGE, type Frames } from "./frames.js";
 import type { HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
 import { HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
 import { VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from "./vmfault.js";
-import { VM_SHARED, VM_WRITE } from "./vmflags.js";
+import { VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export class FileFault {
@@ -19,12 +20,18 @@ export class FileFault {
     private readonly prot: PageProtection,
   ) {}
 
-  /** do_fault on an empty entry: do_read_fault, do_cow_fault or do_shared_fault. @returns VM_FAULT_* */
+  /** do_fault on an empty entry: do_read_fault, do_cow_fault or do_shared_fault. @returns VM_FAULT_*, or DEFER_UFFD_* */
   fault(mm: number, vma: number, addr: number, write: boolean): number {
     const { frames, vmas } = this;
     const page = addr - (addr % 4096);
     const pgoff = vmas.pgoff(vma) + (page - vmas.start(vma)) / 4096;
     const file = vmas.file(vma);
+    const uffd = vmas.flags(vma) & (VM_UFFD_MISSING | VM_UFFD_MINOR);
+    if (uffd !== 0 && pgoff * 4096 < this.files.size(file)) {
+      const cached = this.files.cache.find(file, pgoff) >= 0;
+      if (!cached && (uffd & VM_UFFD_MISSING) !== 0) return DEFER_UFFD_MISSING;
+      if (cached && (uffd & VM_UFFD_MINOR) !== 0) return DEFER_UFFD_MINOR;
+    }
     const pfn = this.cachedPage(file, pgoff);
     if (pfn < 0) return -pfn;
     if (frames.isHwpoison(pfn)) return VM_FAULT_HWPOISON;

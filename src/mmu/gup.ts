@@ -2,7 +2,7 @@
  * get_user_pages and its relatives: mm/gup.c, and the PFNMAP look-ups of mm/memory.c
  * (follow_pfn, follow_pte, follow_pfnmap_start).
  */
-import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, PHASE, R0, type Activity } from "../sim/agents.js";
 import { EFAULT, EHWPOISON, ENOMEM } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
@@ -35,6 +35,8 @@ export interface MmapLocks {
 const MM = ARG;
 const ADDR = ARG + 1;
 const FLAGS = ARG + 2;
+/** fixupUserFault: the lock was dropped. */
+const UNLOCKED = ARG + 3;
 
 export class Gup {
   /**
@@ -42,7 +44,7 @@ export class Gup {
    * Takes and drops the mmap_lock itself; the page carries a reference (frames.put gives it back).
    */
   readonly getUserPagesUnlocked: Activity;
-  /** fixup_user_fault: (mm, addr, write 0|1) -> R0 0 | -errno, R1 1 if the handler asked to retry. The caller holds the mmap_lock for reading. */
+  /** fixup_user_fault: (mm, addr, write 0|1) -> R0 0 | -errno, R1 1 if the mmap_lock was dropped meanwhile. The caller holds it for reading, before and after. */
   readonly fixupUserFault: Activity;
   /** Of the last followPfnmap: may the leaf be written, and its level (1..3, -1 none). */
   writable = false;
@@ -61,9 +63,10 @@ export class Gup {
       ["mmapLock", (f) => this.lockAndLookup(f)],
       ["faultinPage", (f) => this.faultedIn(f)],
     ]);
-    this.fixupUserFault = sim.agents.activity("fixupUserFault", "mm/gup.c fixup_user_fault", 3, [
+    this.fixupUserFault = sim.agents.activity("fixupUserFault", "mm/gup.c fixup_user_fault", 4, [
       ["handle", (f) => this.fixup(f)],
       ["done", (f) => this.fixupDone(f, sim.agents.stack.a[f + R0]!)],
+      ["relock", (f) => this.fixupRelock(f)],
     ]);
   }
 
@@ -121,6 +124,8 @@ export class Gup {
   private faultedIn(f: number): number {
     const s = this.sim.agents.stack.a;
     const r = s[f + R0]!;
+    // The handler dropped the mmap_lock: all over again.
+    if ((r & VM_FAULT_RETRY) !== 0) return this.getUserPagesUnlocked.first;
     if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, s[f + FLAGS]!));
     return this.lookup(f, s[f + MM]!, s[f + ADDR]!, s[f + FLAGS]!);
   }
@@ -177,8 +182,19 @@ export class Gup {
   }
 
   private fixupDone(f: number, r: number): number {
-    if ((r & VM_FAULT_ERROR) !== 0) return this.sim.agents.ret(f, vmFaultToErrno(r, 0));
-    return this.sim.agents.ret(f, 0, (r & VM_FAULT_RETRY) !== 0 ? 1 : 0);
+    if ((r & VM_FAULT_RETRY) !== 0) return this.fixupRelock(f);
+    return this.sim.agents.ret(f, (r & VM_FAULT_ERROR) !== 0 ? vmFaultToErrno(r, 0) : 0, this.sim.agents.stack.a[f + UNLOCKED]!);
+  }
+
+  /** The handler dropped the mmap_lock: it is taken again, and the fault tried again. */
+  private fixupRelock(f: number): number {
+    const s = this.sim.agents.stack;
+    if (!this.sim.locks.read(this.locks.mmapLock(s.a[f + MM]!))) {
+      s.set(f + PHASE, this.fixupUserFault.first + 2);
+      return BLOCKED;
+    }
+    s.set(f + UNLOCKED, 1);
+    return this.fixupUserFault.first;
   }
 }
 

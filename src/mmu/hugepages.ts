@@ -9,7 +9,7 @@ import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { nextBoundary, PMD_SIZE, type HostPageTables } from "./pagetable.js";
 import { descPfn, HI_PROT_NONE, HI_SPECIAL, PTE_VALID } from "./pte.js";
 import type { SplitHugePmd } from "./splithuge.js";
-import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_HWPOISON, VM_FAULT_HWPOISON_LARGE, VM_FAULT_OOM } from "./vmfault.js";
+import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_HWPOISON, VM_FAULT_HWPOISON_LARGE, VM_FAULT_OOM, VM_FAULT_RETRY } from "./vmfault.js";
 import { VM_IO, VM_PFNMAP, VM_READ, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
@@ -54,7 +54,7 @@ export class HugePages {
     ]);
     this.populate = agents.activity("madvisePopulate", "mm/gup.c faultin_page_range", 4, [
       ["lock", (f) => this.populateLock(f)],
-      ["faultedIn", (f) => this.populateNext(f, agents.stack.a[f + R0]!)],
+      ["faultedIn", (f) => this.populateFaulted(f, agents.stack.a[f + R0]!)],
     ]);
   }
 
@@ -166,6 +166,11 @@ export class HugePages {
   private populateLock(f: number): number {
     if (!this.sim.locks.read(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]!))) return BLOCKED;
     return this.populateNext(f, 0);
+  }
+
+  /** A handler that dropped the mmap_lock: it is taken again. */
+  private populateFaulted(f: number, r: number): number {
+    return (r & VM_FAULT_RETRY) !== 0 ? this.populate.first : this.populateNext(f, r);
   }
 
   /** Goes on from the first address not populated yet. @param r what the last fault gave */

@@ -6,10 +6,10 @@ import type { Files } from "./files.js";
 import { FRAME_ANON, type Frames } from "./frames.js";
 import type { HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
-import { HI_CONT, HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, SWP_HWPOISON, swapEntryType } from "./pte.js";
-import { DEFER_HUGETLB_COW } from "./defer.js";
+import { HI_CONT, HI_DIRTY, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, SWP_HWPOISON, swapEntryType } from "./pte.js";
+import { DEFER_HUGETLB_COW, DEFER_UFFD_MINOR, DEFER_UFFD_MISSING, DEFER_UFFD_WP } from "./defer.js";
 import { VM_FAULT_HWPOISON_LARGE, VM_FAULT_SIGBUS } from "./vmfault.js";
-import { VM_MAYSHARE, VM_SHARED } from "./vmflags.js";
+import { VM_MAYSHARE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export class Hugetlb {
@@ -59,6 +59,8 @@ export class Hugetlb {
     const mayShare = (flags & (VM_SHARED | VM_MAYSHARE)) !== 0;
     let pfn = files.cache.find(file, pgoff);
     const cached = pfn >= 0;
+    if (!cached && (flags & VM_UFFD_MISSING) !== 0) return DEFER_UFFD_MISSING;
+    if (cached && (flags & VM_UFFD_MINOR) !== 0) return DEFER_UFFD_MINOR;
     if (!cached) {
       pfn = frames.hugetlbAlloc(order);
       if (pfn < 0) return VM_FAULT_SIGBUS;
@@ -93,6 +95,7 @@ export class Hugetlb {
   /** hugetlb_wp, the part that needs no copy: a page that only this mapping has becomes writable in place. */
   private wp(mm: number, vma: number, addr: number): number {
     const { pt, frames } = this;
+    if ((pt.hi & HI_UFFD_WP) !== 0 && (this.vmas.flags(vma) & VM_UFFD_WP) !== 0) return DEFER_UFFD_WP;
     const shared = (this.vmas.flags(vma) & VM_SHARED) !== 0;
     const own = (frames.flags(pt.leafPfn) & FRAME_ANON) !== 0 && frames.mapcount(pt.leafPfn) === 1;
     if (!shared && !own) return DEFER_HUGETLB_COW;

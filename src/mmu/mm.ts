@@ -28,6 +28,7 @@ import { HostPageTables } from "./pagetable.js";
 import { SplitHugePmd } from "./splithuge.js";
 import { Truncate } from "./truncate.js";
 import { UserAccess } from "./useraccess.js";
+import { Userfaultfd } from "./userfaultfd.js";
 import { VmaChange } from "./vmachange.js";
 import { Vmas } from "./vmas.js";
 import { vmFlagNames } from "./vmflags.js";
@@ -96,6 +97,7 @@ export class HostMm implements MmContext {
   readonly userAccess: UserAccess;
   readonly vmaChange: VmaChange;
   readonly zapVma: ZapVma;
+  readonly userfaultfd: Userfaultfd;
   readonly syscalls: Syscalls;
   private readonly locks: number[] = [];
   /** Per address space: 1 while it lives. */
@@ -135,6 +137,7 @@ export class HostMm implements MmContext {
     const failure = new MemoryFailure(sim, this.frames, this.pt, this.notifiers, this.gup, this.split);
     this.vmaChange = new VmaChange(this);
     this.zapVma = new ZapVma(this);
+    this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault);
     const truncate = new Truncate(this, this.zapVma);
     const munmap = new Munmap(this, this.vmaChange);
     const fork = new Fork(this);

@@ -35,6 +35,8 @@ export const HI_PXN = 1 << 21;
 export const HI_UXN = 1 << 22;
 export const HI_DIRTY = 1 << 23;
 export const HI_SPECIAL = 1 << 24;
+/** pte_mkuffd_wp. The kernel's bit is 58, where older ones have PROT_NONE; here it is 57. */
+export const HI_UFFD_WP = 1 << 25;
 export const HI_PROT_NONE = 1 << 26;
 
 /** MAIR indexes of Linux (memory.h MT_*, v5.13 and later; one layout is used for every era). */

@@ -158,8 +158,8 @@ export class UserAccess {
   }
 
   private faultDone(f: number, r: number): number {
+    if ((r & VM_FAULT_RETRY) !== 0) return this.hostAccess.first + MMAP_LOCK; // it dropped the mmap_lock
     this.sim.locks.unlockRead(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]!));
-    if ((r & VM_FAULT_RETRY) !== 0) return this.hostAccess.first + MMAP_LOCK;
     return this.outcome(f, r);
   }
 

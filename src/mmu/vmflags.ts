@@ -36,6 +36,10 @@ export const VM_WIPEONFORK = 1 << 23;
 export const VM_RAND_READ = 1 << 24;
 export const VM_SEQ_READ = 1 << 25;
 export const VM_GROWSDOWN = 1 << 26;
+/** Registered with a userfaultfd: absent pages, write-protected pages, pages that are only in the page cache. */
+export const VM_UFFD_MISSING = 1 << 27;
+export const VM_UFFD_WP = 1 << 28;
+export const VM_UFFD_MINOR = 1 << 29;
 
 /** A VMA with one of these never merges with a neighbour (mm.h VM_SPECIAL). */
 export const VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP;
@@ -101,6 +105,9 @@ const NAMES: readonly (readonly [number, string])[] = [
   [VM_RAND_READ, "RAND_READ"],
   [VM_SEQ_READ, "SEQ_READ"],
   [VM_GROWSDOWN, "GROWSDOWN"],
+  [VM_UFFD_MISSING, "UFFD_MISSING"],
+  [VM_UFFD_WP, "UFFD_WP"],
+  [VM_UFFD_MINOR, "UFFD_MINOR"],
 ];
 
 /** The names of the set flags, in bit order: for people. */

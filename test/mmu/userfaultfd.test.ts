@@ -1,0 +1,168 @@
+import { describe, expect, it } from "vitest";
+import type { Activity } from "../../src/sim/agents.js";
+import { FOLL_WRITE } from "../../src/mmu/gup.js";
+import {
+  UFFD_USER_MODE_ONLY,
+  UFFDIO_REGISTER_MODE_MINOR,
+  UFFDIO_REGISTER_MODE_MISSING,
+  UFFDIO_REGISTER_MODE_WP,
+  UFFDIO_WRITEPROTECT_MODE_WP,
+} from "../../src/mmu/userfaultfd.js";
+import { MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from "../../src/mmu/vmflags.js";
+import { Bench } from "./faultbench.js";
+
+const AT = 0x10000000;
+const BUF = 0x18000000;
+const RW = PROT_READ | PROT_WRITE;
+
+/** A vCPU agent that faults, and the VMM's own agent that answers. */
+class Pair extends Bench {
+  readonly vcpu = this.sim.agents.add("vcpu0", "vcpu", 0);
+  readonly uffd: number;
+
+  constructor(
+    mode: number,
+    { era = "v6.12", flags = 0, map = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, fd = -1, files = false, len = 0x400000 } = {},
+  ) {
+    super(era);
+    const u = this.mm.userfaultfd;
+    const file = files ? this.mm.files.createMemfd(len) : fd;
+    this.map(BUF, 0x400000, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
+    this.map(AT, len, RW, map, file);
+    this.uffd = this.run(u.create, 0, flags);
+    expect(this.run(u.api, this.uffd)).toBe(0);
+    expect(this.run(u.register, this.uffd, AT, len, mode)).toBe(0);
+    this.told();
+  }
+
+  /** Starts an activity on the vCPU. @returns true if it ended at once */
+  start(act: Activity, ...args: number[]): boolean {
+    this.sim.agents.start(this.vcpu, act, ...args);
+    return this.sim.agents.runToEnd(this.vcpu);
+  }
+  resume(): boolean {
+    return this.sim.agents.runToEnd(this.vcpu);
+  }
+  answer(word = 0): number {
+    return this.sim.agents.result(this.vcpu, word);
+  }
+}
+
+describe("userfaultfd", () => {
+  it("puts the vCPU to sleep in get_user_pages until the VMM has copied the page", () => {
+    const b = new Pair(UFFDIO_REGISTER_MODE_MISSING);
+    const u = b.mm.userfaultfd;
+    b.write(BUF + 0x1008, 0xabcd);
+    expect(b.start(b.mm.gup.getUserPagesUnlocked, 0, AT + 0x2000, FOLL_WRITE)).toBe(false);
+    expect(b.sim.agents.backtrace(b.vcpu)).toEqual(["handleMmFault:handleUserfault", "getUserPagesUnlocked:faultinPage"]);
+    // The fault sleeps without the mmap_lock.
+    expect(b.map(0x40000000, 0x1000, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)).toBe(0x40000000);
+    expect(b.run(u.read, b.uffd, 0)).toBe(1);
+    expect([b.result(1), b.result(2)]).toEqual([AT + 0x2000, 1]);
+    expect(b.run(u.read, b.uffd, 0)).toBe(-11);
+    b.told();
+    expect(b.run(u.copy, b.uffd, AT + 0x2000, BUF + 0x1000, 0x1000, 0)).toBe(0x1000);
+    expect(b.told()).toEqual([]);
+    expect(b.resume()).toBe(true);
+    expect(b.answer()).toBe(b.gup(AT + 0x2000, FOLL_WRITE));
+    b.read(AT + 0x2008);
+    expect(b.result(1)).toBe(0xabcd);
+    expect(b.run(u.copy, b.uffd, AT + 0x2000, BUF, 0x1000, 0)).toBe(-17);
+  });
+
+  it("several faults are read in the order in which they came, and wake by address", () => {
+    const b = new Pair(UFFDIO_REGISTER_MODE_MISSING);
+    const other = b.sim.agents.add("vcpu1", "vcpu", 0);
+    b.start(b.mm.hostAccess, 0, AT + 0x5000, 8, 0, 0, 0);
+    b.sim.agents.start(other, b.mm.hostAccess, 0, AT, 8, 0, 0, 0);
+    expect(b.sim.agents.runToEnd(other)).toBe(false);
+    const u = b.mm.userfaultfd;
+    b.run(u.read, b.uffd, 0);
+    expect(b.result(1)).toBe(AT + 0x5000);
+    b.run(u.read, b.uffd, 0);
+    expect(b.result(1)).toBe(AT);
+    expect(b.run(u.zeropage, b.uffd, AT, 0x1000, 0)).toBe(0x1000);
+    expect(b.resume()).toBe(false);
+    expect(b.sim.agents.runToEnd(other)).toBe(true);
+    expect(b.run(u.wake, b.uffd, AT + 0x5000, 0x1000)).toBe(0);
+    // Woken without a page: the fault is taken again and sleeps again.
+    expect(b.resume()).toBe(false);
+    b.run(u.zeropage, b.uffd, AT + 0x5000, 0x1000, 0);
+    expect(b.resume()).toBe(true);
+    expect(b.answer()).toBe(0);
+  });
+
+  it("write protection makes a message of a write, and of nothing else", () => {
+    const b = new Pair(UFFDIO_REGISTER_MODE_WP);
+    const u = b.mm.userfaultfd;
+    b.write(AT, 1);
+    expect(b.run(u.writeprotect, b.uffd, AT, 0x400000, UFFDIO_WRITEPROTECT_MODE_WP)).toBe(0);
+    expect(b.told()).toEqual(["S 10000000-10400000", "E 10000000-10400000"]);
+    expect(b.start(b.mm.hostAccess, 0, AT, 8, 0, 0, 0)).toBe(true);
+    expect(b.start(b.mm.hostAccess, 0, AT, 8, 1, 2, 0)).toBe(false);
+    b.run(u.read, b.uffd, 0);
+    expect([b.result(1), b.result(2)]).toEqual([AT, 3]);
+    expect(b.run(u.writeprotect, b.uffd, AT, 0x1000, 0)).toBe(0);
+    expect(b.resume()).toBe(true);
+    b.read(AT);
+    expect(b.result(1)).toBe(2);
+  });
+
+  it("minor faults: the page is in the page cache and only its mapping is missing", () => {
+    const b = new Pair(UFFDIO_REGISTER_MODE_MINOR, { map: MAP_SHARED | MAP_FIXED, files: true });
+    const u = b.mm.userfaultfd;
+    const fd = b.mm.vmas.file(b.mm.vmas.findVma(0, AT));
+    b.map(0x50000000, 0x400000, RW, MAP_SHARED | MAP_FIXED, fd);
+    b.write(0x50003000, 9);
+    expect(b.start(b.mm.hostAccess, 0, AT + 0x3000, 8, 0, 0, 0)).toBe(false);
+    b.run(u.read, b.uffd, 0);
+    expect([b.result(1), b.result(2)]).toEqual([AT + 0x3000, 4]);
+    expect(b.run(u.continue, b.uffd, AT + 0x3000, 0x1000, 0)).toBe(0x1000);
+    expect(b.resume()).toBe(true);
+    expect(b.answer(1)).toBe(9);
+    // Not in the cache: nothing minor about it, the page is simply made.
+    expect(b.start(b.mm.hostAccess, 0, AT + 0x8000, 8, 0, 0, 0)).toBe(true);
+    expect(b.run(u.continue, b.uffd, AT + 0x9000, 0x1000, 0)).toBe(-14);
+  });
+
+  it("a hugetlb fault is announced and filled as a whole page", () => {
+    const b = new Pair(UFFDIO_REGISTER_MODE_MISSING, { map: MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_FIXED, len: 0x200000 });
+    const u = b.mm.userfaultfd;
+    b.write(BUF + 0x3000, 7);
+    expect(b.start(b.mm.hostAccess, 0, AT + 0x3000, 8, 0, 0, 0)).toBe(false);
+    b.run(u.read, b.uffd, 0);
+    expect(b.result(1)).toBe(AT);
+    expect(b.run(u.copy, b.uffd, AT, BUF, 0x200000, 0)).toBe(0x200000);
+    expect(b.resume()).toBe(true);
+    expect(b.answer(1)).toBe(7);
+    expect(b.leaves().filter((l) => l.startsWith("10"))).toEqual(["10000000 2 w"]);
+  });
+
+  it("of user mode only: the kernel's own faults are SIGBUS, the VMM's become messages", () => {
+    const b = new Pair(UFFDIO_REGISTER_MODE_MISSING, { flags: UFFD_USER_MODE_ONLY });
+    expect(b.gup(AT, 0)).toBe(-14);
+    expect(b.start(b.mm.hostAccess, 0, AT, 8, 0, 0, 0)).toBe(false);
+    const u = b.mm.userfaultfd;
+    expect(b.run(u.unregister, b.uffd, AT, 0x400000)).toBe(0);
+    expect(b.resume()).toBe(true);
+    expect(b.answer()).toBe(0);
+  });
+
+  it("refuses what the kernel refuses", () => {
+    const b = new Pair(UFFDIO_REGISTER_MODE_MISSING);
+    const u = b.mm.userfaultfd;
+    expect(b.run(u.register, b.uffd, AT, 0x1000, 0)).toBe(-22);
+    expect(b.run(u.register, b.uffd, 0x60000000, 0x1000, 1)).toBe(-22);
+    expect(b.run(u.register, b.uffd, AT, 0x1000, UFFDIO_REGISTER_MODE_MINOR)).toBe(-22);
+    expect(b.run(u.copy, b.uffd, BUF, AT, 0x1000, 0)).toBe(-2);
+    expect(b.run(u.writeprotect, b.uffd, AT, 0x1000, 1)).toBe(-2);
+    const second = b.run(u.create, 0, 0);
+    expect(b.run(u.register, second, AT, 0x1000, 1)).toBe(-22);
+    b.run(u.api, second);
+    expect(b.run(u.register, second, AT, 0x1000, 1)).toBe(-16);
+    expect(b.read(AT + 0x800000)).not.toBe(0);
+    expect(b.mm.d.userfaultfdWp).toBe(true);
+    const old = new Bench("v4.0");
+    expect(old.run(old.mm.userfaultfd.create, 0, 0)).toBe(-38);
+  });
+});
