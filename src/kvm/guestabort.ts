@@ -32,6 +32,9 @@ const HPFAR_NS_HI = 1 << 31;
 /** Bits of an SEA that capability 245 shows: EC, IL, FnV, EA, CM, WnR, FSC, SET. */
 const SEA_ESR = (0x3f << 26) | (1 << 25) | (3 << 11) | ISS_FNV | ISS_EA | ISS_CM | ISS_WNR | ISS_FSC;
 
+/** Powers of two: an exponentiation costs more than the whole comparison. */
+const POWER = Float64Array.from({ length: 64 }, (_, n) => 2 ** n);
+
 const V = ARG;
 const IPA = ARG + 1;
 /** Srcu index of the memslot lookup. */
@@ -94,6 +97,8 @@ export class GuestAbort {
   readonly activity: Activity;
   private readonly first: number;
   private readonly n: Names<(typeof NAMES)[number]>;
+  /** Bytes of the host's IPA limit. */
+  private readonly hostIpaSize: number;
 
   constructor(
     private readonly sim: Sim,
@@ -109,6 +114,7 @@ export class GuestAbort {
     private readonly d: Row<typeof kvmDecisions>,
   ) {
     this.n = internNames(sim.bus, NAMES);
+    this.hostIpaSize = 2 ** vms.ipaLimit;
     this.activity = sim.agents.activity("kvmHandleGuestAbort", "arch/arm64/kvm/mmu.c kvm_handle_guest_abort", WORDS, [
       ["classify", (f) => this.classify(f)],
       ["accessFault", (f) => this.accessFault(f)],
@@ -168,7 +174,8 @@ export class GuestAbort {
 
     stack.set(f + SRCU, vms.srcuReadLock(vm));
     this.sim.agents.charge(this.sim.costs.memslotLookup);
-    const gfn = Math.floor(ipa / 4096);
+    // HPFAR holds a page: the low 12 bits are zero, the division exact.
+    const gfn = ipa / 4096;
     const slot = this.memslots.find(vm, gfn);
     const valid = slot >= 0 && (this.memslots.flags(slot) & KVM_MEMSLOT_INVALID) === 0;
     const hva = valid ? this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096 : 0;
@@ -176,7 +183,7 @@ export class GuestAbort {
     this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), hva, slotWritable ? 1 : 0);
     const write = this.isWriteFault(esr, iabt, type);
     if (!valid || (write && !slotWritable)) return this.offMemslot(f, v, vm, ipa + (farLo & 0xfff), esr, iabt, valid);
-    if (ipa >= vms.ipaSize(vm)) throw new Error(`a memslot lies beyond the VM's IPA space: 0x${ipa.toString(16)}`);
+    if (ipa >= POWER[vms.ipaBits(vm)]!) throw new Error(`a memslot lies beyond the VM's IPA space: 0x${ipa.toString(16)}`);
     if (type === TYPE_ACCESS) return this.first + 1;
     this.branch(this.n.memslot);
     const kind =
@@ -200,8 +207,8 @@ export class GuestAbort {
 
   /** Beyond the host's IPA limit: size fault; beyond the VM's: external abort with the IPA in FAR. No kvm_guest_fault. */
   private outOfRange(v: number, vm: number, ipa: number, iabt: boolean): boolean {
-    const beyondHost = ipa >= 2 ** this.vms.ipaLimit;
-    if (!beyondHost && ipa < this.vms.ipaSize(vm)) return false;
+    if (ipa < POWER[this.vms.ipaBits(vm)]! && ipa < this.hostIpaSize) return false;
+    const beyondHost = ipa >= this.hostIpaSize;
     const address = ipa + (this.regs.lo(v, FAR_EL2) & 0xfff);
     const hi = (address / 4294967296) | 0;
     this.chose(this.n.ipaRangeCheck, this.n[this.d.ipaRangeCheck === "translation" ? "translation" : "permission"]);

@@ -239,7 +239,7 @@ export class UserMemAbort {
     stack.set(f + KIND, kind);
     // Only PMD and PUD blocks align the gfn; an odd (contiguous) size of the old code does not.
     const block = size === PMD_SIZE || size === PUD_SIZE ? alignDown(ipa, size) : ipa;
-    stack.set(f + GFN, Math.floor(block / PAGE_SIZE));
+    stack.set(f + GFN, block / PAGE_SIZE);
     if (d.hugetlbBlock === "page-shift") stack.set(f + IPA, block);
     stack.set(f + VMA_FLAGS, flags);
     stack.set(f + PAGE_PROT, vmas.pageProt(vma));
@@ -324,8 +324,8 @@ export class UserMemAbort {
     const end = vmas.end(vma);
     // The host page tables are not looked at: vm_pgoff may be a pfn or, from v6.10, a file offset.
     const pa = vmas.pgoff(vma) * PAGE_SIZE + (hva - start);
-    if (hva % PUD_SIZE === pa % PUD_SIZE && alignDown(hva, PUD_SIZE) >= start && alignUp(hva, PUD_SIZE) <= end) return PUD_SIZE;
-    if (hva % PMD_SIZE === pa % PMD_SIZE && alignDown(hva, PMD_SIZE) >= start && alignUp(hva, PMD_SIZE) <= end) return PMD_SIZE;
+    if (((hva ^ pa) & (PUD_SIZE - 1)) === 0 && alignDown(hva, PUD_SIZE) >= start && alignUp(hva, PUD_SIZE) <= end) return PUD_SIZE;
+    if (((hva ^ pa) & (PMD_SIZE - 1)) === 0 && alignDown(hva, PMD_SIZE) >= start && alignUp(hva, PMD_SIZE) <= end) return PMD_SIZE;
     return PAGE_SIZE;
   }
 
@@ -337,7 +337,7 @@ export class UserMemAbort {
     return this.congruent(slot, size) && block >= start && block + size <= start + this.memslots.npages(slot) * PAGE_SIZE;
   }
   private congruent(slot: number, size: number): boolean {
-    return (this.memslots.baseGfn(slot) * PAGE_SIZE) % size === this.memslots.userspaceAddr(slot) % size;
+    return (((this.memslots.baseGfn(slot) * PAGE_SIZE) ^ this.memslots.userspaceAddr(slot)) & (size - 1)) === 0;
   }
 
   // ------------------------------------------------------------------------- snapshot and pfn
@@ -565,7 +565,7 @@ export class UserMemAbort {
         return size;
     }
     stack.set(f + IPA, alignDown(s[f + IPA]!, PMD_SIZE));
-    this.moveReference(f, pfn, pfn - (pfn % 512));
+    this.moveReference(f, pfn, pfn - (pfn & 511));
     return PMD_SIZE;
   }
 
@@ -684,7 +684,7 @@ export class UserMemAbort {
     const s = this.sim.agents.stack.a;
     const pfn = s[f + PFN]!;
     this.mm.frames.setDirty(pfn);
-    const gfn = this.d.dirtyGfn === "block-head" ? Math.floor(alignDown(s[f + IPA]!, size) / PAGE_SIZE) : s[f + GFN]!;
+    const gfn = this.d.dirtyGfn === "block-head" ? alignDown(s[f + IPA]!, size) / PAGE_SIZE : s[f + GFN]!;
     this.dirtyLog.markPageDirty(vm, s[f + SLOT]!, gfn, s[f + V]!);
   }
 
@@ -703,10 +703,11 @@ export class UserMemAbort {
   }
 }
 
+/** a rounded down to a power of two of at most 1 GiB: the low words of a number below 2^53 are all that matters. */
 function alignDown(a: number, size: number): number {
-  return a - (a % size);
+  return a - (a & (size - 1));
 }
 function alignUp(a: number, size: number): number {
-  const rest = a % size;
+  const rest = a & (size - 1);
   return rest === 0 ? a : a - rest + size;
 }
