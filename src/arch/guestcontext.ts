@@ -54,15 +54,15 @@ export class GuestContext {
   v = -1;
   cpu = -1;
   private epoch = 0;
-  /** Registers as they were; of TTBR0, TTBR1 and VTTBR the high words, of PSTATE the mode and PAN. */
+  /** Registers as they were; of the ASID's TTBR and VTTBR the high words, of PSTATE the mode and PAN. */
   private sctlr = 0;
   private tcr = 0;
   private tcrHi = 0;
-  private ttbr0 = 0;
-  private ttbr1 = 0;
+  private ttbr = 0;
+  /** High word of the TTBR that holds the ASID (TCR_EL1.A1). */
+  private asidAt = TTBR0_EL1 + 1;
   private vttbr = 0;
   private hcr = 0;
-  private vtcr = 0;
   private pstate = 0;
   private readonly regs: I32Pool;
   private readonly agents: Agents;
@@ -109,11 +109,9 @@ export class GuestContext {
       ((r[b + SCTLR_EL1]! ^ this.sctlr) |
         (r[b + TCR_EL1]! ^ this.tcr) |
         (r[b + TCR_EL1 + 1]! ^ this.tcrHi) |
-        (r[b + TTBR0_EL1 + 1]! ^ this.ttbr0) |
-        (r[b + TTBR1_EL1 + 1]! ^ this.ttbr1) |
+        (r[b + this.asidAt]! ^ this.ttbr) |
         (r[b + VTTBR_EL2 + 1]! ^ this.vttbr) |
         (r[b + HCR_EL2]! ^ this.hcr) |
-        (r[b + VTCR_EL2]! ^ this.vtcr) |
         ((r[b + PSTATE]! & PSTATE_MASK) ^ this.pstate)) !==
       0
     );
@@ -126,12 +124,13 @@ export class GuestContext {
     const sctlr = (this.sctlr = r[b + SCTLR_EL1]!);
     const tcr = (this.tcr = r[b + TCR_EL1]!);
     const tcrHi = (this.tcrHi = r[b + TCR_EL1 + 1]!);
-    const ttbr0 = (this.ttbr0 = r[b + TTBR0_EL1 + 1]!);
-    const ttbr1 = (this.ttbr1 = r[b + TTBR1_EL1 + 1]!);
+    this.asidAt = (tcr & TCR_A1) !== 0 ? TTBR1_EL1 + 1 : TTBR0_EL1 + 1;
+    this.ttbr = r[b + this.asidAt]!;
     const vttbr = (this.vttbr = r[b + VTTBR_EL2 + 1]!);
     const hcr = (this.hcr = r[b + HCR_EL2]!);
     const pstate = (this.pstate = r[b + PSTATE]! & PSTATE_MASK);
-    const vtcr = (this.vtcr = r[b + VTCR_EL2]!);
+    // KVM sets VTCR_EL2 once, before the first VTTBR_EL2.
+    const vtcr = r[b + VTCR_EL2]!;
     const cpu = this.agents.cpu;
     this.v = v;
     this.cpu = cpu;
@@ -147,7 +146,7 @@ export class GuestContext {
     this.writeMask = this.el0 ? F_W0 : pan ? F_W1_PAN : F_W1;
     this.fetchMask = this.el0 ? F_X0 : F_X1;
     this.vmid = (vttbr >>> 16) & ((vtcr & VTCR_VS) !== 0 ? 0xffff : 0xff);
-    this.asid = ((tcr & TCR_A1) !== 0 ? ttbr1 : ttbr0) >>> 16;
+    this.asid = this.ttbr >>> 16;
     if ((tcrHi & TCR_AS_HI) === 0) this.asid &= 0xff;
     this.ids = (this.vmid << 16) | this.asid;
     const t = this.tlbs;

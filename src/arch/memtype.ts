@@ -14,7 +14,7 @@ export const SH_ISH = 3;
 /** Bits of a packed result. */
 export const RESULT_ATTR = 0xff;
 export const RESULT_SH_SHIFT = 8;
-export const RESULT_XS = 1 << 10;
+export const RESULT_XS = 0x400;
 
 /** Cacheability of a stage-2 nibble: 1 NC, 2 WT, 3 WB (0, reserved, acts as NC). NC wins, then WT; hints come from stage 1. */
 function combineNibble(s1: number, s2: number): number {
@@ -53,19 +53,21 @@ function combineWithFwb(s1: number, memAttr: number): number {
   }
 }
 
-const TABLE = new Uint8Array(2 * 16 * 256);
+/** Attribute in bits 7:0, XS (without FnXS) in bit 8. */
+const TABLE = new Uint16Array(2 * 16 * 256);
 for (let fwb = 0; fwb < 2; fwb++) {
   for (let m = 0; m < 16; m++) {
     for (let s1 = 0; s1 < 256; s1++) {
       const c = canonicalAttr(s1);
-      TABLE[(fwb << 12) | (m << 8) | s1] = fwb === 0 ? combineWithoutFwb(c, m) : combineWithFwb(c, m);
+      const attr = fwb === 0 ? combineWithoutFwb(c, m) : combineWithFwb(c, m);
+      TABLE[(fwb << 12) | (m << 8) | s1] = attr | (xsOfResult(s1, attr, m, fwb !== 0) << 8);
     }
   }
 }
 
 /** The resulting attribute byte. @param s1 MAIR byte @param memAttr descriptor bits 5:2 @param fwb HCR_EL2.FWB */
 export function combineAttr(s1: number, memAttr: number, fwb: boolean): number {
-  return TABLE[(fwb ? 0x1000 : 0) | (memAttr << 8) | s1]!;
+  return TABLE[(fwb ? 0x1000 : 0) | (memAttr << 8) | s1]! & 0xff;
 }
 
 /** The wider of two shareabilities; 1 is reserved and acts as non-shareable. */
@@ -80,18 +82,21 @@ export function effectiveShareability(attr: number, sh: number): number {
 
 /** XS of the result. @param fnxs stage-2 descriptor bit 11 (FEAT_XS) */
 export function combineXs(s1: number, memAttr: number, fwb: boolean, fnxs: boolean): number {
-  const result = combineAttr(s1, memAttr, fwb);
-  if (fnxs) return 0;
-  if (fwb && (memAttr & 7) === 6) return 0;
-  if (!fwb && !isDevice(result) && isWriteBack(result)) return 0;
+  return fnxs ? 0 : TABLE[(fwb ? 0x1000 : 0) | (memAttr << 8) | s1]! >> 8;
+}
+
+/** XS without FnXS: 0 where write-back is what stage 2 forces (FWB) or what both give; else stage 1's. */
+function xsOfResult(s1: number, result: number, memAttr: number, fwb: boolean): number {
+  if (fwb ? (memAttr & 7) === 6 : !isDevice(result) && isWriteBack(result)) return 0;
   return xsOf(s1);
 }
 
 /** Everything at once. @param s1sh, s2sh SH fields of the descriptors. @returns the packed result */
 export function combine(s1: number, s1sh: number, memAttr: number, s2sh: number, fwb: boolean, fnxs: boolean): number {
-  const attr = combineAttr(s1, memAttr, fwb);
+  const entry = TABLE[(fwb ? 0x1000 : 0) | (memAttr << 8) | s1]!;
+  const attr = entry & 0xff;
   const sh = effectiveShareability(attr, combineShareability(s1sh, s2sh));
-  return attr | (sh << RESULT_SH_SHIFT) | (combineXs(s1, memAttr, fwb, fnxs) !== 0 ? RESULT_XS : 0);
+  return attr | (sh << RESULT_SH_SHIFT) | (fnxs ? 0 : (entry >> 8) << 10);
 }
 /** The result of a regime with stage 1 alone. */
 export function stage1Only(s1: number, s1sh: number): number {

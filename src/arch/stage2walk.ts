@@ -101,8 +101,8 @@ export class Stage2 {
     const t = this.tlbs;
     const sizes = t.stage2Sizes(cpu);
     const a = t.stage2.a;
-    for (let size = 0; size < 3; size++) {
-      if ((sizes & (1 << size)) === 0) continue;
+    for (let size = 0, left = sizes; left !== 0; size++, left >>= 1) {
+      if ((left & 1) === 0) continue;
       const i = t.stage2At(cpu, hi, lo, size);
       if (a[i + L_TAG] !== tag) continue;
       const shift = a[i + L_SIZE]! & 0xff;

@@ -52,20 +52,20 @@ export const C_S1 = 10;
 /** VMID << 16 | ASID, as at the fill. */
 export const C_IDS = 11;
 
-export const F_R1 = 1 << 16;
-export const F_W1 = 1 << 17;
-export const F_X1 = 1 << 18;
-export const F_R0 = 1 << 19;
-export const F_W0 = 1 << 20;
-export const F_X0 = 1 << 21;
+export const F_R1 = 0x10000;
+export const F_W1 = 0x20000;
+export const F_X1 = 0x40000;
+export const F_R0 = 0x80000;
+export const F_W0 = 0x100000;
+export const F_X0 = 0x200000;
 /** Stage 1 says Device; the result is Device. Both make an unaligned access fault. */
-export const F_DEVICE1 = 1 << 22;
-export const F_DEVICE = 1 << 23;
+export const F_DEVICE1 = 0x400000;
+export const F_DEVICE = 0x800000;
 /** EL1 read and write while PSTATE.PAN is set: not where EL0 may go. */
-export const F_R1_PAN = 1 << 25;
-export const F_W1_PAN = 1 << 26;
+export const F_R1_PAN = 0x2000000;
+export const F_W1_PAN = 0x4000000;
 /** Exclusives and atomics are guaranteed here. */
-export const F_ATOMICS = 1 << 24;
+export const F_ATOMICS = 0x1000000;
 
 // ---- stage-1 leaves, 256 of 8 words
 export const STAGE1 = 256;

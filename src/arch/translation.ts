@@ -106,6 +106,8 @@ export class Translation {
   entry = 0;
 
   private readonly combined: I32Pool;
+  /** By stage-1 byte: 1 if this CPU takes it as Device (reserved bytes included). */
+  private readonly device = new Uint8Array(256);
 
   constructor(
     private readonly sim: Sim,
@@ -121,6 +123,7 @@ export class Translation {
     private readonly profile: MachineProfile,
   ) {
     this.combined = tlbs.combined;
+    for (let a = 0; a < 256; a++) this.device[a] = isDevice(canonicalAttr(a, features.xs, features.mte)) ? 1 : 0;
   }
 
   // ---- stage-1 attributes and permissions of the leaf in `stage1`
@@ -130,7 +133,7 @@ export class Translation {
     const r = this.regs.pool.a;
     const byte = mairByte(r[b + MAIR_EL1 + 1]!, r[b + MAIR_EL1]!, (this.stage1.lo >>> 2) & 7);
     if ((r[b + SCTLR_EL1]! & SCTLR_C) !== 0) return byte;
-    return isDevice(canonicalAttr(byte, this.features.xs, this.features.mte)) ? byte : ATTR_NC;
+    return this.device[byte] !== 0 ? byte : ATTR_NC;
   }
 
   /** Direct permissions (hierarchical ones are folded in), WXN applied: the F_ bits. */
@@ -182,7 +185,7 @@ export class Translation {
       }
       attr = this.leafAttr(b);
       sh = (s1.lo >>> 8) & 3;
-      const device = isDevice(canonicalAttr(attr, this.features.xs, this.features.mte));
+      const device = this.device[attr] !== 0;
       if ((flags & T_UNALIGNED) !== 0 && device) return this.toEl1(v, c, access, flags, FSC_ALIGNMENT, vaHi, lo);
       if ((perms & need) === 0 && (flags & T_ANY) === 0) {
         if (access !== ACCESS_WRITE || !s1.canDirty(v) || !this.writableIfClean(b, need)) {
@@ -247,7 +250,7 @@ export class Translation {
     let result: number;
     let pa: number;
     let stale = staleWalk;
-    const device1 = isDevice(canonicalAttr(attr, this.features.xs, this.features.mte));
+    const device1 = this.device[attr] !== 0;
     if (c.stage2) {
       const s2 = this.stage2;
       if (!s2.translate(v, c.cpu, c.stage2Tag, ipa, false)) return this.toEl2(v, c, access, flags, iss, s2.fault, false, ipa, vaHi, lo);
@@ -282,7 +285,7 @@ export class Translation {
       result = stage1Only(attr, sh);
       pa = ipa as number;
     }
-    const atomics = supportsAtomics(result & RESULT_ATTR) && (result >> RESULT_SH_SHIFT) % 4 !== 0;
+    const atomics = supportsAtomics(result & RESULT_ATTR) && ((result >> RESULT_SH_SHIFT) & 3) !== 0;
     if ((flags & T_ATOMIC) !== 0 && !atomics && this.profile.atomicsOnDevice === "fault35") {
       // Stage 1 is the cause unless its own attributes would have done.
       if (c.stage2 && supportsAtomics(attr)) return this.toEl2(v, c, access, flags, 0, FSC_UNSUPPORTED_ATOMIC, false, ipa, vaHi, lo);
