@@ -61,7 +61,7 @@ function withMachineOptions(c: Command): Command {
     .option("--cpu <name>", "the script's variants of this CPU, or its first variant on this CPU")
     .option("--set <decision=value>", "replace one decision of the era (repeatable)", (v: string, before: string[] = []) => [...before, v])
     .option("--seed <n>", "seed of the run", whole)
-    .option("--max-steps <n>", "phases that a run may take", count)
+    .option("--max-steps <n>", "phases and guest instructions that a run may take", count)
     .option("--max-memory <size>", "memory that a run may use: 512M, 2G", whole)
     .addOption(events());
 }
@@ -208,17 +208,19 @@ Examples:
     .argument("<paths...>", "recordings or folders of them")
     .option("--kernel <era>", "run them under this era instead of their own")
     .option("--cpu <name>", "run them on this CPU instead of their own")
-    .option("--baseline <file>", "fail only where this run is worse than the baseline")
+    .option("--baseline <file>", "fail only where this run is worse than the baseline: matched counts by KERNEL/CPU/SCENARIO, or this command's JSON")
+    .option("--quiet", "print the differences and the totals only")
     .addOption(format("text", "json"))
     .addOption(json())
     .addHelpText(
       "after",
-      "\nExamples:\n  faultline conform recordings\n  faultline conform recordings/v5.5 --format json\n  faultline conform mine.rec --kernel v6.12",
+      "\nExamples:\n  faultline conform recordings\n  faultline conform recordings/v5.5 --format json\n  faultline conform mine.rec --kernel v6.12\n  faultline conform recordings --quiet --baseline recordings/baseline.json",
     )
-    .action(async (paths: string[], o: Common & { baseline?: string }) => {
+    .action(async (paths: string[], o: Common & { baseline?: string; quiet?: boolean }) => {
       const { conformCommand } = await import("./cli/conform.js");
       done(
         await conformCommand(paths, {
+          quiet: o.quiet === true,
           format: o.json === true || o.format === "json" ? "json" : "text",
           ...(o.kernel === undefined ? {} : { kernel: o.kernel }),
           ...(o.cpu === undefined ? {} : { cpu: o.cpu }),

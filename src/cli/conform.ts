@@ -1,6 +1,6 @@
 /** `faultline conform`: replays recordings and says how many observations the emulator reproduces. */
 import { existsSync, readFileSync } from "node:fs";
-import { conform, recordingFiles, regressions, type Baseline, type ConformResult } from "../conform/conform.js";
+import { conform, recordingFiles, regressions, toBaseline, type Baseline, type ConformResult } from "../conform/conform.js";
 import { findEra } from "../eras.js";
 import { machineWorld } from "../guest/machineworld.js";
 import { eraNamed } from "./execute.js";
@@ -12,6 +12,8 @@ export interface ConformArguments {
   readonly kernel?: string;
   readonly cpu?: string;
   readonly baseline?: string;
+  /** Text: only the recordings that differ, and the totals. */
+  readonly quiet: boolean;
 }
 
 export async function conformCommand(paths: readonly string[], args: ConformArguments): Promise<number> {
@@ -23,9 +25,9 @@ export async function conformCommand(paths: readonly string[], args: ConformArgu
   const result = conform(files, {
     ...(args.kernel === undefined ? {} : { kernel: eraNamed(args.kernel) }),
     ...(args.cpu === undefined ? {} : { cpu: args.cpu }),
-  });
+  }, progress(files.length));
   if (args.format === "json") await print(JSON.stringify(result, undefined, 2));
-  else await text(result);
+  else await text(result, args.quiet);
   if (baseline === undefined) return result.matched === result.total ? OK : FAILED;
   const worse = regressions(result, baseline);
   if (args.format === "text") for (const w of worse) await print(`worse than the baseline: ${w.key}: ${w.was} -> ${w.now}`);
@@ -39,12 +41,24 @@ function readBaseline(file: string): Baseline {
   } catch (e) {
     throw new UsageError(`the baseline ${file} cannot be read: ${(e as Error).message}`);
   }
+  const recordings = (value as { recordings?: unknown } | null)?.recordings;
+  if (Array.isArray(recordings)) return toBaseline(value as ConformResult);
   if (typeof value !== "object" || value === null || Object.values(value).some((v) => typeof v !== "number"))
     throw new UsageError(`${file} is no baseline: expected an object of numbers`);
   return value as Baseline;
 }
 
-async function text(result: ConformResult): Promise<void> {
+/** A line on stderr that counts the recordings, on a terminal only. */
+function progress(files: number): () => void {
+  let done = 0;
+  if (!process.stderr.isTTY) return () => {};
+  return () => {
+    done++;
+    process.stderr.write(done === files ? "\r\x1b[K" : `\r${done} of ${files} recordings`);
+  };
+}
+
+async function text(result: ConformResult, quiet: boolean): Promise<void> {
   const color = palette();
   const kernels = new Map<string, { matched: number; total: number }>();
   for (const r of result.recordings) {
@@ -52,6 +66,7 @@ async function text(result: ConformResult): Promise<void> {
     const sum = kernels.get(key) ?? { matched: 0, total: 0 };
     kernels.set(key, { matched: sum.matched + r.matched, total: sum.total + r.total });
     const whole = r.matched === r.total;
+    if (whole && quiet) continue;
     await print(
       `${whole ? color.green("ok  ") : color.yellow("diff")} ${String(r.matched).padStart(5)} of ${String(r.total).padEnd(5)} ${r.kernel}/${r.cpu}/${r.scenario}`,
     );

@@ -20,9 +20,9 @@ export const LIMITS = {
 
 /** Budgets of one run, raised by `--max-steps` and `--max-memory`. */
 export interface Budget {
-  /** Phases of kernel operations, and slices of guest code, over all agents. */
+  /** Phases of kernel operations and instructions of guest code, over all agents. */
   readonly steps: number;
   /** Bytes of emulator state. */
   readonly memory: number;
 }
-export const DEFAULT_BUDGET: Budget = { steps: 20_000_000, memory: 1024 ** 3 };
+export const DEFAULT_BUDGET: Budget = { steps: 200_000_000, memory: 1024 ** 3 };

@@ -25,6 +25,11 @@ export class Recorder {
   private readonly detach: () => void;
   private readonly decisionEvent: number;
   private readonly dsbEvent: number;
+  private readonly faultEvent: number;
+  /** Guest faults so far. */
+  faults = 0;
+  /** Per agent: the words of its last fault, and how often it came in a row. */
+  private readonly lastFault: { words: number[]; times: number }[] = [];
   /** Interned names of decisions that the run asked. */
   private readonly askedDecisions = new Set<number>();
 
@@ -43,6 +48,7 @@ export class Recorder {
     for (const e of catalogue) this.wanted[e.id] = (asked.has(e.name) ? ASKED : 0) | (shown(e.name, detail) ? TRACED : 0);
     this.decisionEvent = findEvent("decision")?.id ?? -1;
     this.dsbEvent = findEvent("dsb")?.id ?? -1;
+    this.faultEvent = findEvent("kvm_guest_fault")?.id ?? -1;
     this.detach = bus.stream((ring, from, to) => this.take(ring, from, to));
   }
 
@@ -50,7 +56,10 @@ export class Recorder {
     for (let n = from; n < to; n++) {
       const at = n * RECORD_WORDS;
       const id = ring[at + 3]!;
+      // A machine that was rolled back says the same sequence numbers again: what it said first is void.
+      while (this.length > 0 && this.data[(this.length - 1) * RECORD_WORDS]! >= ring[at]!) this.forgetLast();
       if (id === this.decisionEvent) this.askedDecisions.add(ring[at + 4]!);
+      if (id === this.faultEvent) this.noteFault(ring, at);
       const want = this.wanted[id]!;
       if (want === 0) continue;
       // A DSB that completed no TLBI says nothing; a thousand of them would push the rest out of the trace.
@@ -63,6 +72,27 @@ export class Recorder {
       }
       this.keep(ring, at);
     }
+  }
+
+  private forgetLast(): void {
+    this.length--;
+    if ((this.wanted[this.data[this.length * RECORD_WORDS + 3]!]! & TRACED) !== 0) this.stepTraced = Math.max(0, this.stepTraced - 1);
+  }
+
+  private noteFault(ring: Float64Array, at: number): void {
+    this.faults++;
+    const last = (this.lastFault[ring[at + 2]!] ??= { words: [0, 0, 0, 0, 0, 0], times: 0 });
+    let same = true;
+    for (let i = 0; i < 6; i++) {
+      if (last.words[i] !== ring[at + 4 + i]) same = false;
+      last.words[i] = ring[at + 4 + i]!;
+    }
+    last.times = same ? last.times + 1 : 1;
+  }
+
+  /** How often in a row an agent's last fault came: same PC, syndrome and address. */
+  sameFault(agent: number): number {
+    return this.lastFault[agent]?.times ?? 0;
   }
 
   private keep(ring: Float64Array, at: number): void {

@@ -41,6 +41,8 @@ export interface ScriptMachine {
   answerMmio(vcpu: number, data: bigint): void;
   cancelMmio(vcpu: number): void;
   stage2Leaves(vm: number): readonly Stage2Leaf[];
+  /** While agents are interleaved, each guest instruction is a phase of its own. */
+  readonly kvm?: { interleave: boolean };
   /** Names of decisions that have no source in this era. */
   readonly unknownDecisions?: readonly string[];
 }
@@ -63,6 +65,8 @@ const MAP_PRIVATE_ANONYMOUS = 0x22;
 const MADV_NOHUGEPAGE = 15;
 /** Phases between two looks at the memory. */
 const LOOK_EVERY = 4096;
+/** Guest instructions that one KVM_RUN may execute before the budget is asked. */
+const INSTRUCTIONS_PER_RUN = 1 << 20;
 
 /** Interpreters yield true after a phase that did something, false after one that blocked. */
 type Running<T> = Generator<boolean, T, void>;
@@ -93,6 +97,7 @@ class Interpreter implements Window {
   /** After the window in which the host crashed nothing runs. */
   private over = false;
   private phases = 0;
+  private untilLook = LOOK_EVERY;
   private iterations = 0;
   private setup = true;
 
@@ -173,14 +178,21 @@ class Interpreter implements Window {
   }
 
   private tick(): void {
-    this.phases++;
+    this.spend(1);
     if (this.phases > this.options.budget.steps)
       throw new BudgetError(`the run took more than ${this.options.budget.steps} steps`, "--max-steps");
-    if (this.phases % LOOK_EVERY === 0) {
+    if (--this.untilLook <= 0) {
+      this.untilLook = LOOK_EVERY;
       const bytes = this.machine.sim.state.bytes();
       if (bytes > this.options.budget.memory)
         throw new BudgetError(`the run needs more than ${this.options.budget.memory} bytes`, "--max-memory");
     }
+  }
+
+  private spend(steps: number): void {
+    this.phases += steps;
+    if (this.phases > this.options.budget.steps)
+      throw new BudgetError(`the run took more than ${this.options.budget.steps} steps`, "--max-steps");
   }
 
   /** Makes one call on an agent, phase by phase. */
@@ -539,7 +551,10 @@ class Interpreter implements Window {
       this.step(who, text, span.line, said);
     };
     for (;;) {
-      const r = yield* this.host(agent, { call: "KVM_RUN", vcpu, maxExits: this.program.machine.livelock });
+      const { livelock } = this.program.machine;
+      const maxInstructions = Math.max(1, Math.min(INSTRUCTIONS_PER_RUN, this.options.budget.steps - this.phases));
+      const faults = this.recorder.faults;
+      const r = yield* this.host(agent, { call: "KVM_RUN", vcpu, maxExits: livelock, maxInstructions });
       if (this.crash !== undefined) {
         this.noteCrash(span);
         this.step(who, text, span.line, "-> host crash");
@@ -561,11 +576,16 @@ class Interpreter implements Window {
           return note(0, undefined, "");
         case "SELF_BRANCH":
           return this.spinning(vcpu, span, note);
-        case "NO_PROGRESS":
-          this.livelock = true;
-          this.problem("livelock", span, `${who} makes no progress: the same fault again and again`);
-          return note(r.ret, undefined, "-> no progress");
         case "BUDGET":
+        case "NO_PROGRESS":
+          // So many exits, or so many instructions, without coming back: has the guest moved at all?
+          this.machine.sim.bus.flush();
+          if (this.recorder.sameFault(agent) >= livelock) {
+            this.livelock = true;
+            this.problem("livelock", span, `${who} makes no progress: the same fault ${livelock} times`);
+            return note(r.ret, undefined, "-> no progress");
+          }
+          if (this.recorder.faults - faults < livelock) this.spend(maxInstructions);
           continue;
         default:
           this.exits.push(exit);
@@ -617,6 +637,20 @@ class Interpreter implements Window {
       scopes: [...this.scopes, new Map<string, bigint>()],
     }));
     const outer = this.scopes;
+    const { kvm } = this.machine;
+    if (kvm !== undefined) kvm.interleave = true;
+    try {
+      yield* this.roundRobin(running, outer, span);
+    } finally {
+      if (kvm !== undefined) kvm.interleave = false;
+    }
+  }
+
+  private *roundRobin(
+    running: { g: Running<void>; scopes: Map<string, bigint>[] }[],
+    outer: Map<string, bigint>[],
+    span: Span,
+  ): Running<void> {
     let idle = 0;
     while (running.length > 0) {
       let moved = false;
