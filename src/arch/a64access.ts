@@ -14,8 +14,9 @@ export interface PeAccess {
   d1: number;
   d2: number;
   d3: number;
-  read(v: number, vaHi: number, vaLo: number, size: number, iss: number): number;
-  write(v: number, vaHi: number, vaLo: number, size: number, iss: number): number;
+  /** Loads and stores of a vCPU whose context the PE has entered. */
+  readHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number;
+  writeHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number;
   /** Fetches the instruction word into d0. */
   fetch(v: number, vaHi: number, vaLo: number): number;
   /** Checks an exclusive or atomic access (alignment always) without making it. */

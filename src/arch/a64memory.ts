@@ -31,6 +31,10 @@ export function spOffset(pstate: number): number {
 
 export class MemoryOps {
   private readonly alu = new Alu();
+  /** What the last instruction stored: bytes from an address on (0: nothing), also when it then faulted. */
+  stored = 0;
+  storedLo = 0;
+  storedHi = 0;
   /** Address of the access being made. */
   private vaLo = 0;
   private vaHi = 0;
@@ -78,6 +82,15 @@ export class MemoryOps {
     this.pool.set(b + rd, lo);
     this.pool.set(b + rd + 1, hi);
   }
+  /** A store, remembered for whoever keeps code. */
+  private write(v: number, hi: number, lo: number, size: number, iss: number): number {
+    if (this.stored === 0) {
+      this.storedLo = lo;
+      this.storedHi = hi;
+    }
+    this.stored += size;
+    return this.pe.writeHere(v, hi, lo, size, iss);
+  }
   private outcome(result: number): number {
     return result === 2 ? STEP_EL2 : result === 1 ? STEP_RELOAD : STEP_NEXT;
   }
@@ -86,6 +99,7 @@ export class MemoryOps {
   execute(dec: Int32Array, d: number, v: number, b: number): number {
     const op = dec[d + F_OP]!;
     if (op < Op.LoadVecImm || op > Op.Clrex) return -1;
+    this.stored = 0;
     if (op >= Op.LoadPairVec ? op <= Op.StorePairVecPre : op <= Op.StoreVecReg) {
       const trapped = this.checkFp(v, b);
       if (trapped !== STEP_NEXT) return trapped;
@@ -168,12 +182,12 @@ export class MemoryOps {
     const size = dec[d + F_RA]! & ACCESS_BYTES;
     const reg = b + V + 2 * dec[d + F_RD]!;
     if (load) {
-      const result = pe.read(v, this.vaHi, this.vaLo, size, 0);
+      const result = pe.readHere(v, this.vaHi, this.vaLo, size, 0);
       if (result !== 0) return this.outcome(result);
       this.putVector(reg, size);
     } else {
       this.takeVector(reg);
-      const result = pe.write(v, this.vaHi, this.vaLo, size, 0);
+      const result = this.write(v, this.vaHi, this.vaLo, size, 0);
       if (result !== 0) return this.outcome(result);
     }
     this.writeBack(n, after);
@@ -215,13 +229,13 @@ export class MemoryOps {
     const isVector = op >= Op.LoadPairVec;
     const isLoad = isVector ? op <= Op.LoadPairVecPre : op <= Op.LoadPairPre;
     if (isLoad) {
-      let result = pe.read(v, hi, lo, size, 0);
+      let result = pe.readHere(v, hi, lo, size, 0);
       if (result !== 0) return this.outcome(result);
       const a0 = pe.d0;
       const a1 = pe.d1;
       const a2 = pe.d2;
       const a3 = pe.d3;
-      result = pe.read(v, hi2, lo2, size, 0);
+      result = pe.readHere(v, hi2, lo2, size, 0);
       if (result !== 0) return this.outcome(result);
       if (isVector) {
         this.putVector(b + V + 2 * rt2, size);
@@ -245,11 +259,11 @@ export class MemoryOps {
       }
       if (isVector) this.takeVector(b + V + 2 * rt);
       else this.takeX(b, rt);
-      let result = pe.write(v, hi, lo, size, 0);
+      let result = this.write(v, hi, lo, size, 0);
       if (result !== 0) return this.outcome(result);
       if (isVector) this.takeVector(b + V + 2 * rt2);
       else this.takeX(b, rt2);
-      result = pe.write(v, hi2, lo2, size, 0);
+      result = this.write(v, hi2, lo2, size, 0);
       if (result !== 0) return this.outcome(result);
     }
     this.writeBack(n, after);
@@ -285,7 +299,7 @@ export class MemoryOps {
           const bad = pe.probe(v, hi, lo, size, iss, false);
           if (bad !== 0) return this.outcome(bad);
         }
-        const result = pe.read(v, hi, lo, size, iss);
+        const result = pe.readHere(v, hi, lo, size, iss);
         if (result !== 0) return this.outcome(result);
         this.loaded(b, rt, access, pe.d0, pe.d1);
         return STEP_NEXT;
@@ -296,7 +310,7 @@ export class MemoryOps {
           if (bad !== 0) return this.outcome(bad);
         }
         this.takeX(b, rt);
-        return this.outcome(pe.write(v, hi, lo, size, iss));
+        return this.outcome(this.write(v, hi, lo, size, iss));
       }
       case Op.LoadExclusive:
         return this.loadExclusive(dec, d, v, b, size, false);
@@ -317,7 +331,7 @@ export class MemoryOps {
     const pe = this.pe;
     const p = this.pool;
     let result = pe.probe(v, this.vaHi, this.vaLo, size, 0, false);
-    if (result === 0) result = pe.read(v, this.vaHi, this.vaLo, size, 0);
+    if (result === 0) result = pe.readHere(v, this.vaHi, this.vaLo, size, 0);
     if (result !== 0) return this.outcome(result);
     p.set(b + MONITOR, size);
     p.set(b + MONITOR_VA, this.vaLo);
@@ -351,7 +365,7 @@ export class MemoryOps {
     if (pass) {
       let result = pe.probe(v, this.vaHi, this.vaLo, size, 0, true);
       if (result !== 0) return this.outcome(result);
-      result = pe.read(v, this.vaHi, this.vaLo, size, 0);
+      result = pe.readHere(v, this.vaHi, this.vaLo, size, 0);
       if (result !== 0) return this.outcome(result);
       pass =
         pe.d0 === r[b + MONITOR_DATA] &&
@@ -367,7 +381,7 @@ export class MemoryOps {
             pe.d3 = r[t2 + 1]!;
           }
         }
-        result = pe.write(v, this.vaHi, this.vaLo, size, 0);
+        result = this.write(v, this.vaHi, this.vaLo, size, 0);
         if (result !== 0) return this.outcome(result);
       }
     }
@@ -381,7 +395,7 @@ export class MemoryOps {
     const pe = this.pe;
     let result = pe.probe(v, this.vaHi, this.vaLo, size, 0, false);
     if (result === 0) result = pe.probe(v, this.vaHi, this.vaLo, size, 0, true);
-    if (result === 0) result = pe.read(v, this.vaHi, this.vaLo, size, 0);
+    if (result === 0) result = pe.readHere(v, this.vaHi, this.vaLo, size, 0);
     return result;
   }
 
@@ -399,7 +413,7 @@ export class MemoryOps {
       const equal = ((r[s]! ^ oldLo) & mask) === 0 && (size < 8 || r[s + 1] === oldHi);
       if (equal) {
         this.takeX(b, rt);
-        result = pe.write(v, this.vaHi, this.vaLo, size, 0);
+        result = this.write(v, this.vaHi, this.vaLo, size, 0);
         if (result !== 0) return this.outcome(result);
       }
       this.setX(b, dec[d + F_RM]!, oldLo, oldHi);
@@ -408,7 +422,7 @@ export class MemoryOps {
     this.combine(op, size, oldLo, oldHi, r[s]!, r[s + 1]!);
     pe.d0 = this.outLo;
     pe.d1 = this.outHi;
-    result = pe.write(v, this.vaHi, this.vaLo, size, 0);
+    result = this.write(v, this.vaHi, this.vaLo, size, 0);
     if (result !== 0) return this.outcome(result);
     this.setX(b, rt, oldLo, oldHi);
     return STEP_NEXT;
@@ -473,7 +487,7 @@ export class MemoryOps {
       pe.d1 = wide ? r[t + 1]! : r[t + 2]!;
       pe.d2 = r[t + 2]!;
       pe.d3 = r[t + 3]!;
-      result = pe.write(v, this.vaHi, this.vaLo, 2 * size, 0);
+      result = this.write(v, this.vaHi, this.vaLo, 2 * size, 0);
       if (result !== 0) return this.outcome(result);
     }
     this.setX(b, rs, o0, wide ? o1 : 0);

@@ -2,13 +2,17 @@
  * The instruction interpreter: runs a vCPU's guest code, fetched through the processing element, until
  * something leaves the guest (Arm ARM C1, D1; the instructions' own pages in C6).
  *
- * A word is decoded once into flat fields and remembered by its value: that is a pure function of the
- * word and the CPU model. Beside it stands a table of the instructions fetched through the present code
- * page: it is emptied at the start of every run, when another page is entered, when the page's TLB entry
- * is no longer the one that the fetches hit, and when the vCPU stores to the page. A fetch that hits the
- * TLB has no effect of its own, so skipping it is never visible.
+ * A word is decoded once into flat fields and remembered by its value: a pure function of the word and
+ * the CPU model. Two small memories beside it save work that would have no effect of its own, a TLB hit:
  *
- * The hot instructions are in `run`; the others in DataOps, MemoryOps and SystemOps.
+ * - the window: the instructions fetched through the present code page. Empty at the start of a run, when
+ *   another page is entered, when the page's TLB entry is no longer the one that the fetches hit, and when
+ *   the vCPU stores to the page.
+ * - data pages: where the words of a RAM page lie whose TLB entry a load or store has just hit. An entry
+ *   goes when anything else uses its place in the TLB, all go when anything happens that is not a plain
+ *   load, store or arithmetic.
+ *
+ * Neither outlives a run, so no other agent, nor undo, can come between.
  */
 import { PE_EL2, STEP_EL2, STEP_NEXT, STEP_RELOAD } from "./a64access.js";
 import { addFlagsW, addFlagsX, Alu, flagsNz, holds, subFlagsW, subFlagsX } from "./a64alu.js";
@@ -50,9 +54,12 @@ export const RUN_WFI = 3;
 export const RUN_SELF_BRANCH = 4;
 
 const NZCV_MASK = 0x0fffffff;
-/** Instructions remembered of the code page: direct mapped by address, [PC low, stamp, decoded, –]. */
-const FETCHED = 1024;
-const FETCHED_MASK = (FETCHED - 1) << 2;
+const MAX_BUDGET = 0x7ffffffe;
+/** The window, by address in the page: [stamp, decoded fields …, word], 16 words an instruction. */
+const WINDOW_WORDS = 1024 * 16;
+const W_WORD = 1 + FIELD_WORDS;
+/** Data pages: 16 of [page, VA high, stamp, first word] for loads, then the same for stores. */
+const PAGE_ENTRIES = 16;
 /** Decoded words kept before all are forgotten. */
 const DECODED_LIMIT = 1 << 15;
 
@@ -70,12 +77,18 @@ export class Cpu {
   private decodedCount = 0;
   private keys = new Int32Array(1024);
 
-  /** See the file's comment; `stamp` says which entries are of the present window. */
-  private readonly fetched = new Int32Array(FETCHED * 4);
+  /** See the file's comment; the stamps say which entries are of the present window and run. */
+  private readonly window = new Int32Array(WINDOW_WORDS);
   private stamp = 0;
+  private readonly pages = new Int32Array(PAGE_ENTRIES * 8);
+  private pageStamp = 0;
+  /** Counts the times that another context could have begun (a run, a slow instruction). */
+  private contexts = 0;
   // The window: the TLB entry through which the code page is fetched, as it was.
   private readonly combined: I32Pool;
   private readonly changes: I32Pool;
+  private readonly dir: I32Pool;
+  private readonly full: I32Pool;
   private wEntry = 0;
   private wVaLo = 0;
   private wVaHi = 0;
@@ -83,6 +96,7 @@ export class Cpu {
   private wFlags = 0;
   private wSlot = -1;
   private wChanges = 0;
+  private wContext = 0;
 
   constructor(
     private readonly sim: Sim,
@@ -93,6 +107,8 @@ export class Cpu {
     this.pool = regs.pool;
     this.combined = pe.tlbs.combined;
     this.changes = pe.tables.changes;
+    this.dir = pe.phys.dir;
+    this.full = pe.phys.full;
     this.exceptions = new Exceptions(regs, features);
     this.data = new DataOps(regs.pool);
     this.memory = new MemoryOps(regs.pool, pe, this.exceptions);
@@ -111,7 +127,6 @@ export class Cpu {
     if (this.decodedCount === DECODED_LIMIT) {
       this.decodedCount = 0;
       this.keys.fill(0);
-      this.newStamp();
     }
     const n = this.decodedCount++;
     if (n * 2 >= this.keys.length) {
@@ -145,26 +160,34 @@ export class Cpu {
   /** Forgets what was fetched. */
   private newStamp(): number {
     if (this.stamp === 0x7fffffff) {
-      this.fetched.fill(0);
+      this.window.fill(0);
       this.stamp = 0;
     }
     return ++this.stamp;
   }
+  /** Forgets the data pages. */
+  private newPageStamp(): number {
+    if (this.pageStamp === 0x7fffffff) {
+      this.pages.fill(0);
+      this.pageStamp = 0;
+    }
+    return ++this.pageStamp;
+  }
 
-  /** Makes the page just fetched from the window. @returns the stamp of its entries */
-  private openWindow(hi: number, lo: number): number {
+  /** Makes the page just fetched from the window. */
+  private openWindow(hi: number, lo: number): void {
     const i = this.pe.tlbs.combinedAt(this.sim.agents.cpu, hi, lo);
     const t = this.combined.a;
     const page = lo & ~0xfff;
-    const slot = t[i] === page && t[i + C_VA_HI] === hi ? t[i + C_SLOT]! : -1;
     this.wEntry = i;
     this.wVaLo = page;
     this.wVaHi = hi;
     this.wTag = t[i + C_TAG]!;
     this.wFlags = t[i + C_FLAGS]!;
-    this.wSlot = slot;
+    // A tagged address has its entry elsewhere: no window.
+    this.wSlot = t[i] === page && t[i + C_VA_HI] === hi ? t[i + C_SLOT]! : -1;
     this.wChanges = this.changes.a[0]!;
-    return this.newStamp();
+    this.wContext = this.contexts;
   }
   /** Would a fetch from the window's page still hit the same entry? */
   private windowHolds(): boolean {
@@ -179,6 +202,22 @@ export class Cpu {
       this.changes.a[0] === this.wChanges
     );
   }
+  /** Remembers where the page of an access lies that has just succeeded. @param at entry in `pages`, of a load or a store */
+  private rememberPage(at: number, hi: number, lo: number, stamp: number): void {
+    const i = this.pe.tlbs.combinedAt(this.sim.agents.cpu, hi, lo);
+    const t = this.combined.a;
+    if (t[i] !== (lo & ~0xfff) || t[i + C_VA_HI] !== hi) return;
+    const slot = t[i + C_SLOT]!;
+    if (slot < 0) return;
+    const ref = this.dir.a[slot]!;
+    // Of a page that is zero the slot is kept: it may come to life meanwhile. Stores to the code page are watched.
+    if (ref > 0 || (at >= PAGE_ENTRIES * 4 && (ref === 0 || slot === this.wSlot))) return;
+    const p = this.pages;
+    p[at] = lo & ~0xfff;
+    p[at + 1] = hi;
+    p[at + 2] = stamp;
+    p[at + 3] = ref < 0 ? ~ref << 10 : ~slot;
+  }
   /** Did a store to this address, which has just succeeded, go to the window's page? */
   private storedToWindow(hi: number, lo: number, size: number): boolean {
     const t = this.combined.a;
@@ -187,15 +226,42 @@ export class Cpu {
     return (lo & 0xfff) + size > 4096 || t[i] !== (lo & ~0xfff) || t[i + C_SLOT] === this.wSlot;
   }
 
-  /** Fetches and decodes at PC (which the register file holds). @returns offset of the fields, or -1 - STEP code */
-  private fetch(v: number, hi: number, lo: number): number {
-    if ((lo & 3) !== 0) {
-      this.exceptions.takeExceptionEl1(v, syndromeOf(EC_PC_ALIGN, 0), hi, lo, VECTOR_SYNC);
-      return -1 - STEP_RELOAD;
+  /**
+   * Fetches at PC, which the register file holds, into the window.
+   * @returns 0, or the STEP_ code of what the fetch ended in
+   */
+  private fetch(v: number, hi: number, lo: number, stamp: number): number {
+    const at = (lo & 0xffc) << 2;
+    const w = this.window;
+    let word: number;
+    if (
+      this.wSlot >= 0 &&
+      (lo & ~0xffc) === this.wVaLo &&
+      hi === this.wVaHi &&
+      this.wContext === this.contexts &&
+      this.windowHolds() &&
+      this.dir.a[this.wSlot]! < 0
+    ) {
+      // The page has been fetched from in this context, and the entry stands: a hit.
+      word = this.full.a[(~this.dir.a[this.wSlot]! << 10) | ((lo & 0xfff) >> 2)]!;
+    } else {
+      if ((lo & 3) !== 0) {
+        this.exceptions.takeExceptionEl1(v, syndromeOf(EC_PC_ALIGN, 0), hi, lo, VECTOR_SYNC);
+        return STEP_RELOAD;
+      }
+      const result = this.pe.fetch(v, hi, lo);
+      if (result !== 0) return result === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
+      word = this.pe.d0;
+      this.openWindow(hi, lo);
     }
-    const result = this.pe.fetch(v, hi, lo);
-    if (result !== 0) return -1 - (result === PE_EL2 ? STEP_EL2 : STEP_RELOAD);
-    return this.lookup(this.pe.d0);
+    // An entry without a stamp may still hold the right word.
+    if (w[at + W_WORD] !== word || w[at] === 0) {
+      const from = this.lookup(word);
+      for (let k = 0; k < FIELD_WORDS; k++) w[at + 1 + k] = this.decoded[from + k]!;
+      w[at + W_WORD] = word;
+    }
+    w[at] = this.wSlot >= 0 ? stamp : -1;
+    return STEP_NEXT;
   }
 
   /**
@@ -227,43 +293,62 @@ export class Cpu {
     const pe = this.pe;
     const alu = this.alu;
     const r = pool.a;
+    // While nobody records, words are written without the journal's test: nothing can begin to record here.
+    const recording = this.sim.state.recording;
     const b = this.regs.base(v);
-    const fetched = this.fetched;
+    const dec = this.window;
+    const pages = this.pages;
+    const dir = this.dir;
+    let full = this.full.a;
     const clock = this.sim.agents.clock;
     const agent = this.sim.agents.current;
     const cost = this.sim.costs.instruction;
-    let dec = this.decoded;
+    const ramCost = this.sim.costs.ramAccess;
+    this.contexts++;
     let stamp = this.newStamp();
+    let pageStamp = this.newPageStamp();
+    let codeSlot = -1;
     this.system.takePendingSerror(v, b);
+    pe.enter(v);
     let pcLo = r[b + PC]!;
     // The high word in the register file always equals this one.
     let pcHi = r[b + PC + 1]!;
     const stop = r[b + STOP_ENABLED] !== 0;
     const stopLo = r[b + STOP_PC]!;
     const stopHi = r[b + STOP_PC + 1]!;
+    let left = Math.min(budget, MAX_BUDGET);
+    // What was executed and not yet added to the clock: instructions since `charged`, and RAM accesses.
+    let charged = left;
+    let ram = 0;
     // 2: BTYPE was just set, 1: the instruction after is under way, 0: BTYPE is zero.
     let btype = (r[b + PSTATE]! & PSTATE_BTYPE) !== 0 ? 2 : 0;
-    let left = budget;
-    let charged = budget;
+    // The head of the loop looks closer when `left` is not above this.
+    let limit = btype !== 0 ? MAX_BUDGET : 0;
     let reason = RUN_BUDGET;
 
     loop: for (;;) {
-      if (btype !== 0 && --btype === 0) this.clearBtype(b);
-      if (left <= 0) break;
-      if (pcLo === stopLo && stop && pcHi === stopHi) {
-        reason = RUN_BREAKPOINT;
-        break;
+      if (left <= limit) {
+        if (btype !== 0 && --btype === 0) this.clearBtype(b);
+        limit = btype !== 0 ? MAX_BUDGET : 0;
+        if (left <= 0) break;
       }
-      const at = pcLo & FETCHED_MASK;
-      let d: number;
-      if (fetched[at] === pcLo && fetched[at + 1] === stamp) d = fetched[at + 2]!;
-      else {
+      const at = (pcLo & 0xffc) << 2;
+      if (dec[at] !== stamp) {
+        if (stop && pcLo === stopLo && pcHi === stopHi) {
+          reason = RUN_BREAKPOINT;
+          break;
+        }
         this.syncPc(b, pcLo, pcHi);
-        this.charge((charged - left) * cost);
+        this.charge((charged - left) * cost + ram);
         charged = left;
-        d = this.fetch(v, pcHi, pcLo);
-        if (d < 0) {
-          if (d === -1 - STEP_EL2) {
+        ram = 0;
+        const failed = this.fetch(v, pcHi, pcLo, stamp);
+        // The fetch may have taken a data page's place in the TLB.
+        const k = (((pcLo >>> 12) ^ (pcLo >>> 22) ^ pcHi) & (PAGE_ENTRIES - 1)) << 2;
+        pages[k + 2] = 0;
+        pages[k + PAGE_ENTRIES * 4 + 2] = 0;
+        if (failed !== STEP_NEXT) {
+          if (failed === STEP_EL2) {
             reason = RUN_EL2;
             break;
           }
@@ -272,19 +357,18 @@ export class Cpu {
           btype = 0;
           pcLo = r[b + PC]!;
           pcHi = r[b + PC + 1]!;
+          this.contexts++;
           stamp = this.newStamp();
+          pageStamp = this.newPageStamp();
+          pe.enter(v);
           continue;
         }
-        dec = this.decoded;
-        if (this.stamp !== stamp || (pcLo & ~0xfff) !== this.wVaLo || pcHi !== this.wVaHi || !this.windowHolds()) {
-          stamp = this.openWindow(pcHi, pcLo);
-        }
-        if (this.wSlot >= 0) {
-          fetched[at] = pcLo;
-          fetched[at + 1] = stamp;
-          fetched[at + 2] = d;
+        if (this.wSlot !== codeSlot || this.changes.a[0] !== this.wChanges) {
+          codeSlot = this.wSlot;
+          pageStamp = this.newPageStamp();
         }
       }
+      const d = at + 1;
       left--;
       const op = dec[d]!;
       let lo = 0;
@@ -325,40 +409,100 @@ export class Cpu {
                 }
                 const vl = (al + off) | 0;
                 const vh = (ah + (off >> 31) + (vl >>> 0 < al >>> 0 ? 1 : 0)) | 0;
-                pool.set(b + PC, pcLo);
-                clock.set(agent, clock.a[agent]! + (charged - left) * cost);
-                charged = left;
                 const access = dec[d + F_RA]!;
                 const size = access & ACCESS_BYTES;
-                const rd = dec[d + F_RD]!;
+                const page = vl & ~0xfff;
+                const k = (((vl >>> 12) ^ (vl >>> 22) ^ vh) & (PAGE_ENTRIES - 1)) << 2;
                 if (op <= Op.LoadLiteral) {
-                  const outcome = pe.read(v, vh, vl, size, dec[d + F_ISS]!);
-                  if (!this.windowHolds()) stamp = this.newStamp();
-                  if (outcome !== 0) {
-                    step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
-                    break done;
+                  const first = pages[k + 3]!;
+                  if (
+                    pages[k + 2] === pageStamp &&
+                    pages[k] === page &&
+                    pages[k + 1] === vh &&
+                    (vl & (size - 1)) === 0 &&
+                    (first >= 0 || dir.a[~first] === 0)
+                  ) {
+                    ram += ramCost;
+                    if (first >= 0) {
+                      const w = first + ((vl & 0xfff) >> 2);
+                      lo = full[w]!;
+                      if (size === 8) hi = full[w + 1]!;
+                      else if (size !== 4) lo = (lo >>> ((vl & 3) << 3)) & (size === 1 ? 0xff : 0xffff);
+                    }
+                  } else {
+                    pool.set(b + PC, pcLo);
+                    clock.set(agent, clock.a[agent]! + (charged - left) * cost + ram);
+                    charged = left;
+                    ram = 0;
+                    const changes = this.changes.a[0]!;
+                    const outcome = pe.readHere(v, vh, vl, size, dec[d + F_ISS]!);
+                    if (!this.windowHolds()) stamp = this.newStamp();
+                    if (outcome !== 0) {
+                      step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
+                      break done;
+                    }
+                    full = this.full.a;
+                    if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) pageStamp = this.newPageStamp();
+                    else {
+                      pages[k + 2] = 0;
+                      pages[k + PAGE_ENTRIES * 4 + 2] = 0;
+                      this.rememberPage(k, vh, vl, pageStamp);
+                    }
+                    lo = pe.d0;
+                    if (size === 8) hi = pe.d1;
                   }
-                  lo = pe.d0;
-                  if (size === 8) hi = pe.d1;
-                  else if ((access & ACCESS_SIGNED) !== 0) {
+                  if ((access & ACCESS_SIGNED) !== 0) {
                     if (size === 1) lo = (lo << 24) >> 24;
                     else if (size === 2) lo = (lo << 16) >> 16;
                     if ((access & ACCESS_X) !== 0) hi = lo >> 31;
                   }
                 } else {
-                  pe.d0 = r[b + rd]!;
-                  pe.d1 = r[b + rd + 1]!;
-                  const outcome = pe.write(v, vh, vl, size, dec[d + F_ISS]!);
-                  if (outcome !== 0) {
-                    step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
-                    break done;
+                  const t = b + dec[d + F_RD]!;
+                  const q = k + PAGE_ENTRIES * 4;
+                  if (pages[q + 2] === pageStamp && pages[q] === page && pages[q + 1] === vh && (vl & (size - 1)) === 0 && size >= 4) {
+                    ram += ramCost;
+                    const w = pages[q + 3]! + ((vl & 0xfff) >> 2);
+                    if (recording) {
+                      this.full.set(w, r[t]!);
+                      if (size === 8) this.full.set(w + 1, r[t + 1]!);
+                    } else {
+                      full[w] = r[t]!;
+                      if (size === 8) full[w + 1] = r[t + 1]!;
+                    }
+                  } else {
+                    pool.set(b + PC, pcLo);
+                    clock.set(agent, clock.a[agent]! + (charged - left) * cost + ram);
+                    charged = left;
+                    ram = 0;
+                    const changes = this.changes.a[0]!;
+                    pe.d0 = r[t]!;
+                    pe.d1 = r[t + 1]!;
+                    const outcome = pe.writeHere(v, vh, vl, size, dec[d + F_ISS]!);
+                    if (!this.windowHolds()) stamp = this.newStamp();
+                    if (outcome !== 0) {
+                      step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
+                      break done;
+                    }
+                    full = this.full.a;
+                    if (this.storedToWindow(vh, vl, size)) stamp = this.newStamp();
+                    if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) pageStamp = this.newPageStamp();
+                    else {
+                      pages[k + 2] = 0;
+                      pages[q + 2] = 0;
+                      this.rememberPage(q, vh, vl, pageStamp);
+                    }
                   }
-                  if (!this.windowHolds() || this.storedToWindow(vh, vl, size)) stamp = this.newStamp();
                 }
                 if (op === Op.LoadPost || op === Op.StorePost || op === Op.LoadPre || op === Op.StorePre) {
                   const wl = (al + imm) | 0;
-                  pool.set(n, wl);
-                  pool.set(n + 1, ah + (imm >> 31) + (wl >>> 0 < al >>> 0 ? 1 : 0));
+                  const wh = ah + (imm >> 31) + (wl >>> 0 < al >>> 0 ? 1 : 0);
+                  if (recording) {
+                    pool.set(n, wl);
+                    pool.set(n + 1, wh);
+                  } else {
+                    r[n] = wl;
+                    r[n + 1] = wh;
+                  }
                 }
                 if (op > Op.LoadLiteral) break next;
                 break result;
@@ -637,22 +781,36 @@ export class Cpu {
                   if (op !== Op.Ret && this.features.bti) {
                     this.setBtype(b, op === Op.Blr ? 2 : 1);
                     btype = 2;
+                    limit = MAX_BUDGET;
                   }
+                  // Another page, or an address that is not aligned: not from the window.
+                  if (((tl ^ pcLo) & ~0xffc) !== 0 || th !== pcHi) stamp = this.newStamp();
                   pcLo = tl;
                   if (th !== pcHi) {
                     pcHi = th;
                     this.syncPc(b, pcLo, pcHi);
-                    stamp = this.newStamp();
                   }
                   continue;
                 }
                 default:
                   this.syncPc(b, pcLo, pcHi);
-                  this.charge((charged - left) * cost);
+                  this.charge((charged - left) * cost + ram);
                   charged = left;
+                  ram = 0;
                   step = this.slowly(d, v, b, op);
-                  // Whatever it was: registers, TLB or code may have changed.
-                  if (op >= Op.LoadVecImm) stamp = this.newStamp();
+                  if (op >= Op.Nop) {
+                    // Whatever it was: registers, TLB, memory or code may have changed.
+                    this.contexts++;
+                    stamp = this.newStamp();
+                    pageStamp = this.newPageStamp();
+                    pe.enter(v);
+                  } else if (op >= Op.LoadVecImm) {
+                    const m = this.memory;
+                    if (!this.windowHolds() || (m.stored !== 0 && this.storedToWindow(m.storedHi, m.storedLo, m.stored)))
+                      stamp = this.newStamp();
+                    pageStamp = this.newPageStamp();
+                    full = this.full.a;
+                  }
                   break done;
               }
               // A direct branch that is taken.
@@ -660,7 +818,7 @@ export class Cpu {
               const from = pcLo;
               pcLo = (from + off) | 0;
               const to = (pcHi + (off >> 31) + (pcLo >>> 0 < from >>> 0 ? 1 : 0)) | 0;
-              if (to !== pcHi) {
+              if (((from ^ pcLo) & ~0xfff) !== 0 || to !== pcHi) {
                 pcHi = to;
                 this.syncPc(b, pcLo, pcHi);
                 stamp = this.newStamp();
@@ -673,31 +831,44 @@ export class Cpu {
             pcLo = r[b + PC]!;
             pcHi = r[b + PC + 1]!;
             if (step === STEP_RELOAD) {
+              pe.enter(v);
+              this.contexts++;
               btype = (r[b + PSTATE]! & PSTATE_BTYPE) !== 0 ? 2 : 0;
+              limit = btype !== 0 ? MAX_BUDGET : 0;
               stamp = this.newStamp();
+              pageStamp = this.newPageStamp();
               continue;
             }
             reason = step === STEP_EL2 ? RUN_EL2 : RUN_WFI;
             break loop;
           }
-          pool.set(b + PSTATE, (r[b + PSTATE]! & NZCV_MASK) | flags);
+          const pstate = (r[b + PSTATE]! & NZCV_MASK) | flags;
+          if (recording) pool.set(b + PSTATE, pstate);
+          else r[b + PSTATE] = pstate;
         }
         const rd = dec[d + F_RD]!;
         if (rd !== ZR) {
           const i = rd >= 0 ? b + rd : b + spOffset(r[b + PSTATE]!);
-          pool.set(i, lo);
-          pool.set(i + 1, hi);
+          if (recording) {
+            pool.set(i, lo);
+            pool.set(i + 1, hi);
+          } else {
+            r[i] = lo;
+            r[i + 1] = hi;
+          }
         }
       }
       pcLo = (pcLo + 4) | 0;
-      if (pcLo === 0) {
-        pcHi = (pcHi + 1) | 0;
-        this.syncPc(b, pcLo, pcHi);
+      if ((pcLo & 0xfff) === 0) {
+        if (pcLo === 0) {
+          pcHi = (pcHi + 1) | 0;
+          this.syncPc(b, pcLo, pcHi);
+        }
         stamp = this.newStamp();
       }
     }
     this.syncPc(b, pcLo, pcHi);
-    this.charge((charged - left) * cost);
+    this.charge((charged - left) * cost + ram);
     // Leaving the guest for EL2 and coming back is an exception return: the monitor is lost.
     if ((reason === RUN_EL2 || reason === RUN_WFI) && r[b + MONITOR] !== 0) pool.set(b + MONITOR, 0);
     return reason;
@@ -726,9 +897,9 @@ export class Cpu {
 
   /** The instructions outside the hot switch. */
   private slowly(d: number, v: number, b: number, op: number): number {
-    const dec = this.decoded;
+    const dec = this.window;
     if (op >= Op.Nop) {
-      this.system.word = this.words[d / FIELD_WORDS]!;
+      this.system.word = dec[d + FIELD_WORDS]!;
       return this.system.execute(dec, d, v, b);
     }
     if (op >= Op.LoadVecImm) return this.memory.execute(dec, d, v, b);
