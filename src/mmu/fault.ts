@@ -201,7 +201,7 @@ export class HostFault {
     if (!write) hi |= HI_SPECIAL;
     else {
       this.vmas.anonVmaPrepare(vma);
-      pfn = frames.allocAnon(mm, page);
+      pfn = frames.allocAnon(page);
       if (pfn < 0) return VM_FAULT_OOM;
       hi |= HI_DIRTY;
       if ((vmFlags & VM_WRITE) !== 0) {
@@ -392,7 +392,7 @@ export class HostFault {
     const page = s[f + ADDR]! - (s[f + ADDR]! & 0xfff);
     const pfn = s[f + NEW]!;
     const prot = this.zap.prot;
-    frames.newAnon(pfn, mm, page);
+    frames.newAnon(pfn, page);
     const writable = (this.vmas.flags(vma) & VM_WRITE) !== 0;
     const lo = writable ? prot.lo(vma) & ~PTE_RDONLY : prot.lo(vma);
     const hi = prot.hi(vma) | HI_DIRTY | (writable ? HI_WRITE : 0);
@@ -536,7 +536,7 @@ export class HostFault {
     else {
       const old = pt.leafPfn;
       hugetlb.clear(mm, block, order);
-      frames.newAnon(pfn, mm, block);
+      frames.newAnon(pfn, block);
       hugetlb.set(mm, block, order, pfn, this.zap.prot.lo(vma) & ~PTE_RDONLY, this.zap.prot.hi(vma) | HI_WRITE | HI_DIRTY);
       frames.dropMapping(old);
     }

@@ -37,7 +37,6 @@ export class FileFault {
     if (frames.isHwpoison(pfn)) return VM_FAULT_HWPOISON;
     const shared = (vmas.flags(vma) & VM_SHARED) !== 0;
     if (write && !shared) return this.cowFault(mm, vma, page, pfn);
-    frames.get(pfn);
     frames.addMapping(pfn);
     let lo = this.prot.lo(vma);
     let hi = this.prot.hi(vma);
@@ -57,7 +56,7 @@ export class FileFault {
     const pfn = frames.alloc(ORDER_PAGE);
     if (pfn < 0) return VM_FAULT_OOM;
     frames.copy(pfn, from, ORDER_PAGE);
-    frames.newAnon(pfn, mm, page);
+    frames.newAnon(pfn, page);
     const writable = (vmas.flags(vma) & VM_WRITE) !== 0;
     const lo = this.prot.lo(vma) & ~(writable ? PTE_RDONLY : 0);
     const hi = this.prot.hi(vma) | (writable ? HI_WRITE : 0) | HI_DIRTY;
@@ -75,7 +74,7 @@ export class FileFault {
     if (pfn < 0) return -VM_FAULT_OOM;
     frames.clear(pfn, ORDER_PAGE);
     if (files.kind(file) === FILE_REGULAR) this.readPage(file, pgoff, pfn);
-    frames.setFile(pfn, file, pgoff);
+    frames.setFile(pfn, pgoff);
     files.cache.put(file, pgoff, pfn);
     return pfn;
   }

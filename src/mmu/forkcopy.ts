@@ -66,7 +66,6 @@ export class ForkCopy {
     }
     if (present && (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || ((entry >> 1) & 15) === 0)) {
       const pfn = descPfn(lo, hi);
-      frames.get(pfn);
       frames.addMapping(pfn);
       if ((frames.flags(pfn) & FRAME_ANON) !== 0) frames.clearFlags(pfn, FRAME_EXCLUSIVE);
     }

@@ -7,11 +7,12 @@
  * record for a compound page, 512 for a broken block; untouched RAM costs nothing.
  *
  * record word | meaning
- * 0 | flags 11:0, virtual page number 35:32 in 15:12, owner (mm or file) in 31:16
- * 1 | virtual page number (anonymous) or page offset (file) 31:0; the next free page while free
- * 2 | reference count 15:0, map count 31:16
+ * 0 | flags 11:0, reference count 21:12, map count 31:22
+ * 1 | virtual page number (anonymous) or page offset (file), low 32 bits; the next free record while free
+ * 3, 5 | compound pages only: reference count, map count
  *
- * Tail pages have no record of their own: counts and flags are the head's, as in the kernel.
+ * Tail pages have no record of their own: counts and flags are the head's, as in the kernel. A small
+ * page's count that reaches 1023 stays there, and the page is never freed (as REFCOUNT_SATURATED).
  */
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
@@ -33,6 +34,13 @@ export const FRAME_EXCLUSIVE = 1 << 9;
 export const FRAME_MTE_TAGGED = 1 << 10;
 export const FRAME_KSM = 1 << 11;
 const FLAGS_MASK = 0xfff;
+const REF_SHIFT = 12;
+const MAP_SHIFT = 22;
+const COUNT_MASK = 0x3ff;
+const ONE_REF = 1 << REF_SHIFT;
+const ONE_MAP = 1 << MAP_SHIFT;
+/** Counts of these are words of their own. */
+const WIDE = FRAME_HUGETLB | FRAME_THP;
 
 /** Page orders: 4 KiB, contiguous 64 KiB, 2 MiB, contiguous 32 MiB, 1 GiB. */
 export const ORDER_PAGE = 0;
@@ -86,7 +94,10 @@ export interface SpecialRange {
   readonly linear: boolean;
 }
 
-const REC = 3;
+const REC = 2;
+/** Words 1 of the two records behind a compound page's first one: those of tails are not needed. */
+const WIDE_REFS = 3;
+const WIDE_MAPS = 5;
 /** Block words. */
 const B = 8;
 const KIND = 0;
@@ -238,13 +249,16 @@ export class Frames {
     if (b < 0) return -1;
     const record = this.newRecord();
     this.makeCompound(b, record, ORDER_PMD);
-    this.initRecord(record, FRAME_THP);
+    this.initWide(record, FRAME_THP);
     return this.basePfn + b * 512;
   }
 
   private takePage(): number {
     const pfn = this.takeRaw();
-    if (pfn >= 0) this.initRecord(this.rawRecord, 0);
+    if (pfn >= 0) {
+      this.recs.set(this.rawRecord * REC, ONE_REF);
+      this.recs.set(this.rawRecord * REC + 1, 0);
+    }
     return pfn;
   }
 
@@ -278,7 +292,7 @@ export class Frames {
    * alloc_zeroed_user_highpage with page_add_new_anon_rmap: a cleared page for one anonymous mapping
    * at addr, with one reference and one mapping. @returns pfn or -1
    */
-  allocAnon(mm: number, addr: number): number {
+  allocAnon(addr: number): number {
     const pfn = this.takeRaw();
     if (pfn < 0) return -1;
     const { bus, agents, costs } = this.sim;
@@ -287,18 +301,17 @@ export class Frames {
     agents.charge(costs.pageAlloc + costs.pageClear);
     bus.emit(pageClear, pfn, ORDER_PAGE);
     const r = this.rawRecord * REC;
-    const recs = this.recs;
-    recs.set(r, FRAME_ANON | FRAME_EXCLUSIVE | (((addr / 17592186044416) & 15) << 12) | (mm << 16));
-    recs.set(r + 1, (addr / 4096) | 0);
-    recs.set(r + 2, 0x10001);
+    this.recs.set(r, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
+    this.recs.set(r + 1, (addr / 4096) | 0);
     return pfn;
   }
 
-  private initRecord(record: number, flags: number): void {
+  private initWide(record: number, flags: number): void {
     const recs = this.recs;
     recs.set(record * REC, flags);
     recs.set(record * REC + 1, 0);
-    recs.set(record * REC + 2, 1);
+    recs.set(record * REC + WIDE_REFS, 1);
+    recs.set(record * REC + WIDE_MAPS, 0);
   }
 
   /** A free block, or -1. Freed ones first. */
@@ -352,6 +365,7 @@ export class Frames {
     blocks.set(at + BORDER, 0);
   }
 
+  /** A record for a compound page: the room of three. */
   private newRecord(): number {
     const heads = this.heads;
     const free = heads.a[H_FREE_SINGLE]! - 1;
@@ -360,8 +374,8 @@ export class Frames {
       return free;
     }
     const record = heads.a[H_RECORDS]!;
-    heads.set(H_RECORDS, record + 1);
-    this.recs.ensure((record + 1) * REC);
+    heads.set(H_RECORDS, record + 3);
+    this.recs.ensure((record + 3) * REC);
     return record;
   }
 
@@ -404,71 +418,88 @@ export class Frames {
     return (this.recs.a[own * REC]! & FRAME_HUGETLB) === 0 ? own : record + (rel & 511 & ~15);
   }
 
+  /** Adds to both counts of a record; a saturated count stays. @returns the references that are left */
+  private count(r: number, refs: number, maps: number): number {
+    const recs = this.recs;
+    const word = recs.a[r]!;
+    if ((word & WIDE) !== 0) {
+      const left = recs.a[r + WIDE_REFS]! + refs;
+      recs.set(r + WIDE_REFS, left);
+      if (maps !== 0) recs.set(r + WIDE_MAPS, recs.a[r + WIDE_MAPS]! + maps);
+      return left;
+    }
+    const oldRefs = (word >>> REF_SHIFT) & COUNT_MASK;
+    const oldMaps = word >>> MAP_SHIFT;
+    const left = oldRefs === COUNT_MASK ? COUNT_MASK : oldRefs + refs;
+    const mapped = oldMaps === COUNT_MASK ? COUNT_MASK : oldMaps + maps;
+    recs.set(r, (word & FLAGS_MASK) | ((left & COUNT_MASK) << REF_SHIFT) | (mapped << MAP_SHIFT));
+    return left;
+  }
+
   /** get_page: one more reference. Frames outside RAM and the zero pages are not counted. */
   get(pfn: number): void {
     if (!this.isRam(pfn)) return;
     const r = this.record(pfn) * REC;
-    if ((this.recs.a[r]! & FRAME_RESERVED) !== 0) return;
-    this.recs.set(r + 2, this.recs.a[r + 2]! + 1);
+    if ((this.recs.a[r]! & FRAME_RESERVED) === 0) this.count(r, 1, 0);
   }
 
   /** put_page: one reference less; the last one frees the page. */
   put(pfn: number): void {
-    if (!this.isRam(pfn)) return;
-    const record = this.record(pfn);
-    const r = record * REC;
-    const flags = this.recs.a[r]!;
-    if ((flags & FRAME_RESERVED) !== 0) return;
-    const count = this.recs.a[r + 2]!;
-    if ((count & 0xffff) === 0) throw new Error(`frame 0x${pfn.toString(16)} is put once too often`);
-    this.recs.set(r + 2, count - 1);
-    if ((count & 0xffff) === 1) this.free(pfn, record);
+    this.drop(pfn, 0);
   }
 
-  /** page_add_rmap: the frame is mapped once more (the reference is taken separately). */
+  private drop(pfn: number, maps: number): void {
+    if (!this.isRam(pfn)) return;
+    const record = this.record(pfn);
+    if ((this.recs.a[record * REC]! & FRAME_RESERVED) !== 0) return;
+    const left = this.count(record * REC, -1, maps);
+    if (left < 0) throw new Error(`frame 0x${pfn.toString(16)} is put once too often`);
+    if (left === 0) this.free(pfn, record);
+  }
+
+  /** get_page and page_add_rmap: the frame is mapped once more. */
   addMapping(pfn: number): void {
     if (!this.isRam(pfn)) return;
     const r = this.record(pfn) * REC;
-    if ((this.recs.a[r]! & FRAME_RESERVED) === 0) this.recs.set(r + 2, this.recs.a[r + 2]! + 0x10000);
+    if ((this.recs.a[r]! & FRAME_RESERVED) === 0) this.count(r, 1, 1);
   }
 
   /** page_remove_rmap and put_page: a mapping went away. */
   dropMapping(pfn: number): void {
-    if (!this.isRam(pfn)) return;
-    const r = this.record(pfn) * REC;
-    if ((this.recs.a[r]! & FRAME_RESERVED) !== 0) return;
-    this.recs.set(r + 2, this.recs.a[r + 2]! - 0x10000);
-    this.put(pfn);
+    this.drop(pfn, -1);
   }
 
-  /** A fresh anonymous page got its first mapping: one call for rmap, flags and map count (page_add_new_anon_rmap). */
-  newAnon(pfn: number, mm: number, addr: number): void {
+  /** page_add_new_anon_rmap: a fresh page, with the reference it was allocated with, got its first mapping. */
+  newAnon(pfn: number, addr: number): void {
     const r = this.record(pfn) * REC;
-    const recs = this.recs;
-    recs.set(r, (recs.a[r]! & FLAGS_MASK) | FRAME_ANON | FRAME_EXCLUSIVE | (((addr / 17592186044416) & 15) << 12) | (mm << 16));
-    recs.set(r + 1, (addr / 4096) | 0);
-    recs.set(r + 2, recs.a[r + 2]! + 0x10000);
+    this.recs.set(r, this.recs.a[r]! | FRAME_ANON | FRAME_EXCLUSIVE);
+    this.recs.set(r + 1, (addr / 4096) | 0);
+    this.count(r, 0, 1);
   }
 
   /** The reverse mapping of an anonymous frame follows a move. */
-  setOwner(pfn: number, mm: number, addr: number): void {
-    const r = this.record(pfn) * REC;
-    this.recs.set(r, (this.recs.a[r]! & FLAGS_MASK) | (((addr / 17592186044416) & 15) << 12) | (mm << 16));
-    this.recs.set(r + 1, (addr / 4096) | 0);
+  setAddress(pfn: number, addr: number): void {
+    this.recs.set(this.record(pfn) * REC + 1, (addr / 4096) | 0);
   }
 
   /** The frame belongs to a file's page cache. */
-  setFile(pfn: number, file: number, pgoff: number): void {
+  setFile(pfn: number, pgoff: number): void {
     const r = this.record(pfn) * REC;
-    this.recs.set(r, (this.recs.a[r]! & FLAGS_MASK) | FRAME_FILE | (file << 16));
+    this.recs.set(r, this.recs.a[r]! | FRAME_FILE);
     this.recs.set(r + 1, pgoff | 0);
   }
 
   refcount(pfn: number): number {
-    return this.isRam(pfn) ? this.recs.a[this.record(pfn) * REC + 2]! & 0xffff : 0;
+    if (!this.isRam(pfn)) return 0;
+    const r = this.record(pfn) * REC;
+    const word = this.recs.a[r]!;
+    return (word & WIDE) !== 0 ? this.recs.a[r + WIDE_REFS]! : (word >>> REF_SHIFT) & COUNT_MASK;
   }
   mapcount(pfn: number): number {
-    return this.isRam(pfn) ? this.recs.a[this.record(pfn) * REC + 2]! >>> 16 : 0;
+    if (!this.isRam(pfn)) return 0;
+    const r = this.record(pfn) * REC;
+    const word = this.recs.a[r]!;
+    return (word & WIDE) !== 0 ? this.recs.a[r + WIDE_MAPS]! : word >>> MAP_SHIFT;
   }
   /** FRAME_* of a frame in use; 0 outside RAM. */
   flags(pfn: number): number {
@@ -550,15 +581,12 @@ export class Frames {
     for (const [i, order] of HUGETLB_ORDERS.entries()) n -= this.heads.a[H_POOL + 2 * i]! * 2 ** order;
     return n;
   }
-  /** Who mapped an anonymous frame first: the mm. */
-  owner(pfn: number): number {
-    return this.recs.a[this.record(pfn) * REC]! >>> 16;
-  }
-  /** Where an anonymous frame was mapped first: the address; a file frame: offset in bytes. */
-  ownerAddress(pfn: number): number {
-    const r = this.record(pfn) * REC;
-    const hi = (this.recs.a[r]! & FRAME_ANON) !== 0 ? (this.recs.a[r]! >>> 12) & 15 : 0;
-    return (hi * 4294967296 + (this.recs.a[r + 1]! >>> 0)) * 4096;
+  /**
+   * The rmap: low 32 bits of the virtual page number where an anonymous frame (its compound head) was
+   * mapped, or of a file frame's page offset. Which address space it is, the tables tell.
+   */
+  pageIndex(pfn: number): number {
+    return this.recs.a[this.record(pfn) * REC + 1]! >>> 0;
   }
 
   // ---- contents --------------------------------------------------------------------------------
@@ -634,7 +662,7 @@ export class Frames {
   splitCompound(head: number): void {
     const b = (head - this.basePfn) >>> 9;
     const old = this.blocks.a[b * B + RECORD]!;
-    const flags = this.recs.a[old * REC]! & ~FRAME_THP;
+    const flags = this.recs.a[old * REC]! & FLAGS_MASK & ~FRAME_THP;
     const vpn = this.recs.a[old * REC + 1]!;
     this.freeRecord(old);
     this.breakBlock(b);
@@ -643,7 +671,6 @@ export class Frames {
       const r = (run + i) * REC;
       this.recs.set(r, flags);
       this.recs.set(r + 1, vpn + i);
-      this.recs.set(r + 2, 0);
     }
     this.blocks.set(b * B + USED, 512);
     this.blocks.set(b * B + BUMP, 512);
@@ -652,7 +679,7 @@ export class Frames {
   /** Counts of a page after `splitCompound`; one without references is freed. */
   setCounts(pfn: number, references: number, mappings: number): void {
     const record = this.record(pfn);
-    this.recs.set(record * REC + 2, references | (mappings << 16));
+    this.count(record * REC, references, mappings);
     if (references === 0) this.free(pfn, record);
   }
 
@@ -678,7 +705,7 @@ export class Frames {
     if (free === 0) return -1;
     this.heads.set(H_POOL + 2 * n, free - 1);
     const pfn = this.basePfn + this.pools[n]!.a[free - 1]!;
-    this.initRecord(this.recordOfHuge(pfn, order), FRAME_HUGETLB);
+    this.initWide(this.recordOfHuge(pfn, order), FRAME_HUGETLB);
     this.sim.agents.charge(this.sim.costs.pageAlloc);
     this.sim.bus.emit(pageAlloc, pfn, order);
     return pfn;

@@ -51,7 +51,7 @@ export class HugeAnon {
       pfn = frames.alloc(ORDER_PMD);
       if (pfn < 0) return VM_FAULT_FALLBACK;
       frames.clear(pfn, ORDER_PMD);
-      frames.newAnon(pfn, mm, block);
+      frames.newAnon(pfn, block);
       hi |= HI_DIRTY;
       if ((this.vmas.flags(vma) & VM_WRITE) !== 0) {
         hi |= HI_WRITE;
@@ -64,7 +64,7 @@ export class HugeAnon {
 
   /** Puts a fresh 2 MiB page, writable and dirty, where the PMD is empty now (map_anon_folio_pmd). */
   map(mm: number, vma: number, block: number, pfn: number): void {
-    this.frames.newAnon(pfn, mm, block);
+    this.frames.newAnon(pfn, block);
     this.frames.setFlags(pfn, FRAME_EXCLUSIVE);
     const lo = this.prot.lo(vma) & ~2 & ~PTE_RDONLY;
     this.pt.setEntry(mm, block, 2, this.pt.ensure(mm, block, 2), pfnLo(pfn) | lo, pfnHi(pfn) | this.prot.hi(vma) | HI_WRITE | HI_DIRTY);

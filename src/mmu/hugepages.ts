@@ -77,7 +77,7 @@ export class HugePages {
     if (vmas.file(vma) >= 0 || !this.fault.huge.collapsible(vmas.flags(vma)) || !this.fault.huge.suitable(vma, addr))
       return this.unlockCollapse(f, -EINVAL);
     pt.walk(mm, addr);
-    if (pt.leafLevel === 2 && !frames.isHugeZeroPage(pt.leafPfn)) return this.unlockCollapse(f, 0);
+    if (pt.leafLevel === 2) return this.unlockCollapse(f, 0); // SCAN_PMD_MAPPED, the huge zero page too
     if (pt.level < 3) return this.unlockCollapse(f, -EINVAL);
     if (!this.stable(mm, addr)) return this.unlockCollapse(f, -EAGAIN);
     const pfn = frames.alloc(ORDER_PMD);

@@ -66,7 +66,7 @@ export class Hugetlb {
       if (pfn < 0) return VM_FAULT_SIGBUS;
       frames.clear(pfn, order);
       if (mayShare) {
-        frames.setFile(pfn, file, pgoff);
+        frames.setFile(pfn, pgoff);
         files.cache.put(file, pgoff, pfn);
       }
     }
@@ -74,14 +74,13 @@ export class Hugetlb {
     let hi = this.prot.hi(vma);
     if (!cached && !mayShare) {
       vmas.anonVmaPrepare(vma);
-      frames.newAnon(pfn, mm, block);
+      frames.newAnon(pfn, block);
       // The write that follows finds the page exclusive and keeps it (hugetlb_wp): one entry is written for both.
       if (write) {
         hi |= HI_WRITE | HI_DIRTY;
         lo &= ~PTE_RDONLY;
       }
     } else {
-      frames.get(pfn);
       frames.addMapping(pfn);
       if (write && (hi & HI_WRITE) !== 0) {
         hi |= HI_DIRTY;

@@ -38,7 +38,7 @@ export class MoveTables {
         pt.setEntry(mm, a, level, entry, 0, 0);
         const target = to + (a - from);
         pt.setEntry(mm, target, level, pt.ensure(mm, target, level), lo, hi);
-        if (leaf >= 0) this.rebase(descPfn(lo, hi), mm, target);
+        if (leaf >= 0) this.rebase(descPfn(lo, hi), target);
         moved = true;
       }
       a = nextBoundary(a, level);
@@ -48,7 +48,7 @@ export class MoveTables {
   }
 
   /** The rmap follows a page that only this mapping has. */
-  private rebase(pfn: number, mm: number, addr: number): void {
-    if ((this.frames.flags(pfn) & FRAME_ANON) !== 0 && this.frames.head(pfn) === pfn) this.frames.setOwner(pfn, mm, addr);
+  private rebase(pfn: number, addr: number): void {
+    if ((this.frames.flags(pfn) & FRAME_ANON) !== 0 && this.frames.head(pfn) === pfn) this.frames.setAddress(pfn, addr);
   }
 }

@@ -76,7 +76,6 @@ export class PfnInsert {
     const { pt } = this;
     const e = pt.ensure(mm, addr, 3);
     if ((pt.tables.words.a[e]! | pt.tables.words.a[e + 1]!) !== 0) return -EBUSY;
-    this.frames.get(pfn);
     this.frames.addMapping(pfn);
     pt.setEntry(this.vmas.mm(vma), addr, 3, e, pfnLo(pfn) | this.prot.lo(vma), pfnHi(pfn) | this.prot.hi(vma));
     return 0;

@@ -139,7 +139,7 @@ export class Truncate {
       const pfn = order === 0 ? frames.alloc(0) : frames.hugetlbAlloc(order);
       if (pfn < 0) return sim.agents.ret(f, -ENOMEM);
       frames.clear(pfn, order);
-      frames.setFile(pfn, file, p);
+      frames.setFile(pfn, p);
       files.cache.put(file, p, pfn);
     }
     if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && offset + len > files.size(file)) files.setSize(file, offset + len);

@@ -465,11 +465,10 @@ export class Userfaultfd {
       const pgoff = vmas.pgoff(v) + (at - vmas.start(v)) / 4096;
       if (pgoff * 4096 >= files.size(file)) return -EFAULT;
       if (files.cache.find(file, pgoff) >= 0) return -EEXIST;
-      frames.setFile(pfn, file, pgoff);
+      frames.setFile(pfn, pgoff);
       files.cache.put(file, pgoff, pfn);
-      frames.get(pfn);
       frames.addMapping(pfn);
-    } else frames.newAnon(pfn, mm, at);
+    } else frames.newAnon(pfn, at);
     this.setEntry(mm, v, at, pfn, wp);
     return 0;
   }
@@ -532,7 +531,6 @@ export class Userfaultfd {
     if (pfn < 0) return -EFAULT;
     pt.walk(mm, at);
     if (!pt.none) return -EEXIST;
-    frames.get(pfn);
     frames.addMapping(pfn);
     this.setEntry(mm, v, at, pfn, false);
     return 0;

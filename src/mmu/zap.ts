@@ -149,7 +149,6 @@ export class Zap {
     }
     if (!zero) {
       for (let i = 1; i < 512; i++) {
-        frames.get(first);
         frames.addMapping(first);
       }
     }
