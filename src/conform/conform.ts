@@ -4,8 +4,10 @@
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { CPU_PROFILES } from "../arch/features.js";
+import { ERAS, findEra } from "../eras.js";
 import { scoreStep } from "./compare.js";
-import { parseRecording, type Recording } from "./recording.js";
+import { parseRecording, RecordingError, type Recording } from "./recording.js";
 import { Replayer } from "./replay.js";
 
 /** Where a recording and the emulator first differ. */
@@ -46,6 +48,12 @@ export interface ConformOptions {
 
 /** Replays one recording and scores every step. */
 export function conformRecording(recording: Recording, options: ConformOptions = {}): RecordingResult {
+  if (findEra(recording.kernel) === undefined && options.kernel === undefined) {
+    throw new RecordingError(recording.file, 1, `no era named ${recording.kernel}: expected one of ${ERAS.map((e) => e.name).join(", ")}`);
+  }
+  if (!(recording.cpu in CPU_PROFILES) && options.cpu === undefined) {
+    throw new RecordingError(recording.file, 1, `no CPU named ${recording.cpu}: expected one of ${Object.keys(CPU_PROFILES).join(", ")}`);
+  }
   const replayer = new Replayer(recording, options);
   let matched = 0;
   let total = 0;

@@ -1,0 +1,55 @@
+// Runs every `$ npx faultline …` and `$ npm start` of the documentation and compares, or with --write
+// replaces, the output below it. A block's last line `…` stands for the rest of a longer output.
+import { spawnSync } from "node:child_process";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+
+const CLI = "dist/cli.js";
+
+/** The output of one documented command, as a reader without a terminal sees it. */
+export function run(command) {
+  const words = command.replace(/^npm start$/, "npx faultline demo").match(/'[^']*'|\S+/g).map((w) => w.replace(/^'|'$/g, ""));
+  const { stdout, stderr } = spawnSync(process.execPath, [CLI, ...words.slice(2)], { encoding: "utf8", env: { ...process.env, NO_COLOR: "1" } });
+  return (stdout + stderr).trimEnd();
+}
+
+/** The console blocks of a text: where they stand, their commands and what is written below each. */
+export function blocks(text) {
+  const out = [];
+  for (const m of text.matchAll(/```console\n([\s\S]*?)```/g)) {
+    const body = m[1];
+    const parts = body.split(/^(?=\$ )/m).filter((p) => p.trim() !== "");
+    out.push({ index: m.index, whole: m[0], parts: parts.map((p) => ({ command: p.split("\n")[0].slice(2).trim(), output: p.slice(p.indexOf("\n") + 1).trimEnd() })) });
+  }
+  return out;
+}
+
+const isOurs = (command) => command.startsWith("npx faultline ") || command === "npm start";
+
+/** What should stand below the command, given what stands there now. */
+export function expectedOutput({ command, output }) {
+  if (!isOurs(command)) return output;
+  const real = run(command);
+  if (!output.endsWith("\n…") && output !== "…") return real;
+  const lines = output.split("\n").length - 1;
+  return [...real.split("\n").slice(0, Math.max(lines, 1)), "…"].join("\n");
+}
+
+if (process.argv[1]?.endsWith("readme.mjs")) {
+  const write = process.argv.includes("--write");
+  for (const file of process.argv.slice(2).filter((a) => !a.startsWith("--"))) {
+    let text = readFileSync(file, "utf8");
+    let stale = 0;
+    for (const block of blocks(text)) {
+      const fresh = "```console\n" + block.parts.map((p) => `$ ${p.command}\n${expectedOutput(p)}`.trimEnd() + "\n").join("") + "```";
+      if (fresh === block.whole) continue;
+      stale++;
+      text = text.replace(block.whole, () => fresh);
+    }
+    if (write && stale > 0) {
+      writeFileSync(`${file}.tmp`, text);
+      renameSync(`${file}.tmp`, file);
+    }
+    console.log(`${file}: ${stale} block(s) ${write ? "rewritten" : "differ"}`);
+    if (!write && stale > 0) process.exitCode = 1;
+  }
+}
