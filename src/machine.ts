@@ -23,8 +23,8 @@ import { Sim } from "./sim/sim.js";
 import type { DeviceSpec } from "./vfio/devicespec.js";
 import { VfioPci } from "./vfio/driver.js";
 
-export type { Call, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./api/calls.js";
-export { HostProcess, Vcpu, Vfio, VfioDevice, Vm, type RunResult, type Stage2Leaf, type UserMemoryRegion } from "./api/nouns.js";
+export type { Call, CallResult, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./api/calls.js";
+export { HostProcess, Userfault, Vcpu, Vfio, VfioDevice, Vm, type RunResult, type Stage2Leaf, type UserMemoryRegion } from "./api/nouns.js";
 
 const GIB = 2 ** 30;
 const LOW_RAM_LIMIT = 448 * GIB;

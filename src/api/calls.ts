@@ -35,6 +35,23 @@ export type Call =
   | { readonly call: "kill"; readonly pid: number }
   | { readonly call: "read"; readonly addr: number; readonly size: number }
   | { readonly call: "write"; readonly addr: number; readonly size: number; readonly value: bigint }
+  | { readonly call: "userfaultfd"; readonly flags?: number }
+  | { readonly call: "uffd_api"; readonly uffd: number }
+  | { readonly call: "uffd_register"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode: number }
+  | { readonly call: "uffd_unregister"; readonly uffd: number; readonly start: number; readonly len: number }
+  | { readonly call: "uffd_wake"; readonly uffd: number; readonly start: number; readonly len: number }
+  | { readonly call: "uffd_read"; readonly uffd: number; readonly wait?: boolean }
+  | {
+      readonly call: "uffd_copy";
+      readonly uffd: number;
+      readonly dst: number;
+      readonly src: number;
+      readonly len: number;
+      readonly mode?: number;
+    }
+  | { readonly call: "uffd_zeropage"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode?: number }
+  | { readonly call: "uffd_continue"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode?: number }
+  | { readonly call: "uffd_writeprotect"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode: number }
   | { readonly call: "KVM_CREATE_VM"; readonly ipaBits?: number }
   | {
       readonly call: "KVM_SET_USER_MEMORY_REGION";
@@ -47,6 +64,7 @@ export type Call =
     }
   | { readonly call: "KVM_CREATE_VCPU"; readonly vm?: number }
   | { readonly call: "KVM_RUN"; readonly vcpu: number; readonly maxInstructions?: number; readonly maxExits?: number }
+  | { readonly call: "KVM_SET_VCPU_EVENTS"; readonly vcpu: number; readonly extDabtPending?: boolean; readonly serrorPending?: boolean }
   | { readonly call: "KVM_GET_DIRTY_LOG"; readonly vm?: number; readonly slot: number }
   | {
       readonly call: "KVM_CLEAR_DIRTY_LOG";
@@ -101,6 +119,16 @@ export interface CallResult {
   /** Dirty pages of KVM_GET_DIRTY_LOG, ascending. */
   readonly pages?: readonly number[];
   readonly region?: RegionInfo;
+  /** The message that uffd_read gave. */
+  readonly userfault?: UserfaultInfo;
+}
+
+/** struct uffd_msg of a page fault. */
+export interface UserfaultInfo {
+  /** Host address, cut to the page. */
+  readonly address: number;
+  /** UFFD_PAGEFAULT_FLAG_WRITE 1, _WP 2, _MINOR 4. */
+  readonly flags: number;
 }
 
 /** struct vfio_region_info, and where the BAR lies on the modelled bus. */

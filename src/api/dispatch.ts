@@ -75,6 +75,20 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     },
     finish: (d, a, ret) => d.accessed(a, ret),
   },
+  userfaultfd: { begin: (d, a, c) => d.start(a, d.m.mm.userfaultfd.create, VMM_MM, c.flags ?? 0) },
+  uffd_api: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.api, c.uffd) },
+  uffd_register: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.register, c.uffd, c.start, c.len, c.mode) },
+  uffd_unregister: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.unregister, c.uffd, c.start, c.len) },
+  uffd_wake: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.wake, c.uffd, c.start, c.len) },
+  uffd_read: {
+    begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.read, c.uffd, c.wait === true ? 1 : 0),
+    finish: (d, a, ret) =>
+      ret < 0 ? { ret } : { ret, userfault: { address: d.m.sim.agents.result(a, 1), flags: d.m.sim.agents.result(a, 2) } },
+  },
+  uffd_copy: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.copy, c.uffd, c.dst, c.src, c.len, c.mode ?? 0) },
+  uffd_zeropage: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.zeropage, c.uffd, c.start, c.len, c.mode ?? 0) },
+  uffd_continue: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.continue, c.uffd, c.start, c.len, c.mode ?? 0) },
+  uffd_writeprotect: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.writeprotect, c.uffd, c.start, c.len, c.mode) },
   KVM_CREATE_VM: { begin: (d, a, c) => d.answer(a, d.m.kvm.createVm(VMM_MM, c.ipaBits ?? 0)) },
   KVM_CREATE_VCPU: { begin: (d, a, c) => d.answer(a, d.m.kvm.createVcpu(c.vm ?? 0)) },
   KVM_SET_USER_MEMORY_REGION: {
@@ -90,6 +104,9 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
       const signal = d.vcpuSignal(v);
       return { ret, exit: d.exitOf(v), ...(signal === undefined ? {} : { signal }) };
     },
+  },
+  KVM_SET_VCPU_EVENTS: {
+    begin: (d, a, c) => d.answer(a, d.m.kvm.setVcpuEvents(c.vcpu, c.extDabtPending === true, c.serrorPending === true)),
   },
   KVM_GET_DIRTY_LOG: {
     begin: (d, a, c) => {
@@ -194,6 +211,11 @@ export class Dispatch {
         ? { name: "SIGSEGV", code: 1, addr: this.kept(agent, 0) }
         : { name: "SIGBUS", code: -ret & 0xff, addr: this.kept(agent, 0) };
     return { ret, signal };
+  }
+
+  onUserfault(agent: number, act: Activity, uffd: number, a1 = 0, a2 = 0, a3 = 0, a4 = 0): void {
+    if (this.m.mm.userfaultfd.exists(uffd)) this.start(agent, act, uffd, a1, a2, a3, a4);
+    else this.answer(agent, -EBADF);
   }
 
   // ---- VFIO ----

@@ -3,7 +3,7 @@
  * on the agent that makes it; a vCPU's `run` is made by the vCPU's own thread.
  */
 import type { Machine } from "../machine.js";
-import type { Call, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
+import type { Call, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./calls.js";
 
 type Args<N extends Call["call"]> = Omit<Extract<Call, { call: N }>, "call">;
 
@@ -56,6 +56,13 @@ export class HostProcess {
   kill(pid: number): number {
     return this.ret({ call: "kill", pid });
   }
+  /** userfaultfd(2) and UFFDIO_API. @param flags UFFD_USER_MODE_ONLY 1 @throws Error where the kernel has none */
+  userfaultfd(flags = 0): Userfault {
+    const uffd = this.ret({ call: "userfaultfd", flags });
+    if (uffd < 0) throw new Error(`userfaultfd fails with errno ${-uffd}`);
+    this.ret({ call: "uffd_api", uffd });
+    return new Userfault(this.machine, this.agent, uffd);
+  }
   /** The VMM's own load, 1 to 8 bytes. */
   read(addr: number, size: number): { readonly ret: number; readonly value: bigint; readonly signal?: SignalInfo } {
     const { ret, value = 0n, signal } = this.machine.call(this.agent, { call: "read", addr, size });
@@ -65,6 +72,45 @@ export class HostProcess {
   write(addr: number, size: number, value: bigint): { readonly ret: number; readonly signal?: SignalInfo } {
     const { ret, signal } = this.machine.call(this.agent, { call: "write", addr, size, value });
     return signal === undefined ? { ret } : { ret, signal };
+  }
+}
+
+/** A userfaultfd. Its ioctls take host addresses; they return 0, the bytes done, or -errno. */
+export class Userfault {
+  constructor(
+    private readonly machine: Machine,
+    readonly agent: number,
+    readonly uffd: number,
+  ) {}
+
+  /** @param mode UFFDIO_REGISTER_MODE_MISSING 1, _WP 2, _MINOR 4 */
+  register(start: number, len: number, mode: number): number {
+    return this.machine.call(this.agent, { call: "uffd_register", uffd: this.uffd, start, len, mode }).ret;
+  }
+  unregister(start: number, len: number): number {
+    return this.machine.call(this.agent, { call: "uffd_unregister", uffd: this.uffd, start, len }).ret;
+  }
+  /** Takes the next message. @returns undefined if there is none (EAGAIN) */
+  read(): UserfaultInfo | undefined {
+    return this.machine.call(this.agent, { call: "uffd_read", uffd: this.uffd }).userfault;
+  }
+  /** Fills pages with a copy and wakes who waits for them. @param mode UFFDIO_COPY_MODE_DONTWAKE 1, _WP 2 */
+  copy(dst: number, src: number, len: number, mode = 0): number {
+    return this.machine.call(this.agent, { call: "uffd_copy", uffd: this.uffd, dst, src, len, mode }).ret;
+  }
+  zeropage(start: number, len: number, mode = 0): number {
+    return this.machine.call(this.agent, { call: "uffd_zeropage", uffd: this.uffd, start, len, mode }).ret;
+  }
+  /** Maps what the page cache holds already (minor faults). */
+  continue(start: number, len: number, mode = 0): number {
+    return this.machine.call(this.agent, { call: "uffd_continue", uffd: this.uffd, start, len, mode }).ret;
+  }
+  /** @param mode UFFDIO_WRITEPROTECT_MODE_WP 1 to protect, 0 to allow and wake */
+  writeprotect(start: number, len: number, mode: number): number {
+    return this.machine.call(this.agent, { call: "uffd_writeprotect", uffd: this.uffd, start, len, mode }).ret;
+  }
+  wake(start: number, len: number): number {
+    return this.machine.call(this.agent, { call: "uffd_wake", uffd: this.uffd, start, len }).ret;
   }
 }
 
@@ -165,6 +211,10 @@ export class Vcpu {
   /** Puts the data of a pending MMIO read into kvm_run. */
   answerMmio(data: bigint): void {
     this.machine.answerMmio(this.id, data);
+  }
+  /** KVM_SET_VCPU_EVENTS. @returns 0, or -EINVAL where the kernel does not know the event */
+  setEvents(events: { readonly extDabtPending?: boolean; readonly serrorPending?: boolean }): number {
+    return this.machine.call(0, { call: "KVM_SET_VCPU_EVENTS", vcpu: this.id, ...events }).ret;
   }
   /** Forgets a pending MMIO access, as a VMM that overwrites kvm_run->exit_reason. */
   cancelMmio(): void {

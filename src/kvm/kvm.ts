@@ -220,10 +220,14 @@ export class Kvm {
     return this.dirtyLog.pages(vm, slot);
   }
 
-  /** KVM_SET_VCPU_EVENTS with ext_dabt_pending: an external data abort at FAR_EL2. @returns 0, or -EINVAL before v5.5 */
-  setExternalDabtPending(v: number): number {
-    if (!this.d.injectDabtCap) return -EINVAL;
-    this.injector.dataAbort(v, this.regs.hi(v, FAR_EL2), this.regs.lo(v, FAR_EL2));
+  /**
+   * KVM_SET_VCPU_EVENTS (__kvm_arm_vcpu_set_events): an SError, or an external data abort at FAR_EL2.
+   * @returns 0, or -EINVAL for an external abort where the kernel does not know it (before v5.5)
+   */
+  setVcpuEvents(v: number, externalDataAbort: boolean, serror: boolean): number {
+    if (externalDataAbort && !this.d.injectDabtCap) return -EINVAL;
+    if (serror) this.injector.serror(v);
+    if (externalDataAbort) this.injector.dataAbort(v, this.regs.hi(v, FAR_EL2), this.regs.lo(v, FAR_EL2));
     return 0;
   }
 

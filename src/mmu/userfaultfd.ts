@@ -158,6 +158,10 @@ export class Userfaultfd {
     return -1;
   }
 
+  exists(ctx: number): boolean {
+    return Number.isInteger(ctx) && ctx >= 0 && ctx < this.globals.a[0]!;
+  }
+
   userModeOnly(ctx: number): boolean {
     return this.contexts.a[ctx * CTX + C_FLAGS] !== 0;
   }
