@@ -270,10 +270,14 @@ export class Replayer {
 
   // ---- backings ----
 
-  /** A PROT_NONE reservation of whole 2 MiB blocks. */
+  /** A PROT_NONE reservation of whole 2 MiB blocks, with a hole behind it, so that neighbours never merge. */
   private reserve(size: number, misalign: number): number {
+    const { host } = this.machine;
     const length = Math.ceil((size + misalign) / BLOCK) * BLOCK;
-    return this.machine.host.mmap({ length, align: BLOCK, prot: PROT_NONE, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE }) + misalign;
+    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    const at = host.mmap({ length: length + BLOCK, align: BLOCK, prot: PROT_NONE, flags });
+    host.munmap(at + length, BLOCK);
+    return at + misalign;
   }
 
   private back(name: string, kind: string, sizeText: string | undefined, misalignText: string | undefined): void {
