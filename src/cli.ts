@@ -6,7 +6,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { BudgetError, didYouMean, ScriptError } from "./guest/diagnostics.js";
 import type { RunArguments } from "./cli/run.js";
-import { BUDGET, INTERRUPTED, OK, UsageError, WRONG_INPUT } from "./cli/status.js";
+import { BUDGET, OK, UsageError, WRONG_INPUT } from "./cli/status.js";
 
 declare const __FAULTLINE_VERSION__: string | undefined;
 const VERSION = typeof __FAULTLINE_VERSION__ === "string" ? __FAULTLINE_VERSION__ : "0.0.0-source";
@@ -253,7 +253,7 @@ async function main(): Promise<void> {
       if (e.code === "EPIPE") process.exit(process.exitCode ?? OK);
       throw e;
     });
-  process.on("SIGINT", () => process.exit(INTERRUPTED));
+  // No handler for SIGINT: a run does not come back to the event loop, and a signal's default ends it with 130 for the shell.
   const argv = process.argv.slice(2);
   try {
     const root = program((status) => {

@@ -23,19 +23,17 @@ export function eraHint(name: string): string {
   const plain = name.startsWith("v") ? name : `v${name}`;
   if (findEra(plain) !== undefined) return `did you mean "${plain}"?`;
   const parts = (era: string): number[] => (era.match(/[0-9]+/g) ?? []).map(Number);
-  const wanted = parts(plain);
-  const order = (era: string): number => {
-    const own = parts(era);
-    for (let i = 0; i < 3; i++) if ((own[i] ?? 0) !== (wanted[i] ?? 0)) return (own[i] ?? 0) - (wanted[i] ?? 0);
+  const order = (a: string, b: string): number => {
+    const [x, y] = [parts(a), parts(b)];
+    for (let i = 0; i < 3; i++) if ((x[i] ?? 0) !== (y[i] ?? 0)) return (x[i] ?? 0) - (y[i] ?? 0);
     return 0;
   };
-  const before = ERAS.filter((e) => order(e.name) < 0)
-    .sort((a, b) => order(a.name) - order(b.name))
-    .at(-1);
-  const after = ERAS.filter((e) => order(e.name) > 0).sort((a, b) => order(a.name) - order(b.name))[0];
-  if (before === undefined) return `the oldest era is ${ERAS[0]!.name}`;
-  if (after === undefined) return `the newest era is ${before.name}`;
-  return `it lies between the eras ${before.name} and ${after.name}`;
+  const sorted = ERAS.map((e) => e.name).sort(order);
+  const before = sorted.findLast((e) => order(e, plain) < 0);
+  const after = sorted.find((e) => order(e, plain) > 0);
+  if (before === undefined) return `the oldest era is ${sorted[0]!}`;
+  if (after === undefined) return `the newest era is ${before}`;
+  return `it lies between the eras ${before} and ${after}`;
 }
 
 export const machineWorld: World = {

@@ -1,5 +1,5 @@
 /** The one line that says how a run ended. */
-import { syndromeText } from "../trace/remarks.js";
+import { low32, syndromeText } from "../trace/remarks.js";
 import type { Outcome, Step } from "./result.js";
 
 /**
@@ -30,7 +30,7 @@ export function verdictOf(
       return `${name}: ${what} injected into the guest${fault === undefined ? "" : ` at ipa 0x${Number(fault["ipa"]).toString(16)}`}${tail}`;
     }
     const exception = /^-> exception .*esr=0x([0-9a-f]+)/.exec(last.result);
-    if (exception !== null) return `${name}: guest exception: ${syndromeText(Number.parseInt(exception[1]!, 16))}${tail}`;
+    if (exception !== null) return `${name}: guest exception: ${syndromeText(low32(`0x${exception[1]!}`))}${tail}`;
     if (last.result.startsWith("-> "))
       return `${name}: ${last.agent} ${last.result.slice(3).replace(/^E/, "KVM_RUN failed with E")}${tail}`;
   }

@@ -12,6 +12,11 @@ const a = (number: number): string => (number === 8 ? "an 8" : `a ${number}`);
 const n = (e: EventRecord, field: string): number => Number(e[field] ?? 0);
 const s = (e: EventRecord, field: string): string => String(e[field] ?? "");
 
+/** The lower half of a 64-bit register: some eras write the upper half of ESR_EL1 too. */
+export function low32(hex: string): number {
+  return Number(BigInt.asUintN(32, BigInt(hex === "" ? 0 : hex)));
+}
+
 /** ESR_ELx of an abort: who, what, why. */
 export function syndromeText(esr: number): string {
   const ec = Math.floor(esr / 0x4000000) & 0x3f;
@@ -144,7 +149,7 @@ const REMARKS: Readonly<Record<string, Remark>> = {
   inject_vabt: () => "SError into the guest",
   inject_size: () => "address size fault into the guest",
   inject_undef: () => "undefined instruction into the guest",
-  exception_injected: (e) => `vector ${hex(Number(e["vector"]) % 0x800)}: ${syndromeText(Number(e["esr"]))}`,
+  exception_injected: (e) => `vector ${hex(Number(e["vector"]) % 0x800)}: ${syndromeText(low32(s(e, "esr")))}`,
   exit_abandoned: () => "EL2 could not translate the address: the guest tries again",
   host_signal: (e) => `signal ${n(e, "signal")} for the vCPU thread`,
   host_crash: (e) => `HOST CRASH: ${s(e, "reason")}`,
