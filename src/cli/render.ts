@@ -1,4 +1,5 @@
 /** A run's result as text: steps with their annotated events, what failed and why, the verdict. */
+import { causes, causeText } from "../guest/cause.js";
 import type { Outcome, Step, VariantResult } from "../guest/result.js";
 import { telling, type Detail } from "../trace/story.js";
 import { eventLine, fit, fold, foldedLines, type TextOptions } from "../trace/text.js";
@@ -27,6 +28,7 @@ export function renderSteps(r: VariantResult, options: RenderOptions): string[] 
     const lines = stepLines(s, options);
     out.push(options.color.bold(stepHead(s, options.width)));
     out.push(...lines.map((l) => paint(l, options.color)));
+    if (options.detail === "explain") out.push(...causes(s.events).map((c) => options.color.yellow(`       ${c.agent} ${causeText(c)}`)));
   }
   return out;
 }

@@ -1,4 +1,5 @@
 /** `faultline run`: a script, all of its variants or those that the options select. */
+import { causes } from "../guest/cause.js";
 import { jsonLine } from "../trace/json.js";
 import type { Detail } from "../trace/story.js";
 import { compileScript, execute, selectVariants, type Selection } from "./execute.js";
@@ -66,6 +67,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
                 text: s.text,
                 result: s.result,
                 events: s.events,
+                ...(args.explain ? { causes: causes(s.events) } : {}),
                 dropped: s.dropped,
               })),
         });

@@ -123,10 +123,9 @@ const REMARKS: Readonly<Record<string, Remark>> = {
   memslot_lookup: (e) => (n(e, "slot") < 0 ? "no memslot" : `memslot ${n(e, "slot")}${e["writable"] === true ? "" : ", read-only"}`),
   vma_lookup: (e) => (e["found"] === false ? "no VMA" : `VMA of ${size(n(e, "end") - n(e, "start"))}`),
   pfn_lookup: (e) =>
-    n(e, "error") !== 0
-      ? `no page: ${errnoName(n(e, "error"))}`
-      : `pa ${hex(n(e, "pfn") * 4096)}, ${e["writable"] === true ? "writable" : "read-only"}`,
-  host_walk: (e) => (n(e, "level") < 0 ? "no host entry" : `host leaf at level ${n(e, "level")}`),
+    Number(e["error"]) !== 0 ? "no page to be had" : `pa ${hex(n(e, "pfn") * 4096)}, ${e["writable"] === true ? "writable" : "read-only"}`,
+  host_walk: (e) =>
+    n(e, "leaf_level") <= 0 ? "no host entry" : `host entry at level ${n(e, "leaf_level")}${e["writable"] === true ? "" : ", read-only"}`,
   decision: (e) => `this era: ${s(e, "name")} = ${s(e, "value")}`,
   branch: (e) => `${s(e, "function")}: ${s(e, "branch")}`,
   mmu_retry: () => "an invalidation came in between: fault again",
