@@ -208,7 +208,10 @@ Examples:
     .argument("<paths...>", "recordings or folders of them")
     .option("--kernel <era>", "run them under this era instead of their own")
     .option("--cpu <name>", "run them on this CPU instead of their own")
-    .option("--baseline <file>", "fail only where this run is worse than the baseline: matched counts by KERNEL/CPU/SCENARIO, or this command's JSON")
+    .option(
+      "--baseline <file>",
+      "fail only where this run is worse than the baseline: matched counts by KERNEL/CPU/SCENARIO, or this command's JSON",
+    )
     .option("--quiet", "print the differences and the totals only")
     .addOption(format("text", "json"))
     .addOption(json())
@@ -227,6 +230,39 @@ Examples:
           ...(o.baseline === undefined ? {} : { baseline: o.baseline }),
         }),
       );
+    });
+
+  root
+    .command("attrs")
+    .description("combine a stage-1 attribute with a stage-2 MemAttr: the resulting memory type, and why")
+    .option("--s1 <byte>", "stage-1 attribute, a MAIR byte")
+    .option("--s2 <memattr>", "stage-2 MemAttr, descriptor bits 5:2")
+    .option("--fwb", "HCR_EL2.FWB is set (FEAT_S2FWB)", false)
+    .option("--sh <s1[,s2]>", "shareability in the descriptors: 0, 2 or 3; 3 if absent")
+    .option("--table", "all legal combinations as CSV: s1attr,s2memattr,fwb,s1sh,s2sh,attr,sh", false)
+    .addOption(format("text", "json"))
+    .addOption(json())
+    .addHelpText(
+      "after",
+      "\nExamples:\n  faultline attrs --s1 0xff --s2 0x5\n  faultline attrs --s1 0x00 --s2 6 --fwb\n  faultline attrs --table > attrs.csv",
+    )
+    .action(async (o: Common & { s1?: string; s2?: string; fwb: boolean; sh?: string; table: boolean }) => {
+      const { attrsCommand } = await import("./cli/attrs.js");
+      done(await attrsCommand({ ...o, format: o.json === true || o.format === "json" ? "json" : "text" }));
+    });
+
+  root
+    .command("esr")
+    .description("take a syndrome apart")
+    .argument("<esr>", "ESR_ELx, hexadecimal")
+    .option("--hpfar <value>", "HPFAR_EL2: the IPA of the page")
+    .option("--far <value>", "FAR_ELx")
+    .addOption(format("text", "json"))
+    .addOption(json())
+    .addHelpText("after", "\nExamples:\n  faultline esr 0x93c48005\n  faultline esr 0x920001c6 --hpfar 0x200000 --far 0xc0000000")
+    .action(async (esr: string, o: Common & { hpfar?: string; far?: string }) => {
+      const { esrCommand } = await import("./cli/esr.js");
+      done(await esrCommand(esr, { ...o, format: o.json === true || o.format === "json" ? "json" : "text" }));
     });
 
   return root;

@@ -78,7 +78,9 @@ export async function attrsCommand(args: AttrsArguments): Promise<number> {
     return OK;
   }
   await print(`stage 1   0x${hex2(s1)}  ${from.type} ${from.text}, ${SH_NAMES[s1sh]}`);
-  await print(`stage 2   0x${s2.toString(16)}   MemAttr ${s2.toString(2).padStart(4, "0")}${args.fwb ? " with FWB" : ""}, ${SH_NAMES[s2sh]}`);
+  await print(
+    `stage 2   0x${s2.toString(16)}   MemAttr ${s2.toString(2).padStart(4, "0")}${args.fwb ? " with FWB" : ""}, ${SH_NAMES[s2sh]}`,
+  );
   await print(`result    0x${hex2(attr)}  ${to.type} ${to.text}, ${SH_NAMES[sh]}${(r & RESULT_XS) !== 0 ? ", XS" : ""}`);
   await print(`because   ${why}`);
   if (forced) await print("          Device and fully non-cacheable memory is outer shareable whatever the descriptors say");

@@ -48,6 +48,7 @@ export async function esrCommand(text: string, args: EsrArguments): Promise<numb
   if (d.ea === true) await line("EA", "1");
   if (d.fnv === true) await line("FnV", "1: FAR is not valid");
   if (far !== undefined) await line("FAR", hex(far));
-  if (ipa !== undefined) await line("IPA", `${hex(ipa)}${d.s1ptw === true ? " (of the stage-1 descriptor)" : far === undefined ? " (page)" : ""}`);
+  if (ipa !== undefined)
+    await line("IPA", `${hex(ipa)}${d.s1ptw === true ? " (of the stage-1 descriptor)" : far === undefined ? " (page)" : ""}`);
   return OK;
 }
