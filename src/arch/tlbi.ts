@@ -87,8 +87,11 @@ export function rangeOperandHi(page: number, scale: number, num: number, ttl: nu
 /** Pending record of a CPU: op, vmid (-1 host), hi, lo. */
 const RECORD = 4;
 const PENDING = 64;
-/** Per CPU: [0] number of records; PENDING + 1 + d: overflowed, d the widest domain of what was not recorded. */
-const SLICE = 1 + PENDING * RECORD;
+/** Per CPU: [0] number of records, PENDING + 1 when more came; [1] what those were: widest domain in bits 1:0, guest 4, host 8. */
+const SLICE = 2 + PENDING * RECORD;
+const FIRST = 2;
+const OVER_GUEST = 4;
+const OVER_HOST = 8;
 
 export class TlbMaintenance {
   private readonly pending: I32Pool;
@@ -105,7 +108,7 @@ export class TlbMaintenance {
 
   /** TLBIs that a CPU has issued and no DSB has completed. */
   pendingOn(cpu: number): number {
-    return Math.min(this.pending.a[cpu * SLICE]!, PENDING + 1);
+    return this.pending.a[cpu * SLICE]!;
   }
   /** TLBIs without a DSB, over all CPUs. */
   pendingAnywhere(): number {
@@ -120,14 +123,17 @@ export class TlbMaintenance {
     const at = cpu * SLICE;
     const n = p.a[at]!;
     if (n < PENDING) {
-      const r = at + 1 + n * RECORD;
+      const r = at + FIRST + n * RECORD;
       p.set(r, op);
       p.set(r + 1, vmid);
       p.set(r + 2, hi);
       p.set(r + 3, lo);
     }
-    if (n < PENDING) p.set(at, n + 1);
-    else p.set(at, Math.max(n, PENDING + 1 + ((op & DOMAIN) >> 4)));
+    if (n <= PENDING) p.set(at, n + 1);
+    if (n >= PENDING) {
+      const over = p.a[at + 1]!;
+      p.set(at + 1, Math.max(over & 3, (op & DOMAIN) >> 4) | (over & ~3) | (vmid < 0 ? OVER_HOST : OVER_GUEST));
+    }
     const costs = this.sim.costs;
     this.sim.agents.charge((op & (DOMAIN | TLBI_FORCED)) === 0 ? costs.tlbiLocal : costs.tlbiBroadcast);
     this.sim.bus.emit(tlbiIssued, this.opNames[op & 127]!, vmid, hi, lo);
@@ -144,8 +150,8 @@ export class TlbMaintenance {
     let done = 0;
     if (n !== 0 && (type & 3) === 3) {
       const width = domainWidth(type >> 2);
-      if (n > PENDING) done = this.overflow(at, width);
-      else done = this.complete(cpu, at, n, width);
+      done = this.complete(cpu, at, Math.min(n, PENDING), width);
+      if (n > PENDING) done += this.overflow(at, width);
     }
     const costs = this.sim.costs;
     this.sim.agents.charge(done === 0 ? costs.dsb : costs.dsbTlbi);
@@ -157,7 +163,7 @@ export class TlbMaintenance {
     const p = this.pending;
     let kept = 0;
     for (let i = 0; i < n; i++) {
-      const r = at + 1 + i * RECORD;
+      const r = at + FIRST + i * RECORD;
       const a = p.a;
       const op = a[r]!;
       if ((op & DOMAIN) >> 4 <= width) {
@@ -165,25 +171,26 @@ export class TlbMaintenance {
         else for (let c = 0; c < this.tlbs.cpus; c++) this.apply(c, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
         continue;
       }
-      if (kept !== i) for (let k = 0; k < RECORD; k++) p.set(at + 1 + kept * RECORD + k, a[r + k]!);
+      if (kept !== i) for (let k = 0; k < RECORD; k++) p.set(at + FIRST + kept * RECORD + k, a[r + k]!);
       kept++;
     }
     p.set(at, kept);
     return n - kept;
   }
 
-  /** More were pending than are remembered: everything goes, everywhere, once the DSB is wide enough for all. */
+  /** What was issued beyond the list: everything of its regimes goes, everywhere, once the DSB is wide enough for all of it. */
   private overflow(at: number, width: number): number {
-    const a = this.pending.a;
-    let need = a[at]! - PENDING - 1;
-    for (let i = 0; i < PENDING; i++) need = Math.max(need, (a[at + 1 + i * RECORD]! & DOMAIN) >> 4);
-    if (width < need) return 0;
-    for (let c = 0; c < this.tlbs.cpus; c++) {
-      this.tlbs.dropAll(c);
-      this.tlbs.dropHost(c);
+    const over = this.pending.a[at + 1]!;
+    if (width < (over & 3)) {
+      this.pending.set(at, PENDING + 1);
+      return 0;
     }
-    this.pending.set(at, 0);
-    return PENDING + 1;
+    for (let c = 0; c < this.tlbs.cpus; c++) {
+      if ((over & OVER_GUEST) !== 0) this.tlbs.dropAll(c);
+      if ((over & OVER_HOST) !== 0) this.tlbs.dropHost(c);
+    }
+    this.pending.set(at + 1, 0);
+    return 1;
   }
 
   /** Takes effect on one CPU's TLBs: the scope table of arch-translation.md 5.2. */

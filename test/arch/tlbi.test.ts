@@ -336,8 +336,19 @@ describe("stage-2 invalidation", () => {
     m.write(0x80000000, 1);
     m.unmap(0x80000000);
     for (let n = 0; n < 100; n++) flush(m, 0x10000000 + n * 4096);
+    m.pe.hostDsb(DSB_NSH);
+    expect(m.read(0x80000000)).toBe(PE_OK);
     m.pe.hostDsb(DSB_ISH);
     expect(m.read(0x80000000)).toBe(PE_EL2);
+  });
+
+  it("of an overflowing list of the host's own operations leaves the guests alone", () => {
+    const m = new Rig({ cpu: customProfile("max", { tlbiRange: false }) });
+    m.ram(0x80000000);
+    m.write(0x80000000, 1);
+    m.unmap(0x80000000);
+    m.pe.flushRange(1, 0x7f0000000000, 0x7f0000100000);
+    expect([m.read(0x80000000), m.pe.maintenance.pendingAnywhere()]).toEqual([PE_OK, 0]);
   });
 
   it("reports a write through a page that was write-protected without TLBI, once", () => {
