@@ -17,6 +17,7 @@ import { RegisterFile } from "./arch/registers.js";
 import { TablePages } from "./arch/tables.js";
 import { DEFAULT_ERA, eraRow, unknownDecisions, type EraRow } from "./eras.js";
 import { Kvm } from "./kvm/kvm.js";
+import { PlatformDrivers } from "./mmu/drivers/platform.js";
 import { HostMm } from "./mmu/mm.js";
 import type { EventRecord } from "./sim/events.js";
 import { Sim } from "./sim/sim.js";
@@ -65,6 +66,8 @@ export class Machine {
   readonly pe: Pe;
   readonly cpu: Cpu;
   readonly mm: HostMm;
+  /** Character devices that map page frames: /dev/mem, /dev/drm_shmem, … */
+  readonly platform: PlatformDrivers;
   readonly vfioPci: VfioPci;
   readonly kvm: Kvm;
   /** Physical CPUs. */
@@ -89,6 +92,7 @@ export class Machine {
     this.cpu = new Cpu(sim, this.registers, this.pe, this.features);
     sim.agents.add("vmm", "vmm", 0);
     this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, this.era.mm);
+    this.platform = new PlatformDrivers(sim, this.phys, this.mm);
     this.vfioPci = new VfioPci(sim, this.phys, this.mm, this.era.vfio, options.devices ?? []);
     this.kvm = new Kvm(sim, this.phys, this.tables, this.pe, this.cpu, this.registers, this.features, this.mm, this.era.kvm, this.profile);
     this.dispatch = new Dispatch(this);

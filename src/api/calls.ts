@@ -28,7 +28,8 @@ export type Call =
       readonly newAddress?: number;
     }
   | { readonly call: "memfd_create"; readonly size?: number; readonly flags?: number }
-  | { readonly call: "open"; readonly size: number }
+  /** A modelled read-only file, or a platform device by its name under /dev. */
+  | { readonly call: "open"; readonly name?: string; readonly size: number }
   | { readonly call: "ftruncate"; readonly fd: number; readonly length: number }
   | { readonly call: "fallocate"; readonly fd: number; readonly mode: number; readonly offset: number; readonly length: number }
   | { readonly call: "fork" }

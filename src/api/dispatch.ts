@@ -55,7 +55,10 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
       d.answer(a, huge ? files.createHugetlb(c.size ?? 0) : files.createMemfd(c.size ?? 0));
     },
   },
-  open: { begin: (d, a, c) => d.answer(a, d.m.mm.files.openReadOnly(c.size)) },
+  open: {
+    begin: (d, a, c) =>
+      d.answer(a, c.name?.startsWith("/dev/") === true ? d.m.platform.open(c.name, c.size) : d.m.mm.files.openReadOnly(c.size)),
+  },
   ftruncate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.ftruncate, c.fd, c.length) },
   fallocate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.fallocate, c.fd, c.mode, c.offset, c.length) },
   fork: { begin: (d, a) => d.start(a, d.m.mm.syscalls.fork, VMM_MM) },

@@ -28,7 +28,8 @@ export const FRAME_HWPOISON = 1 << 5;
 /** Never freed, not counted: the zero pages. */
 export const FRAME_RESERVED = 1 << 6;
 export const FRAME_ZERO = 1 << 7;
-export const FRAME_REFERENCED = 1 << 8;
+/** PageSwapCache: was swapped out once; some references may be swap entries. */
+export const FRAME_SWAPCACHE = 1 << 8;
 /** PageAnonExclusive: only this process maps it, so a write may reuse it. */
 export const FRAME_EXCLUSIVE = 1 << 9;
 export const FRAME_MTE_TAGGED = 1 << 10;
@@ -136,6 +137,8 @@ export class Frames {
   private readonly pools: I32Pool[] = [];
   private readonly blockLimit: number;
   private readonly special: SpecialRange[] = [];
+  /** References of the pages of all special ranges, beyond the one that each starts with. */
+  private readonly specialRefs: I32Pool;
 
   constructor(
     private readonly sim: Sim,
@@ -148,6 +151,7 @@ export class Frames {
     this.blockLimit = this.frames / 512;
     this.blocks = sim.state.i32("frames.blocks", 64 * B);
     this.recs = sim.state.i32("frames.records", 1024 * REC);
+    this.specialRefs = sim.state.i32("frames.specialRefs", 1);
     this.heads = sim.state.i32("frames.heads", H_POOL + 2 * HUGETLB_ORDERS.length);
     this.zeroPfn = this.take(ORDER_PAGE);
     this.setFlags(this.zeroPfn, FRAME_RESERVED | FRAME_ZERO);
@@ -207,6 +211,7 @@ export class Frames {
   /** Declares frames outside RAM: device memory with struct pages, carve-outs. At construction of the machine only. */
   addRange(range: SpecialRange): void {
     this.special.push(range);
+    this.specialRefs.ensure(this.special.reduce((n, r) => n + r.frames, 0));
   }
 
   // ---- what the kernel knows about a pfn -------------------------------------------------------
@@ -436,9 +441,21 @@ export class Frames {
     return left;
   }
 
-  /** get_page: one more reference. Frames outside RAM and the zero pages are not counted. */
+  /** References of a page outside RAM that has a struct page; it starts with one. @returns what is left; 0 without a struct page */
+  private countSpecial(pfn: number, refs: number): number {
+    for (let i = 0, first = 0; i < this.special.length; first += this.special[i++]!.frames) {
+      const r = this.special[i]!;
+      if (!r.structPage || pfn < r.pfn || pfn >= r.pfn + r.frames) continue;
+      const at = first + pfn - r.pfn;
+      if (refs !== 0) this.specialRefs.set(at, this.specialRefs.a[at]! + refs);
+      return 1 + this.specialRefs.a[at]!;
+    }
+    return 0;
+  }
+
+  /** get_page: one more reference. The zero pages, and frames without struct page, are not counted. */
   get(pfn: number): void {
-    if (!this.isRam(pfn)) return;
+    if (!this.isRam(pfn)) return void this.countSpecial(pfn, 1);
     const r = this.record(pfn) * REC;
     if ((this.recs.a[r]! & FRAME_RESERVED) === 0) this.count(r, 1, 0);
   }
@@ -449,7 +466,7 @@ export class Frames {
   }
 
   private drop(pfn: number, maps: number): void {
-    if (!this.isRam(pfn)) return;
+    if (!this.isRam(pfn)) return void this.countSpecial(pfn, -1);
     const record = this.record(pfn);
     if ((this.recs.a[record * REC]! & FRAME_RESERVED) !== 0) return;
     const left = this.count(record * REC, -1, maps);
@@ -459,7 +476,7 @@ export class Frames {
 
   /** get_page and page_add_rmap: the frame is mapped once more. */
   addMapping(pfn: number): void {
-    if (!this.isRam(pfn)) return;
+    if (!this.isRam(pfn)) return void this.countSpecial(pfn, 1);
     const r = this.record(pfn) * REC;
     if ((this.recs.a[r]! & FRAME_RESERVED) === 0) this.count(r, 1, 1);
   }
@@ -467,6 +484,15 @@ export class Frames {
   /** page_remove_rmap and put_page: a mapping went away. */
   dropMapping(pfn: number): void {
     this.drop(pfn, -1);
+  }
+
+  /** page_add_rmap without a reference: the caller's becomes the mapping's (a swap entry turns into a mapping). */
+  addRmap(pfn: number): void {
+    this.count(this.record(pfn) * REC, 0, 1);
+  }
+  /** page_remove_rmap: the mapping's reference stays with the caller (a mapping turns into a swap entry). */
+  removeRmap(pfn: number): void {
+    this.count(this.record(pfn) * REC, 0, -1);
   }
 
   /** page_add_new_anon_rmap: a fresh page, with the reference it was allocated with, got its first mapping. */
@@ -490,7 +516,7 @@ export class Frames {
   }
 
   refcount(pfn: number): number {
-    if (!this.isRam(pfn)) return 0;
+    if (!this.isRam(pfn)) return this.countSpecial(pfn, 0);
     const r = this.record(pfn) * REC;
     const word = this.recs.a[r]!;
     return (word & WIDE) !== 0 ? this.recs.a[r + WIDE_REFS]! : (word >>> REF_SHIFT) & COUNT_MASK;
