@@ -25,12 +25,25 @@ import {
 } from "./defer.js";
 import { FileFault } from "./filefault.js";
 import { FILE_DEVICE, type Files } from "./files.js";
-import { FRAME_ANON, FRAME_EXCLUSIVE, ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
+import { FRAME_ANON, FRAME_EXCLUSIVE, FRAME_SWAPCACHE, ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
 import { HugeAnon, type ThpPolicy } from "./hugeanon.js";
 import { Hugetlb } from "./hugetlb.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
-import { HI_DIRTY, HI_SPECIAL, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, SWP_HWPOISON, swapEntryType } from "./pte.js";
+import {
+  HI_DIRTY,
+  HI_SPECIAL,
+  HI_UFFD_WP,
+  HI_WRITE,
+  pfnHi,
+  pfnLo,
+  PTE_AF,
+  PTE_RDONLY,
+  SWP_HWPOISON,
+  SWP_SWAP,
+  swapEntryPfn,
+  swapEntryType,
+} from "./pte.js";
 import type { SplitHugePmd } from "./splithuge.js";
 import {
   FAULT_FLAG_USER,
@@ -183,7 +196,7 @@ export class HostFault {
       if (file < 0) return this.doAnonymousPage(mm, vma, vmFlags, addr, write);
       return this.files.kind(file) === FILE_DEVICE ? DEFER_OPS_FAULT : this.fileFault.fault(mm, vma, addr, write);
     }
-    if (pt.leafLevel < 0) return swapEntryType(pt.lo) === SWP_HWPOISON ? VM_FAULT_HWPOISON : DEFER_MIGRATION;
+    if (pt.leafLevel < 0) return this.doSwapPage(mm, vma, vmFlags, addr, write);
     if (write && !pt.writable) return this.doWpPage(mm, vmFlags, addr);
     this.setAccessFlags(mm, addr, write);
     return 0;
@@ -214,6 +227,27 @@ export class HostFault {
     return 0;
   }
 
+  /** do_swap_page: what a non-present entry stands for. */
+  private doSwapPage(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+    const { pt, frames } = this;
+    const type = swapEntryType(pt.lo);
+    if (type === SWP_HWPOISON) return VM_FAULT_HWPOISON;
+    if (type !== SWP_SWAP) return DEFER_MIGRATION;
+    const pfn = swapEntryPfn(pt.lo, pt.hi);
+    const mine = frames.refcount(pfn) === 1;
+    frames.addRmap(pfn); // the entry's reference is the mapping's now
+    let lo = this.zap.prot.lo(vma);
+    let hi = this.zap.prot.hi(vma);
+    if (mine) frames.setFlags(pfn, FRAME_EXCLUSIVE);
+    if (mine && write && (vmFlags & VM_WRITE) !== 0) {
+      hi |= HI_WRITE | HI_DIRTY;
+      lo &= ~PTE_RDONLY;
+    }
+    pt.setEntry(mm, addr - (addr % 4096), 3, pt.entry, pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    pt.walk(mm, addr);
+    return write && !mine ? this.doWpPage(mm, vmFlags, addr) : 0;
+  }
+
   /** do_wp_page: reuse in place (no event), or a copy. */
   private doWpPage(mm: number, vmFlags: number, addr: number): number {
     const { pt, frames } = this;
@@ -239,7 +273,8 @@ export class HostFault {
     const partOfThp = !huge && frames.isCompound(pfn);
     switch (this.d.cowReuse) {
       case "mapcount":
-        return partOfThp ? this.onlyHere(mm, addr) : frames.mapcount(pfn) === 1;
+        if (partOfThp) return this.onlyHere(mm, addr);
+        return frames.mapcount(pfn) === 1 && ((frames.flags(pfn) & FRAME_SWAPCACHE) === 0 || frames.refcount(pfn) === 1);
       case "refcount":
         return !partOfThp && frames.refcount(pfn) === 1;
       default:
@@ -281,12 +316,12 @@ export class HostFault {
 
   private handle(f: number): number {
     const s = this.sim.agents.stack;
-    const mm = s.a[f + MM]!;
+    const mm = s.a[f + MM]! | 0;
     const addr = s.a[f + ADDR]!;
     const vma = this.vmas.findVma(mm, addr);
     if (vma < 0 || this.vmas.start(vma) > addr) return this.sim.agents.ret(f, VM_FAULT_SIGSEGV);
     s.set(f + VMA, vma);
-    return this.goOn(f, this.faultNow(mm, vma, addr, s.a[f + FLAGS]!));
+    return this.goOn(f, this.faultNow(mm, vma, addr, s.a[f + FLAGS]! | 0));
   }
 
   private goOn(f: number, r: number): number {
@@ -318,11 +353,11 @@ export class HostFault {
 
   private call2(f: number, resume: number, act: Activity): number {
     const s = this.sim.agents.stack.a;
-    return this.sim.agents.call(f, this.handleMmFault.first + resume, act, s[f + MM]!, s[f + ADDR]!);
+    return this.sim.agents.call(f, this.handleMmFault.first + resume, act, s[f + MM]! | 0, s[f + ADDR]!);
   }
 
   private rangeStart(f: number, resume: number, start: number, size: number): number {
-    const mm = this.sim.agents.stack.a[f + MM]!;
+    const mm = this.sim.agents.stack.a[f + MM]! | 0;
     return this.sim.agents.call(
       f,
       this.handleMmFault.first + resume,
@@ -336,7 +371,7 @@ export class HostFault {
   }
 
   private rangeEnd(f: number, start: number, size: number): number {
-    const mm = this.sim.agents.stack.a[f + MM]!;
+    const mm = this.sim.agents.stack.a[f + MM]! | 0;
     return this.sim.agents.call(
       f,
       this.handleMmFault.first + DONE,
@@ -356,7 +391,7 @@ export class HostFault {
     const { frames, pt } = this;
     const s = this.sim.agents.stack;
     const page = s.a[f + ADDR]! - (s.a[f + ADDR]! & 0xfff);
-    this.vmas.anonVmaPrepare(s.a[f + VMA]!);
+    this.vmas.anonVmaPrepare(s.a[f + VMA]! | 0);
     const pfn = frames.alloc(ORDER_PAGE);
     if (pfn < 0) return this.sim.agents.ret(f, VM_FAULT_OOM);
     if (frames.isZeroPage(pt.leafPfn)) frames.clear(pfn, ORDER_PAGE);
@@ -371,7 +406,7 @@ export class HostFault {
   private wpCopyLocked(f: number): number {
     const { pt } = this;
     const s = this.sim.agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     const page = s[f + ADDR]! - (s[f + ADDR]! & 0xfff);
     pt.walk(mm, page);
     if (pt.level !== 3 || pt.lo !== s[f + OLD_LO] || pt.hi !== s[f + OLD_HI]) {
@@ -387,8 +422,8 @@ export class HostFault {
   private wpSetPte(f: number): number {
     const { pt, frames } = this;
     const s = this.sim.agents.stack.a;
-    const mm = s[f + MM]!;
-    const vma = s[f + VMA]!;
+    const mm = s[f + MM]! | 0;
+    const vma = s[f + VMA]! | 0;
     const page = s[f + ADDR]! - (s[f + ADDR]! & 0xfff);
     const pfn = s[f + NEW]!;
     const prot = this.zap.prot;
@@ -408,10 +443,10 @@ export class HostFault {
     const { frames, pt } = this;
     const s = this.sim.agents.stack;
     const block = pmdStart(s.a[f + ADDR]!);
-    this.vmas.anonVmaPrepare(s.a[f + VMA]!);
+    this.vmas.anonVmaPrepare(s.a[f + VMA]! | 0);
     const pfn = frames.alloc(ORDER_PMD);
     if (pfn < 0) return this.call2(f, AFTER_SPLIT, this.split.activity);
-    pt.walk(s.a[f + MM]!, block);
+    pt.walk(s.a[f + MM]! | 0, block);
     if (frames.isHugeZeroPage(pt.leafPfn)) frames.clear(pfn, ORDER_PMD);
     else frames.copy(pfn, pt.leafPfn, ORDER_PMD);
     s.set(f + NEW, pfn);
@@ -423,7 +458,7 @@ export class HostFault {
   private hugeCopyLocked(f: number): number {
     const { pt, frames } = this;
     const s = this.sim.agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     const block = pmdStart(s[f + ADDR]!);
     const pfn = s[f + NEW]!;
     pt.walk(mm, block);
@@ -431,7 +466,7 @@ export class HostFault {
     else {
       const old = pt.leafPfn;
       pt.clearFlush(mm, block, 2, pt.entry);
-      this.huge.map(mm, s[f + VMA]!, block, pfn);
+      this.huge.map(mm, s[f + VMA]! | 0, block, pfn);
       frames.dropMapping(old);
     }
     return this.rangeEnd(f, block, PMD_SIZE);
@@ -442,34 +477,42 @@ export class HostFault {
   /** create_huge_pmd for a device mapping: vm_ops->huge_fault(vmf, PMD_ORDER). */
   private opsHuge(f: number): number {
     const s = this.sim.agents.stack.a;
-    const act = this.files.vmOps(this.vmas.file(s[f + VMA]!))!.hugeFault!;
-    return this.sim.agents.call(f, this.handleMmFault.first + AFTER_OPS_HUGE, act, s[f + MM]!, s[f + VMA]!, s[f + ADDR]!, ORDER_PMD);
+    const act = this.files.vmOps(this.vmas.file(s[f + VMA]! | 0))!.hugeFault!;
+    return this.sim.agents.call(
+      f,
+      this.handleMmFault.first + AFTER_OPS_HUGE,
+      act,
+      s[f + MM]! | 0,
+      s[f + VMA]! | 0,
+      s[f + ADDR]!,
+      ORDER_PMD,
+    );
   }
 
   private afterOpsHuge(f: number): number {
     const s = this.sim.agents.stack.a;
     const r = s[f + R0]!;
     if ((r & VM_FAULT_FALLBACK) === 0) return this.sim.agents.ret(f, r);
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     const addr = s[f + ADDR]!;
-    const vma = s[f + VMA]!;
+    const vma = s[f + VMA]! | 0;
     this.pt.walk(mm, addr);
-    return this.goOn(f, this.pteFault(mm, vma, this.vmas.flags(vma), addr, (s[f + FLAGS]! & FAULT_FLAG_WRITE) !== 0));
+    return this.goOn(f, this.pteFault(mm, vma, this.vmas.flags(vma), addr, ((s[f + FLAGS]! | 0) & FAULT_FLAG_WRITE) !== 0));
   }
 
   /** __do_fault: the driver's plain handler, refused under the VMA's lock. */
   private opsFault(f: number): number {
     const s = this.sim.agents.stack.a;
-    const flags = s[f + FLAGS]!;
+    const flags = s[f + FLAGS]! | 0;
     if ((flags & FAULT_FLAG_VMA_LOCK) !== 0) return this.sim.agents.ret(f, VM_FAULT_RETRY);
-    const ops = this.files.vmOps(this.vmas.file(s[f + VMA]!));
+    const ops = this.files.vmOps(this.vmas.file(s[f + VMA]! | 0));
     if (ops === undefined) return this.sim.agents.ret(f, VM_FAULT_SIGBUS);
     return this.sim.agents.call(
       f,
       this.handleMmFault.first + AFTER_OPS_FAULT,
       ops.fault,
-      s[f + MM]!,
-      s[f + VMA]!,
+      s[f + MM]! | 0,
+      s[f + VMA]! | 0,
       s[f + ADDR]!,
       flags & FAULT_FLAG_WRITE,
     );
@@ -484,14 +527,14 @@ export class HostFault {
   private userfault(f: number, reason: number): number {
     const { agents } = this.sim;
     const s = agents.stack;
-    const mm = s.a[f + MM]!;
-    const flags = s.a[f + FLAGS]!;
+    const mm = s.a[f + MM]! | 0;
+    const flags = s.a[f + FLAGS]! | 0;
     if ((flags & FAULT_FLAG_VMA_LOCK) !== 0) return agents.ret(f, VM_FAULT_RETRY);
     const uffd = this.userfaults;
     const ctx = uffd === undefined ? -1 : uffd.contextOf(mm, s.a[f + ADDR]!);
     if (uffd === undefined || ctx < 0) return agents.ret(f, VM_FAULT_SIGBUS);
     if (uffd.userModeOnly(ctx) && (flags & FAULT_FLAG_USER) === 0) return agents.ret(f, VM_FAULT_SIGBUS);
-    const vma = s.a[f + VMA]!;
+    const vma = s.a[f + VMA]! | 0;
     const size = (this.vmas.flags(vma) & VM_HUGETLB) !== 0 ? this.hugetlb.pageSize(vma) : 4096;
     const addr = s.a[f + ADDR]! - (s.a[f + ADDR]! % size);
     s.set(f + NEW, uffd.queue(ctx, addr, reason | (flags & FAULT_FLAG_WRITE)));
@@ -509,13 +552,13 @@ export class HostFault {
   private hugetlbCow(f: number): number {
     const { frames, pt, hugetlb } = this;
     const s = this.sim.agents.stack;
-    const vma = s.a[f + VMA]!;
+    const vma = s.a[f + VMA]! | 0;
     const block = hugetlb.block(vma, s.a[f + ADDR]!);
     const order = hugetlb.order(vma);
     this.vmas.anonVmaPrepare(vma);
     const pfn = frames.hugetlbAlloc(order);
     if (pfn < 0) return this.sim.agents.ret(f, VM_FAULT_SIGBUS);
-    pt.walk(s.a[f + MM]!, block);
+    pt.walk(s.a[f + MM]! | 0, block);
     frames.copy(pfn, pt.leafPfn, order);
     s.set(f + NEW, pfn);
     s.set(f + OLD_LO, pt.lo);
@@ -526,8 +569,8 @@ export class HostFault {
   private hugetlbCowLocked(f: number): number {
     const { frames, pt, hugetlb } = this;
     const s = this.sim.agents.stack.a;
-    const mm = s[f + MM]!;
-    const vma = s[f + VMA]!;
+    const mm = s[f + MM]! | 0;
+    const vma = s[f + VMA]! | 0;
     const block = hugetlb.block(vma, s[f + ADDR]!);
     const order = hugetlb.order(vma);
     const pfn = s[f + NEW]!;

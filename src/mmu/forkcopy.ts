@@ -3,7 +3,20 @@ import { ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import { FRAME_ANON, FRAME_EXCLUSIVE, FRAME_HUGETLB, type Frames } from "./frames.js";
 import { LEVEL_SIZE, nextBoundary, type HostPageTables } from "./pagetable.js";
-import { descPfn, HI_CONT, HI_DIRTY, HI_PROT_NONE, HI_SPECIAL, HI_WRITE, PTE_AF, PTE_RDONLY, PTE_VALID } from "./pte.js";
+import {
+  descPfn,
+  HI_CONT,
+  HI_DIRTY,
+  HI_PROT_NONE,
+  HI_SPECIAL,
+  HI_WRITE,
+  PTE_AF,
+  PTE_RDONLY,
+  PTE_VALID,
+  SWP_SWAP,
+  swapEntryPfn,
+  swapEntryType,
+} from "./pte.js";
 import { isCowMapping, VM_SHARED } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
@@ -57,6 +70,11 @@ export class ForkCopy {
     const { level, entry } = pt;
     let { lo, hi } = pt;
     const present = (lo & PTE_VALID) !== 0 || (hi & HI_PROT_NONE) !== 0;
+    if (!present && swapEntryType(lo) === SWP_SWAP) {
+      const swapped = swapEntryPfn(lo, hi);
+      frames.get(swapped);
+      frames.clearFlags(swapped, FRAME_EXCLUSIVE);
+    }
     const wasWritable = present && cow && (hi & HI_WRITE) !== 0;
     if (wasWritable) {
       if ((lo & PTE_RDONLY) === 0) hi |= HI_DIRTY;

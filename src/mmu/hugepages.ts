@@ -100,7 +100,11 @@ export class HugePages {
   private stable(mm: number, addr: number): boolean {
     const { pt, frames } = this;
     for (let a = addr; a < addr + PMD_SIZE; a += 4096) {
-      if (!pt.walk(mm, a) || pt.special) continue;
+      if (!pt.walk(mm, a)) {
+        if (!pt.none) return false; // SCAN_PTE_NON_PRESENT: swapped out, poisoned, on its way
+        continue;
+      }
+      if (pt.special) continue;
       if (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return false;
     }
     return true;

@@ -23,8 +23,12 @@ import { Mmap } from "./mmap.js";
 import { Mprotect } from "./mprotect.js";
 import { Mremap } from "./mremap.js";
 import { Munmap } from "./munmap.js";
+import { Ksm } from "./ksm.js";
+import { Migrate } from "./migrate.js";
 import { MmuNotifiers } from "./notifiers.js";
 import { HostPageTables } from "./pagetable.js";
+import { Reclaim } from "./reclaim.js";
+import { Rmap } from "./rmap.js";
 import { SplitHugePmd } from "./splithuge.js";
 import { Truncate } from "./truncate.js";
 import { UserAccess } from "./useraccess.js";
@@ -98,6 +102,9 @@ export class HostMm implements MmContext {
   readonly vmaChange: VmaChange;
   readonly zapVma: ZapVma;
   readonly userfaultfd: Userfaultfd;
+  readonly migrate: Migrate;
+  readonly reclaim: Reclaim;
+  readonly ksm: Ksm;
   readonly syscalls: Syscalls;
   private readonly locks: number[] = [];
   /** Per address space: 1 while it lives. */
@@ -135,6 +142,10 @@ export class HostMm implements MmContext {
     this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this);
     this.userAccess = new UserAccess(sim, phys, pe, this.pt, this.vmas, this.fault, this, d);
     const failure = new MemoryFailure(sim, this.frames, this.pt, this.notifiers, this.gup, this.split);
+    const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
+    this.migrate = new Migrate(sim, this.frames, this.pt, this.vmas, this.notifiers, rmap, this.zap.prot, d);
+    this.reclaim = new Reclaim(sim, this.frames, this.pt, this.notifiers, rmap, d);
+    this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, d);
     this.vmaChange = new VmaChange(this);
     this.zapVma = new ZapVma(this);
     this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault);

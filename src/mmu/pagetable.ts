@@ -226,6 +226,10 @@ export class HostPageTables {
   get hwDirty(): boolean {
     return this.writable && (this.lo & PTE_RDONLY) === 0;
   }
+  /** pte_young of the last walk. */
+  get young(): boolean {
+    return this.leafLevel >= 0 && (this.lo & PTE_AF) !== 0;
+  }
   /** Bytes that the leaf of the last walk maps, contiguous runs counted as the hugetlb page they form. */
   get leafSize(): number {
     if (this.leafLevel < 0) return 0;

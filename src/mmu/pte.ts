@@ -63,6 +63,8 @@ export function memoryTypeIndex(pageProt: number): number {
 }
 
 /** Swap-like entries: VALID and PROT_NONE clear, type in bits 7:3 of the low word, pfn from bit 8 on (__swp_type, __swp_offset). */
+/** A page in the swap cache; the offset is its frame. */
+export const SWP_SWAP = 1;
 export const SWP_HWPOISON = 31;
 export const SWP_MIGRATION_READ = 30;
 export const SWP_MIGRATION_WRITE = 29;

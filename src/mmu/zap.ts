@@ -12,7 +12,22 @@ import { HostPageTables, LEVEL_SIZE, nextBoundary, PMD_SIZE, TASK_SIZE } from ".
 import { PageProtection } from "./pageprot.js";
 import { PfnInsert } from "./pfninsert.js";
 import { Protect } from "./protect.js";
-import { descPfn, HI_ADDR, HI_CONT, HI_DIRTY, HI_PROT_NONE, HI_SPECIAL, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY, PTE_VALID } from "./pte.js";
+import {
+  descPfn,
+  HI_ADDR,
+  HI_CONT,
+  HI_DIRTY,
+  HI_PROT_NONE,
+  HI_SPECIAL,
+  HI_WRITE,
+  pfnHi,
+  pfnLo,
+  PTE_RDONLY,
+  PTE_VALID,
+  SWP_SWAP,
+  swapEntryPfn,
+  swapEntryType,
+} from "./pte.js";
 import type { MmRow } from "./decisions.js";
 import type { Vmas } from "./vmas.js";
 
@@ -94,7 +109,10 @@ export class Zap {
       const hi = w[e + 1]!;
       if ((lo | hi) === 0) continue;
       pt.setEntry(mm, a, 3, e, 0, 0);
-      if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) continue;
+      if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) {
+        if (swapEntryType(lo) === SWP_SWAP) this.frames.put(swapEntryPfn(lo, hi));
+        continue;
+      }
       const counted = (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || (i & 15) === 0);
       this.gather(a, 4096, counted ? (hi & 0xffff) * 1048576 + (lo >>> 12) : -1, lo, hi);
       if (this.pending >= GATHER - 1) return a + 4096;

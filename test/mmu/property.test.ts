@@ -1,7 +1,7 @@
 /** Random sequences of faults, unmaps, forks and protections against a model that knows only pages and bytes. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { MADV_COLLAPSE, MADV_DONTNEED, MADV_HUGEPAGE } from "../../src/mmu/madvise.js";
+import { MADV_COLLAPSE, MADV_DONTNEED, MADV_HUGEPAGE, MADV_MERGEABLE } from "../../src/mmu/madvise.js";
 import { HOST_SIGSEGV } from "../../src/mmu/useraccess.js";
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE } from "../../src/mmu/vmflags.js";
 import { Bench } from "./faultbench.js";
@@ -17,7 +17,8 @@ type Step =
   | { op: "munmap" | "remap" | "dontneed" | "ro" | "rw"; page: number; pages: number }
   | { op: "fork" }
   | { op: "exit" }
-  | { op: "collapse"; page: number };
+  | { op: "collapse" | "migrate" | "reclaim" | "splitpage"; page: number }
+  | { op: "merge"; page: number; other: number };
 
 const page = fc.oneof(fc.integer({ min: 0, max: PAGES - 1 }), fc.constantFrom(0, 1, 511, 512, 513, 1023, 1024));
 const pages = fc.oneof(fc.integer({ min: 1, max: 8 }), fc.constantFrom(512, 600, PAGES));
@@ -37,7 +38,11 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.constant({ op: "fork" as const }) },
   { weight: 1, arbitrary: fc.constant({ op: "exit" as const }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant("collapse" as const), page }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ op: fc.constantFrom("collapse" as const, "migrate" as const, "reclaim" as const, "splitpage" as const), page }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant("merge" as const), page, other: page }) },
 );
 
 /** One address space as the model sees it: per page absent (no VMA), or protection and contents. */
@@ -94,6 +99,19 @@ function check(era: string, thp: boolean, steps: readonly Step[]): void {
         break;
       case "collapse":
         b.run(b.mm.syscalls.madvise, 0, AT + Math.floor(s.page / 512) * 0x200000, 0x200000, MADV_COLLAPSE);
+        break;
+      case "migrate":
+        b.run(b.mm.migrate.migratePage, 0, AT + s.page * 4096);
+        break;
+      case "reclaim":
+        b.run(b.mm.reclaim.reclaimPage, 0, AT + s.page * 4096, 1);
+        break;
+      case "splitpage":
+        b.run(b.mm.huge.splitHugePage, 0, AT + s.page * 4096);
+        break;
+      case "merge":
+        b.run(b.mm.syscalls.madvise, 0, AT, SIZE, MADV_MERGEABLE);
+        b.run(b.mm.ksm.mergeTwo, 0, AT + s.page * 4096, AT + s.other * 4096);
         break;
       default: {
         const n = Math.min(s.pages, PAGES - s.page);

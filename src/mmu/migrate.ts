@@ -1,0 +1,179 @@
+/**
+ * Migration of a page to another frame (mm/migrate.c migrate_pages; compaction, NUMA balancing,
+ * move_pages). While it moves, migration entries stand in the tables and faults on them wait.
+ */
+import { ARG, type Activity } from "../sim/agents.js";
+import { EAGAIN, EBUSY, ENOENT, ENOMEM } from "../sim/errno.js";
+import type { Sim } from "../sim/sim.js";
+import type { MmRow } from "./decisions.js";
+import { FRAME_ANON, FRAME_DIRTY, FRAME_EXCLUSIVE, FRAME_FILE, FRAME_HUGETLB, ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
+import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
+import { pmdStart, type HostPageTables } from "./pagetable.js";
+import { descPfn, HI_ADDR, HI_SPECIAL, HI_WRITE, pfnHi, pfnLo, SWP_MIGRATION_READ, SWP_MIGRATION_WRITE } from "./pte.js";
+import { swapEntryHi, swapEntryLo, swapEntryPfn, swapEntryType } from "./pte.js";
+import type { Rmap } from "./rmap.js";
+import type { PageProtection } from "./pageprot.js";
+import type { Vmas } from "./vmas.js";
+
+const MM = ARG;
+const ADDR = ARG + 1;
+const OLD = ARG + 2;
+const NEW = ARG + 3;
+const CURSOR = ARG + 4;
+/** The mapping that is announced now, and its leaf level. */
+const AT_MM = ARG + 5;
+const AT = ARG + 6;
+const LEVEL = ARG + 7;
+
+const UNMAP_NEXT = 1;
+const UNMAP_ONE = 2;
+const MOVE = 3;
+
+export class Migrate {
+  /**
+   * (mm, addr) -> R0 0 | -errno: the page behind addr moves to a new frame. -ENOENT: nothing there;
+   * -EBUSY: a page that cannot move (zero page, PFN mapping, hugetlb); -EAGAIN: somebody holds a reference.
+   */
+  readonly migratePage: Activity;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly frames: Frames,
+    private readonly pt: HostPageTables,
+    private readonly vmas: Vmas,
+    private readonly notifiers: MmuNotifiers,
+    private readonly rmap: Rmap,
+    private readonly prot: PageProtection,
+    private readonly d: MmRow,
+  ) {
+    this.migratePage = sim.agents.activity("migratePages", "mm/migrate.c unmap_and_move", 8, [
+      ["isolate", (f) => this.isolate(f)],
+      ["unmapNext", (f) => this.unmapNext(f)],
+      ["tryToMigrateOne", (f) => this.unmapOne(f)],
+      ["moveToNewPage", (f) => this.move(f)],
+    ]);
+  }
+
+  private isolate(f: number): number {
+    const { pt, frames } = this;
+    const { agents } = this.sim;
+    const s = agents.stack;
+    if (!pt.walk(s.a[f + MM]!, s.a[f + ADDR]!)) return agents.ret(f, -ENOENT);
+    const pfn = pt.leafPfn;
+    if (pt.special || frames.isReserved(pfn) || (frames.flags(pfn) & FRAME_HUGETLB) !== 0) return agents.ret(f, -EBUSY);
+    const huge = pt.leafLevel === 2;
+    if (!huge && frames.isThp(pfn)) return agents.ret(f, -EBUSY); // split_huge_page first
+    const to = frames.alloc(huge ? ORDER_PMD : ORDER_PAGE);
+    if (to < 0) return agents.ret(f, -ENOMEM);
+    const old = frames.head(pfn);
+    frames.get(old);
+    s.set(f + OLD, old);
+    s.set(f + NEW, to);
+    s.set(f + LEVEL, pt.leafLevel);
+    if (huge) s.set(f + ADDR, pmdStart(s.a[f + ADDR]!));
+    s.set(f + CURSOR, 0);
+    return this.unmapNext(f);
+  }
+
+  private size(f: number): number {
+    return this.sim.agents.stack.a[f + LEVEL] === 2 ? 0x200000 : 4096;
+  }
+
+  /** try_to_migrate: for each mapping S, a migration entry, E (in v4.0 the subscribers are told after the fact). */
+  private unmapNext(f: number): number {
+    const { pt, rmap } = this;
+    const s = this.sim.agents.stack;
+    for (;;) {
+      const cursor = rmap.next(s.a[f + OLD]!, s.a[f + MM]!, s.a[f + ADDR]!, s.a[f + CURSOR]!);
+      if (cursor === 0) return this.migratePage.first + MOVE;
+      s.set(f + CURSOR, cursor);
+      if (!pt.walk(rmap.mm, rmap.addr) || pt.leafPfn !== s.a[f + OLD]) continue;
+      s.set(f + AT_MM, rmap.mm);
+      s.set(f + AT, rmap.addr);
+      if (this.d.singlePageReclaim === "invalidatePage") this.putMigrationEntry(f);
+      const start = rmap.addr;
+      return this.sim.agents.call(
+        f,
+        this.migratePage.first + UNMAP_ONE,
+        this.notifiers.invalidateRangeStart,
+        rmap.mm,
+        start,
+        start + this.size(f),
+        MMU_NOTIFY_CLEAR,
+        1,
+      );
+    }
+  }
+
+  private unmapOne(f: number): number {
+    const s = this.sim.agents.stack.a;
+    if (this.d.singlePageReclaim === "range") this.putMigrationEntry(f);
+    const start = s[f + AT]!;
+    return this.sim.agents.call(
+      f,
+      this.migratePage.first + UNMAP_NEXT,
+      this.notifiers.invalidateRangeEnd,
+      s[f + AT_MM]!,
+      start,
+      start + this.size(f),
+      MMU_NOTIFY_CLEAR,
+      1,
+    );
+  }
+
+  private putMigrationEntry(f: number): void {
+    const { pt, frames } = this;
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + AT_MM]!;
+    const addr = s[f + AT]!;
+    const old = s[f + OLD]!;
+    if (!pt.walk(mm, addr) || descPfn(pt.lo, pt.hi) !== old) return;
+    const { leafLevel, entry } = pt;
+    const type = pt.writable ? SWP_MIGRATION_WRITE : SWP_MIGRATION_READ;
+    if (pt.hwDirty) frames.setDirty(old);
+    pt.clearFlush(mm, addr, leafLevel, entry);
+    pt.setEntry(mm, addr, leafLevel, entry, swapEntryLo(type, old), swapEntryHi(old));
+    frames.dropMapping(old);
+  }
+
+  /** move_to_new_folio, then remove_migration_ptes: the new entries tell nobody. */
+  private move(f: number): number {
+    const { frames, rmap } = this;
+    const { agents } = this.sim;
+    const s = agents.stack.a;
+    const old = s[f + OLD]!;
+    const to = s[f + NEW]!;
+    const order = s[f + LEVEL] === 2 ? ORDER_PMD : ORDER_PAGE;
+    // Ours, and the page cache's.
+    const expected = (frames.flags(old) & FRAME_FILE) !== 0 ? 2 : 1;
+    const pinned = frames.refcount(old) !== expected;
+    if (!pinned) {
+      frames.copy(to, old, order);
+      frames.setAddress(to, s[f + ADDR]!);
+      frames.setFlags(to, frames.flags(old) & (FRAME_ANON | FRAME_FILE | FRAME_DIRTY | FRAME_EXCLUSIVE));
+    }
+    const goal = pinned ? old : to;
+    for (let c = rmap.next(old, s[f + MM]!, s[f + ADDR]!, 0); c !== 0; c = rmap.next(old, s[f + MM]!, s[f + ADDR]!, c)) {
+      this.removeEntry(rmap.mm, rmap.addr, old, goal);
+    }
+    if (!pinned) rmap.replaceCached(s[f + MM]!, s[f + ADDR]!, old, to);
+    frames.put(old);
+    frames.put(to);
+    return agents.ret(f, pinned ? -EAGAIN : 0);
+  }
+
+  /** remove_migration_pte. */
+  private removeEntry(mm: number, addr: number, old: number, goal: number): void {
+    const { pt, frames, vmas, prot } = this;
+    pt.walk(mm, addr);
+    const type = swapEntryType(pt.lo);
+    if (pt.leafLevel >= 0 || pt.none || (type !== SWP_MIGRATION_READ && type !== SWP_MIGRATION_WRITE)) return;
+    if (swapEntryPfn(pt.lo, pt.hi) !== old) return;
+    const vma = vmas.findVma(mm, addr);
+    const { level, entry } = pt;
+    const lo = prot.lo(vma) & (level === 2 ? ~2 : ~0);
+    const hi = (prot.hi(vma) & ~HI_SPECIAL & ~HI_ADDR & ~HI_WRITE) | (type === SWP_MIGRATION_WRITE ? HI_WRITE : 0);
+    pt.setEntry(mm, addr, level, entry, pfnLo(goal) | lo, pfnHi(goal) | hi);
+    frames.addMapping(goal);
+  }
+}

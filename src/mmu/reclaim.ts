@@ -1,0 +1,181 @@
+/**
+ * Reclaim of one page and its return (mm/vmscan.c shrink_folio_list, mm/rmap.c try_to_unmap_one,
+ * mm/memory.c do_swap_page), and aging (folio_referenced, idle page tracking, multi-gen LRU).
+ *
+ * A page that is swapped out stays in the swap cache: its frame keeps the contents, its entry names it.
+ */
+import { ARG, R0, type Activity } from "../sim/agents.js";
+import { EAGAIN, EBUSY, ENOENT } from "../sim/errno.js";
+import type { Sim } from "../sim/sim.js";
+import type { MmRow } from "./decisions.js";
+import { FRAME_ANON, FRAME_HUGETLB, FRAME_SWAPCACHE, type Frames } from "./frames.js";
+import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
+import { LEVEL_SIZE, nextBoundary, type HostPageTables } from "./pagetable.js";
+import { SWP_SWAP, swapEntryHi, swapEntryLo } from "./pte.js";
+import type { Rmap } from "./rmap.js";
+
+const MM = ARG;
+const ADDR = ARG + 1;
+const FORCE = ARG + 2;
+const PFN = ARG + 3;
+const CURSOR = ARG + 4;
+const AT_MM = ARG + 5;
+const AT = ARG + 6;
+
+const AGED = 1;
+const UNMAP_NEXT = 2;
+const UNMAP_ONE = 3;
+
+/** Kinds of `ageRange`. */
+export const AGE_CLEAR_FLUSH = 0;
+export const AGE_CLEAR = 1;
+export const AGE_TEST = 2;
+
+// ageRange
+const START = ARG + 1;
+const END = ARG + 2;
+const KIND = ARG + 3;
+
+export class Reclaim {
+  /**
+   * (mm, addr, force 0|1) -> R0 0 | -errno. The page is tested for references (clear_flush_young) and, if
+   * it is old or `force` is set, taken out of every address space (S, clear, E) to the swap cache or, a
+   * file's page, to its file. -EAGAIN: young, or held; -ENOENT: nothing there; -EBUSY: not reclaimable.
+   */
+  readonly reclaimPage: Activity;
+  /** (mm, start, end, AGE_*) -> R0 1 if any page, here or in a subscriber's tables, was young. Clears the marks unless testing. */
+  readonly ageRange: Activity;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly frames: Frames,
+    private readonly pt: HostPageTables,
+    private readonly notifiers: MmuNotifiers,
+    private readonly rmap: Rmap,
+    private readonly d: MmRow,
+  ) {
+    const { agents } = sim;
+    this.reclaimPage = agents.activity("reclaimPage", "mm/vmscan.c shrink_folio_list", 7, [
+      ["folioReferenced", (f) => this.referenced(f)],
+      ["aged", (f) => this.aged(f)],
+      ["unmapNext", (f) => this.unmapNext(f)],
+      ["tryToUnmapOne", (f) => this.unmapOne(f)],
+    ]);
+    this.ageRange = agents.activity("ageRange", "mm/rmap.c folio_referenced_one", 4, [
+      ["age", (f) => this.age(f)],
+      ["done", (f) => this.ageDone(f)],
+    ]);
+  }
+
+  // ---- aging -----------------------------------------------------------------------------------
+
+  private age(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const { clearFlushYoung, clearYoung, testYoung } = this.notifiers;
+    const kind = s[f + KIND]!;
+    const act = kind === AGE_TEST ? testYoung : kind === AGE_CLEAR && this.d.notifierClearYoung ? clearYoung : clearFlushYoung;
+    return this.sim.agents.call(f, this.ageRange.first + 1, act, s[f + MM]!, s[f + START]!, s[f + END]!);
+  }
+
+  private ageDone(f: number): number {
+    const { pt } = this;
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    let young = s[f + R0] !== 0;
+    for (let a = s[f + START]!; a < s[f + END]!; a = nextBoundary(a, pt.level)) {
+      if (!pt.walk(mm, a)) continue;
+      if (s[f + KIND] === AGE_TEST) young = pt.young || young;
+      else young = pt.testAndClearYoung(mm, a - (a % LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3])) || young;
+    }
+    return this.sim.agents.ret(f, young ? 1 : 0);
+  }
+
+  // ---- reclaim ---------------------------------------------------------------------------------
+
+  private referenced(f: number): number {
+    const { pt, frames } = this;
+    const { agents } = this.sim;
+    const s = agents.stack;
+    const mm = s.a[f + MM]!;
+    const addr = s.a[f + ADDR]! - (s.a[f + ADDR]! % 4096);
+    s.set(f + ADDR, addr);
+    if (!pt.walk(mm, addr)) return agents.ret(f, -ENOENT);
+    const pfn = pt.leafPfn;
+    if (pt.special || frames.isReserved(pfn) || frames.isThp(pfn) || (frames.flags(pfn) & FRAME_HUGETLB) !== 0)
+      return agents.ret(f, -EBUSY);
+    s.set(f + PFN, pfn);
+    return agents.call(f, this.reclaimPage.first + AGED, this.ageRange, mm, addr, addr + 4096, AGE_CLEAR_FLUSH);
+  }
+
+  private aged(f: number): number {
+    const { frames } = this;
+    const { agents } = this.sim;
+    const s = agents.stack;
+    const pfn = s.a[f + PFN]!;
+    if (s.a[f + R0] !== 0 && s.a[f + FORCE] === 0) return agents.ret(f, -EAGAIN);
+    const cached = (frames.flags(pfn) & FRAME_ANON) === 0 ? 1 : 0;
+    if (frames.refcount(pfn) !== frames.mapcount(pfn) + cached) return agents.ret(f, -EAGAIN);
+    s.set(f + CURSOR, 0);
+    return this.unmapNext(f);
+  }
+
+  /** try_to_unmap: S, clear, E for each mapping (in v4.0 the subscribers are told after the fact). */
+  private unmapNext(f: number): number {
+    const { pt, rmap } = this;
+    const s = this.sim.agents.stack;
+    for (;;) {
+      const cursor = rmap.next(s.a[f + PFN]!, s.a[f + MM]!, s.a[f + ADDR]!, s.a[f + CURSOR]!);
+      if (cursor === 0) return this.sim.agents.ret(f, 0);
+      s.set(f + CURSOR, cursor);
+      if (!pt.walk(rmap.mm, rmap.addr) || pt.leafPfn !== s.a[f + PFN]) continue;
+      s.set(f + AT_MM, rmap.mm);
+      s.set(f + AT, rmap.addr);
+      if (this.d.singlePageReclaim === "invalidatePage") this.clearOne(f);
+      return this.sim.agents.call(
+        f,
+        this.reclaimPage.first + UNMAP_ONE,
+        this.notifiers.invalidateRangeStart,
+        s.a[f + AT_MM]!,
+        s.a[f + AT]!,
+        s.a[f + AT]! + 4096,
+        MMU_NOTIFY_CLEAR,
+        1,
+      );
+    }
+  }
+
+  private unmapOne(f: number): number {
+    const s = this.sim.agents.stack.a;
+    if (this.d.singlePageReclaim === "range") this.clearOne(f);
+    return this.sim.agents.call(
+      f,
+      this.reclaimPage.first + UNMAP_NEXT,
+      this.notifiers.invalidateRangeEnd,
+      s[f + AT_MM]!,
+      s[f + AT]!,
+      s[f + AT]! + 4096,
+      MMU_NOTIFY_CLEAR,
+      1,
+    );
+  }
+
+  private clearOne(f: number): void {
+    const { pt, frames } = this;
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + AT_MM]!;
+    const addr = s[f + AT]!;
+    const pfn = s[f + PFN]!;
+    if (!pt.walk(mm, addr) || pt.leafPfn !== pfn) return;
+    const { entry } = pt;
+    if (pt.hwDirty) frames.setDirty(pfn);
+    pt.clearFlush(mm, addr, 3, entry);
+    if ((frames.flags(pfn) & FRAME_ANON) === 0) {
+      frames.dropMapping(pfn);
+      return;
+    }
+    // The mapping's reference becomes the swap entry's.
+    pt.setEntry(mm, addr, 3, entry, swapEntryLo(SWP_SWAP, pfn), swapEntryHi(pfn));
+    frames.setFlags(pfn, FRAME_SWAPCACHE);
+    frames.removeRmap(pfn);
+  }
+}
