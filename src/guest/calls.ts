@@ -68,6 +68,31 @@ export const CALLS: readonly CallDecl[] = [
   decl("fork", [], "makes a child that only waits; its value is the child"),
   decl("kill", [number("pid")], "ends a child"),
   ...access,
+  decl("userfaultfd", [number("flags", 0)], "creates a userfaultfd with its API agreed; its value is the file descriptor"),
+  decl(
+    "UFFDIO_REGISTER",
+    [number("fd"), number("start"), number("len"), number("mode", 1)],
+    "registers a host range: UFFDIO_REGISTER_MODE_MISSING, _WP, _MINOR",
+  ),
+  decl("UFFDIO_UNREGISTER", [number("fd"), number("start"), number("len")], "unregisters a host range"),
+  decl("uffd_read", [number("fd")], "waits for a fault and reads it; its value is the host address, cut to the page"),
+  decl(
+    "UFFDIO_COPY",
+    [number("fd"), number("dst"), number("src"), number("len"), number("mode", 0)],
+    "resolves a missing fault with a copy",
+  ),
+  decl("UFFDIO_ZEROPAGE", [number("fd"), number("start"), number("len"), number("mode", 0)], "resolves a missing fault with zero pages"),
+  decl(
+    "UFFDIO_CONTINUE",
+    [number("fd"), number("start"), number("len"), number("mode", 0)],
+    "resolves a minor fault with the page that the file has",
+  ),
+  decl(
+    "UFFDIO_WRITEPROTECT",
+    [number("fd"), number("start"), number("len"), number("mode")],
+    "write-protects (mode 1) or resolves a write-protect fault (mode 0)",
+  ),
+  decl("UFFDIO_WAKE", [number("fd"), number("start"), number("len")], "wakes who waits for these pages"),
   decl("KVM_CREATE_VM", [number("ipa_bits", 0)], "creates the VM; without this call a script has one of default IPA size"),
   decl(
     "KVM_SET_USER_MEMORY_REGION",
@@ -85,6 +110,11 @@ export const CALLS: readonly CallDecl[] = [
   decl("KVM_RUN", [vcpu], "runs a vCPU again from where it stands, up to the end of its guest block", true),
   decl("KVM_GET_ONE_REG", [register], "reads a register of a vCPU: x0, vcpu1.esr_el1; its value"),
   decl("KVM_SET_ONE_REG", [register, number("value")], "writes a register of a vCPU"),
+  decl(
+    "KVM_SET_VCPU_EVENTS",
+    [vcpu, number("ext_dabt_pending", 0), number("serror_pending", 0)],
+    "makes an external data abort or an SError pending for a vCPU",
+  ),
   decl("sched_setaffinity", [vcpu, number("cpu")], "moves a vCPU's thread to another physical CPU"),
   decl("vfio_open", [text("device")], "opens a device bound to vfio-pci, by its PCI address; its value is the file descriptor"),
   decl("VFIO_DEVICE_GET_REGION_INFO", [number("fd"), number("index")], "asks for a region; its value is the region's size"),

@@ -20,7 +20,8 @@ export interface Cause {
 
 const VMA_FLAGS = Object.entries(flags)
   .filter(([name, bit]) => /^VM_/.test(name) && typeof bit === "number" && (bit & (bit - 1)) === 0)
-  .map(([name, bit]) => [name.slice("VM_".length), bit as number] as const);
+  .map(([name, bit]) => [name.slice("VM_".length), bit as number] as const)
+  .sort(([, a], [, b]) => (a >>> 0) - (b >>> 0));
 /** Flags that say what kind of memory it is; the rest only makes the chain long. */
 const TELLING = new Set([
   "READ",

@@ -29,7 +29,7 @@ export class Recorder {
   /** Guest faults so far. */
   faults = 0;
   /** Per agent: the words of its last fault, and how often it came in a row. */
-  private readonly lastFault: { words: number[]; times: number }[] = [];
+  private readonly lastFault: { seq: number; words: number[]; times: number }[] = [];
   /** Interned names of decisions that the run asked. */
   private readonly askedDecisions = new Set<number>();
 
@@ -80,8 +80,11 @@ export class Recorder {
   }
 
   private noteFault(ring: Float64Array, at: number): void {
+    const last = (this.lastFault[ring[at + 2]!] ??= { seq: -1, words: [0, 0, 0, 0, 0, 0], times: 0 });
+    // Said again after a rollback: counted already.
+    if (ring[at]! <= last.seq) return;
+    last.seq = ring[at]!;
     this.faults++;
-    const last = (this.lastFault[ring[at + 2]!] ??= { words: [0, 0, 0, 0, 0, 0], times: 0 });
     let same = true;
     for (let i = 0; i < 6; i++) {
       if (last.words[i] !== ring[at + 4 + i]) same = false;

@@ -433,7 +433,7 @@ class Interpreter implements Window {
       case "memfd_create":
         return plain(yield* this.host(agent, { call: "memfd_create", flags: n("flags") }));
       case "open":
-        return plain(yield* this.host(agent, { call: "open", size: n("size") }));
+        return plain(yield* this.host(agent, { call: "open", name: text("name"), size: n("size") }));
       case "ftruncate":
         return plain(yield* this.host(agent, { call: "ftruncate", fd: n("fd"), length: n("length") }));
       case "fallocate":
@@ -442,6 +442,44 @@ class Interpreter implements Window {
         return plain(yield* this.host(agent, { call: "fork" }));
       case "kill":
         return plain(yield* this.host(agent, { call: "kill", pid: n("pid") }));
+      case "userfaultfd": {
+        const made = yield* this.host(agent, { call: "userfaultfd", flags: n("flags") });
+        if (made.ret >= 0) yield* this.host(agent, { call: "uffd_api", uffd: made.ret });
+        return plain(made);
+      }
+      case "UFFDIO_REGISTER":
+        return plain(yield* this.host(agent, { call: "uffd_register", uffd: n("fd"), start: n("start"), len: n("len"), mode: n("mode") }));
+      case "UFFDIO_UNREGISTER":
+        return plain(yield* this.host(agent, { call: "uffd_unregister", uffd: n("fd"), start: n("start"), len: n("len") }));
+      case "UFFDIO_WAKE":
+        return plain(yield* this.host(agent, { call: "uffd_wake", uffd: n("fd"), start: n("start"), len: n("len") }));
+      case "uffd_read": {
+        const result = yield* this.host(agent, { call: "uffd_read", uffd: n("fd"), wait: true });
+        return { value: BigInt(result.userfault?.address ?? result.ret), result };
+      }
+      case "UFFDIO_COPY":
+        return plain(
+          yield* this.host(agent, { call: "uffd_copy", uffd: n("fd"), dst: n("dst"), src: n("src"), len: n("len"), mode: n("mode") }),
+        );
+      case "UFFDIO_ZEROPAGE":
+        return plain(yield* this.host(agent, { call: "uffd_zeropage", uffd: n("fd"), start: n("start"), len: n("len"), mode: n("mode") }));
+      case "UFFDIO_CONTINUE":
+        return plain(yield* this.host(agent, { call: "uffd_continue", uffd: n("fd"), start: n("start"), len: n("len"), mode: n("mode") }));
+      case "UFFDIO_WRITEPROTECT":
+        return plain(
+          yield* this.host(agent, { call: "uffd_writeprotect", uffd: n("fd"), start: n("start"), len: n("len"), mode: n("mode") }),
+        );
+      case "KVM_SET_VCPU_EVENTS": {
+        const vcpu = vcpuOf(args.get("vcpu"));
+        return plain(
+          yield* this.host(agent, {
+            call: "KVM_SET_VCPU_EVENTS",
+            vcpu,
+            extDabtPending: n("ext_dabt_pending") !== 0,
+            serrorPending: n("serror_pending") !== 0,
+          }),
+        );
+      }
       case "KVM_CREATE_VM":
         return plain(yield* this.createVm(n("ipa_bits")));
       case "KVM_SET_USER_MEMORY_REGION":
@@ -818,7 +856,7 @@ function collect(e: Expr, out: Call[]): void {
 }
 
 function showsValue(name: string): boolean {
-  return /^(mmap|mremap|read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(name);
+  return /^(mmap|mremap|read|uffd_read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(name);
 }
 
 /** A guest block in one line: its instructions, shortened. */

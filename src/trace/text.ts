@@ -13,7 +13,7 @@ export interface TextOptions {
 }
 
 /** Fields that an annotated line keeps: the remark says the rest. */
-const KEPT: Readonly<Record<string, readonly string[]>> = {
+export const KEPT_FIELDS: Readonly<Record<string, readonly string[]>> = {
   kvm_guest_fault: ["ipa", "hsr"],
   kvm_unmap_hva_range: [],
   kvm_mmio: ["gpa", "val"],
@@ -53,7 +53,7 @@ const COMPACT_WIDTH = 46;
 export function eventBody(e: EventRecord, options: TextOptions): string {
   if (!options.annotate) return `${e.event.padEnd(NAME_WIDTH)} ${fieldsText(e)}`.trimEnd();
   const said = remark(e);
-  const kept = KEPT[e.event];
+  const kept = KEPT_FIELDS[e.event];
   const fields = said === "" || kept === undefined ? fieldsText(e) : keep(e, kept);
   if (options.compact === true) return `${`${e.event} ${fields}`.trimEnd().padEnd(COMPACT_WIDTH)} ${said}`.trimEnd();
   return `${e.event.padEnd(NAME_WIDTH)} ${said === "" ? fields : `${fields.padEnd(FIELDS_WIDTH)} ${said}`}`.trimEnd();

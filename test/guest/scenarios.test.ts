@@ -27,6 +27,8 @@ describe("the language's reference", () => {
     expect(failures(runAll(example))).toEqual([]);
   });
   test("lists every system call and ioctl with its arguments", () => {
-    for (const c of CALLS) expect(doc).toContain(`| \`${signature(c)}\` | ${c.doc} |`);
+    // The formatter pads the columns of tables.
+    const plain = doc.replace(/ {2,}/g, " ");
+    for (const c of CALLS) expect(plain).toContain(`| \`${signature(c)}\` | ${c.doc} |`);
   });
 });
