@@ -54,6 +54,7 @@ export class GuestContext {
   v = -1;
   cpu = -1;
   private epoch = 0;
+  private serial = -1;
   /** Registers as they were; of the ASID's TTBR and VTTBR the high words, of PSTATE the mode and PAN. */
   private sctlr = 0;
   private tcr = 0;
@@ -104,7 +105,8 @@ export class GuestContext {
   outdated(v: number): boolean {
     const r = this.regs.a;
     const b = v * REGS_WORDS;
-    if (v !== this.v || this.agents.cpu !== this.cpu || this.tlbs.epoch.a[0] !== this.epoch) return true;
+    if (v !== this.v || this.agents.cpu !== this.cpu || this.tlbs.epoch.a[0] !== this.epoch || this.tlbs.serial !== this.serial)
+      return true;
     return (
       ((r[b + SCTLR_EL1]! ^ this.sctlr) |
         (r[b + TCR_EL1]! ^ this.tcr) |
@@ -158,5 +160,6 @@ export class GuestContext {
     }
     this.stage2Tag = t.context(cpu, CTX_STAGE2, this.vmid, 0);
     this.epoch = t.epoch.a[0]!;
+    this.serial = t.serial;
   }
 }

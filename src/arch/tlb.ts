@@ -131,6 +131,11 @@ export class Tlbs {
   private readonly meta: I32Pool;
   /** [0] changes with every context given out or forgotten: a cached context number is good while it stands. */
   readonly epoch: I32Pool;
+  /**
+   * Counts the same and is never undone: after a rollback the epoch may come to an old value by another
+   * way. Not state, only the validity of what others cache.
+   */
+  serial = 0;
 
   /** @param cpus physical CPUs */
   constructor(
@@ -205,6 +210,7 @@ export class Tlbs {
   }
 
   private changed(): void {
+    this.serial++;
     this.epoch.set(0, (this.epoch.a[0]! + 1) | 0);
   }
 

@@ -448,4 +448,22 @@ describe("undo", () => {
     expect(m.sim.state.hash()).toBe(hash);
     expect([m.read(0x80000000), m.pe.d0]).toEqual([PE_OK, 5]);
   });
+
+  it("keeps guest and host apart when, after it, they come to the TLB in the other order", () => {
+    const m = new Rig();
+    m.phys.write(m.ram(0x80000000), 8, 5, 0);
+    // A host page at the same address: level-0 entry 0, a 1 GiB block.
+    const root = m.tables.alloc();
+    const l1 = m.tables.alloc();
+    m.tables.write(m.tables.word(root), (l1 / 4294967296) | 0, l1 | 3 | 0);
+    m.tables.write(m.tables.word(l1) + 4, 0, 0x40000000 | 0x741);
+    m.sim.state.startRecording();
+    const mark = m.sim.state.mark();
+    expect([m.read(0x80000000), m.pe.d0]).toEqual([PE_OK, 5]);
+    m.sim.state.rollback(mark);
+    // As many contexts as the guest had been given.
+    expect(m.pe.hostLookup(root, 1, 0x80000000, false)).toBe(0x40000000);
+    expect(m.pe.hostLookup(root, 2, 0x80001000, false)).toBe(0x40001000);
+    expect([m.read(0x80000000), m.pe.d0]).toEqual([PE_OK, 5]);
+  });
 });
