@@ -55,6 +55,8 @@ const SYSTEM_EVENT_RESET = 2;
 
 /** Guest instructions in one phase while nothing else can run. */
 const SLICE = 65536;
+/** The same while instructions are counted: an exit in between may hide so many. */
+const COUNTED_SLICE = 64;
 
 const V = ARG;
 /** Guest instructions and exits that may still happen. */
@@ -96,7 +98,7 @@ export class VcpuRun {
   private begin(f: number): number {
     const { sim, vcpus } = this;
     const stack = sim.agents.stack;
-    const v = stack.a[f + V]!;
+    const v = stack.a[f + V]! | 0;
     sim.agents.charge(sim.costs.syscall);
     if (vcpus.has(v, V_BUGGED)) return sim.agents.ret(f, -EIO, KVM_EXIT_UNKNOWN);
     if (stack.a[f + INSTRUCTIONS] === 0) stack.set(f + INSTRUCTIONS, Infinity);
@@ -111,7 +113,7 @@ export class VcpuRun {
   private enter(f: number): number {
     const { sim, vcpus, regs } = this;
     const s = sim.agents.stack.a;
-    const v = s[f + V]!;
+    const v = s[f + V]! | 0;
     if (vcpus.signal(v) !== 0) {
       vcpus.setExitReason(v, KVM_EXIT_INTR);
       return this.leave(f, v, -EINTR);
@@ -155,16 +157,18 @@ export class VcpuRun {
   private guest(f: number): number {
     const { sim, vcpus } = this;
     const stack = sim.agents.stack;
-    const v = stack.a[f + V]!;
+    const v = stack.a[f + V]! | 0;
     const left = stack.a[f + INSTRUCTIONS]!;
-    const slice = this.interleave ? 1 : Math.min(left, SLICE);
+    const slice = this.interleave ? 1 : left === Infinity ? SLICE : Math.min(left, COUNTED_SLICE);
     const reason = this.cpu.run(v, slice);
-    if (left !== Infinity) stack.set(f + INSTRUCTIONS, left - slice);
+    // A slice that an exit ends early counts as one instruction.
+    if (left !== Infinity) stack.set(f + INSTRUCTIONS, left - (reason === RUN_BUDGET ? slice : 1));
     switch (reason) {
       case RUN_BUDGET:
         if (left > slice) return this.first + 2;
         return this.stopped(f, v, EXIT_BUDGET);
       case RUN_EL2:
+        if (left <= 1) return this.stopped(f, v, EXIT_BUDGET);
         return this.exit(f, v);
       case RUN_BREAKPOINT:
         this.traceExit(v, EXIT_TRAP, EC_BREAKPT_LOW);
@@ -320,7 +324,7 @@ export class VcpuRun {
     const s = this.sim.agents.stack.a;
     const r = s[f + R0]!;
     if (r > 0) return this.enter(f);
-    return this.leave(f, s[f + V]!, r);
+    return this.leave(f, s[f + V]! | 0, r);
   }
 
   /** KVM_RUN returns. */

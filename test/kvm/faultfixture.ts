@@ -122,7 +122,7 @@ export class FaultFixture {
     this.regs.set64(this.v, PSTATE, 0, 0x3c5);
   }
   /** KVM_RUN. @returns its result; the exit reason is kvm.vcpus.exitReason */
-  enter(maxExits = 50, maxInstructions = 0): number {
+  enter(maxExits = 50, maxInstructions = 2000): number {
     return this.run(this.kvm.run, [this.v, maxInstructions, maxExits], this.kvm.vcpuAgent(this.v));
   }
   /** load and enter. */
