@@ -465,5 +465,6 @@ describe("undo", () => {
     expect(m.pe.hostLookup(root, 1, 0x80000000, false)).toBe(0x40000000);
     expect(m.pe.hostLookup(root, 2, 0x80001000, false)).toBe(0x40001000);
     expect([m.read(0x80000000), m.pe.d0]).toEqual([PE_OK, 5]);
+    expect(m.pe.hostLookup(root, 1, 0x80000000, false)).toBe(0x40000000);
   });
 });
