@@ -6,7 +6,7 @@ import * as flags from "../mmu/vmflags.js";
 import { errnoName } from "../sim/errno.js";
 import type { EventRecord } from "../sim/events.js";
 import { hex } from "../trace/fields.js";
-import { remark, syndromeText } from "../trace/remarks.js";
+import { low32, remark, syndromeText } from "../trace/remarks.js";
 
 /** One guest fault and what became of it. */
 export interface Cause {
@@ -50,7 +50,7 @@ export function vmaFlags(value: number): string[] {
 function link(e: EventRecord): string | undefined {
   switch (e.event) {
     case "kvm_guest_fault":
-      return `${syndromeText(Number(e["hsr"]))} at ipa ${hex(Number(e["ipa"]))}`;
+      return `${syndromeText(low32(String(e["hsr"])))} at ipa ${hex(Number(e["ipa"]))}`;
     case "memslot_lookup":
       return Number(e["slot"]) < 0
         ? "no memslot"

@@ -11,6 +11,9 @@ const TRACED_PER_STEP = 10_000;
 /** Events between two groups of expectations that are kept for them. */
 const KEPT_PER_WINDOW = 4_000_000;
 
+/** Words of kvm_guest_fault. */
+const FAULT_WORDS = 7;
+
 const ASKED = 1;
 const TRACED = 2;
 
@@ -22,6 +25,8 @@ export class Recorder {
   /** Traced records of the present step: where they start, how many there were. */
   private stepStart = 0;
   private stepTraced = 0;
+  /** The highest sequence number that came. */
+  private highest = -1;
   private readonly detach: () => void;
   private readonly decisionEvent: number;
   private readonly dsbEvent: number;
@@ -57,7 +62,9 @@ export class Recorder {
       const at = n * RECORD_WORDS;
       const id = ring[at + 3]!;
       // A machine that was rolled back says the same sequence numbers again: what it said first is void.
-      while (this.length > 0 && this.data[(this.length - 1) * RECORD_WORDS]! >= ring[at]!) this.forgetLast();
+      while (this.length > 0 && this.data[(this.length - 1) * RECORD_WORDS]! >= ring[at]!) this.length--;
+      const again = ring[at]! <= this.highest;
+      this.highest = Math.max(this.highest, ring[at]!);
       if (id === this.decisionEvent) this.askedDecisions.add(ring[at + 4]!);
       if (id === this.faultEvent) this.noteFault(ring, at);
       const want = this.wanted[id]!;
@@ -66,7 +73,7 @@ export class Recorder {
       const idle = id === this.dsbEvent && ring[at + 5] === 0 && this.detail !== "all";
       if (idle && (want & ASKED) === 0) continue;
       if ((want & TRACED) !== 0 && !idle) {
-        this.stepTraced++;
+        if (!again) this.stepTraced++;
         if (this.onEvent !== undefined) this.onEvent(this.bus.decode(ring, at));
         if ((want & ASKED) === 0 && this.stepTraced > TRACED_PER_STEP) continue;
       }
@@ -74,19 +81,14 @@ export class Recorder {
     }
   }
 
-  private forgetLast(): void {
-    this.length--;
-    if ((this.wanted[this.data[this.length * RECORD_WORDS + 3]!]! & TRACED) !== 0) this.stepTraced = Math.max(0, this.stepTraced - 1);
-  }
-
   private noteFault(ring: Float64Array, at: number): void {
-    const last = (this.lastFault[ring[at + 2]!] ??= { seq: -1, words: [0, 0, 0, 0, 0, 0], times: 0 });
+    const last = (this.lastFault[ring[at + 2]!] ??= { seq: -1, words: [], times: 0 });
     // Said again after a rollback: counted already.
     if (ring[at]! <= last.seq) return;
     last.seq = ring[at]!;
     this.faults++;
     let same = true;
-    for (let i = 0; i < 6; i++) {
+    for (let i = 0; i < FAULT_WORDS; i++) {
       if (last.words[i] !== ring[at + 4 + i]) same = false;
       last.words[i] = ring[at + 4 + i]!;
     }

@@ -109,7 +109,7 @@ const vmFault = (ret: number): string => {
 };
 
 const REMARKS: Readonly<Record<string, Remark>> = {
-  kvm_guest_fault: (e) => syndromeText(n(e, "hsr")),
+  kvm_guest_fault: (e) => syndromeText(low32(s(e, "hsr"))),
   kvm_unmap_hva_range: (e) => `MMU notifier: ${size(n(e, "end") - n(e, "start"))} of host memory go away`,
   kvm_set_spte_hva: () => "MMU notifier: a host page is replaced",
   kvm_access_fault: () => "the access flag is set",

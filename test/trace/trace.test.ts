@@ -71,14 +71,14 @@ describe("the trace's tables", () => {
 describe("a text trace", () => {
   test("has one event per line: number, agent, event, its fields, a remark", () => {
     seq = 12;
-    expect(eventLine(event("kvm_guest_fault", { ipa: 0x80000000, hsr: 0x93c08005 }), plain)).toBe(
+    expect(eventLine(event("kvm_guest_fault", { ipa: 0x80000000, hsr: "0x93c08005" }), plain)).toBe(
       "    12 vcpu0  kvm_guest_fault      ipa=0x80000000 hsr=0x93c08005   load of 8 bytes: translation fault, level 1",
     );
   });
   test("without annotations has all fields under the kernel's names", () => {
     seq = 3;
     expect(
-      eventLine(event("kvm_guest_fault", { ipa: 4096, hsr: 5, hxfar: "0x1000", vcpu_pc: "0x40000800" }), { width: 0, annotate: false }),
+      eventLine(event("kvm_guest_fault", { ipa: 4096, hsr: "0x5", hxfar: "0x1000", vcpu_pc: "0x40000800" }), { width: 0, annotate: false }),
     ).toBe("     3 vcpu0  kvm_guest_fault      vcpu_pc=0x40000800 hsr=0x5 hxfar=0x1000 ipa=0x1000");
   });
   test("cuts lines to the width and marks the cut", () => {
@@ -115,7 +115,7 @@ describe("a text trace", () => {
 test("a cause chain links what was asked, in order, for the faults that did not simply end in a mapping", () => {
   const quiet = [event("kvm_guest_fault"), event("guest_abort", { ret: 1 })];
   const failing = [
-    event("kvm_guest_fault", { hsr: 0x93c08005, ipa: 0x80000000 }),
+    event("kvm_guest_fault", { hsr: "0x93c08005", ipa: 0x80000000 }),
     event("memslot_lookup", { slot: 1, hva: 0x7000, writable: true }),
     event("fault_vma", { flags: VM_PFNMAP | VM_IO }),
     event("branch", { function: "user_mem_abort", branch: "error pfn" }),
