@@ -143,6 +143,16 @@ export class PhysicalMemory {
     if (slot >= 0) this.clearSlot(slot);
   }
 
+  /** A run of pages becomes all zero (a huge page): what was never touched is not looked at. @param count at most 4096, not crossing 16 MiB */
+  clearPages(pfn: Pfn, count: number): void {
+    const page = pfn - this.ramBase / PAGE_SIZE;
+    const chunk = this.top.a[page >>> CHUNK_SHIFT]!;
+    if (chunk === 0) return;
+    const first = (chunk << CHUNK_SHIFT) | (page & CHUNK_MASK);
+    const dir = this.dir.a;
+    for (let i = first; i < first + count; i++) if (dir[i] !== 0) this.clearSlot(i);
+  }
+
   private clearSlot(slot: number): void {
     const ref = this.dir.a[slot]!;
     if (ref === 0) return;

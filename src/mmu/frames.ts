@@ -73,6 +73,8 @@ export const pageCopy = declareEvent("faultline", "page_copy", "a page was copie
 /** What frames asks of the physical memory. */
 export interface PageData {
   clearPage(pfn: number): void;
+  /** The same for the pages of an aligned 2 MiB. */
+  clearPages?(pfn: number, count: number): void;
   copyPage(dstPfn: number, srcPfn: number): void;
 }
 
@@ -620,7 +622,8 @@ export class Frames {
   /** clear_page / clear_huge_page. */
   clear(pfn: number, order: number): void {
     const n = 1 << order;
-    for (let i = 0; i < n; i++) this.data.clearPage(pfn + i);
+    if (order === ORDER_PMD && this.data.clearPages !== undefined) this.data.clearPages(pfn, n);
+    else for (let i = 0; i < n; i++) this.data.clearPage(pfn + i);
     this.sim.agents.charge(this.sim.costs.pageClear * n);
     this.sim.bus.emit(pageClear, pfn, order);
   }
