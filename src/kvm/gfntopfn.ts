@@ -41,6 +41,7 @@ const NAMES = [
   "follow",
   "pfnmapWriteRetry",
   "true",
+  "false",
   "pfnmapWritable",
   "write-fault",
   "always",
@@ -83,7 +84,7 @@ export class GfnToPfn {
     const { agents } = this.sim;
     const s = agents.stack.a;
     const flags = FOLL_HWPOISON | (s[f + WRITE] !== 0 ? FOLL_WRITE : 0);
-    return agents.call(f, this.slow.first + 1, this.mm.gup.getUserPagesUnlocked, s[f + MM]!, s[f + HVA]!, flags);
+    return agents.call(f, this.slow.first + 1, this.mm.gup.getUserPagesUnlocked, s[f + MM]! | 0, s[f + HVA]!, flags);
   }
 
   /** A read fault tries once more for a writable page; a failed GUP goes on to the remapped path. */
@@ -93,7 +94,7 @@ export class GfnToPfn {
     if (pfn === -EHWPOISON) return this.error(f, EHWPOISON);
     if (pfn < 0) return this.slow.first + 2;
     if (s[f + WRITE] !== 0) return this.found(f, pfn, PFN_WRITABLE | PFN_REFERENCED, SLOW_GUP);
-    const writable = this.mm.gup.gupFast(s[f + MM]!, s[f + HVA]!, true);
+    const writable = this.mm.gup.gupFast(s[f + MM]! | 0, s[f + HVA]!, true);
     if (writable < 0) return this.found(f, pfn, PFN_REFERENCED, SLOW_GUP);
     this.mm.frames.put(pfn);
     return this.found(f, writable, PFN_WRITABLE | PFN_REFERENCED, SLOW_GUP);
@@ -103,7 +104,7 @@ export class GfnToPfn {
   private remapped(f: number): number {
     const { agents, locks } = this.sim;
     const s = agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     const lock = this.mm.mmapLock(mm);
     if (!locks.read(lock)) return BLOCKED;
     const vma = this.mm.vmas.covering(mm, s[f + HVA]!);
@@ -123,6 +124,7 @@ export class GfnToPfn {
     const pfn = this.mm.vmas.pgoff(vma) + Math.floor((s[f + HVA]! - this.mm.vmas.start(vma)) / 4096);
     this.sim.bus.emit(decisionTaken, this.names.pfnmapLookup, this.names.arithmetic);
     this.sim.locks.unlockRead(lock);
+    if (!this.mm.frames.isReserved(pfn)) return this.sim.crash("hva_to_pfn", "BUG: the computed PFN is ordinary memory");
     return this.found(f, pfn, s[f + WRITE] !== 0 ? PFN_WRITABLE : 0, ARITHMETIC);
   }
 
@@ -131,7 +133,7 @@ export class GfnToPfn {
     const { agents, locks, bus } = this.sim;
     const { gup, frames } = this.mm;
     const s = agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     const hva = s[f + HVA]!;
     const write = s[f + WRITE] !== 0;
     const pfn = gup.followPfnmap(mm, hva);
@@ -144,10 +146,9 @@ export class GfnToPfn {
       writable = gup.writable;
       if (write && !writable) {
         bus.emit(decisionTaken, this.names.pfnmapWritable, this.names["host-entry"]);
-        if (this.d.pfnmapWriteRetry && s[f + FIXUPS] === 0) {
-          bus.emit(decisionTaken, this.names.pfnmapWriteRetry, this.names.true);
-          return this.fixup(f, mm, hva, write);
-        }
+        bus.emit(decisionTaken, this.names.pfnmapWriteRetry, this.d.pfnmapWriteRetry ? this.names.true : this.names.false);
+        // One call for an absent entry, one more for a read-only one.
+        if (this.d.pfnmapWriteRetry && s[f + FIXUPS]! < 2) return this.fixup(f, mm, hva, write);
         return this.failed(f, lock);
       }
     }
@@ -166,14 +167,14 @@ export class GfnToPfn {
 
   private fixup(f: number, mm: number, hva: number, write: boolean): number {
     const { agents } = this.sim;
-    agents.stack.set(f + FIXUPS, agents.stack.a[f + FIXUPS]! + 1);
+    agents.stack.set(f + FIXUPS, (agents.stack.a[f + FIXUPS]! | 0) + 1);
     return agents.call(f, this.slow.first + 3, this.mm.gup.fixupUserFault, mm, hva, write ? 1 : 0);
   }
 
   /** fixup_user_fault returned; mmap_lock is still held. */
   private fixedUp(f: number): number {
     const s = this.sim.agents.stack.a;
-    const lock = this.mm.mmapLock(s[f + MM]!);
+    const lock = this.mm.mmapLock(s[f + MM]! | 0);
     if (s[f + R0]! < 0) return this.failed(f, lock);
     if (s[f + R1] !== 0) {
       // The handler dropped mmap_lock: everything again from the VMA search.
