@@ -23,7 +23,7 @@ import { ARCHITECTURAL, type MachineProfile } from "./profile.js";
 import { HCR_DC, HCR_EL2, HCR_FB, MAIR_EL1, PAR_EL1, REGS_WORDS, VTCR_EL2, VTTBR_EL2, type RegisterFile } from "./registers.js";
 import { S1_FAULT, S1_OK, Stage1 } from "./stage1.js";
 import { Stage2 } from "./stage2walk.js";
-import { FSC_ADDRESS_SIZE, FSC_ALIGNMENT, fscAt, FSC_PERMISSION, ISS_AR } from "./syndrome.js";
+import { FSC_ADDRESS_SIZE, fscAt, FSC_PERMISSION, ISS_AR } from "./syndrome.js";
 import type { TablePages } from "./tables.js";
 import {
   C_CHANGES,
@@ -315,7 +315,7 @@ export class Pe {
     if (c.outdated(v)) c.load(v);
     const access = write ? ACCESS_WRITE : ACCESS_READ;
     if ((vaLo & (size - 1)) !== 0 && (!this.lse2 || (vaLo & 15) + size > 16)) {
-      return this.translation.toEl1(v, c, access, 0, FSC_ALIGNMENT, vaHi, vaLo);
+      return this.translation.alignmentFault(v, c, access, vaHi, vaLo);
     }
     return this.locate(v, c, vaHi, vaLo, access, iss, T_ATOMIC);
   }
@@ -360,7 +360,7 @@ export class Pe {
 
   private readUnaligned(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
     const c = this.context;
-    if (this.mustAlign(c, vaLo, size, iss)) return this.translation.toEl1(v, c, ACCESS_READ, 0, FSC_ALIGNMENT, vaHi, vaLo);
+    if (this.mustAlign(c, vaLo, size, iss)) return this.translation.alignmentFault(v, c, ACCESS_READ, vaHi, vaLo);
     let rc = this.locate(v, c, vaHi, vaLo, ACCESS_READ, iss, T_UNALIGNED);
     if (rc !== PE_OK) return rc;
     const here = 4096 - (vaLo & 0xfff);
@@ -390,7 +390,7 @@ export class Pe {
 
   private writeUnaligned(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
     const c = this.context;
-    if (this.mustAlign(c, vaLo, size, iss)) return this.translation.toEl1(v, c, ACCESS_WRITE, 0, FSC_ALIGNMENT, vaHi, vaLo);
+    if (this.mustAlign(c, vaLo, size, iss)) return this.translation.alignmentFault(v, c, ACCESS_WRITE, vaHi, vaLo);
     let rc = this.locate(v, c, vaHi, vaLo, ACCESS_WRITE, iss, T_UNALIGNED);
     if (rc !== PE_OK) return rc;
     const here = 4096 - (vaLo & 0xfff);
@@ -472,7 +472,7 @@ export class Pe {
     if (c.outdated(v)) c.load(v);
     const rc = this.translateStage1(v, c, op, vaHi, vaLo);
     if (rc !== S1_OK && rc !== S1_FAULT) {
-      return this.translation.toEl2(v, c, ACCESS_READ, T_CM, 0, this.translation.walkFault(), true, this.stage1.walkIpa, vaHi, vaLo);
+      return this.translation.atWalkFault(v, vaHi, vaLo);
     }
     this.writePar(v, c, rc === S1_OK ? 0 : (this.stage1.fault << 1) | 1);
     return PE_OK;

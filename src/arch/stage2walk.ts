@@ -26,8 +26,41 @@ import type { PhysicalMemory } from "./phys.js";
 import { HCR_DC, HCR_EL2, HCR_FWB_HI, HCR_VM, REGS_WORDS, VTCR_EL2, VTTBR_EL2, type RegisterFile } from "./registers.js";
 import { fscAt, FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_TRANSLATION } from "./syndrome.js";
 import type { TablePages } from "./tables.js";
-import { L_CHANGES, L_DESC_HI, L_DESC_LO, L_HI, L_LO, L_SIZE, L_TAG, W_CHANGES, W_HI, W_LO, W_TABLE_LO, W_TAG, type Tlbs } from "./tlb.js";
+import {
+  F_R0,
+  F_R1,
+  F_R1_PAN,
+  F_W0,
+  F_W1,
+  F_W1_PAN,
+  F_X0,
+  F_X1,
+  L_CHANGES,
+  L_DESC_HI,
+  L_DESC_LO,
+  L_HI,
+  L_LO,
+  L_SIZE,
+  L_TAG,
+  W_CHANGES,
+  W_HI,
+  W_LO,
+  W_TABLE_LO,
+  W_TAG,
+  type Tlbs,
+} from "./tlb.js";
 import { joinWords, POW2, type Ipa, type Pa } from "./types.js";
+
+/** F_ bits by S2AP (bits 1:0) and XN[1:0] (bits 3:2). */
+const PERMISSIONS = Int32Array.from({ length: 16 }, (_, n) => {
+  const xn = n >> 2;
+  let p = 0;
+  if ((n & 1) !== 0) p |= F_R0 | F_R1 | F_R1_PAN;
+  if ((n & 2) !== 0) p |= F_W0 | F_W1 | F_W1_PAN;
+  if (xn === 0 || xn === 1) p |= F_X0;
+  if (xn === 0 || xn === 3) p |= F_X1;
+  return p;
+});
 
 export class Stage2 {
   /** The leaf: descriptor, level, PA of the byte asked for. */
@@ -353,6 +386,10 @@ export class Stage2 {
   }
   get writable(): boolean {
     return (this.lo & S2_S2AP_W) !== 0;
+  }
+  /** What the leaf permits, as the F_ bits of a combined entry. */
+  get permissions(): number {
+    return PERMISSIONS[((this.lo >>> 6) & 3) | (((this.hi >>> 21) & (this.features.xnx ? 3 : 2)) << 2)]!;
   }
   /** True for a block that a table could replace; used by stories. */
   get isBlock(): boolean {

@@ -39,6 +39,7 @@ import {
   FSC_ADDRESS_SIZE,
   FSC_ALIGNMENT,
   FSC_PERMISSION,
+  FSC_SEA,
   FSC_UNSUPPORTED_ATOMIC,
   hpfarHi,
   hpfarLo,
@@ -108,6 +109,9 @@ export class Translation {
   private readonly combined: I32Pool;
   /** By stage-1 byte: 1 if this CPU takes it as Device (reserved bytes included). */
   private readonly device = new Uint8Array(256);
+  private readonly fetchesDevice: boolean;
+  /** VA[63:32] must be zero above this bit while stage 1 is off. */
+  private readonly paShift: number;
 
   constructor(
     private readonly sim: Sim,
@@ -123,6 +127,8 @@ export class Translation {
     private readonly profile: MachineProfile,
   ) {
     this.combined = tlbs.combined;
+    this.fetchesDevice = profile.fetchFromDevice === "works";
+    this.paShift = Math.min(features.paBits - 32, 31);
     for (let a = 0; a < 256; a++) this.device[a] = isDevice(canonicalAttr(a, features.xs, features.mte)) ? 1 : 0;
   }
 
@@ -156,6 +162,23 @@ export class Translation {
     return p;
   }
 
+  // The access under way: what was asked, and what stage 1 said of it. Dead when `translate` has returned.
+  private access = ACCESS_READ;
+  private iss = 0;
+  private flags = 0;
+  /** VA[63:32] as the instruction gave it, for FAR. */
+  private vaHi = 0;
+  /** Permission that the access needs in an entry. */
+  private need = 0;
+  private perms = ALL;
+  private attr = 0;
+  private sh = 0;
+  private ipa: Ipa = 0;
+  private tag = 0;
+  /** Stage-1 leaf: level << 8 | log2 of its size. */
+  private size = 12;
+  private stale = false;
+
   /**
    * Translates one page's part of an access and fills the combined TLB.
    * @param hi VA[63:32] without its tag @param vaHi as the instruction gave it, for FAR
@@ -164,58 +187,65 @@ export class Translation {
    */
   translate(v: number, c: GuestContext, hi: number, vaHi: number, lo: number, access: number, iss: number, flags: number): number {
     this.sim.bus.emit(tlbMiss, hi, lo, c.vmid, c.asid, (flags & T_CM) !== 0 ? 3 : access);
-    const b = v * REGS_WORDS;
-    const need = access === ACCESS_READ ? c.readMask : access === ACCESS_WRITE ? c.writeMask : c.fetchMask;
+    this.access = access;
+    this.iss = iss;
+    this.flags = flags;
+    this.vaHi = vaHi;
+    this.need = access === ACCESS_READ ? c.readMask : access === ACCESS_WRITE ? c.writeMask : c.fetchMask;
+    const rc = c.stage1 ? this.first(v, c, hi, lo) : this.identity(v, c, hi, lo);
+    return rc === PE_OK ? this.second(v, c, hi, lo) : rc;
+  }
+
+  /** Stage 1 on: walk, alignment by type, permission. */
+  private first(v: number, c: GuestContext, hi: number, lo: number): number {
     const s1 = this.stage1;
-    let perms = ALL;
-    let attr: number;
-    let sh: number;
-    let ipa: Ipa;
-    let tag: number;
-    let size: number;
-    let stale = false;
-    if (c.stage1) {
-      let rc = s1.translate(v, c, hi, lo, c.el0, false);
-      if (rc !== S1_OK) return this.stage1Failed(v, c, rc, access, flags, vaHi, lo);
+    const b = v * REGS_WORDS;
+    const need = this.need;
+    const checked = (this.flags & T_ANY) === 0;
+    let rc = s1.translate(v, c, hi, lo, c.el0, false);
+    if (rc !== S1_OK) return this.stage1Failed(v, c, rc, lo);
+    let perms = this.leafPermissions(b);
+    if (checked && (perms & need) === 0 && s1.cached) {
+      rc = s1.translate(v, c, hi, lo, c.el0, true);
+      if (rc !== S1_OK) return this.stage1Failed(v, c, rc, lo);
       perms = this.leafPermissions(b);
-      if ((perms & need) === 0 && (flags & T_ANY) === 0 && s1.cached) {
-        rc = s1.translate(v, c, hi, lo, c.el0, true);
-        if (rc !== S1_OK) return this.stage1Failed(v, c, rc, access, flags, vaHi, lo);
-        perms = this.leafPermissions(b);
-      }
-      attr = this.leafAttr(b);
-      sh = (s1.lo >>> 8) & 3;
-      const device = this.device[attr] !== 0;
-      if ((flags & T_UNALIGNED) !== 0 && device) return this.toEl1(v, c, access, flags, FSC_ALIGNMENT, vaHi, lo);
-      if ((perms & need) === 0 && (flags & T_ANY) === 0) {
-        if (access !== ACCESS_WRITE || !s1.canDirty(v) || !this.writableIfClean(b, need)) {
-          return this.toEl1(v, c, access, flags, fscAt(FSC_PERMISSION, s1.level), vaHi, lo);
-        }
-        rc = s1.setDirty(v, c, hi, lo);
-        if (rc !== S1_OK) return this.stage1Failed(v, c, rc, access, flags, vaHi, lo);
-        perms = this.leafPermissions(b);
-      }
-      if (access === ACCESS_FETCH && device && this.profile.fetchFromDevice === "permission-fault") {
-        return this.toEl1(v, c, access, flags, fscAt(FSC_PERMISSION, s1.level), vaHi, lo);
-      }
-      ipa = s1.ipa;
-      tag = (s1.lo & (1 << 11)) !== 0 ? c.asidTag : c.globalTag;
-      size = (s1.level << 8) | s1.shift;
-      stale = s1.stale;
-    } else {
-      // VA bits above the implemented PA size: address size fault level 0.
-      if (hi >>> Math.min(this.features.paBits - 32, 31) !== 0) return this.toEl1(v, c, access, flags, FSC_ADDRESS_SIZE, vaHi, lo);
-      const cached = (this.regs.pool.a[b + HCR_EL2]! & HCR_DC) !== 0;
-      attr = cached ? 0xff : 0;
-      sh = cached ? 0 : SH_OSH;
-      if ((flags & T_UNALIGNED) !== 0 && !cached && this.profile.mmuOffAlignmentFaults) {
-        return this.toEl1(v, c, access, flags, FSC_ALIGNMENT, vaHi, lo);
-      }
-      ipa = joinWords(hi, lo);
-      tag = c.asidTag;
-      size = 12;
     }
-    return this.second(v, c, b, hi, vaHi, lo, access, iss, flags, need, perms, attr, sh, ipa, tag, size, stale);
+    const attr = this.leafAttr(b);
+    const device = this.device[attr] !== 0;
+    if ((this.flags & T_UNALIGNED) !== 0 && device) return this.toEl1(v, c, FSC_ALIGNMENT, lo);
+    if (checked && (perms & need) === 0) {
+      if (this.access !== ACCESS_WRITE || !s1.canDirty(v) || !this.writableIfClean(b, need)) {
+        return this.toEl1(v, c, fscAt(FSC_PERMISSION, s1.level), lo);
+      }
+      rc = s1.setDirty(v, c, hi, lo);
+      if (rc !== S1_OK) return this.stage1Failed(v, c, rc, lo);
+      perms = this.leafPermissions(b);
+    }
+    if (this.access === ACCESS_FETCH && device && !this.fetchesDevice) return this.toEl1(v, c, fscAt(FSC_PERMISSION, s1.level), lo);
+    this.perms = perms;
+    this.attr = attr;
+    this.sh = (s1.lo >>> 8) & 3;
+    this.ipa = s1.ipa;
+    this.tag = (s1.lo & (1 << 11)) !== 0 ? c.asidTag : c.globalTag;
+    this.size = (s1.level << 8) | s1.shift;
+    this.stale = s1.stale;
+    return PE_OK;
+  }
+
+  /** Stage 1 off: output is input, Device-nGnRnE for data (or, with HCR_EL2.DC, write-back). */
+  private identity(v: number, c: GuestContext, hi: number, lo: number): number {
+    // VA bits above the implemented PA size: address size fault level 0.
+    if (hi >>> this.paShift !== 0) return this.toEl1(v, c, FSC_ADDRESS_SIZE, lo);
+    const cacheable = (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! & HCR_DC) !== 0;
+    if ((this.flags & T_UNALIGNED) !== 0 && !cacheable && this.profile.mmuOffAlignmentFaults) return this.toEl1(v, c, FSC_ALIGNMENT, lo);
+    this.perms = ALL;
+    this.attr = cacheable ? 0xff : 0;
+    this.sh = cacheable ? 0 : SH_OSH;
+    this.ipa = joinWords(hi, lo);
+    this.tag = c.asidTag;
+    this.size = 12;
+    this.stale = false;
+    return PE_OK;
   }
 
   /** Would the leaf permit the write if it were not read-only? */
@@ -228,74 +258,53 @@ export class Translation {
   }
 
   /** Stage 2 of the final IPA, the resulting type, the entry. */
-  private second(
-    v: number,
-    c: GuestContext,
-    b: number,
-    hi: number,
-    vaHi: number,
-    lo: number,
-    access: number,
-    iss: number,
-    flags: number,
-    need: number,
-    perms: number,
-    attr: number,
-    sh: number,
-    ipa: Ipa,
-    tag: number,
-    size: number,
-    staleWalk: boolean,
-  ): number {
+  private second(v: number, c: GuestContext, hi: number, lo: number): number {
+    const ipa = this.ipa;
+    const attr = this.attr;
+    const flags = this.flags;
+    const access = this.access;
+    const device1 = this.device[attr] !== 0;
+    let perms = this.perms;
     let result: number;
     let pa: number;
-    let stale = staleWalk;
-    const device1 = this.device[attr] !== 0;
     if (c.stage2) {
       const s2 = this.stage2;
-      if (!s2.translate(v, c.cpu, c.stage2Tag, ipa, false)) return this.toEl2(v, c, access, flags, iss, s2.fault, false, ipa, vaHi, lo);
-      if (s2.cached && (flags & T_ANY) === 0 && !this.stage2Permits(access, c.el0) && !s2.translate(v, c.cpu, c.stage2Tag, ipa, true)) {
-        return this.toEl2(v, c, access, flags, iss, s2.fault, false, ipa, vaHi, lo);
+      const checked = (flags & T_ANY) === 0;
+      if (!s2.translate(v, c.cpu, c.stage2Tag, ipa, false)) return this.toEl2(v, s2.fault, false, ipa, lo);
+      if (checked && s2.cached && !this.stage2Permits(access, c.el0) && !s2.translate(v, c.cpu, c.stage2Tag, ipa, true)) {
+        return this.toEl2(v, s2.fault, false, ipa, lo);
       }
-      stale ||= s2.stale;
+      if (s2.stale) this.stale = true;
       const fwb = s2.fwb(v);
-      result = combine(attr, sh, s2.memAttr, s2.sh, fwb, this.features.xs && (s2.lo & (1 << 11)) !== 0);
+      result = combine(attr, this.sh, s2.memAttr, s2.sh, fwb, this.features.xs && (s2.lo & (1 << 11)) !== 0);
+      const device = isDevice(result & RESULT_ATTR);
       // HCR_EL2.CD: what stage 2 calls Normal is non-cacheable.
-      if ((this.regs.pool.a[b + HCR_EL2 + 1]! & 1) !== 0 && !isDevice(result & RESULT_ATTR)) result = ATTR_NC | (SH_OSH << RESULT_SH_SHIFT);
-      // With the MMU off an access whose unaligned form is let through is so whatever stage 2 says.
-      if ((flags & T_UNALIGNED) !== 0 && !device1 && isDevice(result & RESULT_ATTR)) {
-        return this.toEl2(v, c, access, flags, 0, FSC_ALIGNMENT, false, ipa, vaHi, lo);
-      }
-      if ((flags & T_ANY) === 0 && !this.stage2Permits(access, c.el0)) {
-        if (access !== ACCESS_WRITE || !s2.canDirty()) {
-          return this.toEl2(v, c, access, flags, iss, fscAt(FSC_PERMISSION, s2.level), false, ipa, vaHi, lo);
-        }
+      if (!device && (this.regs.pool.a[v * REGS_WORDS + HCR_EL2 + 1]! & 1) !== 0) result = ATTR_NC | (SH_OSH << RESULT_SH_SHIFT);
+      // With stage 1 off an access whose unaligned form is let through is so whatever stage 2 says.
+      if (device && (flags & T_UNALIGNED) !== 0 && !device1) return this.toEl2(v, FSC_ALIGNMENT, false, ipa, lo);
+      if (checked && !this.stage2Permits(access, c.el0)) {
+        if (access !== ACCESS_WRITE || !s2.canDirty()) return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, ipa, lo);
         s2.setDirty(v, ipa);
         s2.translate(v, c.cpu, c.stage2Tag, ipa, true);
       }
-      if (access === ACCESS_FETCH && s2.isDevice(fwb) && this.profile.fetchFromDevice === "permission-fault") {
-        return this.toEl2(v, c, access, flags, iss, fscAt(FSC_PERMISSION, s2.level), false, ipa, vaHi, lo);
+      if (access === ACCESS_FETCH && !this.fetchesDevice && s2.isDevice(fwb)) {
+        return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, ipa, lo);
       }
-      if (!s2.readable) perms &= ~(F_R0 | F_R1 | F_R1_PAN);
-      if (!s2.writable) perms &= ~(F_W0 | F_W1 | F_W1_PAN);
-      if (!s2.executable(true)) perms &= ~F_X0;
-      if (!s2.executable(false)) perms &= ~F_X1;
+      perms &= s2.permissions;
       pa = s2.pa;
     } else {
-      result = stage1Only(attr, sh);
+      result = stage1Only(attr, this.sh);
       pa = ipa as number;
     }
     const atomics = supportsAtomics(result & RESULT_ATTR) && ((result >> RESULT_SH_SHIFT) & 3) !== 0;
     if ((flags & T_ATOMIC) !== 0 && !atomics && this.profile.atomicsOnDevice === "fault35") {
       // Stage 1 is the cause unless its own attributes would have done.
-      if (c.stage2 && supportsAtomics(attr)) return this.toEl2(v, c, access, flags, 0, FSC_UNSUPPORTED_ATOMIC, false, ipa, vaHi, lo);
-      return this.toEl1(v, c, access, flags, FSC_UNSUPPORTED_ATOMIC, vaHi, lo);
+      if (c.stage2 && supportsAtomics(attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, ipa, lo);
+      return this.toEl1(v, c, FSC_UNSUPPORTED_ATOMIC, lo);
     }
     const marks = (device1 ? F_DEVICE1 : 0) | (isDevice(result & RESULT_ATTR) ? F_DEVICE : 0) | (atomics ? F_ATOMICS : 0);
-    this.fill(c, hi, lo, tag, result | perms | marks, pa, ipa, size);
-    if (stale) this.reportStale(hi, lo, ipa, pa, -1);
-    // A maintenance operation may leave an entry that does not permit `need`; nothing asks it to.
-    void need;
+    this.fill(c, hi, lo, result | perms | marks, pa, ipa);
+    if (this.stale) this.reportStale(hi, lo, ipa, pa, -1);
     return PE_OK;
   }
 
@@ -304,7 +313,9 @@ export class Translation {
     return access === ACCESS_READ ? s2.readable : access === ACCESS_WRITE ? s2.writable : s2.executable(el0);
   }
 
-  private fill(c: GuestContext, hi: number, lo: number, tag: number, flags: number, pa: number, ipa: number, size: number): void {
+  private fill(c: GuestContext, hi: number, lo: number, flags: number, pa: number, ipa: number): void {
+    const tag = this.tag;
+    const size = this.size;
     const t = this.combined;
     const i = this.tlbs.combinedAt(c.cpu, hi, lo);
     this.entry = i;
@@ -361,9 +372,9 @@ export class Translation {
 
   // ---- aborts
 
-  private stage1Failed(v: number, c: GuestContext, rc: number, access: number, flags: number, vaHi: number, lo: number): number {
-    if (rc === S1_FAULT) return this.toEl1(v, c, access, flags, this.stage1.fault, vaHi, lo);
-    return this.toEl2(v, c, access, flags, 0, this.walkFault(), true, this.stage1.walkIpa, vaHi, lo);
+  private stage1Failed(v: number, c: GuestContext, rc: number, lo: number): number {
+    if (rc === S1_FAULT) return this.toEl1(v, c, this.stage1.fault, lo);
+    return this.toEl2(v, this.walkFault(), true, this.stage1.walkIpa, lo);
   }
 
   /** Status code of a stage-2 fault on a stage-1 walk, with the level that this machine reports. */
@@ -372,50 +383,60 @@ export class Translation {
     return this.profile.walkFaultLevel === "stage1" && fsc < 0x10 ? (fsc & 0x3c) | this.stage1.walkLevel : fsc;
   }
 
+  /** An alignment fault that comes before translation. */
+  alignmentFault(v: number, c: GuestContext, access: number, vaHi: number, vaLo: number): number {
+    this.access = access;
+    this.flags = 0;
+    this.vaHi = vaHi;
+    return this.toEl1(v, c, FSC_ALIGNMENT, vaLo);
+  }
+
+  /** The stage-2 fault of AT's stage-1 walk: to EL2 as cache maintenance. */
+  atWalkFault(v: number, vaHi: number, vaLo: number): number {
+    this.access = ACCESS_READ;
+    this.flags = T_CM;
+    this.iss = 0;
+    this.vaHi = vaHi;
+    return this.toEl2(v, this.walkFault(), true, this.stage1.walkIpa, vaLo);
+  }
+
   /** A stage-1 fault: exception to EL1. */
-  toEl1(v: number, c: GuestContext, access: number, flags: number, fsc: number, vaHi: number, vaLo: number): number {
-    const iss = (flags & T_CM) !== 0 ? ISS_CM | ISS_WNR : access === ACCESS_WRITE ? ISS_WNR : 0;
-    const esr =
-      access === ACCESS_FETCH
-        ? instructionAbort(c.el0 ? EC_IABT_LOW : EC_IABT_CUR, 0, fsc)
-        : dataAbort(c.el0 ? EC_DABT_LOW : EC_DABT_CUR, iss, fsc);
-    this.sim.bus.emit(memoryAbort, esr >>> 0, vaHi, vaLo, 0, 1);
-    this.exceptions.takeExceptionEl1(v, esr, vaHi, vaLo);
+  private toEl1(v: number, c: GuestContext, fsc: number, vaLo: number): number {
+    let esr: number;
+    if (this.access === ACCESS_FETCH) esr = instructionAbort(c.el0 ? EC_IABT_LOW : EC_IABT_CUR, 0, fsc);
+    else {
+      const iss = (this.flags & T_CM) !== 0 ? ISS_CM | ISS_WNR : this.access === ACCESS_WRITE ? ISS_WNR : 0;
+      esr = dataAbort(c.el0 ? EC_DABT_LOW : EC_DABT_CUR, iss, fsc);
+    }
+    this.sim.bus.emit(memoryAbort, esr >>> 0, this.vaHi, vaLo, 0, 1);
+    this.exceptions.takeExceptionEl1(v, esr, this.vaHi, vaLo);
     return PE_EL1;
   }
 
-  /** A stage-2 fault: the syndrome is latched for EL2. */
-  toEl2(
-    v: number,
-    c: GuestContext,
-    access: number,
-    flags: number,
-    iss: number,
-    fsc: number,
-    walk: boolean,
-    ipa: Ipa,
-    vaHi: number,
-    vaLo: number,
-  ): number {
-    let bits = walk || (flags & T_CM) !== 0 ? 0 : iss & ISS_ISV_FIELDS;
-    if (walk) bits |= ISS_S1PTW;
-    if ((flags & T_CM) !== 0) bits |= ISS_CM | ISS_WNR;
-    else if (access === ACCESS_WRITE) bits |= ISS_WNR;
-    const esr = access === ACCESS_FETCH ? instructionAbort(EC_IABT_LOW, bits, fsc) : dataAbort(EC_DABT_LOW, bits, fsc);
+  /** A stage-2 fault: the syndrome is latched for EL2. @param walk it is a fault of the stage-1 walk */
+  private toEl2(v: number, fsc: number, walk: boolean, ipa: Ipa, vaLo: number): number {
+    const maintenance = (this.flags & T_CM) !== 0;
+    let iss = walk ? ISS_S1PTW : 0;
+    if (maintenance) iss |= ISS_CM | ISS_WNR;
+    else {
+      if (this.access === ACCESS_WRITE) iss |= ISS_WNR;
+      // The instruction is described only where translation of the access itself failed.
+      if (!walk && fsc < FSC_SEA) iss |= this.iss & ISS_ISV_FIELDS;
+    }
+    const esr = this.access === ACCESS_FETCH ? instructionAbort(EC_IABT_LOW, iss, fsc) : dataAbort(EC_DABT_LOW, iss, fsc);
     const p = this.regs.pool;
     const b = v * REGS_WORDS;
     p.set(b + ESR_EL2, esr);
     p.set(b + ESR_EL2 + 1, 0);
     p.set(b + FAR_EL2, vaLo);
-    p.set(b + FAR_EL2 + 1, vaHi);
+    p.set(b + FAR_EL2 + 1, this.vaHi);
     // HPFAR is valid for translation, access flag and address size faults, and for every fault of a walk.
     if (walk || (fsc & 0x3c) !== FSC_PERMISSION || this.profile.hpfarOnPermission === "written") {
       const ipaHi = (ipa / 4294967296) | 0;
       p.set(b + HPFAR_EL2, hpfarLo(ipaHi, ipa | 0));
       p.set(b + HPFAR_EL2 + 1, hpfarHi(ipaHi));
     }
-    this.sim.bus.emit(memoryAbort, esr >>> 0, vaHi, vaLo, ipa, 2);
-    void c;
+    this.sim.bus.emit(memoryAbort, esr >>> 0, this.vaHi, vaLo, ipa, 2);
     return PE_EL2;
   }
 }
