@@ -22,10 +22,14 @@ export async function conformCommand(paths: readonly string[], args: ConformArgu
   const files = recordingFiles(paths);
   if (files.length === 0) throw new UsageError("no recording (*.rec) under the paths given");
   const baseline = args.baseline === undefined ? undefined : readBaseline(args.baseline);
-  const result = conform(files, {
-    ...(args.kernel === undefined ? {} : { kernel: eraNamed(args.kernel) }),
-    ...(args.cpu === undefined ? {} : { cpu: args.cpu }),
-  }, progress(files.length));
+  const result = conform(
+    files,
+    {
+      ...(args.kernel === undefined ? {} : { kernel: eraNamed(args.kernel) }),
+      ...(args.cpu === undefined ? {} : { cpu: args.cpu }),
+    },
+    progress(files.length),
+  );
   if (args.format === "json") await print(JSON.stringify(result, undefined, 2));
   else await text(result, args.quiet);
   if (baseline === undefined) return result.matched === result.total ? OK : FAILED;

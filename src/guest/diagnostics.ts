@@ -102,7 +102,6 @@ export class Diagnostics {
 
 /** Control characters (a binary file) become dots, tabs one space, so that carets stay below what they mean. */
 function printable(text: string): string {
-  // eslint-disable-next-line no-control-regex
   return text.replace(/\t/g, " ").replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]/g, ".");
 }
 

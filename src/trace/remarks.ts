@@ -82,7 +82,7 @@ const MEMATTR: Readonly<Record<number, string>> = {
   0: "Device-nGnRnE",
   1: "Device-nGnRE",
   5: "Normal-NC",
-  6: "Normal-WB (FWB)",
+  6: "Normal-WB",
   15: "Normal-WB",
 };
 const S2AP = ["no access", "read-only", "write-only", "read-write"];

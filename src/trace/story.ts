@@ -73,15 +73,25 @@ export function shown(event: string, detail: Detail): boolean {
   }
 }
 
+/** TLBIs of a process's own addresses, which the host makes whenever it changes its page tables. */
+const HOST_TLBI = /^r?va[al]*e[12]|^aside[12]/;
+
 /** KVM_EXIT_DEBUG: the breakpoint behind a guest block, which is Faultline's and not the script's. */
 const EXIT_DEBUG = 4;
 
-/** Leaves out what says nothing in a story: a DSB that completes no TLBI, the exit at the end of a block. */
+/** Leaves out what says nothing in a story: the host's TLBIs for itself, a DSB that completes none, the exit at the end of a block. */
 export function telling(events: readonly EventRecord[], detail: Detail): EventRecord[] {
   const wanted = events.filter((e) => shown(e.event, detail));
   if (detail === "all") return wanted;
+  // Whether an agent's last TLBI was one that the story shows: then its DSB is shown too.
+  const guests = new Map<string, boolean>();
   return wanted.filter((e) => {
-    if (e.event === "dsb") return Number(e["completed"]) > 0;
+    if (e.event === "tlbi") {
+      const ofGuest = !HOST_TLBI.test(String(e["op"]));
+      guests.set(e.agent, ofGuest);
+      return ofGuest;
+    }
+    if (e.event === "dsb") return Number(e["completed"]) > 0 && guests.get(e.agent) !== false;
     return !(e.event === "kvm_userspace_exit" && e["reason"] === EXIT_DEBUG && e["errno"] === 0);
   });
 }
