@@ -174,6 +174,10 @@ export const mmDecisions = {
     "v4.0": ["pageOnly", "mm/memory.c follow_pfn, follow_pte, v5.4"],
     "v6.12": ["anyLeaf", "6da8e9634bb7 mm: new follow_pfnmap API, v6.12"],
   }),
+  collapseNeedsWritable: decision("Does MADV_COLLAPSE of anonymous memory need one writable entry at least (else EINVAL)?", [true, false], {
+    "v4.0": [true, "mm/khugepaged.c hpage_collapse_scan_pmd, SCAN_PAGE_RO, v6.12"],
+    "v6.18.2": [false, "mm: enable khugepaged anonymous collapse on non-writable regions, v6.18 (not checked against a recording)"],
+  }),
   userfaultfd: decision("Is there userfaultfd?", [true, false], {
     "v4.0": [false, "fs/userfaultfd.c is absent"],
     "v4.10": [true, "86039bd3b4e6 userfaultfd: add new syscall, v4.3"],

@@ -2,6 +2,7 @@
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EAGAIN, EFAULT, EHWPOISON, EINVAL, ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
+import type { MmRow } from "./decisions.js";
 import type { HostFault } from "./fault.js";
 import { ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
 import type { MmapLocks } from "./gup.js";
@@ -43,6 +44,7 @@ export class HugePages {
     private readonly fault: HostFault,
     split: SplitHugePmd,
     private readonly locks: MmapLocks,
+    private readonly d: MmRow,
   ) {
     const { agents } = sim;
     this.splitHugePmd = split.activity;
@@ -79,7 +81,8 @@ export class HugePages {
     pt.walk(mm, addr);
     if (pt.leafLevel === 2) return this.unlockCollapse(f, 0); // SCAN_PMD_MAPPED, the huge zero page too
     if (pt.level < 3) return this.unlockCollapse(f, -EINVAL);
-    if (!this.stable(mm, addr)) return this.unlockCollapse(f, -EAGAIN);
+    const scan = this.scanPtes(mm, addr);
+    if (scan < 0) return this.unlockCollapse(f, scan);
     const pfn = frames.alloc(ORDER_PMD);
     if (pfn < 0) return this.unlockCollapse(f, -ENOMEM);
     s.set(f + NEW, pfn);
@@ -96,18 +99,23 @@ export class HugePages {
     );
   }
 
-  /** Nobody but the mapping holds a reference on any page (is_refcount_suitable). */
-  private stable(mm: number, addr: number): boolean {
+  /**
+   * The entries of the table: every page is present or absent, nobody but mappings and the page cache holds
+   * it, and (SCAN_PAGE_RO) one entry is writable at least. @returns 0, -EAGAIN or -EINVAL
+   */
+  private scanPtes(mm: number, addr: number): number {
     const { pt, frames } = this;
+    let writable = !this.d.collapseNeedsWritable;
     for (let a = addr; a < addr + PMD_SIZE; a += 4096) {
       if (!pt.walk(mm, a)) {
-        if (!pt.none) return false; // SCAN_PTE_NON_PRESENT: swapped out, poisoned, on its way
+        if (!pt.none) return -EINVAL; // SCAN_PTE_NON_PRESENT: swapped out, poisoned, on its way
         continue;
       }
       if (pt.special) continue;
-      if (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return false;
+      if (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return -EAGAIN;
+      writable ||= pt.writable;
     }
-    return true;
+    return writable ? 0 : -EINVAL;
   }
 
   /** pmdp_collapse_flush: the table goes out of the tree; then range_end, before anything is copied. */

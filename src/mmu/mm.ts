@@ -139,7 +139,7 @@ export class HostMm implements MmContext {
     this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap);
     this.fault = new HostFault(sim, phys, this.frames, this.pt, this.vmas, this.files, this.notifiers, this.zap, this.split, d, options);
     this.gup = new Gup(sim, this.frames, this.pt, this.vmas, this.fault, this, d);
-    this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this);
+    this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this, d);
     this.userAccess = new UserAccess(sim, phys, pe, this.pt, this.vmas, this.fault, this, d);
     const failure = new MemoryFailure(sim, this.frames, this.pt, this.notifiers, this.gup, this.split);
     const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);

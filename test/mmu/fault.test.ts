@@ -227,6 +227,18 @@ describe("transparent huge pages", () => {
     expect(b.result(1)).toBe(6);
   });
 
+  it("collapse of what was only read needs a writable entry up to v6.17", () => {
+    for (const [era, ret] of [
+      ["v6.12", -22],
+      ["v6.18.2", 0],
+    ] as const) {
+      const b = small(era);
+      b.read(AT);
+      b.run(b.mm.syscalls.madvise, 0, AT, 0x400000, MADV_HUGEPAGE);
+      expect(b.run(b.mm.syscalls.madvise, 0, AT, 0x200000, MADV_COLLAPSE)).toBe(ret);
+    }
+  });
+
   it("populate makes every block writable", () => {
     const b = thp();
     expect(b.run(b.mm.syscalls.madvise, 0, AT, 0x800000, MADV_POPULATE_WRITE)).toBe(0);
