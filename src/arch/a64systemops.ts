@@ -314,7 +314,7 @@ export class SystemOps {
         return;
       case SysregKind.Counter: {
         const agents = this.sim.agents;
-        const ticks = Math.floor(agents.clock.a[agents.current]! / CYCLES_PER_TICK);
+        const ticks = Math.floor(agents.now / CYCLES_PER_TICK);
         this.valueLo = ticks | 0;
         this.valueHi = (ticks / 4294967296) | 0;
         return;

@@ -189,15 +189,15 @@ export class DirtyLog {
   /** Common start: slots_lock, the slot. @returns 0, or a phase's result that ends the call */
   private begin(f: number): number {
     const s = this.sim.agents.stack;
-    const vm = s.a[f + VM]!;
+    const vm = s.a[f + VM]! | 0;
     if (!this.vms.usesBitmap(vm)) return -ENXIO;
-    const id = s.a[f + ID]!;
+    const id = s.a[f + ID]! | 0;
     if (id < 0 || id >= this.d.userMemslots) return -EINVAL;
     return 0;
   }
 
   private end(f: number, ret: number): number {
-    this.sim.locks.unlockWrite(this.vms.slotsLock(this.sim.agents.stack.a[f + VM]!));
+    this.sim.locks.unlockWrite(this.vms.slotsLock(this.sim.agents.stack.a[f + VM]! | 0));
     return this.sim.agents.ret(f, ret);
   }
 
@@ -206,11 +206,11 @@ export class DirtyLog {
   private getStart(f: number): number {
     const { agents, locks } = this.sim;
     const s = agents.stack;
-    const vm = s.a[f + VM]!;
+    const vm = s.a[f + VM]! | 0;
     if (!locks.write(this.vms.slotsLock(vm))) return BLOCKED;
     const ret = this.begin(f);
     if (ret !== 0) return this.end(f, ret);
-    const slot = this.memslots.byId(vm, s.a[f + ID]!);
+    const slot = this.memslots.byId(vm, s.a[f + ID]! | 0);
     if (slot < 0 || !this.hasBitmap(slot)) return this.end(f, -ENOENT);
     s.set(f + SLOT, slot);
     s.set(f + FLUSH, 0);
@@ -219,8 +219,8 @@ export class DirtyLog {
 
   private getProtect(f: number): number {
     const s = this.sim.agents.stack;
-    const vm = s.a[f + VM]!;
-    const slot = s.a[f + SLOT]!;
+    const vm = s.a[f + VM]! | 0;
+    const slot = s.a[f + SLOT]! | 0;
     const bitmap = this.memslots.bitmap(slot);
     const half = this.halfWords(this.memslots.npages(slot));
     if (this.vms.manualProtect(vm) !== 0) {
@@ -247,14 +247,14 @@ export class DirtyLog {
 
   private getFlush(f: number): number {
     const s = this.sim.agents.stack.a;
-    if (s[f + FLUSH] !== 0) this.flushSlot(s[f + VM]!, s[f + SLOT]!);
+    if (s[f + FLUSH] !== 0) this.flushSlot(s[f + VM]! | 0, s[f + SLOT]! | 0);
     return this.getDirtyLog.first + 3;
   }
 
   private getCopy(f: number): number {
     const s = this.sim.agents.stack.a;
-    const id = s[f + ID]!;
-    this.sim.bus.emit(dirtyLogCopied, id, this.countCopied(s[f + SLOT]!));
+    const id = s[f + ID]! | 0;
+    this.sim.bus.emit(dirtyLogCopied, id, this.countCopied(s[f + SLOT]! | 0));
     return this.end(f, 0);
   }
 
@@ -263,14 +263,14 @@ export class DirtyLog {
   private clearStart(f: number): number {
     const { agents, locks } = this.sim;
     const s = agents.stack;
-    const vm = s.a[f + VM]!;
+    const vm = s.a[f + VM]! | 0;
     if (!locks.write(this.vms.slotsLock(vm))) return BLOCKED;
     const ret = this.begin(f);
     if (ret !== 0) return this.end(f, ret);
     const first = s.a[f + FIRST]!;
     const num = s.a[f + NUM]!;
     if (first % 64 !== 0) return this.end(f, -EINVAL);
-    const slot = this.memslots.byId(vm, s.a[f + ID]!);
+    const slot = this.memslots.byId(vm, s.a[f + ID]! | 0);
     if (slot < 0 || !this.hasBitmap(slot)) return this.end(f, -ENOENT);
     const npages = this.memslots.npages(slot);
     if (first > npages || num > npages - first || (num < npages - first && num % 64 !== 0)) return this.end(f, -EINVAL);
@@ -281,7 +281,7 @@ export class DirtyLog {
   }
 
   private clearLock(f: number): number {
-    const vm = this.sim.agents.stack.a[f + VM]!;
+    const vm = this.sim.agents.stack.a[f + VM]! | 0;
     if (!this.sim.locks.write(this.vms.mmuLock(vm))) return BLOCKED;
     return this.clearDirtyLog.first + 2;
   }
@@ -290,8 +290,8 @@ export class DirtyLog {
   private clearWords(f: number): number {
     const { agents, locks } = this.sim;
     const s = agents.stack;
-    const vm = s.a[f + VM]!;
-    const slot = s.a[f + SLOT]!;
+    const vm = s.a[f + VM]! | 0;
+    const slot = s.a[f + SLOT]! | 0;
     const first = s.a[f + FIRST]!;
     const bitmap = this.memslots.bitmap(slot);
     const words = Math.ceil(s.a[f + NUM]! / 64) * 2;
@@ -330,7 +330,7 @@ export class DirtyLog {
 
   private clearFlush(f: number): number {
     const s = this.sim.agents.stack.a;
-    if (s[f + FLUSH] !== 0) this.flushSlot(s[f + VM]!, s[f + SLOT]!);
+    if (s[f + FLUSH] !== 0) this.flushSlot(s[f + VM]! | 0, s[f + SLOT]! | 0);
     return this.end(f, 0);
   }
 }

@@ -134,7 +134,7 @@ export class GuestAbort {
   private classify(f: number): number {
     const { regs, d, vms, vcpus } = this;
     const stack = this.sim.agents.stack;
-    const v = stack.a[f + V]!;
+    const v = stack.a[f + V]! | 0;
     const vm = vcpus.vm(v);
     const esr = regs.lo(v, ESR_EL2);
     const fsc = esr & ISS_FSC;
@@ -277,7 +277,7 @@ export class GuestAbort {
   private offMemslot(f: number, v: number, vm: number, ipa: number, esr: number, iabt: boolean, valid: boolean): number {
     const { d, n } = this;
     const stack = this.sim.agents.stack;
-    this.vms.srcuReadUnlock(vm, stack.a[f + SRCU]!);
+    this.vms.srcuReadUnlock(vm, stack.a[f + SRCU]! | 0);
     if (iabt) {
       this.branch(n["fetch without memslot"]);
       return this.refusedFetch(f, v, ipa, esr, n.execNoSlot, d.execNoSlot);
@@ -327,7 +327,7 @@ export class GuestAbort {
   /** handle_access_fault: AF is set in the leaf; no TLBI. */
   private accessFault(f: number): number {
     const { sim, d, vms, regs } = this;
-    const v = sim.agents.stack.a[f + V]!;
+    const v = sim.agents.stack.a[f + V]! | 0;
     const vm = this.vcpus.vm(v);
     const lock = vms.mmuLock(vm);
     const ipa = ipaOfHpfar(regs.hi(v, HPFAR_EL2), regs.lo(v, HPFAR_EL2));
@@ -337,7 +337,7 @@ export class GuestAbort {
     this.stage2.mkyoung(vm, ipa);
     if (d.accessFlagLock === "read") sim.locks.unlockRead(lock);
     else sim.locks.unlockWrite(lock);
-    vms.srcuReadUnlock(vm, sim.agents.stack.a[f + SRCU]!);
+    vms.srcuReadUnlock(vm, sim.agents.stack.a[f + SRCU]! | 0);
     return this.done(f, 1);
   }
 
@@ -345,9 +345,9 @@ export class GuestAbort {
   private finish(f: number): number {
     const { d, n } = this;
     const s = this.sim.agents.stack.a;
-    const v = s[f + V]!;
+    const v = s[f + V]! | 0;
     const r = s[f + R0]!;
-    this.vms.srcuReadUnlock(this.vcpus.vm(v), s[f + SRCU]!);
+    this.vms.srcuReadUnlock(this.vcpus.vm(v), s[f + SRCU]! | 0);
     if (r === 0) return this.done(f, 1);
     if (r === -ENOEXEC) {
       const esr = this.regs.lo(v, ESR_EL2);
@@ -362,7 +362,7 @@ export class GuestAbort {
   }
 
   private done(f: number, ret: number): number {
-    const mmio = ret === 0 && this.vcpus.exitReason(this.sim.agents.stack.a[f + V]!) === KVM_EXIT_MMIO;
+    const mmio = ret === 0 && this.vcpus.exitReason(this.sim.agents.stack.a[f + V]! | 0) === KVM_EXIT_MMIO;
     this.sim.bus.emit(guestAbort, ret, mmio ? 1 : 0);
     return this.sim.agents.ret(f, ret);
   }

@@ -87,7 +87,7 @@ export class KvmNotifier {
     if (this.d.invalidateTrace === "first") {
       const s = this.sim.agents.stack.a;
       this.sim.bus.emit(kvmUnmapHvaRange, s[f + START], s[f + END]);
-      this.vms.addMnActive(s[f + RANGE_VM]!, 1);
+      this.vms.addMnActive(s[f + RANGE_VM]! | 0, 1);
     }
     return this.unmap(f);
   }
@@ -96,7 +96,7 @@ export class KvmNotifier {
   private unmap(f: number): number {
     const { sim, vms, memslots, d } = this;
     const s = sim.agents.stack.a;
-    const vm = s[f + RANGE_VM]!;
+    const vm = s[f + RANGE_VM]! | 0;
     const start = s[f + START]!;
     const end = s[f + END]!;
     let at = memslots.nextInHvaRange(vm, -1, start, end);
@@ -134,7 +134,7 @@ export class KvmNotifier {
   private end(f: number): number {
     const { sim, vms, d } = this;
     const s = sim.agents.stack.a;
-    const vm = s[f + RANGE_VM]!;
+    const vm = s[f + RANGE_VM]! | 0;
     const overlap = d.invalidateCounts === "always" || this.memslots.nextInHvaRange(vm, -1, s[f + START]!, s[f + END]!) >= 0;
     if (overlap) {
       const lock = vms.mmuLock(vm);
@@ -153,7 +153,7 @@ export class KvmNotifier {
   private setSpte(f: number): number {
     const { sim, vms, memslots, d } = this;
     const s = sim.agents.stack.a;
-    const vm = s[f + PAGE_VM]!;
+    const vm = s[f + PAGE_VM]! | 0;
     const hva = s[f + START]!;
     const pfn = s[f + PFN]!;
     if (d.changePteCount !== "increments") {
@@ -189,7 +189,7 @@ export class KvmNotifier {
   private age(f: number, flush: boolean): number {
     const { sim, vms, d } = this;
     const s = sim.agents.stack.a;
-    const vm = s[f + PAGE_VM]!;
+    const vm = s[f + PAGE_VM]! | 0;
     const start = s[f + START]!;
     const end = s[f + END]!;
     if (d.ageHandlers === "stub") return sim.agents.ret(f, 0);
@@ -220,7 +220,7 @@ export class KvmNotifier {
   private testAge(f: number): number {
     const { sim, vms, d } = this;
     const s = sim.agents.stack.a;
-    const vm = s[f + PAGE_VM]!;
+    const vm = s[f + PAGE_VM]! | 0;
     const hva = s[f + START]!;
     if (d.ageHandlers === "stub") return sim.agents.ret(f, 0);
     const lock = vms.mmuLock(vm);

@@ -210,11 +210,11 @@ export class UserMemAbort {
     const { sim, d, n } = this;
     const stack = sim.agents.stack;
     const s = stack.a;
-    const v = s[f + V]!;
+    const v = s[f + V]! | 0;
     const vm = this.vcpus.vm(v);
     const mm = this.vms.mm(vm);
-    let kind = s[f + KIND]!;
-    const slot = s[f + SLOT]!;
+    let kind = s[f + KIND]! | 0;
+    const slot = s[f + SLOT]! | 0;
     if (d.permissionReadFault === "efault" && (kind & (FAULT_PERMISSION | FAULT_WRITE | FAULT_EXEC)) === FAULT_PERMISSION) {
       this.chose(n.permissionReadFault, n.efault);
       this.branch(n["permission fault on a read"]);
@@ -346,9 +346,9 @@ export class UserMemAbort {
   private snapshot(f: number): number {
     const stack = this.sim.agents.stack;
     const s = stack.a;
-    const v = s[f + V]!;
+    const v = s[f + V]! | 0;
     const vm = this.vcpus.vm(v);
-    if (this.d.memcacheTopup === "after-unlock" && !this.topup(v, vm, s[f + KIND]!)) return this.ret(f, -ENOMEM);
+    if (this.d.memcacheTopup === "after-unlock" && !this.topup(v, vm, s[f + KIND]! | 0)) return this.ret(f, -ENOMEM);
     stack.set(f + SEQ, this.vms.seq(vm));
     return this.first + 2;
   }
@@ -357,11 +357,11 @@ export class UserMemAbort {
   private pfn(f: number): number {
     const { agents } = this.sim;
     const s = agents.stack.a;
-    const slot = s[f + SLOT]!;
-    const mm = this.vms.mm(this.vcpus.vm(s[f + V]!));
+    const slot = s[f + SLOT]! | 0;
+    const mm = this.vms.mm(this.vcpus.vm(s[f + V]! | 0));
     const hva = this.memslots.userspaceAddr(slot) + (s[f + GFN]! - this.memslots.baseGfn(slot)) * PAGE_SIZE;
     const pfn = this.pfns.fast(mm, hva);
-    if (pfn < 0) return agents.call(f, this.first + 3, this.pfns.slow, mm, hva, s[f + KIND]! & FAULT_WRITE);
+    if (pfn < 0) return agents.call(f, this.first + 3, this.pfns.slow, mm, hva, (s[f + KIND]! | 0) & FAULT_WRITE);
     return this.havePfn(f, pfn, PFN_WRITABLE | PFN_REFERENCED);
   }
 
@@ -375,8 +375,8 @@ export class UserMemAbort {
     const s = stack.a;
     if (pfn < 0) return this.errorPfn(f, pfn);
     stack.set(f + PFN, pfn);
-    let kind = s[f + KIND]!;
-    if ((flags & PFN_WRITABLE) !== 0 && (this.memslots.flags(s[f + SLOT]!) & KVM_MEM_READONLY) === 0) kind |= WRITABLE;
+    let kind = s[f + KIND]! | 0;
+    if ((flags & PFN_WRITABLE) !== 0 && (this.memslots.flags(s[f + SLOT]! | 0) & KVM_MEM_READONLY) === 0) kind |= WRITABLE;
     if ((flags & PFN_REFERENCED) !== 0) kind |= REFERENCED;
     stack.set(f + KIND, kind);
     // From v7.1 on the decisions are a step of their own.
@@ -390,10 +390,10 @@ export class UserMemAbort {
     if (error === -EHWPOISON && this.d.poison === "sigbus") {
       this.branch(n["poisoned page"]);
       const hva = s[f + HVA]!;
-      if (this.d.poisonVma === "after-unlock" && !this.vmaStillThere(s[f + V]!, hva))
+      if (this.d.poisonVma === "after-unlock" && !this.vmaStillThere(s[f + V]! | 0, hva))
         return this.crash("user_mem_abort", "VMA used after mmap_sem was dropped");
       const lsb = s[f + SIZE] === PUD_SIZE ? 30 : s[f + SIZE] === PMD_SIZE ? 21 : 12;
-      this.vcpus.setSignal(s[f + V]!, 7, 4, hva, lsb);
+      this.vcpus.setSignal(s[f + V]! | 0, 7, 4, hva, lsb);
       this.sim.bus.emit(hostSignal, 7, 4, hva, lsb);
       return this.ret(f, 0);
     }
@@ -415,7 +415,7 @@ export class UserMemAbort {
     const { d, n } = this;
     const stack = this.sim.agents.stack;
     const s = stack.a;
-    let kind = this.memoryType(s[f + KIND]!, s[f + PFN]!, s[f + VMA_FLAGS]!, s[f + PAGE_PROT]!);
+    let kind = this.memoryType(s[f + KIND]! | 0, s[f + PFN]!, s[f + VMA_FLAGS]! | 0, s[f + PAGE_PROT]! | 0);
     if (this.decisionError !== 0) return this.refuse(f, this.decisionError);
     if ((kind & DEVICE) === 0 && (kind & LOGGING) !== 0) {
       kind |= FORCE_PTE;
@@ -433,8 +433,8 @@ export class UserMemAbort {
       this.branch(n["exclusive on valid memory"]);
       return this.refuse(f, INJECT_EXCLUSIVE);
     }
-    if (this.vms.mte(this.vcpus.vm(s[f + V]!)) && (kind & (DEVICE | FAULT_PERMISSION)) === 0) {
-      if (this.mteAllowed(s[f + VMA_FLAGS]!)) kind |= MTE_ALLOWED;
+    if (this.vms.mte(this.vcpus.vm(s[f + V]! | 0)) && (kind & (DEVICE | FAULT_PERMISSION)) === 0) {
+      if (this.mteAllowed(s[f + VMA_FLAGS]! | 0)) kind |= MTE_ALLOWED;
       else if (d.mteCheck === "before-lock") return this.refuse(f, -EFAULT);
     }
     stack.set(f + KIND, kind);
@@ -453,7 +453,7 @@ export class UserMemAbort {
   /** An error before the lock: up to v6.17 the page reference leaks. */
   private refuse(f: number, r: number): number {
     const s = this.sim.agents.stack.a;
-    if (!this.d.errorLeaksPage) this.release(s[f + KIND]!, s[f + PFN]!);
+    if (!this.d.errorLeaksPage) this.release(s[f + KIND]! | 0, s[f + PFN]!);
     return this.ret(f, r);
   }
 
@@ -499,9 +499,9 @@ export class UserMemAbort {
     const { sim, d, n, vms } = this;
     const stack = sim.agents.stack;
     const s = stack.a;
-    const vm = this.vcpus.vm(s[f + V]!);
-    const kind = s[f + KIND]!;
-    const fsc = this.regs.lo(s[f + V]!, ESR_EL2) & 0x3f;
+    const vm = this.vcpus.vm(s[f + V]! | 0);
+    const kind = s[f + KIND]! | 0;
+    const fsc = this.regs.lo(s[f + V]! | 0, ESR_EL2) & 0x3f;
     const granule = GRANULE[fsc & 3]!;
     const shared =
       d.faultLock === "read" ||
@@ -547,7 +547,7 @@ export class UserMemAbort {
       this.chose(n.thpAdjustDevices, n.true);
     }
     if (d.permissionKeepsGranule && (kind & FAULT_PERMISSION) !== 0 && granule > PAGE_SIZE) return granule;
-    const slot = s[f + SLOT]!;
+    const slot = s[f + SLOT]! | 0;
     const hva = s[f + HVA]!;
     const fits = d.slotFitsBlock === "thp-congruence" ? this.congruent(slot, PMD_SIZE) : this.supports(slot, hva, PMD_SIZE);
     if (!fits) return size;
@@ -571,7 +571,7 @@ export class UserMemAbort {
 
   /** get_user_mapping_size: bytes of the host leaf, 0 where the entry vanished. */
   private userMappingSize(f: number, hva: number): number {
-    const mm = this.vms.mm(this.vcpus.vm(this.sim.agents.stack.a[f + V]!));
+    const mm = this.vms.mm(this.vcpus.vm(this.sim.agents.stack.a[f + V]! | 0));
     const size = this.mm.gup.userMappingSize(mm, hva);
     this.sim.bus.emit(userMappingSize, hva, size);
     return size;
@@ -613,11 +613,11 @@ export class UserMemAbort {
     }
     if (device) prot |= PROT_DEVICE | PROT_IOMAP;
     // Only page mappings set the dirty bit, before the entry is written.
-    if (writable && size < PMD_SIZE) this.dirtyLog.markPageDirty(vm, s[f + SLOT]!, s[f + GFN]!, s[f + V]!);
+    if (writable && size < PMD_SIZE) this.dirtyLog.markPageDirty(vm, s[f + SLOT]! | 0, s[f + GFN]!, s[f + V]! | 0);
     this.branch(n.set);
     const block = size === PMD_SIZE || size === PUD_SIZE ? size : PAGE_SIZE;
     const flags = (kind & LOGGING) !== 0 ? INSTALL_LOGGING : 0;
-    return this.stage2.install(vm, this.vcpus.memcache(s[f + V]!), ipa, block, pfn * PAGE_SIZE, prot, flags);
+    return this.stage2.install(vm, this.vcpus.memcache(s[f + V]! | 0), ipa, block, pfn * PAGE_SIZE, prot, flags);
   }
 
   /** Whether the data cache is cleaned for this fault. */
@@ -631,7 +631,7 @@ export class UserMemAbort {
         return true;
       case "guest-uncached":
         // MMU and data cache both on: the guest sees what the host sees; slots tagged incoherent are cleaned all the same.
-        return (this.regs.lo(s[f + V]!, SCTLR_EL1) & 5) !== 5 || (this.memslots.flags(s[f + SLOT]!) & KVM_MEM_READONLY) !== 0;
+        return (this.regs.lo(s[f + V]! | 0, SCTLR_EL1) & 5) !== 5 || (this.memslots.flags(s[f + SLOT]! | 0) & KVM_MEM_READONLY) !== 0;
       case "unless-permission":
         return (kind & FAULT_PERMISSION) === 0;
       case "walker":
@@ -645,7 +645,7 @@ export class UserMemAbort {
   private mapOrRelax(f: number, vm: number, ipa: number, size: number, granule: number, kind: number): number {
     const { d, n, sim } = this;
     const s = sim.agents.stack.a;
-    const v = s[f + V]!;
+    const v = s[f + V]! | 0;
     const pfn = s[f + PFN]!;
     const noncacheable = (kind & FORCE_NONCACHEABLE) !== 0;
     const writable = (kind & WRITABLE) !== 0;
@@ -658,7 +658,7 @@ export class UserMemAbort {
     let prot = PROT_R;
     if (writable) prot |= PROT_W;
     if ((kind & FAULT_EXEC) !== 0) prot |= PROT_X;
-    if (noncacheable) prot |= this.deviceProt(s[f + VMA_FLAGS]!);
+    if (noncacheable) prot |= this.deviceProt(s[f + VMA_FLAGS]! | 0);
     else if (this.features.dic) prot |= PROT_X;
     let ret: number;
     if ((kind & FAULT_PERMISSION) !== 0 && size === granule) {
@@ -685,7 +685,7 @@ export class UserMemAbort {
     const pfn = s[f + PFN]!;
     this.mm.frames.setDirty(pfn);
     const gfn = this.d.dirtyGfn === "block-head" ? alignDown(s[f + IPA]!, size) / PAGE_SIZE : s[f + GFN]!;
-    this.dirtyLog.markPageDirty(vm, s[f + SLOT]!, gfn, s[f + V]!);
+    this.dirtyLog.markPageDirty(vm, s[f + SLOT]! | 0, gfn, s[f + V]! | 0);
   }
 
   // ------------------------------------------------------------------------------------ unlock
@@ -696,7 +696,7 @@ export class UserMemAbort {
     if (d.releasePage === "under-lock") this.release(kind, pfn);
     if (shared) sim.locks.unlockRead(lock);
     else sim.locks.unlockWrite(lock);
-    const v = sim.agents.stack.a[f + V]!;
+    const v = sim.agents.stack.a[f + V]! | 0;
     if (d.dirtyMark === "after-unlock" && ret === 0 && size > 0 && (kind & WRITABLE) !== 0) this.markDirty(f, this.vcpus.vm(v), size);
     if (d.releasePage === "after-unlock") this.release(kind, pfn);
     return this.ret(f, ret === -EAGAIN ? 0 : ret);

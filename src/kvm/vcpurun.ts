@@ -13,6 +13,7 @@ import { ARG, R0, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EINTR, EIO } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
+import { EC_SYS64, type CacheToggle } from "./cachetoggle.js";
 import type { kvmDecisions } from "./decisions.js";
 import type { GuestAbort } from "./guestabort.js";
 import type { Injector } from "./inject.js";
@@ -81,6 +82,7 @@ export class VcpuRun {
     private readonly injector: Injector,
     private readonly mmio: Mmio,
     private readonly guestAbort: GuestAbort,
+    private readonly sysregs: CacheToggle,
     private readonly vmids: Vmids,
     private readonly rings: DirtyRings,
     private readonly d: Row<typeof kvmDecisions>,
@@ -212,6 +214,7 @@ export class VcpuRun {
     const stack = sim.agents.stack;
     stack.set(f + EXITS, stack.a[f + EXITS]! - 1);
     if (abort) return sim.agents.call(f, this.first + 3, this.guestAbort.activity, v);
+    if (ec === EC_SYS64) return sim.agents.call(f, this.first + 3, this.sysregs.activity, v);
     stack.set(f + R0, this.handleTrap(v, ec, esr));
     return this.first + 3;
   }

@@ -87,13 +87,13 @@ export class Gup {
 
   private lockAndLookup(f: number): number {
     const s = this.sim.agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     if (!this.sim.locks.read(this.locks.mmapLock(mm))) return BLOCKED;
-    return this.lookup(f, mm, s[f + ADDR]!, s[f + FLAGS]!);
+    return this.lookup(f, mm, s[f + ADDR]!, s[f + FLAGS]! | 0);
   }
 
   private unlock(f: number, r: number): number {
-    this.sim.locks.unlockRead(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]!));
+    this.sim.locks.unlockRead(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]! | 0));
     return this.sim.agents.ret(f, r);
   }
 
@@ -126,8 +126,8 @@ export class Gup {
     const r = s[f + R0]!;
     // The handler dropped the mmap_lock: all over again.
     if ((r & VM_FAULT_RETRY) !== 0) return this.getUserPagesUnlocked.first;
-    if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, s[f + FLAGS]!));
-    return this.lookup(f, s[f + MM]!, s[f + ADDR]!, s[f + FLAGS]!);
+    if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, s[f + FLAGS]! | 0));
+    return this.lookup(f, s[f + MM]! | 0, s[f + ADDR]!, s[f + FLAGS]! | 0);
   }
 
   /** follow_page_pte, follow_trans_huge_pmd on the walked leaf. @returns pfn with a reference, -1 to fault it in, -EFAULT where there is no page behind it */
@@ -169,9 +169,9 @@ export class Gup {
 
   private fixup(f: number): number {
     const s = this.sim.agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     const addr = s[f + ADDR]!;
-    const write = s[f + FLAGS]! !== 0;
+    const write = (s[f + FLAGS]! | 0) !== 0;
     const vma = this.vmas.covering(mm, addr);
     if (vma < 0) return this.sim.agents.ret(f, -EFAULT);
     if ((this.vmas.flags(vma) & (write ? VM_WRITE : VM_READ)) === 0) return this.sim.agents.ret(f, -EFAULT);
@@ -189,7 +189,7 @@ export class Gup {
   /** The handler dropped the mmap_lock: it is taken again, and the fault tried again. */
   private fixupRelock(f: number): number {
     const s = this.sim.agents.stack;
-    if (!this.sim.locks.read(this.locks.mmapLock(s.a[f + MM]!))) {
+    if (!this.sim.locks.read(this.locks.mmapLock(s.a[f + MM]! | 0))) {
       s.set(f + PHASE, this.fixupUserFault.first + 2);
       return BLOCKED;
     }

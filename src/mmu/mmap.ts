@@ -109,7 +109,7 @@ export class Mmap {
   private lock(f: number): number {
     const { sim } = this.mm;
     const s = sim.agents.stack;
-    const mm = s.a[f + MM]!;
+    const mm = s.a[f + MM]! | 0;
     if (!sim.locks.write(this.mm.mmapLock(mm))) return BLOCKED;
     sim.agents.charge(sim.costs.syscall);
     const error = this.prepare(f);
@@ -124,7 +124,7 @@ export class Mmap {
   private prepare(f: number): number {
     const { sim, files, vmas } = this.mm;
     const s = sim.agents.stack;
-    const mm = s.a[f + MM]!;
+    const mm = s.a[f + MM]! | 0;
     const mode = s.a[f + MODE]!;
     const prot = mode & 0xff;
     const flags = mapFlags(mode);
@@ -209,10 +209,10 @@ export class Mmap {
     const { sim, vmas, files } = this.mm;
     const s = sim.agents.stack;
     if (s.a[f + R0]! < 0) return this.leave(f, s.a[f + R0]!);
-    const mm = s.a[f + MM]!;
+    const mm = s.a[f + MM]! | 0;
     const addr = s.a[f + ADDR]!;
     const len = s.a[f + LEN]!;
-    const flags = s.a[f + FLAGS]!;
+    const flags = s.a[f + FLAGS]! | 0;
     const file = s.a[f + FD]!;
     const pgoff = s.a[f + OFFSET]! / PAGE_SIZE;
     const pageProt = (flags & VM_MTE) !== 0 ? PAGE_PROT_TAGGED : PAGE_PROT_NORMAL;
@@ -244,7 +244,7 @@ export class Mmap {
   private deviceMapped(f: number): number {
     const { sim, vmas, notifiers } = this.mm;
     const s = sim.agents.stack;
-    const v = s.a[f + VMA]!;
+    const v = s.a[f + VMA]! | 0;
     if (s.a[f + R0] === 0) {
       vmas.insert(v);
       return this.mapped(f);
@@ -265,7 +265,7 @@ export class Mmap {
 
   private undo(f: number): number {
     const { sim, vmas, notifiers, zap } = this.mm;
-    const v = sim.agents.stack.a[f + VMA]!;
+    const v = sim.agents.stack.a[f + VMA]! | 0;
     zap.zapRange(vmas.mm(v), vmas.start(v), vmas.end(v));
     return sim.agents.call(
       f,
@@ -281,7 +281,7 @@ export class Mmap {
 
   private undone(f: number): number {
     const { sim, vmas, files } = this.mm;
-    const v = sim.agents.stack.a[f + VMA]!;
+    const v = sim.agents.stack.a[f + VMA]! | 0;
     files.put(vmas.file(v));
     vmas.free(v);
     return this.leave(f, sim.agents.stack.a[f + ERROR]!);
@@ -293,10 +293,10 @@ export class Mmap {
     const flags = mapFlags(s[f + MODE]!);
     if ((flags & MAP_POPULATE) === 0) return this.leave(f, s[f + ADDR]!);
     this.leaveFile(f);
-    sim.locks.unlockWrite(this.mm.mmapLock(s[f + MM]!));
+    sim.locks.unlockWrite(this.mm.mmapLock(s[f + MM]! | 0));
     const start = s[f + ADDR]!;
-    const write = (s[f + FLAGS]! & (VM_WRITE | VM_SHARED)) === VM_WRITE ? 1 : 0;
-    return sim.agents.call(f, this.mmap.first + 5, huge.populate, s[f + MM]!, start, start + s[f + LEN]!, write);
+    const write = ((s[f + FLAGS]! | 0) & (VM_WRITE | VM_SHARED)) === VM_WRITE ? 1 : 0;
+    return sim.agents.call(f, this.mmap.first + 5, huge.populate, s[f + MM]! | 0, start, start + s[f + LEN]!, write);
   }
 
   private leaveFile(f: number): void {
@@ -307,7 +307,7 @@ export class Mmap {
   private leave(f: number, result: number): number {
     const { sim } = this.mm;
     this.leaveFile(f);
-    sim.locks.unlockWrite(this.mm.mmapLock(sim.agents.stack.a[f + MM]!));
+    sim.locks.unlockWrite(this.mm.mmapLock(sim.agents.stack.a[f + MM]! | 0));
     return sim.agents.ret(f, result);
   }
 }

@@ -46,7 +46,7 @@ export class Munmap {
   private lock(f: number): number {
     const { sim } = this.mm;
     const s = sim.agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     if (!sim.locks.write(this.mm.mmapLock(mm))) return BLOCKED;
     sim.agents.charge(sim.costs.syscall);
     const start = s[f + START]!;
@@ -63,7 +63,7 @@ export class Munmap {
   private unlock(f: number): number {
     const { sim } = this.mm;
     const s = sim.agents.stack.a;
-    const lock = this.mm.mmapLock(s[f + MM]!);
+    const lock = this.mm.mmapLock(s[f + MM]! | 0);
     if (s[f + R1] !== 0) sim.locks.unlockRead(lock);
     else sim.locks.unlockWrite(lock);
     return sim.agents.ret(f, s[f + R0]!);
@@ -73,7 +73,7 @@ export class Munmap {
   private cutStart(f: number): number {
     const { sim, vmas, d } = this.mm;
     const s = sim.agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     const start = s[f + START]!;
     const end = s[f + END]!;
     const v = vmas.findVma(mm, start);
@@ -89,7 +89,7 @@ export class Munmap {
     const s = sim.agents.stack.a;
     if (s[f + R0]! < 0) return sim.agents.ret(f, s[f + R0]!);
     const end = s[f + END]!;
-    const last = vmas.findVma(s[f + MM]!, end);
+    const last = vmas.findVma(s[f + MM]! | 0, end);
     if (last < 0 || end <= vmas.start(last)) return this.detach(f);
     const newBelow = d.munmapEndCutNewPiece === "lower" ? 1 : 0;
     return sim.agents.call(f, this.doMunmap.first + 2, this.change.splitVma, last, end, newBelow);
@@ -100,7 +100,7 @@ export class Munmap {
     const { sim, vmas, notifiers } = this.mm;
     const s = sim.agents.stack;
     if (s.a[f + R0]! < 0) return sim.agents.ret(f, s.a[f + R0]!);
-    const mm = s.a[f + MM]!;
+    const mm = s.a[f + MM]! | 0;
     const start = s.a[f + START]!;
     const end = s.a[f + END]!;
     let tail = -1;
@@ -122,12 +122,12 @@ export class Munmap {
   private unmap(f: number): number {
     const { sim, zap, notifiers } = this.mm;
     const s = sim.agents.stack.a;
-    zap.zapRange(s[f + MM]!, s[f + START]!, s[f + END]!);
+    zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!);
     return sim.agents.call(
       f,
       this.doMunmap.first + 4,
       notifiers.invalidateRangeEnd,
-      s[f + MM]!,
+      s[f + MM]! | 0,
       s[f + START]!,
       s[f + END]!,
       MMU_NOTIFY_UNMAP,
@@ -138,7 +138,7 @@ export class Munmap {
   private freePgtables(f: number): number {
     const { sim, vmas, zap } = this.mm;
     const s = sim.agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     const next = vmas.findVma(mm, s[f + START]!);
     const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
     const floor = prev >= 0 ? vmas.end(prev) : 0;

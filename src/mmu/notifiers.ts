@@ -192,7 +192,7 @@ export class MmuNotifiers {
     const { agents } = this.sim;
     const stack = agents.stack;
     if (stack.a[f + NEXT]! > 0 && stack.a[f + R0]! < 0) stack.set(f + RESULT, stack.a[f + R0]!);
-    const mm = stack.a[f + MM]!;
+    const mm = stack.a[f + MM]! | 0;
     const s = this.next(stack.a[f + NEXT]!, mm);
     if (s < 0) return agents.ret(f, stack.a[f + RESULT]!);
     stack.set(f + NEXT, s + 1);
@@ -208,8 +208,8 @@ export class MmuNotifiers {
       mm,
       stack.a[f + START]!,
       stack.a[f + END]!,
-      stack.a[f + TYPE]!,
-      stack.a[f + BLOCKABLE]!,
+      stack.a[f + TYPE]! | 0,
+      stack.a[f + BLOCKABLE]! | 0,
       token,
     );
   }
@@ -235,7 +235,7 @@ export class MmuNotifiers {
     const { agents } = this.sim;
     const stack = agents.stack;
     if (stack.a[f + NEXT]! > 0 && stack.a[f + R0] !== 0) stack.set(f + RESULT, 1);
-    const mm = stack.a[f + MM]!;
+    const mm = stack.a[f + MM]! | 0;
     for (let s = this.next(stack.a[f + NEXT]!, mm); s >= 0; s = this.next(s + 1, mm)) {
       const kind = this.kinds[this.subs.a[s * SUB_WORDS + SUB_KIND]!]!;
       const token = this.subs.a[s * SUB_WORDS + SUB_TOKEN]!;

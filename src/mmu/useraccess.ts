@@ -76,7 +76,7 @@ export class UserAccess {
   /** The instruction itself, page by page: TLB hit or walk, then the bus. */
   private access(f: number): number {
     const s = this.sim.agents.stack;
-    const mm = s.a[f + MM]!;
+    const mm = s.a[f + MM]! | 0;
     const size = s.a[f + SIZE]!;
     const write = s.a[f + WRITE] !== 0;
     for (;;) {
@@ -138,7 +138,7 @@ export class UserAccess {
 
   private mmapLock(f: number): number {
     const s = this.sim.agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     // Blocked: only the lock is tried again, not the whole access.
     if (!this.sim.locks.read(this.locks.mmapLock(mm))) {
       this.sim.agents.stack.set(f + PHASE, this.hostAccess.first + MMAP_LOCK);
@@ -159,7 +159,7 @@ export class UserAccess {
 
   private faultDone(f: number, r: number): number {
     if ((r & VM_FAULT_RETRY) !== 0) return this.hostAccess.first + MMAP_LOCK; // it dropped the mmap_lock
-    this.sim.locks.unlockRead(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]!));
+    this.sim.locks.unlockRead(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]! | 0));
     return this.outcome(f, r);
   }
 

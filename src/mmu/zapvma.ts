@@ -87,10 +87,10 @@ export class ZapVma {
       f,
       this.zapNotified.first + 1,
       notifiers.invalidateRangeStart,
-      s[f + MM]!,
+      s[f + MM]! | 0,
       s[f + S_START]!,
       s[f + S_END]!,
-      s[f + TYPE]!,
+      s[f + TYPE]! | 0,
       1,
     );
   }
@@ -99,7 +99,7 @@ export class ZapVma {
   private splitFirst(f: number): number {
     const { sim, zap, huge } = this.mm;
     const s = sim.agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     const start = s[f + START]!;
     const partly = start % BLOCK !== 0 || s[f + END]! - start < BLOCK;
     if (partly && zap.isHugePmd(mm, start)) return sim.agents.call(f, this.zapNotified.first + 2, huge.splitHugePmd, mm, start);
@@ -109,7 +109,7 @@ export class ZapVma {
   private splitLast(f: number): number {
     const { sim, zap, huge } = this.mm;
     const s = sim.agents.stack.a;
-    const mm = s[f + MM]!;
+    const mm = s[f + MM]! | 0;
     const end = s[f + END]!;
     const low = end - (end % BLOCK);
     if (low !== end && low >= s[f + START]! && zap.isHugePmd(mm, low)) {
@@ -121,15 +121,15 @@ export class ZapVma {
   private clear(f: number): number {
     const { sim, zap, notifiers } = this.mm;
     const s = sim.agents.stack.a;
-    zap.zapRange(s[f + MM]!, s[f + START]!, s[f + END]!);
+    zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!);
     return sim.agents.call(
       f,
       this.zapNotified.first + 4,
       notifiers.invalidateRangeEnd,
-      s[f + MM]!,
+      s[f + MM]! | 0,
       s[f + S_START]!,
       s[f + S_END]!,
-      s[f + TYPE]!,
+      s[f + TYPE]! | 0,
       1,
     );
   }
@@ -137,7 +137,7 @@ export class ZapVma {
   private zapPtes(f: number): number {
     const { agents } = this.mm.sim;
     const s = agents.stack.a;
-    return agents.call(f, this.zapVmaPtes.first + 1, this.zapNotified, s[f + MM]!, s[f + START]!, s[f + END]!, MMU_NOTIFY_CLEAR);
+    return agents.call(f, this.zapVmaPtes.first + 1, this.zapNotified, s[f + MM]! | 0, s[f + START]!, s[f + END]!, MMU_NOTIFY_CLEAR);
   }
 
   /** The walk through i_mmap, in the order of the mappings' offsets. */

@@ -49,8 +49,10 @@ export class Agents {
   /** Per agent: the frame on top (-1 idle), the physical CPU it runs on. */
   private readonly top: I32Pool;
   private readonly cpuOf: I32Pool;
-  /** Per agent: its clock in cycles. */
+  /** Per agent: its clock in cycles; of the running one without `owed`. */
   readonly clock: F64Pool;
+  /** Cycles that the running agent was charged since its clock was last written. */
+  private owed = 0;
   /** Per agent: three result words of the last finished top-level activity. */
   private readonly results: F64Pool;
   /** [0] the agent that runs now. */
@@ -68,6 +70,7 @@ export class Agents {
     this.clock = state.f64("agents.clock", 4);
     this.results = state.f64("agents.results", 12);
     this.running = state.i32("agents.running", 1);
+    state.tally({ store: () => this.settle(), load: () => (this.owed = 0) });
   }
 
   /** Adds an agent. @param cpu the physical CPU it is placed on. @returns its id, from 0. */
@@ -111,8 +114,23 @@ export class Agents {
   }
   /** Advances the running agent's clock by a cost. */
   charge(cycles: number): void {
+    this.owed += cycles;
+  }
+  /** The running agent's clock. */
+  get now(): number {
+    return this.clock.a[this.running.a[0]!]! + this.owed;
+  }
+  /** The running agent waits until then, if that is not past. */
+  waitUntil(time: number): void {
+    const clock = this.clock.a[this.running.a[0]!]!;
+    if (time > clock + this.owed) this.owed = time - clock;
+  }
+  /** Brings the running agent's clock up to date. */
+  private settle(): void {
+    if (this.owed === 0) return;
     const agent = this.running.a[0]!;
-    this.clock.set(agent, this.clock.a[agent]! + cycles);
+    this.clock.set(agent, this.clock.a[agent]! + this.owed);
+    this.owed = 0;
   }
 
   /**
@@ -137,7 +155,18 @@ export class Agents {
   }
 
   /** Pushes a frame and writes its header and arguments; locals start as zero. */
-  private push(agent: number, prev: number, at: number, act: Activity, a0: number, a1: number, a2: number, a3: number, a4: number, a5: number): void {
+  private push(
+    agent: number,
+    prev: number,
+    at: number,
+    act: Activity,
+    a0: number,
+    a1: number,
+    a2: number,
+    a3: number,
+    a4: number,
+    a5: number,
+  ): void {
     const words = act.words;
     if (at + ARG + words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.names[agent]} is full in ${act.name}`);
     this.top.set(agent, at);
@@ -179,7 +208,7 @@ export class Agents {
    */
   call(f: number, resume: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): number {
     const s = this.stack;
-    const size = this.frameWords[s.a[f]!]!;
+    const size = this.frameWords[s.a[f]! | 0]!;
     s.set(f + PHASE, resume);
     this.push(this.running.a[0]!, f, f + size, act, a0, a1, a2, a3, a4, a5);
     return CALLED;
@@ -189,7 +218,7 @@ export class Agents {
   ret(f: number, r0 = 0, r1 = 0, r2 = 0): number {
     const s = this.stack;
     const agent = this.running.a[0]!;
-    const prev = s.a[f + PREV]!;
+    const prev = s.a[f + PREV]! | 0;
     this.top.set(agent, prev);
     if (prev >= 0) {
       s.set(prev + R0, r0);
@@ -223,26 +252,30 @@ export class Agents {
   step(agent: number): boolean {
     const f = this.top.a[agent]!;
     if (f < 0) return false;
+    this.settle();
     this.running.set(0, agent);
-    const next = this.phaseFns[this.stack.a[f]!]!(f);
+    const next = this.phaseFns[this.stack.a[f]! | 0]!(f);
     if (next >= 0) this.stack.set(f + PHASE, next);
+    this.settle();
     return next !== BLOCKED;
   }
 
   /** Runs an agent's phases until it is idle. @returns false if it blocked. */
   runToEnd(agent: number): boolean {
+    this.settle();
     this.running.set(0, agent);
     const top = this.top;
     const s = this.stack;
     const fns = this.phaseFns;
     let f = top.a[agent]!;
     while (f >= 0) {
-      const next = fns[s.a[f]!]!(f);
+      const next = fns[s.a[f]! | 0]!(f);
       if (next >= 0) s.set(f + PHASE, next);
-      else if (next === BLOCKED) return false;
+      else if (next === BLOCKED) break;
       f = top.a[agent]!;
     }
-    return true;
+    this.settle();
+    return f < 0;
   }
 
   /** A result word (0..2) of the agent's last finished top-level activity. */

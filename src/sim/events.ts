@@ -8,7 +8,7 @@
  */
 import { EventEmitter } from "eventemitter3";
 import type { Agents } from "./agents.js";
-import type { F64Pool, StateRegistry } from "./state.js";
+import type { StateRegistry } from "./state.js";
 
 /**
  * How a field is written:
@@ -37,7 +37,12 @@ export interface EventDecl<F extends readonly Field[] = readonly Field[]> {
 /** All declared events, by id. Filled while modules load, then constant. */
 const catalogue: EventDecl[] = [];
 
-export function declareEvent<const F extends readonly Field[]>(system: "kvm" | "faultline", name: string, doc: string, fields: F): EventDecl<F> {
+export function declareEvent<const F extends readonly Field[]>(
+  system: "kvm" | "faultline",
+  name: string,
+  doc: string,
+  fields: F,
+): EventDecl<F> {
   if (catalogue.some((e) => e.name === name)) throw new Error(`event ${name} is declared twice`);
   const words = fields.reduce((n, f) => n + (f.kind === "hex64" ? 2 : 1), 0);
   if (words > MAX_WORDS) throw new Error(`event ${name} has more than ${MAX_WORDS} words`);
@@ -74,8 +79,8 @@ export type RecordSink = (ring: Float64Array, from: number, to: number) => void;
 const RING_RECORDS = 4096;
 
 export class EventBus {
-  /** [0] the sequence number of the next event. */
-  private readonly seqPool: F64Pool;
+  /** The sequence number of the next event; [0] of its pool where somebody looks. */
+  private next = 0;
   private readonly ring = new Float64Array(RING_RECORDS * RECORD_WORDS);
   private ringLength = 0;
   private sinks: RecordSink[] = [];
@@ -88,7 +93,8 @@ export class EventBus {
   private agents: Agents | undefined;
 
   constructor(state: StateRegistry) {
-    this.seqPool = state.f64("events.seq", 1);
+    const pool = state.f64("events.seq", 1);
+    state.tally({ store: () => pool.set(0, this.next), load: () => (this.next = pool.a[0]!) });
   }
 
   attach(agents: Agents): void {
@@ -110,24 +116,38 @@ export class EventBus {
 
   /** The sequence number that the next event will get. */
   get seq(): number {
-    return this.seqPool.a[0]!;
+    return this.next;
   }
 
-  /** Emits an event; words in the order of its fields, hex64 as high then low. */
-  emit(ev: EventDecl, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0, i = 0, j = 0): void {
-    const seq = this.seqPool.a[0]!;
-    this.seqPool.set(0, seq + 1);
-    if (this.listening) this.write(ev, seq, a, b, c, d, e, f, g, h, i, j);
+  /**
+   * Emits an event; words in the order of its fields, hex64 as high then low. Nobody listens: one
+   * increment and one branch, small enough to be inlined everywhere (defaults for absent words would not be).
+   */
+  emit(
+    ev: EventDecl,
+    a?: number,
+    b?: number,
+    c?: number,
+    d?: number,
+    e?: number,
+    f?: number,
+    g?: number,
+    h?: number,
+    i?: number,
+    j?: number,
+  ): void {
+    this.next++;
+    if (this.listening === true) this.write(ev, a, b, c, d, e, f, g, h, i, j);
   }
 
-  private write(ev: EventDecl, seq: number, a: number, b: number, c: number, d: number, e: number, f: number, g: number, h: number, i: number, j: number): void {
+  private write(ev: EventDecl, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0, i = 0, j = 0): void {
     if (this.ringLength === RING_RECORDS) this.flush();
     const r = this.ring;
     const at = this.ringLength * RECORD_WORDS;
     const agents = this.agents!;
     const agent = agents.current;
-    r[at] = seq;
-    r[at + 1] = agents.clock.a[agent]!;
+    r[at] = this.next - 1;
+    r[at + 1] = agents.now;
     r[at + 2] = agent;
     r[at + 3] = ev.id;
     r[at + 4] = a;

@@ -70,10 +70,8 @@ export class Locks {
   }
 
   private taken(lock: number, mode: number): void {
-    const agent = this.agents.current;
-    const clock = this.agents.clock;
-    const now = Math.max(clock.a[agent]!, this.releasedAt.a[lock]!);
-    clock.set(agent, now + this.costs.lock);
+    this.agents.waitUntil(this.releasedAt.a[lock]!);
+    this.agents.charge(this.costs.lock);
     this.bus.emit(lockAcquired, this.names[lock]!, mode);
   }
 
@@ -91,7 +89,7 @@ export class Locks {
   }
 
   private released(lock: number, mode: number): void {
-    this.releasedAt.set(lock, this.agents.clock.a[this.agents.current]!);
+    this.releasedAt.set(lock, this.agents.now);
     this.bus.emit(lockReleased, this.names[lock]!, mode);
   }
 

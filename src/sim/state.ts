@@ -26,9 +26,21 @@ export interface Checkpoint {
   readonly words: readonly (Int32Array | Float64Array)[];
 }
 
+/**
+ * A count that changes too often to be written to its pool each time (events, cycles): its owner keeps
+ * it in a field, and brings it into the pool before anybody looks at the state.
+ */
+export interface Tally {
+  /** Writes the field to the pool. */
+  store(): void;
+  /** Reads the field from the pool: the state was put back. */
+  load(): void;
+}
+
 /** The ground of undo and hashing. One registry per machine. */
 export class StateRegistry {
   readonly pools: Pool[] = [];
+  private readonly tallies: Tally[] = [];
   /** True while `set` journals and hashes. */
   recording = false;
   private journalPool = new Int32Array(0);
@@ -53,6 +65,16 @@ export class StateRegistry {
     return pool;
   }
 
+  tally(tally: Tally): void {
+    this.tallies.push(tally);
+  }
+  private storeTallies(): void {
+    for (const t of this.tallies) t.store();
+  }
+  private loadTallies(): void {
+    for (const t of this.tallies) t.load();
+  }
+
   private register(pool: Pool): void {
     if (this.pools.some((p) => p.name === pool.name)) throw new Error(`two pools named ${pool.name}`);
     this.pools.push(pool);
@@ -61,6 +83,7 @@ export class StateRegistry {
   /** Starts journalling and hashing; the hash of the state as it stands is computed once. */
   startRecording(): void {
     if (this.recording) return;
+    this.storeTallies();
     this.recording = true;
     this.journalLength = 0;
     this.hashHi = 0;
@@ -114,6 +137,7 @@ export class StateRegistry {
   /** The present place in the journal. Only while recording. */
   mark(): Mark {
     if (!this.recording) throw new Error("mark() needs recording");
+    this.storeTallies();
     return this.journalLength;
   }
 
@@ -128,6 +152,7 @@ export class StateRegistry {
       pool.a[i] = old;
     }
     this.journalLength = mark;
+    this.loadTallies();
   }
 
   /** The state's hash as 16 hex digits; computed from scratch when not recording. */
@@ -138,12 +163,14 @@ export class StateRegistry {
       this.stopRecording();
       return h;
     }
+    this.storeTallies();
     const hex = (v: number) => (v >>> 0).toString(16).padStart(8, "0");
     return hex(this.hashHi) + hex(this.hashLo);
   }
 
   /** Copies all pools. */
   checkpoint(): Checkpoint {
+    this.storeTallies();
     return { words: this.pools.map((p) => p.a.slice()) };
   }
 
@@ -155,6 +182,7 @@ export class StateRegistry {
       pool.a.fill(0);
       if (words !== undefined) pool.a.set(words);
     }
+    this.loadTallies();
     if (this.recording) {
       this.recording = false;
       this.startRecording();
@@ -184,7 +212,7 @@ export class I32Pool {
 
   set(i: number, v: number): void {
     const a = this.a;
-    if (this.registry.recording) {
+    if (this.registry.recording === true) {
       const old = a[i]!;
       const now = v | 0;
       if (old === now) return;
@@ -221,7 +249,7 @@ export class F64Pool {
 
   set(i: number, v: number): void {
     const a = this.a;
-    if (this.registry.recording) {
+    if (this.registry.recording === true) {
       const old = a[i]!;
       if (old === v) return;
       this.registry.record(this, i, old, v);

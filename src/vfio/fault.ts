@@ -53,7 +53,7 @@ export class VfioFault {
   // The whole VMA at the first fault (v5.8 to v6.9).
 
   private lockVmaList(f: number): number {
-    const dev = this.v.ofVma(this.v.sim.agents.stack.a[f + VMA]!);
+    const dev = this.v.ofVma(this.v.sim.agents.stack.a[f + VMA]! | 0);
     if (!this.v.sim.locks.write(this.v.vmaLock[dev]!)) return BLOCKED;
     return this.fault.first + 1;
   }
@@ -61,10 +61,10 @@ export class VfioFault {
   private mapTracked(f: number): number {
     const { sim, d } = this.v;
     const { locks } = sim;
-    const vma = sim.agents.stack.a[f + VMA]!;
+    const vma = sim.agents.stack.a[f + VMA]! | 0;
     const dev = this.v.ofVma(vma);
     if (!locks.read(this.v.memoryLock[dev]!)) return BLOCKED;
-    const mm = sim.agents.stack.a[f + MM]!;
+    const mm = sim.agents.stack.a[f + MM]! | 0;
     let ret = VM_FAULT_SIGBUS;
     if (this.v.faultable(dev)) {
       if (d.vfioTrackedFault === "mapsAgain") {
@@ -91,9 +91,9 @@ export class VfioFault {
   /** v5.8: the VMA is on the list and vma_lock is dropped before the range is filled: two faults can both come here. */
   private mapUntested(f: number): number {
     const { sim, mm } = this.v;
-    const vma = sim.agents.stack.a[f + VMA]!;
+    const vma = sim.agents.stack.a[f + VMA]! | 0;
     const dev = this.v.ofVma(vma);
-    const space = sim.agents.stack.a[f + MM]!;
+    const space = sim.agents.stack.a[f + MM]! | 0;
     const start = mm.vmas.start(vma);
     const err = mm.zap.remapPfnRange(space, vma, start, mm.vmas.pgoff(vma), mm.vmas.end(vma) - start);
     if (err === -EBUSY) return sim.crash("remap_pte_range", NOT_EMPTY_REASON);
@@ -112,17 +112,17 @@ export class VfioFault {
   /** vfio_pci_mmap_page_fault: the huge handler with order 0. */
   private pageFault(f: number): number {
     const a = this.v.sim.agents.stack.a;
-    const vma = a[f + VMA]!;
+    const vma = a[f + VMA]! | 0;
     const dev = this.v.ofVma(vma);
-    const ret = this.insert(dev, a[f + MM]!, vma, a[f + ADDR]!, 0);
+    const ret = this.insert(dev, a[f + MM]! | 0, vma, a[f + ADDR]!, 0);
     return ret === WAIT ? BLOCKED : this.done(f, dev, ret);
   }
 
   private huge(f: number): number {
     const { agents } = this.v.sim;
     const a = agents.stack.a;
-    const vma = a[f + VMA]!;
-    const ret = this.insert(this.v.ofVma(vma), a[f + MM]!, vma, a[f + ADDR]!, a[f + ORDER]!);
+    const vma = a[f + VMA]! | 0;
+    const ret = this.insert(this.v.ofVma(vma), a[f + MM]! | 0, vma, a[f + ADDR]!, a[f + ORDER]!);
     return ret === WAIT ? BLOCKED : agents.ret(f, ret);
   }
 
