@@ -60,6 +60,10 @@ export const pageFree = declareEvent("faultline", "page_free", "the last referen
   { name: "pfn", kind: "hex" },
   { name: "order", kind: "dec", unit: "log2 of 4 KiB pages" },
 ]);
+export const pageReference = declareEvent("faultline", "page_reference", "references of a page outside RAM that has a struct page", [
+  { name: "pfn", kind: "hex" },
+  { name: "count", kind: "dec", unit: "references" },
+]);
 export const pageClear = declareEvent("faultline", "page_clear", "a fresh page was zeroed", [
   { name: "pfn", kind: "hex" },
   { name: "order", kind: "dec", unit: "log2 of 4 KiB pages" },
@@ -449,7 +453,10 @@ export class Frames {
       const r = this.special[i]!;
       if (!r.structPage || pfn < r.pfn || pfn >= r.pfn + r.frames) continue;
       const at = first + pfn - r.pfn;
-      if (refs !== 0) this.specialRefs.set(at, this.specialRefs.a[at]! + refs);
+      if (refs !== 0) {
+        this.specialRefs.set(at, this.specialRefs.a[at]! + refs);
+        this.sim.bus.emit(pageReference, pfn, 1 + this.specialRefs.a[at]!);
+      }
       return 1 + this.specialRefs.a[at]!;
     }
     return 0;

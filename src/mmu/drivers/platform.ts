@@ -194,6 +194,8 @@ export class PlatformDrivers {
       else if (backing === "scattered") {
         pfn = frames.alloc(ORDER_PAGE);
         if (pfn >= 0) frames.clear(pfn, ORDER_PAGE);
+        // Every second page goes to another buffer of the driver's.
+        if (frames.alloc(ORDER_PAGE) < 0) return false;
       } else {
         if (i % 512 === 0) head = this.allocateBlock(backing === "pages");
         pfn = head < 0 ? -1 : head + (i % 512);
