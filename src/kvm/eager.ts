@@ -64,7 +64,8 @@ export class EagerMapping {
   /** vm_pgoff + offset, or (proposed in Dec 2019) what the host page table holds: -1 for nothing there. */
   private physical(f: number): number {
     const s = this.sim.agents.stack.a;
-    if (this.d.eagerTranslation === "vm-pgoff") return s[f + PA]! + s[f + DONE]!;
+    // Without a host address it is KVM's own mapping (GICv2 CPU interface): there is nothing to look up.
+    if (this.d.eagerTranslation === "vm-pgoff" || s[f + HVA] === 0) return s[f + PA]! + s[f + DONE]!;
     const pfn = this.mm.gup.followPfnmap(this.vms.mm(s[f + VM]!), s[f + HVA]! + s[f + DONE]!);
     return pfn < 0 ? -1 : pfn * PAGE;
   }

@@ -22,6 +22,8 @@ import {
   HCR_RW,
   HCR_SWIO,
   HCR_TSC,
+  HCR_TSW,
+  HCR_TVM,
   HCR_TWI,
   HCR_VM,
   VTCR_EL2,
@@ -33,6 +35,7 @@ import type { Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EINVAL } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
+import { CacheToggle } from "./cachetoggle.js";
 import { Caps } from "./caps.js";
 import type { kvmDecisions } from "./decisions.js";
 import { DirtyLog } from "./dirtylog.js";
@@ -143,7 +146,21 @@ export class Kvm {
       d,
     );
     this.notifier = new KvmNotifier(sim, this.vms, this.memslots, this.stage2, features, d);
-    this.runs = new VcpuRun(sim, regs, this.vms, this.vcpus, cpu, pe, this.injector, this.mmio, this.guestAbort, this.vmids, this.rings, d);
+    this.runs = new VcpuRun(
+      sim,
+      regs,
+      this.vms,
+      this.vcpus,
+      cpu,
+      pe,
+      this.injector,
+      this.mmio,
+      this.guestAbort,
+      new CacheToggle(sim, regs, this.vms, this.vcpus, this.memslots, this.stage2, this.injector),
+      this.vmids,
+      this.rings,
+      d,
+    );
   }
 
   // ---------------------------------------------------------------------------------- activities
@@ -167,6 +184,14 @@ export class Kvm {
   /** KVM_RESET_DIRTY_RINGS: (vm) -> R0 entries reset | -errno. */
   get resetDirtyRings(): Activity {
     return this.rings.resetDirtyPages;
+  }
+
+  /**
+   * kvm_phys_addr_ioremap: (vm, ipa, size, pa, writable 0|1) -> R0 0 | -errno. Device memory that KVM itself puts into
+   * stage 2, with no memslot and no VMA, such as the GICv2 CPU interface. Present in every era.
+   */
+  get physAddrIoremap(): Activity {
+    return this.eager.activity;
   }
 
   /** Other agents may run between any two guest instructions and between any two eagerly mapped pages. */
@@ -195,8 +220,9 @@ export class Kvm {
     const agent = sim.agents.add(`vcpu${v}`, "vcpu", v % this.cpus);
     this.vcpus.add(vm, vms.addVcpu(vm), agent, this.stage2.caches.create(), d.guestCtr === "sanitised");
     this.rings.createForVcpu(vm, v);
-    let hcr = HCR_VM | HCR_SWIO | HCR_FMO | HCR_IMO | HCR_AMO | HCR_FB | HCR_TWI | HCR_TSC | HCR_RW;
+    let hcr = HCR_VM | HCR_SWIO | HCR_FMO | HCR_IMO | HCR_AMO | HCR_FB | HCR_TWI | HCR_TSC | HCR_TSW | HCR_RW;
     if (d.hcrPtw) hcr |= HCR_PTW;
+    if (d.trapVmRegisters === "always" || !this.stage2.fwb) hcr |= HCR_TVM;
     regs.set64(v, HCR_EL2, this.stage2.fwb ? HCR_FWB_HI : 0, hcr);
     regs.set64(v, VTCR_EL2, vms.vtcrHi(vm), vms.vtcrLo(vm));
     return v;

@@ -217,3 +217,48 @@ describe("while agents are interleaved", () => {
     expect(both("v6.12", 0x3000)).toEqual([0, 0]);
   });
 });
+
+describe("a guest that switches its caches on (HCR_EL2.TVM)", () => {
+  /** Level-1 tables: block 1 maps the code, block 2 the RAM. */
+  const on = (era: string, cpu: string) => {
+    const m = new FaultFixture(era, { cpu });
+    m.map(R_HVA, 2 * MIB);
+    m.slot(1, IPA, 2 * MIB, R_HVA);
+    m.poke(R_HVA + 0x8, 0x40000705);
+    m.poke(R_HVA + 0x10, 0x80000705 | 0);
+    const text = "msr ttbr0_el1, x0\nmsr mair_el1, x1\nmsr tcr_el1, x2\nisb\nmsr sctlr_el1, x3\nisb\nldr x4, [x0]";
+    m.exec(text, IPA, 0xff00, 0x2_0080_3519, 0x30d0_199d);
+    return m;
+  };
+  it("without S2FWB every write traps, the last one flushes all memory and ends the trapping", () => {
+    const m = on("v6.12", "cortex-a76");
+    expect(m.all("kvm_toggle_cache").map((e) => [e["was"], e["now"]])).toEqual([
+      [false, false],
+      [false, false],
+      [false, false],
+      [false, true],
+    ]);
+    expect(m.names("dcache_clean").length).toBeGreaterThan(0);
+    m.exec("msr ttbr0_el1, x0", IPA);
+    expect(m.all("kvm_toggle_cache")).toEqual([]);
+  });
+  it("with S2FWB nothing traps", () => expect(on("v6.12", "max").all("kvm_toggle_cache")).toEqual([]));
+  it("v4.0 traps on every CPU", () => expect(on("v4.0", "max").all("kvm_toggle_cache").length).toBe(4));
+  it("a set/way operation with the caches on flushes all and traps again", () => {
+    const m = on("v6.12", "cortex-a76");
+    m.exec("dc csw, x0", 0);
+    expect(m.names("kvm_set_way_flush")).toEqual(["kvm_set_way_flush"]);
+  });
+});
+
+describe("device memory that KVM itself maps (the GICv2 CPU interface)", () => {
+  it("needs no memslot and no VMA, and no fault ever reaches KVM", () => {
+    for (const era of ["v4.0", "v5.4", "v5.12", "v6.12", "v7.2.12"]) {
+      const m = new FaultFixture(era, { devices: ["ivshmem"] });
+      expect(m.run(m.kvm.physAddrIoremap, [m.vm, 0x0801_0000, 0x2000, 0x80_0100_0000, 1])).toBe(0);
+      m.exec("nop");
+      m.exec("ldr w4, [x0]", 0x0801_0000);
+      expect(m.names("kvm_guest_fault"), era).toEqual([]);
+    }
+  });
+});
