@@ -72,7 +72,7 @@ export class PhysicalMemory {
     this.ramSize = ramSize;
     const s = sim.state;
     this.top = s.i32("phys.top", Math.ceil(ramSize / (PAGE_SIZE << CHUNK_SHIFT)));
-    this.dir = s.i32("phys.dir", 2 << CHUNK_SHIFT);
+    this.dir = s.i32("phys.dir", 2 << CHUNK_SHIFT, 1 / 8);
     this.recs = s.i32("phys.recs", 64);
     this.lines = s.i32("phys.lines", 256);
     this.full = s.i32("phys.full", PAGE_WORDS * 4);

@@ -51,9 +51,13 @@ export class StateRegistry {
   private hashHi = 0;
   private hashLo = 0;
 
-  /** A pool of 32-bit signed words. @param length initial words; `ensure` grows it. */
-  i32(name: string, length: number): I32Pool {
-    const pool = new I32Pool(this, this.pools.length, name, length);
+  /**
+   * A pool of 32-bit signed words. @param length initial words; `ensure` grows it
+   * @param spare by which part of its size a large pool grows: 1 doubles it; less for what is large in
+   * every run and counts as memory per page
+   */
+  i32(name: string, length: number, spare = 1): I32Pool {
+    const pool = new I32Pool(this, this.pools.length, name, length, spare);
     this.register(pool);
     return pool;
   }
@@ -195,6 +199,16 @@ export class StateRegistry {
   }
 }
 
+/** Up to so many words a pool always doubles. */
+const LARGE = 1 << 20;
+
+/** Words of a pool that must hold n: doubled, and from LARGE on increased by its spare part. */
+function grownSize(length: number, n: number, spare: number): number {
+  let size = Math.max(16, length);
+  while (size < n) size = size < LARGE ? size * 2 : Math.ceil((size * (1 + spare)) / 1024) * 1024;
+  return size;
+}
+
 /** 32-bit signed words. Read `pool.a[i]`; write only through `set`. `a` changes when the pool grows. */
 export class I32Pool {
   a: Int32Array;
@@ -205,6 +219,7 @@ export class I32Pool {
     readonly id: number,
     readonly name: string,
     length: number,
+    private readonly spare = 1,
   ) {
     this.a = new Int32Array(length);
     this.salt = Math.imul(id + 1, 0x3c6ef372) | 1;
@@ -221,11 +236,10 @@ export class I32Pool {
     a[i] = v;
   }
 
-  /** Makes room for at least n words, by doubling. */
+  /** Makes room for at least n words. */
   ensure(n: number): void {
     if (n <= this.a.length) return;
-    let size = Math.max(16, this.a.length);
-    while (size < n) size *= 2;
+    const size = grownSize(this.a.length, n, this.spare);
     const grown = new Int32Array(size);
     grown.set(this.a);
     this.a = grown;
@@ -242,6 +256,7 @@ export class F64Pool {
     readonly id: number,
     readonly name: string,
     length: number,
+    private readonly spare = 1,
   ) {
     this.a = new Float64Array(length);
     this.salt = Math.imul(id + 1, 0x3c6ef372) | 1;
@@ -257,11 +272,10 @@ export class F64Pool {
     a[i] = v;
   }
 
-  /** Makes room for at least n words, by doubling. */
+  /** Makes room for at least n words. */
   ensure(n: number): void {
     if (n <= this.a.length) return;
-    let size = Math.max(16, this.a.length);
-    while (size < n) size *= 2;
+    const size = grownSize(this.a.length, n, this.spare);
     const grown = new Float64Array(size);
     grown.set(this.a);
     this.a = grown;
