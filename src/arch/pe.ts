@@ -83,8 +83,6 @@ export class Pe {
   d3 = 0;
   /** Physical address of the last access's first byte. */
   pa: Pa = 0;
-  /** Not charged yet; 0 between two phases. */
-  private cycles = 0;
   readonly tlbs: Tlbs;
   readonly maintenance: TlbMaintenance;
   readonly host: HostTranslation;
@@ -151,13 +149,6 @@ export class Pe {
     if (c.outdated(v)) c.load(v);
   }
 
-  /** Charges what readHere and writeHere cost since the last time. */
-  settle(): void {
-    if (this.cycles === 0) return;
-    this.agents.charge(this.cycles);
-    this.cycles = 0;
-  }
-
   /**
    * Loads 1, 2, 4, 8 or 16 bytes into d0..d3. @param iss ISS template of the decoder (ISV fields), 0 when
    * the access has none @returns PE_OK, PE_EL1 or PE_EL2
@@ -165,11 +156,9 @@ export class Pe {
   read(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
     const c = this.context;
     if (c.outdated(v)) c.load(v);
-    const rc = this.readHere(v, vaHi, vaLo, size, iss);
-    this.settle();
-    return rc;
+    return this.readHere(v, vaHi, vaLo, size, iss);
   }
-  /** `read` after `enter(v)`; its cost is charged by the next `settle`. */
+  /** `read` after `enter(v)`. */
   readHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
     const c = this.context;
     if ((vaLo & (size - 1)) !== 0) return this.readUnaligned(v, vaHi, vaLo, size, iss);
@@ -197,7 +186,7 @@ export class Pe {
   private load(i: number, o: number, size: number): void {
     const slot = this.combined.a[i + C_SLOT]!;
     if (slot >= 0) {
-      this.cycles += this.costs.ramAccess;
+      this.agents.charge(this.costs.ramAccess);
       const ref = this.dir.a[slot]!;
       if (ref < 0 && size === 8 && (o & 3) === 0) {
         const w = (~ref << 10) | (o >> 2);
@@ -223,11 +212,9 @@ export class Pe {
   write(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
     const c = this.context;
     if (c.outdated(v)) c.load(v);
-    const rc = this.writeHere(v, vaHi, vaLo, size, iss);
-    this.settle();
-    return rc;
+    return this.writeHere(v, vaHi, vaLo, size, iss);
   }
-  /** `write` after `enter(v)`; its cost is charged by the next `settle`. */
+  /** `write` after `enter(v)`. */
   writeHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
     const c = this.context;
     if ((vaLo & (size - 1)) !== 0) return this.writeUnaligned(v, vaHi, vaLo, size, iss);
@@ -254,7 +241,7 @@ export class Pe {
   private store(i: number, o: number, size: number): void {
     const slot = this.combined.a[i + C_SLOT]!;
     if (slot >= 0) {
-      this.cycles += this.costs.ramAccess;
+      this.agents.charge(this.costs.ramAccess);
       const ref = this.dir.a[slot]!;
       if (ref < 0 && size === 8 && (o & 3) === 0) {
         const w = (~ref << 10) | (o >> 2);
