@@ -5,6 +5,14 @@
 import { decision, type Row } from "../sim/decisions.js";
 
 export const mmDecisions = {
+  hostTlbiRange: decision(
+    "Does the host flush a range of its user mappings with the range instructions, where the CPU has FEAT_TLBIRANGE?",
+    [true, false],
+    {
+      "v4.0": [false, "arch/arm64/include/asm/tlbflush.h __flush_tlb_range, v4.0"],
+      "v5.11": [true, "d1d3aa98b1d4 arm64: tlb: Use the TLBI RANGE feature in arm64, v5.9"],
+    },
+  ),
   notifierChangePte: decision(
     "Is change_pte called when a copied page replaces the old one between range_start and range_end?",
     [true, false],

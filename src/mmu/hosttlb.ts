@@ -2,7 +2,6 @@
  * TLB maintenance of the host for its user mappings (arch/arm64/include/asm/tlbflush.h): by page, by
  * range, by address space, each complete when it returns. The ASID is the mm's number.
  */
-import type { CpuFeatures } from "../arch/features.js";
 import { rangeOperandHi, rangeOperandLo, TLBI_IS, TlbiKind, vaOperandHi, vaOperandLo } from "../arch/tlbi.js";
 import type { HostTlb } from "./pagetable.js";
 import type { HostCpu } from "./useraccess.js";
@@ -28,7 +27,8 @@ const WORD = 4294967296;
 export class HostTlbFlush implements HostTlb {
   constructor(
     private readonly pe: Pick<HostPe, "tlbi" | "dsb">,
-    private readonly features: Pick<CpuFeatures, "tlbiRange">,
+    /** The CPU has FEAT_TLBIRANGE and the release uses it. */
+    private readonly byRange: boolean,
   ) {}
 
   /** flush_tlb_page: the leaf of one page. */
@@ -48,12 +48,12 @@ export class HostTlbFlush implements HostTlb {
   flushRange(mm: number, start: number, end: number): void {
     const first = Math.floor(start / 4096);
     const pages = Math.ceil(end / 4096) - first;
-    if (pages > (this.features.tlbiRange ? MAX_RANGE_PAGES : MAX_OPS)) {
+    if (pages > (this.byRange ? MAX_RANGE_PAGES : MAX_OPS)) {
       this.flushMm(mm);
       return;
     }
     this.pe.dsb(HOST, ISHST);
-    if (this.features.tlbiRange) this.ranges(mm, first, pages);
+    if (this.byRange) this.ranges(mm, first, pages);
     else for (let p = first; p < first + pages; p++) this.page(TlbiKind.Vae1, mm, p * 4096);
     this.pe.dsb(HOST, ISH);
   }

@@ -134,7 +134,7 @@ export class HostMm implements MmContext {
     this.files = new Files(sim, this.frames);
     this.vmas = new Vmas(sim);
     this.notifiers = new MmuNotifiers(sim);
-    this.pt = new HostPageTables(sim, tables, new HostTlbFlush(pe, features));
+    this.pt = new HostPageTables(sim, tables, new HostTlbFlush(pe, features.tlbiRange && d.hostTlbiRange));
     this.zap = new Zap(sim, this.frames, this.pt, this.vmas, this.files, d);
     this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap);
     this.fault = new HostFault(sim, phys, this.frames, this.pt, this.vmas, this.files, this.notifiers, this.zap, this.split, d, options);

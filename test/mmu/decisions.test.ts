@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { TLBI_IS, TlbiKind } from "../../src/arch/tlbi.js";
 import { ERAS } from "../../src/eras.js";
 import { mmDecisions } from "../../src/mmu/decisions.js";
 import { MADV_COLD, MADV_DONTNEED, MADV_HUGEPAGE } from "../../src/mmu/madvise.js";
@@ -25,6 +26,17 @@ describe("decisions of the host mm", () => {
 
   /** What the same steps give under two eras. */
   const both = (a: string, b: string, steps: (h: TestHost) => unknown) => [steps(new TestHost(a)), steps(new TestHost(b))];
+
+  it("hostTlbiRange: an unmapped range is flushed page by page, or by range", () => {
+    const kinds = (h: TestHost) => {
+      h.mmap(BASE, 16 * PAGE);
+      for (let p = 0; p < 16; p++) h.write(BASE + p * PAGE, 1);
+      h.tlbis.clear();
+      h.munmap(BASE, 16 * PAGE);
+      return [...h.tlbis];
+    };
+    expect(both("v5.8", "v5.11", kinds)).toEqual([[TlbiKind.Vae1 | TLBI_IS], [TlbiKind.Rvae1 | TLBI_IS]]);
+  });
 
   it("mapFixedNoreplace: before it is known the flag is ignored and the address a hint", () => {
     const steps = (h: TestHost) => {

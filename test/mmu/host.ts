@@ -23,12 +23,14 @@ export class TestHost {
   /** Notifier ranges since `clearRanges`: "S UNMAP 0x1000-0x2000" relative to `BASE`. */
   ranges: string[] = [];
 
+  /** The kinds of TLBI that the host has issued (arch/tlbi.ts). */
+  readonly tlbis = new Set<number>();
   constructor(era = "v6.12", set: Readonly<Record<string, string>> = {}, options: HostMmOptions = {}) {
     this.sim.agents.add("vmm", "vmm", 0);
     const phys = new PhysicalMemory(this.sim, { ramBase: 0x40000000, ramSize: 0x80000000 });
     const tables = new TablePages(this.sim, phys, { base: 0x200000000, size: 0x10000000 });
     const pe = {
-      tlbi: () => undefined,
+      tlbi: (_: number, op: number) => void this.tlbis.add(op),
       dsb: () => undefined,
       hostLookup: (_root: number, asid: number, hva: number, write: boolean) => {
         const pt = this.mm.pt;
