@@ -295,18 +295,18 @@ export class Cpu {
     const r = pool.a;
     // While nobody records, words are written without the journal's test: nothing can begin to record here.
     const recording = this.sim.state.recording;
-    const b = this.regs.base(v);
+    const b = this.regs.base(v) | 0;
     const dec = this.window;
     const pages = this.pages;
     const dir = this.dir;
     let full = this.full.a;
     const clock = this.sim.agents.clock;
     const agent = this.sim.agents.current;
-    const cost = this.sim.costs.instruction;
-    const ramCost = this.sim.costs.ramAccess;
+    const cost = this.sim.costs.instruction | 0;
+    const ramCost = this.sim.costs.ramAccess | 0;
     this.contexts++;
-    let stamp = this.newStamp();
-    let pageStamp = this.newPageStamp();
+    let stamp = this.newStamp() | 0;
+    let pageStamp = this.newPageStamp() | 0;
     let codeSlot = -1;
     this.system.takePendingSerror(v, b);
     pe.enter(v);
@@ -316,7 +316,7 @@ export class Cpu {
     const stop = r[b + STOP_ENABLED] !== 0;
     const stopLo = r[b + STOP_PC]!;
     const stopHi = r[b + STOP_PC + 1]!;
-    let left = Math.min(budget, MAX_BUDGET);
+    let left = budget > MAX_BUDGET ? MAX_BUDGET : budget | 0;
     // What was executed and not yet added to the clock: instructions since `charged`, and RAM accesses.
     let charged = left;
     let ram = 0;
@@ -353,23 +353,23 @@ export class Cpu {
             break;
           }
           // The exception counts as an instruction: a fault loop ends with the budget.
-          left--;
+          left = (left - 1) | 0;
           btype = 0;
           pcLo = r[b + PC]!;
           pcHi = r[b + PC + 1]!;
           this.contexts++;
-          stamp = this.newStamp();
-          pageStamp = this.newPageStamp();
+          stamp = this.newStamp() | 0;
+          pageStamp = this.newPageStamp() | 0;
           pe.enter(v);
           continue;
         }
         if (this.wSlot !== codeSlot || this.changes.a[0] !== this.wChanges) {
           codeSlot = this.wSlot;
-          pageStamp = this.newPageStamp();
+          pageStamp = this.newPageStamp() | 0;
         }
       }
       const d = at + 1;
-      left--;
+      left = (left - 1) | 0;
       const op = dec[d]!;
       let lo = 0;
       let hi = 0;
@@ -422,7 +422,7 @@ export class Cpu {
                     (vl & (size - 1)) === 0 &&
                     (first >= 0 || dir.a[~first] === 0)
                   ) {
-                    ram += ramCost;
+                    ram = (ram + ramCost) | 0;
                     if (first >= 0) {
                       const w = first + ((vl & 0xfff) >> 2);
                       lo = full[w]!;
@@ -436,20 +436,20 @@ export class Cpu {
                     ram = 0;
                     const changes = this.changes.a[0]!;
                     const outcome = pe.readHere(v, vh, vl, size, dec[d + F_ISS]!);
-                    if (!this.windowHolds()) stamp = this.newStamp();
+                    if (!this.windowHolds()) stamp = this.newStamp() | 0;
                     if (outcome !== 0) {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
                       break done;
                     }
                     full = this.full.a;
-                    if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) pageStamp = this.newPageStamp();
+                    if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) pageStamp = this.newPageStamp() | 0;
                     else {
                       pages[k + 2] = 0;
                       pages[k + PAGE_ENTRIES * 4 + 2] = 0;
                       this.rememberPage(k, vh, vl, pageStamp);
                     }
-                    lo = pe.d0;
-                    if (size === 8) hi = pe.d1;
+                    lo = pe.d0 | 0;
+                    if (size === 8) hi = pe.d1 | 0;
                   }
                   if ((access & ACCESS_SIGNED) !== 0) {
                     if (size === 1) lo = (lo << 24) >> 24;
@@ -460,7 +460,7 @@ export class Cpu {
                   const t = b + dec[d + F_RD]!;
                   const q = k + PAGE_ENTRIES * 4;
                   if (pages[q + 2] === pageStamp && pages[q] === page && pages[q + 1] === vh && (vl & (size - 1)) === 0 && size >= 4) {
-                    ram += ramCost;
+                    ram = (ram + ramCost) | 0;
                     const w = pages[q + 3]! + ((vl & 0xfff) >> 2);
                     if (recording) {
                       this.full.set(w, r[t]!);
@@ -478,14 +478,14 @@ export class Cpu {
                     pe.d0 = r[t]!;
                     pe.d1 = r[t + 1]!;
                     const outcome = pe.writeHere(v, vh, vl, size, dec[d + F_ISS]!);
-                    if (!this.windowHolds()) stamp = this.newStamp();
+                    if (!this.windowHolds()) stamp = this.newStamp() | 0;
                     if (outcome !== 0) {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
                       break done;
                     }
                     full = this.full.a;
-                    if (this.storedToWindow(vh, vl, size)) stamp = this.newStamp();
-                    if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) pageStamp = this.newPageStamp();
+                    if (this.storedToWindow(vh, vl, size)) stamp = this.newStamp() | 0;
+                    if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) pageStamp = this.newPageStamp() | 0;
                     else {
                       pages[k + 2] = 0;
                       pages[q + 2] = 0;
@@ -495,7 +495,7 @@ export class Cpu {
                 }
                 if (op === Op.LoadPost || op === Op.StorePost || op === Op.LoadPre || op === Op.StorePre) {
                   const wl = (al + imm) | 0;
-                  const wh = ah + (imm >> 31) + (wl >>> 0 < al >>> 0 ? 1 : 0);
+                  const wh = (ah + (imm >> 31) + (wl >>> 0 < al >>> 0 ? 1 : 0)) | 0;
                   if (recording) {
                     pool.set(n, wl);
                     pool.set(n + 1, wh);
@@ -533,7 +533,7 @@ export class Cpu {
                   const ah = r[n + 1]!;
                   lo = (al + dec[d + F_LO]!) | 0;
                   hi = (ah + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
-                  flags = addFlagsX(ah, 0, lo, hi);
+                  flags = addFlagsX(ah, 0, lo, hi) | 0;
                   break flagged;
                 }
                 case Op.SubsXImm: {
@@ -544,7 +544,7 @@ export class Cpu {
                   const imm = dec[d + F_LO]!;
                   lo = (al - imm) | 0;
                   hi = (ah - (al >>> 0 < imm >>> 0 ? 1 : 0)) | 0;
-                  flags = subFlagsX(al, ah, imm, 0, lo, hi);
+                  flags = subFlagsX(al, ah, imm, 0, lo, hi) | 0;
                   break flagged;
                 }
                 case Op.AddXReg:
@@ -562,12 +562,12 @@ export class Cpu {
                   let bh = r[m + 1]!;
                   if (op >= Op.AddXExt) {
                     alu.extend(bl, bh, dec[d + F_HI]!, dec[d + F_LO]!);
-                    bl = alu.lo;
-                    bh = alu.hi;
+                    bl = alu.lo | 0;
+                    bh = alu.hi | 0;
                   } else if (dec[d + F_LO] !== 0) {
                     alu.shiftX(bl, bh, dec[d + F_HI]!, dec[d + F_LO]!);
-                    bl = alu.lo;
-                    bh = alu.hi;
+                    bl = alu.lo | 0;
+                    bh = alu.hi | 0;
                   }
                   const al = r[n]!;
                   const ah = r[n + 1]!;
@@ -575,12 +575,12 @@ export class Cpu {
                     lo = (al + bl) | 0;
                     hi = (ah + bh + (lo >>> 0 < al >>> 0 ? 1 : 0)) | 0;
                     if (op === Op.AddXReg || op === Op.AddXExt) break result;
-                    flags = addFlagsX(ah, bh, lo, hi);
+                    flags = addFlagsX(ah, bh, lo, hi) | 0;
                   } else {
                     lo = (al - bl) | 0;
                     hi = (ah - bh - (al >>> 0 < bl >>> 0 ? 1 : 0)) | 0;
                     if (op === Op.SubXReg || op === Op.SubXExt) break result;
-                    flags = subFlagsX(al, ah, bl, bh, lo, hi);
+                    flags = subFlagsX(al, ah, bl, bh, lo, hi) | 0;
                   }
                   break flagged;
                 }
@@ -604,8 +604,8 @@ export class Cpu {
                     c = r[b + dec[d + F_RM]!]!;
                     if (op >= Op.AddWExt) {
                       alu.extend(c, 0, dec[d + F_HI]!, dec[d + F_LO]!);
-                      c = alu.lo;
-                    } else c = alu.shiftW(c, dec[d + F_HI]!, dec[d + F_LO]!);
+                      c = alu.lo | 0;
+                    } else c = alu.shiftW(c, dec[d + F_HI]!, dec[d + F_LO]!) | 0;
                   }
                   switch (op) {
                     case Op.AddWImm:
@@ -622,11 +622,11 @@ export class Cpu {
                     case Op.AddsWReg:
                     case Op.AddsWExt:
                       lo = (a + c) | 0;
-                      flags = addFlagsW(a, c);
+                      flags = addFlagsW(a, c) | 0;
                       break flagged;
                     default:
                       lo = (a - c) | 0;
-                      flags = subFlagsW(a, c);
+                      flags = subFlagsW(a, c) | 0;
                       break flagged;
                   }
                 }
@@ -660,9 +660,9 @@ export class Cpu {
                     if (amount !== 0) {
                       if (wide) {
                         alu.shiftX(cl, ch, type & 3, amount);
-                        cl = alu.lo;
-                        ch = alu.hi;
-                      } else cl = alu.shiftW(cl, type & 3, amount);
+                        cl = alu.lo | 0;
+                        ch = alu.hi | 0;
+                      } else cl = alu.shiftW(cl, type & 3, amount) | 0;
                     }
                     if ((type & 4) !== 0) {
                       cl = ~cl;
@@ -692,11 +692,11 @@ export class Cpu {
                   }
                   if (!wide) hi = 0;
                   if (op === Op.AndsXImm || op === Op.AndsXReg) {
-                    flags = flagsNz(lo, hi);
+                    flags = flagsNz(lo, hi) | 0;
                     break flagged;
                   }
                   if (op === Op.AndsWImm || op === Op.AndsWReg) {
-                    flags = flagsNz(lo, lo);
+                    flags = flagsNz(lo, lo) | 0;
                     break flagged;
                   }
                   break result;
@@ -776,7 +776,7 @@ export class Cpu {
                 case Op.Ret: {
                   const n = b + dec[d + F_RN]!;
                   const tl = r[n]!;
-                  const th = this.branchHi(b, r[n + 1]!);
+                  const th = this.branchHi(b, r[n + 1]!) | 0;
                   if (op === Op.Blr) this.link(b, pcLo, pcHi);
                   if (op !== Op.Ret && this.features.bti) {
                     this.setBtype(b, op === Op.Blr ? 2 : 1);
@@ -784,7 +784,7 @@ export class Cpu {
                     limit = MAX_BUDGET;
                   }
                   // Another page, or an address that is not aligned: not from the window.
-                  if (((tl ^ pcLo) & ~0xffc) !== 0 || th !== pcHi) stamp = this.newStamp();
+                  if (((tl ^ pcLo) & ~0xffc) !== 0 || th !== pcHi) stamp = this.newStamp() | 0;
                   pcLo = tl;
                   if (th !== pcHi) {
                     pcHi = th;
@@ -801,14 +801,14 @@ export class Cpu {
                   if (op >= Op.Nop) {
                     // Whatever it was: registers, TLB, memory or code may have changed.
                     this.contexts++;
-                    stamp = this.newStamp();
-                    pageStamp = this.newPageStamp();
+                    stamp = this.newStamp() | 0;
+                    pageStamp = this.newPageStamp() | 0;
                     pe.enter(v);
                   } else if (op >= Op.LoadVecImm) {
                     const m = this.memory;
                     if (!this.windowHolds() || (m.stored !== 0 && this.storedToWindow(m.storedHi, m.storedLo, m.stored)))
-                      stamp = this.newStamp();
-                    pageStamp = this.newPageStamp();
+                      stamp = this.newStamp() | 0;
+                    pageStamp = this.newPageStamp() | 0;
                     full = this.full.a;
                   }
                   break done;
@@ -821,7 +821,7 @@ export class Cpu {
               if (((from ^ pcLo) & ~0xfff) !== 0 || to !== pcHi) {
                 pcHi = to;
                 this.syncPc(b, pcLo, pcHi);
-                stamp = this.newStamp();
+                stamp = this.newStamp() | 0;
               }
               continue;
             }
@@ -835,8 +835,8 @@ export class Cpu {
               this.contexts++;
               btype = (r[b + PSTATE]! & PSTATE_BTYPE) !== 0 ? 2 : 0;
               limit = btype !== 0 ? MAX_BUDGET : 0;
-              stamp = this.newStamp();
-              pageStamp = this.newPageStamp();
+              stamp = this.newStamp() | 0;
+              pageStamp = this.newPageStamp() | 0;
               continue;
             }
             reason = step === STEP_EL2 ? RUN_EL2 : RUN_WFI;
@@ -864,7 +864,7 @@ export class Cpu {
           pcHi = (pcHi + 1) | 0;
           this.syncPc(b, pcLo, pcHi);
         }
-        stamp = this.newStamp();
+        stamp = this.newStamp() | 0;
       }
     }
     this.syncPc(b, pcLo, pcHi);

@@ -86,80 +86,82 @@ const SLOTS = [
   "STOP_ENABLED",
 ] as const;
 
+/** Every slot's name, in order. */
+export const SLOT_NAMES: readonly string[] = SLOTS;
 /** A register that has its own slot in the file. */
 export type SlotName = (typeof SLOTS)[number];
 
 const SLOT_BASE = V + 128;
-/** Word offset of a named register; the constants below are the same numbers. */
+/** Word offset of a named register. The constants below are the same numbers, written out so that a bundler can inline them; a test compares. */
 export function slot(name: SlotName): number {
   return SLOT_BASE + 2 * SLOTS.indexOf(name);
 }
 
-export const SP_EL0 = slot("SP_EL0");
-export const SP_EL1 = slot("SP_EL1");
-export const PC = slot("PC");
+export const SP_EL0 = 192;
+export const SP_EL1 = 194;
+export const PC = 196;
 /** One word in the format of SPSR_EL1: NZCV 31:28, SSBS 12, BTYPE 11:10, DAIF 9:6, M 3:0 … */
-export const PSTATE = slot("PSTATE");
-export const ESR_EL1 = slot("ESR_EL1");
-export const FAR_EL1 = slot("FAR_EL1");
-export const ELR_EL1 = slot("ELR_EL1");
-export const SPSR_EL1 = slot("SPSR_EL1");
-export const VBAR_EL1 = slot("VBAR_EL1");
-export const SCTLR_EL1 = slot("SCTLR_EL1");
-export const TCR_EL1 = slot("TCR_EL1");
-export const TTBR0_EL1 = slot("TTBR0_EL1");
-export const TTBR1_EL1 = slot("TTBR1_EL1");
-export const MAIR_EL1 = slot("MAIR_EL1");
-export const AMAIR_EL1 = slot("AMAIR_EL1");
-export const AFSR0_EL1 = slot("AFSR0_EL1");
-export const AFSR1_EL1 = slot("AFSR1_EL1");
-export const CONTEXTIDR_EL1 = slot("CONTEXTIDR_EL1");
-export const TPIDR_EL0 = slot("TPIDR_EL0");
-export const TPIDRRO_EL0 = slot("TPIDRRO_EL0");
-export const TPIDR_EL1 = slot("TPIDR_EL1");
-export const PAR_EL1 = slot("PAR_EL1");
-export const CPACR_EL1 = slot("CPACR_EL1");
-export const CSSELR_EL1 = slot("CSSELR_EL1");
-export const MDSCR_EL1 = slot("MDSCR_EL1");
-export const CNTKCTL_EL1 = slot("CNTKCTL_EL1");
-export const CNTV_CTL_EL0 = slot("CNTV_CTL_EL0");
-export const CNTV_CVAL_EL0 = slot("CNTV_CVAL_EL0");
-export const CNTFRQ_EL0 = slot("CNTFRQ_EL0");
-export const FPCR = slot("FPCR");
-export const FPSR = slot("FPSR");
-export const DISR_EL1 = slot("DISR_EL1");
+export const PSTATE = 198;
+export const ESR_EL1 = 200;
+export const FAR_EL1 = 202;
+export const ELR_EL1 = 204;
+export const SPSR_EL1 = 206;
+export const VBAR_EL1 = 208;
+export const SCTLR_EL1 = 210;
+export const TCR_EL1 = 212;
+export const TTBR0_EL1 = 214;
+export const TTBR1_EL1 = 216;
+export const MAIR_EL1 = 218;
+export const AMAIR_EL1 = 220;
+export const AFSR0_EL1 = 222;
+export const AFSR1_EL1 = 224;
+export const CONTEXTIDR_EL1 = 226;
+export const TPIDR_EL0 = 228;
+export const TPIDRRO_EL0 = 230;
+export const TPIDR_EL1 = 232;
+export const PAR_EL1 = 234;
+export const CPACR_EL1 = 236;
+export const CSSELR_EL1 = 238;
+export const MDSCR_EL1 = 240;
+export const CNTKCTL_EL1 = 242;
+export const CNTV_CTL_EL0 = 244;
+export const CNTV_CVAL_EL0 = 246;
+export const CNTFRQ_EL0 = 248;
+export const FPCR = 250;
+export const FPSR = 252;
+export const DISR_EL1 = 254;
 /** Latched when the PE leaves the guest for EL2. */
-export const ESR_EL2 = slot("ESR_EL2");
-export const FAR_EL2 = slot("FAR_EL2");
-export const HPFAR_EL2 = slot("HPFAR_EL2");
+export const ESR_EL2 = 256;
+export const FAR_EL2 = 258;
+export const HPFAR_EL2 = 260;
 /** The EL2 controls under which this vCPU runs; KVM writes them. */
-export const HCR_EL2 = slot("HCR_EL2");
-export const VTTBR_EL2 = slot("VTTBR_EL2");
-export const VTCR_EL2 = slot("VTCR_EL2");
-export const VSESR_EL2 = slot("VSESR_EL2");
-export const CNTVOFF_EL2 = slot("CNTVOFF_EL2");
+export const HCR_EL2 = 262;
+export const VTTBR_EL2 = 264;
+export const VTCR_EL2 = 266;
+export const VSESR_EL2 = 268;
+export const CNTVOFF_EL2 = 270;
 /** What the guest reads as its identity; a copy of the profile's values that KVM may narrow. */
-export const MIDR_EL1 = slot("MIDR_EL1");
-export const MPIDR_EL1 = slot("MPIDR_EL1");
-export const CTR_EL0 = slot("CTR_EL0");
-export const DCZID_EL0 = slot("DCZID_EL0");
-export const ID_AA64PFR0_EL1 = slot("ID_AA64PFR0_EL1");
-export const ID_AA64PFR1_EL1 = slot("ID_AA64PFR1_EL1");
-export const ID_AA64ISAR0_EL1 = slot("ID_AA64ISAR0_EL1");
-export const ID_AA64MMFR0_EL1 = slot("ID_AA64MMFR0_EL1");
-export const ID_AA64MMFR1_EL1 = slot("ID_AA64MMFR1_EL1");
-export const ID_AA64MMFR2_EL1 = slot("ID_AA64MMFR2_EL1");
+export const MIDR_EL1 = 272;
+export const MPIDR_EL1 = 274;
+export const CTR_EL0 = 278;
+export const DCZID_EL0 = 280;
+export const ID_AA64PFR0_EL1 = 286;
+export const ID_AA64PFR1_EL1 = 288;
+export const ID_AA64ISAR0_EL1 = 298;
+export const ID_AA64MMFR0_EL1 = 304;
+export const ID_AA64MMFR1_EL1 = 306;
+export const ID_AA64MMFR2_EL1 = 308;
 /** Exclusive monitor: in MONITOR the size in bytes (0: open), then the address and the data that were read. */
-export const MONITOR_VA = slot("MONITOR_VA");
-export const MONITOR = slot("MONITOR");
+export const MONITOR_VA = 312;
+export const MONITOR = 314;
 /** Four words. */
-export const MONITOR_DATA = slot("MONITOR_DATA");
+export const MONITOR_DATA = 316;
 /** A breakpoint of the driver: the CPU stops before it executes this address, if STOP_ENABLED is 1. */
-export const STOP_PC = slot("STOP_PC");
-export const STOP_ENABLED = slot("STOP_ENABLED");
+export const STOP_PC = 320;
+export const STOP_ENABLED = 322;
 
 /** Words of one vCPU's slice. */
-export const REGS_WORDS = SLOT_BASE + 2 * SLOTS.length;
+export const REGS_WORDS = 324;
 
 /** PSTATE and SPSR_EL1 fields (Arm ARM C5.2, SPSR_EL1). */
 export const PSTATE_N = 1 << 31;

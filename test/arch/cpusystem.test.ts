@@ -215,6 +215,15 @@ describe("ways out of the guest", () => {
   });
 });
 
+describe("the register file", () => {
+  it("has its constants where its slots lie, and ends after the last", () => {
+    const constants = R as unknown as Readonly<Record<string, number>>;
+    for (const name of R.SLOT_NAMES)
+      if (constants[name] !== undefined) expect([name, constants[name]]).toEqual([name, R.slot(name as R.SlotName)]);
+    expect(R.REGS_WORDS).toBe(R.slot(R.SLOT_NAMES.at(-1) as R.SlotName) + 2);
+  });
+});
+
 describe("system registers", () => {
   it("keep what is written", () => {
     for (const s of SYSREGS.filter((r) => r.write && r.read && r.kind === 0 && r.name !== "sctlr_el1" && r.name !== "cpacr_el1")) {
