@@ -5,8 +5,8 @@
  * 64-byte line; a page with more than four lines becomes a full page. Index structures cost only where
  * memory is touched.
  *
- * top  [page >> 12]          chunk number, 0: no page of these 16 MiB was ever touched
- * dir  [chunk << 12 | page & 4095] = "slot" of a page, stable for ever:
+ * top  [page >> 6]           chunk number, 0: no page of these 256 KiB was ever touched
+ * dir  [chunk << 6 | page & 63] = "slot" of a page, stable for ever:
  *        0 all zero · r > 0 line record r · r < 0 full page ~r
  * recs [4r .. 4r + 3]        line << 6 | number of the line in its page, 0: unused
  * lines[16 l ..], full[1024 f ..]   data words, little endian
@@ -17,7 +17,7 @@ import { busUnclaimed, deviceRead, deviceWrite } from "./events.js";
 import type { TablePages } from "./tables.js";
 import { PAGE_SIZE, type Pa, type Pfn } from "./types.js";
 
-const CHUNK_SHIFT = 12;
+const CHUNK_SHIFT = 6;
 const CHUNK_MASK = (1 << CHUNK_SHIFT) - 1;
 const LINE_WORDS = 16;
 const RECORD_LINES = 4;
@@ -139,18 +139,23 @@ export class PhysicalMemory {
 
   /** A page becomes all zero; its data goes back to the free lists. */
   clearPage(pfn: Pfn): void {
-    const slot = this.slot(pfn * PAGE_SIZE);
-    if (slot >= 0) this.clearSlot(slot);
+    this.clearPages(pfn, 1);
   }
 
-  /** A run of pages becomes all zero (a huge page): what was never touched is not looked at. @param count at most 4096, not crossing 16 MiB */
+  /** A run of pages of RAM becomes all zero (a huge page): what was never touched is not looked at. */
   clearPages(pfn: Pfn, count: number): void {
-    const page = pfn - this.ramBase / PAGE_SIZE;
-    const chunk = this.top.a[page >>> CHUNK_SHIFT]!;
-    if (chunk === 0) return;
-    const first = (chunk << CHUNK_SHIFT) | (page & CHUNK_MASK);
+    let page = pfn - this.ramBase / PAGE_SIZE;
+    const end = page + count;
+    if (page < 0 || end > this.ramSize / PAGE_SIZE) return;
+    const top = this.top.a;
     const dir = this.dir.a;
-    for (let i = first; i < first + count; i++) if (dir[i] !== 0) this.clearSlot(i);
+    while (page < end) {
+      const next = Math.min(end, (page | CHUNK_MASK) + 1);
+      const chunk = top[page >>> CHUNK_SHIFT]!;
+      const first = (chunk << CHUNK_SHIFT) | (page & CHUNK_MASK);
+      if (chunk !== 0) for (let i = first; i < first + next - page; i++) if (dir[i] !== 0) this.clearSlot(i);
+      page = next;
+    }
   }
 
   private clearSlot(slot: number): void {
