@@ -71,6 +71,13 @@ const NAMES = [
   "after-ipa-check",
   "first",
   "execNoSlot",
+  "execNoSlotPath",
+  "direct",
+  "enoexec",
+  "sea",
+  "ipaLimit",
+  "phys-shift",
+  "vtcr-t0sz",
   "execOnDevice",
   "inject-pabt",
   "exit-to-user",
@@ -212,6 +219,7 @@ export class GuestAbort {
     const address = ipa + (this.regs.lo(v, FAR_EL2) & 0xfff);
     const hi = (address / 4294967296) | 0;
     this.chose(this.n.ipaRangeCheck, this.n[this.d.ipaRangeCheck === "translation" ? "translation" : "permission"]);
+    this.chose(this.n.ipaLimit, this.n[this.d.ipaLimit]);
     if (beyondHost) {
       this.branch(this.n["IPA beyond the host"]);
       this.injector.sizeFault(v, iabt, hi, address | 0);
@@ -280,6 +288,7 @@ export class GuestAbort {
     this.vms.srcuReadUnlock(vm, stack.a[f + SRCU]! | 0);
     if (iabt) {
       this.branch(n["fetch without memslot"]);
+      this.chose(n.execNoSlotPath, n[d.execNoSlotPath]);
       return this.refusedFetch(f, v, ipa, esr, n.execNoSlot, d.execNoSlot);
     }
     const s1ptw = (esr & ISS_S1PTW) !== 0;

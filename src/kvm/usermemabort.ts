@@ -89,6 +89,10 @@ const MTE_ALLOWED = 1024;
 /** R0 beside 0 and -errno: an exclusive fault that must become a data abort. */
 export const INJECT_EXCLUSIVE = 2;
 
+/** adjustSize: the host crashes on a pfn without struct page, on an entry that is gone. */
+const CRASH_NO_PAGE = 0;
+const CRASH_NO_ENTRY = 1;
+
 const V = ARG;
 const IPA = ARG + 1;
 const SLOT = ARG + 2;
@@ -517,7 +521,8 @@ export class UserMemAbort {
       return this.unlock(f, lock, shared, kind, pfn, -EAGAIN, 0);
     }
     const size = this.adjustSize(f, kind, granule);
-    if (size === 0) return this.crash("transparent_hugepage_adjust", this.crashNoPage);
+    if (size === CRASH_NO_PAGE) return this.crash("transparent_hugepage_adjust", this.crashNoPage);
+    if (size === CRASH_NO_ENTRY) return this.crash("get_user_mapping_size", "the user's page-table entry vanished");
     if (size < 0) {
       this.branch(n["host entry vanished"]);
       return this.unlock(f, lock, shared, kind, pfn, size, 0);
@@ -534,7 +539,7 @@ export class UserMemAbort {
 
   /**
    * transparent_hugepage_adjust: a page-sized mapping becomes a PMD block where a huge host page is
-   * behind it. Moves IPA and PFN in the frame. @returns the size, -EAGAIN, or 0 for a host crash
+   * behind it. Moves IPA and PFN in the frame. @returns the size, -EAGAIN, or CRASH_*
    */
   private adjustSize(f: number, kind: number, granule: number): number {
     const { d, n } = this;
@@ -554,11 +559,11 @@ export class UserMemAbort {
     const pfn = s[f + PFN]!;
     if (d.thpAdjust === "user-table") {
       const leaf = this.userMappingSize(f, hva);
-      if (leaf === 0) return -EAGAIN;
+      if (leaf === 0) return d.userTableWalk === "irqs-off" ? -EAGAIN : CRASH_NO_ENTRY;
       if (leaf < PMD_SIZE) return size;
     } else {
       // pfn_to_page() of something that has none.
-      if (!this.mm.frames.pfnValid(pfn)) return 0;
+      if (!this.mm.frames.pfnValid(pfn)) return CRASH_NO_PAGE;
       if (
         d.thpAdjust === "compound" ? !this.mm.frames.isCompound(pfn) : !this.mm.frames.isThp(pfn) || this.userMappingSize(f, hva) < PMD_SIZE
       )
