@@ -233,6 +233,19 @@ Examples:
     });
 
   root
+    .command("bench")
+    .description("how fast the emulator is: faults, accesses and exits per second of wall clock")
+    .argument("[names...]", "suites; all of them if absent")
+    .option("--quick", "fewer samples: all suites within a minute", false)
+    .addOption(format("text", "json"))
+    .addOption(json())
+    .addHelpText("after", "\nExamples:\n  faultline bench --quick\n  faultline bench demand-fault-4k --json")
+    .action(async (names: string[], o: Common & { quick: boolean }) => {
+      const { benchCommand } = await import("./cli/bench.js");
+      done(await benchCommand({ names, quick: o.quick, json: o.json === true || o.format === "json" }));
+    });
+
+  root
     .command("attrs")
     .description("combine a stage-1 attribute with a stage-2 MemAttr: the resulting memory type, and why")
     .option("--s1 <byte>", "stage-1 attribute, a MAIR byte")
