@@ -5,7 +5,8 @@
  * 64-byte line; a page with more than four lines becomes a full page. Index structures cost only where
  * memory is touched.
  *
- * top  [page >> 6]           chunk number, 0: no page of these 256 KiB was ever touched
+ * top  [page >> 18]          group number, 0: no page of this GiB was ever touched
+ * mid  [group << 12 | page >> 6 & 4095]  chunk number, 0: no page of these 256 KiB was ever touched
  * dir  [chunk << 6 | page & 63] = "slot" of a page, stable for ever:
  *        0 all zero · r > 0 line record r · r < 0 full page ~r
  * recs [4r .. 4r + 3]        line << 6 | number of the line in its page, 0: unused
@@ -19,6 +20,9 @@ import { PAGE_SIZE, type Pa, type Pfn } from "./types.js";
 
 const CHUNK_SHIFT = 6;
 const CHUNK_MASK = (1 << CHUNK_SHIFT) - 1;
+const GROUP_SHIFT = 18;
+const MID_SHIFT = GROUP_SHIFT - CHUNK_SHIFT;
+const MID_MASK = (1 << MID_SHIFT) - 1;
 const LINE_WORDS = 16;
 const RECORD_LINES = 4;
 const PAGE_WORDS = 1024;
@@ -31,6 +35,7 @@ const RECS = 3;
 const REC_FREE = 4;
 const FULLS = 5;
 const FULL_FREE = 6;
+const GROUPS = 7;
 
 /** What answers in a device window. It holds the PhysicalMemory and puts read data into its `lo` and `hi`. */
 export interface BusDevice {
@@ -48,6 +53,7 @@ export class PhysicalMemory {
   /** Data of full pages: page ~ref at words ~ref << 10. */
   readonly full: I32Pool;
   private readonly top: I32Pool;
+  private readonly mid: I32Pool;
   private readonly recs: I32Pool;
   private readonly lines: I32Pool;
   private readonly meta: I32Pool;
@@ -71,8 +77,9 @@ export class PhysicalMemory {
     this.ramBase = ramBase;
     this.ramSize = ramSize;
     const s = sim.state;
-    this.top = s.i32("phys.top", Math.ceil(ramSize / (PAGE_SIZE << CHUNK_SHIFT)));
-    this.dir = s.i32("phys.dir", 2 << CHUNK_SHIFT, 1 / 8);
+    this.top = s.i32("phys.top", Math.ceil(ramSize / (PAGE_SIZE << GROUP_SHIFT)));
+    this.mid = s.i32("phys.mid", 2 << MID_SHIFT);
+    this.dir = s.i32("phys.dir", 1024, 1 / 8);
     this.recs = s.i32("phys.recs", 64);
     this.lines = s.i32("phys.lines", 256);
     this.full = s.i32("phys.full", PAGE_WORDS * 4);
@@ -127,13 +134,29 @@ export class PhysicalMemory {
     const off = pa - this.ramBase;
     if (!(off >= 0 && off < this.ramSize)) return -1;
     const page = (off / PAGE_SIZE) | 0;
-    let chunk = this.top.a[page >>> CHUNK_SHIFT]!;
-    if (chunk === 0) {
-      chunk = this.meta.a[CHUNKS]! + 1;
-      this.dir.ensure((chunk + 1) << CHUNK_SHIFT);
-      this.meta.set(CHUNKS, chunk);
-      this.top.set(page >>> CHUNK_SHIFT, chunk);
+    const chunk = this.chunkOf(page);
+    if (chunk === 0) return this.newSlot(page);
+    return (chunk << CHUNK_SHIFT) | (page & CHUNK_MASK);
+  }
+
+  /** The chunk of a page of RAM, 0 without. */
+  private chunkOf(page: number): number {
+    // Group 0 is empty: without a group this reads 0.
+    return this.mid.a[(this.top.a[page >>> GROUP_SHIFT]! << MID_SHIFT) | ((page >>> CHUNK_SHIFT) & MID_MASK)]!;
+  }
+
+  private newSlot(page: number): number {
+    let group = this.top.a[page >>> GROUP_SHIFT]!;
+    if (group === 0) {
+      group = this.meta.a[GROUPS]! + 1;
+      this.mid.ensure((group + 1) << MID_SHIFT);
+      this.meta.set(GROUPS, group);
+      this.top.set(page >>> GROUP_SHIFT, group);
     }
+    const chunk = this.meta.a[CHUNKS]! + 1;
+    this.dir.ensure((chunk + 1) << CHUNK_SHIFT);
+    this.meta.set(CHUNKS, chunk);
+    this.mid.set((group << MID_SHIFT) | ((page >>> CHUNK_SHIFT) & MID_MASK), chunk);
     return (chunk << CHUNK_SHIFT) | (page & CHUNK_MASK);
   }
 
@@ -147,11 +170,10 @@ export class PhysicalMemory {
     let page = pfn - this.ramBase / PAGE_SIZE;
     const end = page + count;
     if (page < 0 || end > this.ramSize / PAGE_SIZE) return;
-    const top = this.top.a;
     const dir = this.dir.a;
     while (page < end) {
       const next = Math.min(end, (page | CHUNK_MASK) + 1);
-      const chunk = top[page >>> CHUNK_SHIFT]!;
+      const chunk = this.chunkOf(page);
       const first = (chunk << CHUNK_SHIFT) | (page & CHUNK_MASK);
       if (chunk !== 0) for (let i = first; i < first + next - page; i++) if (dir[i] !== 0) this.clearSlot(i);
       page = next;
@@ -241,7 +263,7 @@ export class PhysicalMemory {
     const off = pa - this.ramBase;
     if (off >= 0 && off < this.ramSize) {
       const page = (off / PAGE_SIZE) | 0;
-      const chunk = this.top.a[page >>> CHUNK_SHIFT]!;
+      const chunk = this.chunkOf(page);
       this.readRef(chunk === 0 ? 0 : this.dir.a[(chunk << CHUNK_SHIFT) | (page & CHUNK_MASK)]!, pa & 4095, size);
       return;
     }

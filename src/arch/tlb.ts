@@ -339,15 +339,21 @@ export class Tlbs {
       }
       return;
     }
+    // Of the host's regime only combined entries and walks exist, all with the one tag of the ASID.
+    const only = host && asid >= 0 ? this.findContext(cpu, CTX_HOST, 0, asid) : 0;
+    if (host && asid >= 0 && only === 0) return;
     const end = first + pages;
     const c = this.combined.a;
     for (let i = (cpu * COMBINED) << C_SHIFT; i < ((cpu + 1) * COMBINED) << C_SHIFT; i += 1 << C_SHIFT) {
-      if (c[i + C_TAG] === 0 || !overlaps(c[i + C_VA_HI]!, c[i + C_VA_LO]!, c[i + C_S1]! & 0xff, first, end)) continue;
+      const tag = c[i + C_TAG]!;
+      if (tag === 0 || (only !== 0 && tag !== only) || !overlaps(c[i + C_VA_HI]!, c[i + C_VA_LO]!, c[i + C_S1]! & 0xff, first, end))
+        continue;
       if (this.levelFits(c[i + C_S1]!, level)) this.dropIf(this.combined, i + C_TAG, c[i + C_IDS]!, cpu, host, vmid, asid);
     }
     const l = this.stage1.a;
     for (let i = (cpu * STAGE1) << L_SHIFT; i < ((cpu + 1) * STAGE1) << L_SHIFT; i += 1 << L_SHIFT) {
-      if (l[i + L_TAG] === 0 || !overlaps(l[i + L_HI]!, l[i + L_LO]!, l[i + L_SIZE]! & 0xff, first, end)) continue;
+      const tag = l[i + L_TAG]!;
+      if (tag === 0 || (only !== 0 && tag !== only) || !overlaps(l[i + L_HI]!, l[i + L_LO]!, l[i + L_SIZE]! & 0xff, first, end)) continue;
       if (this.levelFits(l[i + L_SIZE]!, level)) this.dropIf(this.stage1, i + L_TAG, l[i + L_IDS]!, cpu, host, vmid, asid);
     }
     if (!walks) return;

@@ -78,12 +78,28 @@ export class PgtableUnmap {
       if ((lo & DESC_VALID) === 0) {
         if ((lo | hi) !== 0) entries.write(vm, at, level, start, 0, 0);
       } else if (level < 3 && (lo & DESC_TABLE) !== 0) {
-        this.walk(vm, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next);
+        if (level === 2) this.walkPages(vm, entries.childWord(hi, lo), ipa, next);
+        else this.walk(vm, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next);
         this.freeIfEmpty(vm, at, level, ipa, hi, lo);
       } else {
         this.unmapLeaf(vm, at, level, ipa, hi, lo);
       }
       ipa = next;
+    }
+  }
+
+  /** The same in a level-3 table, where every unmap of pages spends its time. */
+  private walkPages(vm: number, table: number, from: number, to: number): void {
+    const entries = this.entries;
+    const words = entries.words.a;
+    const pages = Math.ceil((to - from) / 4096);
+    let at = table + 2 * ((from >>> 12) & TABLE_MASK);
+    for (let i = 0; i < pages; i++, at += 2) {
+      const lo = words[at]!;
+      const hi = words[at + 1]!;
+      if ((lo | hi) === 0) continue;
+      if ((lo & DESC_VALID) === 0) entries.write(vm, at, 3, from + i * 4096, 0, 0);
+      else this.unmapLeaf(vm, at, 3, from + i * 4096, hi, lo);
     }
   }
 
