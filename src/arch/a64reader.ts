@@ -1,7 +1,10 @@
 /** Reads the text of one A64 instruction, operand by operand, with the place and the expectation of every error. */
 
-/** Where reading stopped and what would have been right there. Internal to the assembler. */
-export class Mismatch extends Error {
+/**
+ * Where reading stopped and what would have been right there. Internal to the assembler, which tries
+ * one form after the other: no Error, because a stack trace for each attempt would cost most of its time.
+ */
+export class Mismatch {
   constructor(
     readonly at: number,
     readonly length: number,
@@ -10,9 +13,7 @@ export class Mismatch extends Error {
     readonly names: readonly string[] = [],
     /** What was written there, when it was a name. */
     readonly found = "",
-  ) {
-    super(expected);
-  }
+  ) {}
 }
 
 /** What names in operands stand for. */

@@ -6,10 +6,21 @@ import { FORMS, type Form } from "./a64forms.js";
 import { F_HI, F_ISS, F_LO, F_OP, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
 import type { FeatureSwitches } from "./features.js";
 
-/** Forms by bits 31:24, in table order: a mask never covers less than it fixes there. */
-const BUCKETS: readonly (readonly Form[])[] = Array.from({ length: 256 }, (_, top) =>
-  FORMS.filter((f) => f.spelling !== true && ((top << 24) & f.mask & 0xff000000) === (f.match & 0xff000000)),
-);
+/** Forms by bits 31:24, in table order. */
+const BUCKETS: readonly (readonly Form[])[] = (() => {
+  const buckets: Form[][] = Array.from({ length: 256 }, () => []);
+  for (const f of FORMS) {
+    if (f.spelling === true) continue;
+    const mask = f.mask >>> 24;
+    const match = f.match >>> 24;
+    // Every value of the byte's free bits.
+    for (let free = 0; ; free = (free - (~mask & 0xff)) & ~mask & 0xff) {
+      buckets[match | free]!.push(f);
+      if (free === (~mask & 0xff)) break;
+    }
+  }
+  return buckets;
+})();
 
 const SCRATCH = new Int32Array(FIELD_WORDS);
 
