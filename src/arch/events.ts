@@ -33,6 +33,12 @@ export const tlbiIssued = declareEvent("faultline", "tlbi", "a TLB invalidation 
   { name: "vmid", kind: "dec" },
   { name: "operand", kind: "hex64" },
 ]);
+export const tlbiWithoutDsb = declareEvent("faultline", "tlbi_without_dsb", "a TLBI was never completed by a DSB of its CPU", [
+  { name: "cpu", kind: "dec" },
+  { name: "op", kind: "name" },
+  { name: "vmid", kind: "dec" },
+  { name: "operand", kind: "hex64" },
+]);
 export const dsbDone = declareEvent("faultline", "dsb", "a data synchronisation barrier completed", [
   {
     name: "type",

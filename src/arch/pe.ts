@@ -284,8 +284,9 @@ export class Pe {
         this.d0 = this.full.a[(~ref << 10) | (o >> 2)]!;
         return PE_OK;
       }
-      this.phys.readRef(ref, o, 4);
-      this.d0 = this.phys.lo;
+      // Code is read word by word, again and again: its page is worth a full one.
+      if (ref > 0) this.d0 = this.full.a[(this.phys.fullPage(slot) << 10) | (o >> 2)]!;
+      else this.d0 = 0;
       return PE_OK;
     }
     this.phys.read(joinWords(this.combined.a[i + C_PA_HI]!, this.combined.a[i + C_PA_LO]!) + o, 4);

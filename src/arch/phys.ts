@@ -467,6 +467,12 @@ export class PhysicalMemory {
     return 0;
   }
 
+  /** Makes a page in line form a full one. @returns its number in `full` */
+  fullPage(slot: number): number {
+    this.promote(slot, this.dir.a[slot]!);
+    return ~this.dir.a[slot]!;
+  }
+
   /** A page in line form becomes a full page. */
   private promote(slot: number, rec: number): void {
     const f = this.take(this.full, FULLS, FULL_FREE, PAGE_WORDS);

@@ -9,7 +9,7 @@
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 import { TLBI_IS, TLBI_LOCAL, TLBI_NXS, TLBI_OS, TLBI_OPS, TlbiKind } from "./a64system.js";
-import { dsbDone, tlbiIssued } from "./events.js";
+import { dsbDone, tlbiIssued, tlbiWithoutDsb } from "./events.js";
 import type { CpuFeatures } from "./features.js";
 import { CTX_ASID, CTX_HOST, type Tlbs } from "./tlb.js";
 
@@ -115,6 +115,19 @@ export class TlbMaintenance {
     let n = 0;
     for (let c = 0; c < this.tlbs.cpus; c++) n += this.pendingOn(c);
     return n;
+  }
+
+  /** Emits `tlbi_without_dsb` for every operation that is still pending: for the end of a run. @returns how many there are */
+  reportPending(): number {
+    const a = this.pending.a;
+    for (let cpu = 0; cpu < this.tlbs.cpus; cpu++) {
+      const at = cpu * SLICE;
+      for (let i = 0; i < Math.min(a[at]!, PENDING); i++) {
+        const r = at + FIRST + i * RECORD;
+        this.sim.bus.emit(tlbiWithoutDsb, cpu, this.opNames[a[r]! & 127]!, a[r + 1]!, a[r + 2]!, a[r + 3]!);
+      }
+    }
+    return this.pendingAnywhere();
   }
 
   /** Issues a TLBI on a CPU. @param vmid the VMID in VTTBR_EL2, -1: the host's own regime */

@@ -132,6 +132,12 @@ export class Rig {
       leafLo(pa, level, stage2Lo(attr, o.s2ap ?? 3, o.sh ?? 3, o.af ?? true)),
     );
   }
+  /** PA of the page that stage 2 maps an IPA to by a level-3 entry, or undefined. */
+  entryOf(ipa: number): number | undefined {
+    const w = this.entry(ipa, 3);
+    const lo = this.tables.words.a[w]!;
+    return (lo & 1) === 0 ? undefined : outputAddress(this.tables.words.a[w + 1]!, lo);
+  }
   unmap(ipa: number, level = 3): void {
     this.tables.write(this.entry(ipa, level), 0, 0);
   }

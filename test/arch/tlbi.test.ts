@@ -276,6 +276,19 @@ describe("stage-2 invalidation", () => {
     }
   });
 
+  it("that no DSB completes can be told at the end", () => {
+    const m = new Rig();
+    m.listen("tlbi_without_dsb");
+    m.onCpu(1);
+    m.pe.hypTlbi(0, true, 5, 0, 0x1234);
+    m.pe.hypTlbi(2, false, 5, 0, 0);
+    m.pe.hostDsb(DSB_NSH);
+    expect(m.pe.maintenance.reportPending()).toBe(1);
+    expect(m.events.map((e) => [e["cpu"], e["op"], e["vmid"], e["operand"]])).toEqual([[1, "ipas2e1is", 5, "0x1234"]]);
+    m.pe.hostDsb(DSB_ISH);
+    expect(m.pe.maintenance.reportPending()).toBe(0);
+  });
+
   it("drops the walk cache with the entry, so that a freed table is not walked", () => {
     const m = new Rig();
     m.ram(0x80000000);
