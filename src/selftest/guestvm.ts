@@ -4,6 +4,7 @@
  * reports to the VMM, and a thread that serves userfaultfd while the vCPU sleeps.
  */
 import { assemble } from "../arch/assemble.js";
+import { eraRow, type EraRow } from "../eras.js";
 import { HostProcess, Machine, type Call, type CallResult, type RunResult, type Userfault, type Vcpu, type Vm } from "../machine.js";
 import { MADV_DONTNEED, MADV_NOHUGEPAGE } from "../mmu/madvise.js";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../mmu/truncate.js";
@@ -28,6 +29,10 @@ const REPORT_IPA = 0x10000000;
 /** Offsets of the words that the vectors store: ESR_EL1, FAR_EL1, ELR_EL1. */
 const EXCEPTION = 0x100;
 const HANDLER = 0x800;
+
+/** Where the page tables lie unless a test says otherwise. */
+const PT_GPA = 0x40000000;
+const PT_SIZE = 64 * PAGE;
 
 const CODE_SLOT = 0;
 export const PT_SLOT = 1;
@@ -89,6 +94,8 @@ export interface Served {
 
 export class GuestVm {
   readonly machine: Machine;
+  /** What the era does, without the replaced decisions: expectations that differ by release come from here. */
+  readonly defaults: EraRow;
   readonly vm: Vm;
   readonly regions: Region[] = [];
   readonly served: Served[] = [];
@@ -110,6 +117,7 @@ export class GuestVm {
       ...(options.cpu === undefined ? {} : { cpu: options.cpu }),
       ...(options.set === undefined ? {} : { set: options.set }),
     });
+    this.defaults = eraRow(this.machine.era.era);
     this.handler = new HostProcess(this.machine, this.machine.addThread("uffd"));
     this.vm = this.machine.createVm(ipaBits);
   }
@@ -176,7 +184,7 @@ export class GuestVm {
    * Code at 0, page tables of `ptSize` bytes at `ptGpa`, and the mappings of both and of the report window.
    * @param flags of the page-table memslot
    */
-  boot(ptGpa: number, ptSize: number, kind: Backing, flags = 0): void {
+  boot(ptGpa = PT_GPA, ptSize = PT_SIZE, kind: Backing = "anonymous", flags = 0): void {
     this.add(CODE_SLOT, 0, CODE_SIZE, "anonymous");
     this.pt = this.add(PT_SLOT, ptGpa, ptSize, kind, flags);
     this.root = this.tablePage();
@@ -216,6 +224,14 @@ export class GuestVm {
       const attributes = device ? NEVER_EXECUTE : NORMAL;
       this.store(this.descriptor(va + n * PAGE), BigInt(ipa + n * PAGE) | attributes | AF | DESC);
     }
+  }
+
+  /** Lets the level-2 descriptor of a VA point to a table elsewhere. */
+  replaceTable(va: number, table: number): void {
+    let at = this.root;
+    for (let level = 0; level < 2; level++)
+      at = Number(this.load(at + 8 * (Math.floor(va / 2 ** (39 - 9 * level)) % 512)) & 0xfffffffff000n);
+    this.store(at + 8 * (Math.floor(va / BLOCK) % 512), BigInt(table) | DESC);
   }
 
   // ---- code ----
