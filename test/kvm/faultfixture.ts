@@ -14,6 +14,7 @@ import { mmapMode } from "../../src/mmu/mmap.js";
 import type { Activity } from "../../src/sim/agents.js";
 import type { EventRecord } from "../../src/sim/events.js";
 import { Sim } from "../../src/sim/sim.js";
+import type { DeviceSpec } from "../../src/vfio/devicespec.js";
 import { VfioPci } from "../../src/vfio/driver.js";
 
 export const GIB = 2 ** 30;
@@ -31,7 +32,9 @@ export interface FaultFixtureOptions {
   readonly features?: FeatureOverrides;
   readonly set?: Readonly<Record<string, string>>;
   readonly profile?: MachineProfile;
-  readonly devices?: readonly string[];
+  /** Persistent hugetlb pages: log2 of 4 KiB pages -> count. */
+  readonly hugetlb?: Readonly<Partial<Record<4 | 13 | 18, number>>>;
+  readonly devices?: readonly (string | DeviceSpec)[];
 }
 
 export class FaultFixture {
@@ -62,7 +65,7 @@ export class FaultFixture {
     this.pe = new Pe(sim, this.regs, this.phys, this.tables, this.features, { cpus: 2, profile: options.profile ?? ARCHITECTURAL });
     this.cpu = new Cpu(sim, this.regs, this.pe, this.features);
     sim.agents.add("vmm", "vmm", 0);
-    this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, row.mm);
+    this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, row.mm, { hugetlb: options.hugetlb ?? {} });
     this.vfio = new VfioPci(sim, this.phys, this.mm, row.vfio, options.devices ?? []);
     this.kvm = new Kvm(
       sim,

@@ -4,7 +4,8 @@ import { HPFAR_EL2 } from "../../src/arch/registers.js";
 import { ERAS } from "../../src/eras.js";
 import { vmFlagNames, VM_PFNMAP } from "../../src/mmu/vmflags.js";
 import { RECORDED } from "../../src/arch/profile.js";
-import { FaultFixture, MIB, R_HVA, type FaultFixtureOptions } from "./faultfixture.js";
+import type { DeviceSpec } from "../../src/vfio/devicespec.js";
+import { FaultFixture, GIB, MIB, R_HVA, type FaultFixtureOptions } from "./faultfixture.js";
 
 const ALL = ERAS.map((e) => e.name);
 const IPA = 0x8000_0000;
@@ -292,5 +293,40 @@ describe("dirty marks", () => {
     };
     expect(both("v5.5")).toBe("L3 attr=6 RX");
     expect(both("v6.12")).toBe("L3 attr=6 RWX");
+  });
+});
+
+describe("1 GiB blocks of a large BAR", () => {
+  const NIC: DeviceSpec = { bdf: "0000:01:00.0", bars: [{ index: 2, size: 4 * GIB, bits: 64, prefetch: true }] };
+  const touched = (era: string, misalign = 0) => {
+    const m = new FaultFixture(era, { devices: [NIC] });
+    m.open("0000:01:00.0");
+    const hva = 0x7100_0000_0000 + misalign;
+    m.map(hva, 2 * GIB, { shared: true, fd: m.fd, offset: m.vfio.regionOffset(2) });
+    m.slot(1, 4 * GIB + misalign, 2 * GIB, hva);
+    m.exec("ldr w4, [x0]", 4 * GIB + misalign + 0x5000);
+    return leaf(m, 4 * GIB + misalign + 0x5000).slice(0, 2);
+  };
+  it("v6.17 maps 1 GiB by VMA arithmetic, 2 MiB where the VMA does not hold the gigabyte, else a page", () => {
+    expect([touched("v6.17"), touched("v6.17", 2 * MIB), touched("v6.17", 4096)]).toEqual(["L1", "L2", "L3"]);
+  });
+  it("v7.2 never maps more than the host's 2 MiB leaf", () => expect(touched("v7.2.12")).toBe("L2"));
+});
+
+describe("contiguous hugetlb sizes", () => {
+  const mapped = (era: string, order: 4 | 13) => {
+    const m = new FaultFixture(era, { hugetlb: { 4: 64, 13: 1 }, cpu: "cortex-a76" });
+    const size = order === 4 ? 4 * MIB : 32 * MIB;
+    m.map(R_HVA, size, { shared: true, fd: m.mm.files.createHugetlb(size, order) });
+    m.slot(1, IPA, size, R_HVA);
+    m.exec("ldr x4, [x0]", IPA + 0x3000);
+    const clean = m.all("dcache_clean").find((e) => (e["size"] as number) !== 4096);
+    return `${leaf(m, IPA + 0x3000).slice(0, 2)} ${clean === undefined ? "page" : `0x${(clean["size"] as number).toString(16)}`}`;
+  };
+  it("64 KiB pages are mapped as pages; the old code cleans 64 KiB from the page that faulted (E3)", () => {
+    expect([mapped("v5.4", 4), mapped("v5.14", 4), mapped("v6.12", 4)]).toEqual(["L3 0x10000", "L3 page", "L3 page"]);
+  });
+  it("32 MiB pages are mapped by 2 MiB blocks from v5.10 on", () => {
+    expect([mapped("v5.14", 13), mapped("v6.12", 13)]).toEqual(["L2 0x200000", "L2 0x200000"]);
   });
 });
