@@ -285,8 +285,11 @@ export class Pe {
         return PE_OK;
       }
       // Code is read word by word, again and again: its page is worth a full one.
-      if (ref > 0) this.d0 = this.full.a[(this.phys.fullPage(slot) << 10) | (o >> 2)]!;
-      else this.d0 = 0;
+      if (ref > 0) {
+        // First the page: making it may move the pool.
+        const page = this.phys.fullPage(slot);
+        this.d0 = this.full.a[(page << 10) | (o >> 2)]!;
+      } else this.d0 = 0;
       return PE_OK;
     }
     this.phys.read(joinWords(this.combined.a[i + C_PA_HI]!, this.combined.a[i + C_PA_LO]!) + o, 4);

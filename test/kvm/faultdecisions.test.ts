@@ -45,7 +45,6 @@ describe("the row of an era folds along its base chain", () => {
     expect(Object.keys(a).filter((k) => a[k] !== b[k])).toEqual([
       "execNoSlotPath",
       "pfnmapBlockSize",
-      "thpAdjustDevices",
       "execOnDevice",
       "errorLeaksPage",
       "dcacheDevice",
