@@ -256,6 +256,15 @@ export class Pe {
     this.phys.write(joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + o, size, this.d0, this.d1, this.d2, this.d3);
   }
 
+  /** After `enter(v)`: is the combined entry at index i one of this context and CPU that permits fetches? */
+  fetchHits(i: number): boolean {
+    const c = this.context;
+    const t = this.combined.a;
+    const tag = t[i + C_TAG]!;
+    const n = (i >> C_SHIFT) - c.first;
+    return n >= 0 && n < COMBINED && (tag === c.asidTag || tag === c.globalTag) && (t[i + C_FLAGS]! & c.fetchMask) !== 0;
+  }
+
   /** Fetches the instruction word at a 4-byte aligned address into d0. */
   fetch(v: number, vaHi: number, vaLo: number): number {
     const c = this.context;

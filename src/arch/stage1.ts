@@ -248,7 +248,8 @@ export class Stage1 {
 
   private leaf(v: number, c: GuestContext, hi: number, lo: number, level: number, hier: number, limit: number, tcrHi: number): number {
     this.shift = levelShift(level, this.pageShift);
-    if (outputAddressAt(this.hi, this.lo, this.shift, this.pageShift, false) >= limit) return this.failed(FSC_ADDRESS_SIZE, level);
+    const ipa = this.leafAddress(hi, lo);
+    if (ipa >= limit) return this.failed(FSC_ADDRESS_SIZE, level);
     if ((this.lo & DESC_AF) === 0) {
       if ((tcrHi & TCR_HA_HI) === 0 || !this.features.hafdbs) return this.failed(FSC_ACCESS_FLAG, level);
       const fault = this.update(v, c, hi, lo, DESC_AF, 0);
@@ -257,6 +258,14 @@ export class Stage1 {
         return S1_WALK_FAULT;
       }
     }
+    if (hier !== 0) this.restrict(hier);
+    this.fault = -1;
+    this.ipa = ipa;
+    return S1_OK;
+  }
+
+  /** Folds what the tables above forbid into the leaf. */
+  private restrict(hier: number): void {
     if ((hier & HI_APTABLE_RO) !== 0) {
       this.lo |= S1_AP_RDONLY;
       // What a table forbids, the dirty mechanism does not give back.
@@ -265,9 +274,6 @@ export class Stage1 {
     if ((hier & HI_APTABLE_NOEL0) !== 0) this.lo &= ~S1_AP_EL0;
     if ((hier & HI_UXNTABLE) !== 0) this.hi |= HI_UXN;
     if ((hier & HI_PXNTABLE) !== 0) this.hi |= HI_PXN;
-    this.fault = -1;
-    this.ipa = this.leafAddress(hi, lo);
-    return S1_OK;
   }
 
   private failed(kind: number, level: number): number {
