@@ -13,6 +13,8 @@ const common = {
   target: "node20",
   splitting: true,
   outdir: "dist",
+  // Module-level constants become literals: otherwise each is a variable that hot code loads at run time.
+  minifySyntax: true,
   logLevel: "warning",
   chunkNames: "chunks/[name]-[hash]",
   define: { __FAULTLINE_VERSION__: JSON.stringify(version) },
