@@ -115,7 +115,7 @@ Examples:
   withMachineOptions(
     root
       .command("compare")
-      .description("run a script under several kernels and mark the first difference")
+      .description("run a script under several kernels, or both ways of a decision; mark the first difference, compare every stage-2 leaf")
       .argument("<file>", "FILE, NAME or -")
       .option("--kernels <eras>", "eras or variants, separated by commas", list),
   )
@@ -126,13 +126,20 @@ Examples:
       `
 Examples:
   faultline compare 2019-munmap-remap --kernels v5.4,v5.5
-  faultline compare my.guest --kernels v5.14,v6.12,v6.17 --format json`,
+  faultline compare my.guest --kernels v5.14,v6.12,v6.17 --format json
+  faultline compare 2019-eager-vgpu --set eagerDeviceMapping=true,false`,
     )
     .action(async (file: string, o: Common & { kernels?: string[] }) => {
       const { compareCommand } = await import("./cli/compare.js");
+      const { alternativesOf } = await import("./cli/execute.js");
+      const several = (o.set ?? []).filter((s) => s.includes(","));
+      if (several.length > 1) throw new UsageError("only one --set can have several values");
+      const set = (o.set ?? []).filter((s) => !s.includes(","));
+      const { set: _all, ...rest } = o;
       done(
         await compareCommand(file, {
-          ...(await selection(o)),
+          ...(await selection(set.length === 0 ? rest : { ...rest, set })),
+          ...(several.length === 0 ? {} : { vary: alternativesOf(several[0]!) }),
           kernels: o.kernels ?? [],
           format: o.json === true || o.format === "json" ? "json" : "text",
         }),

@@ -1,15 +1,22 @@
-/** `faultline compare`: one script under several kernels; what is the same once, the first difference marked. */
+/**
+ * `faultline compare`: one script under several kernels, or with several values of one decision; what is
+ * the same once, the first difference marked, and every leaf of stage 2 at the end.
+ */
 import { align } from "./difference.js";
 import { compileScript, eraNamed, execute, selectVariants, type Selection } from "./execute.js";
+import { compareLeaves, leavesText } from "./leaves.js";
 import { loadScript } from "./load.js";
 import { paint, renderFailure, resultJson, stepHead, verdictLine, type RenderOptions } from "./render.js";
 import { FAILED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 import type { VariantConfig } from "../guest/compile.js";
+import type { VariantResult } from "../guest/result.js";
 import type { Detail } from "../trace/story.js";
 
 export interface CompareArguments extends Selection {
   readonly kernels: readonly string[];
+  /** One decision and the values that the runs differ by. */
+  readonly vary?: { readonly name: string; readonly values: readonly string[] };
   readonly format: "text" | "json";
   readonly events?: Detail;
   readonly maxSteps?: number;
@@ -18,13 +25,17 @@ export interface CompareArguments extends Selection {
 
 export async function compareCommand(file: string, args: CompareArguments): Promise<number> {
   const program = compileScript(loadScript(file));
-  const variants = chosen(
-    program.variants,
+  const variants = varied(
+    chosen(
+      program.variants,
+      args,
+      (kernel) => selectVariants(program, { ...args, kernel })[0]!,
+      () => selectVariants(program, args),
+    ),
     args,
-    (kernel) => selectVariants(program, { ...args, kernel })[0]!,
-    () => selectVariants(program, args),
   );
-  if (variants.length < 2) throw new UsageError("compare needs at least two runs: --kernels v5.4,v5.5, or a script with two variants");
+  if (variants.length < 2)
+    throw new UsageError("compare needs at least two runs: --kernels v5.4,v5.5, --set decision=a,b, or a script with two variants");
   const color = palette();
   const detail = args.events ?? "story";
   const options: RenderOptions = { detail, annotate: detail !== "all", width: process.stdout.isTTY ? process.stdout.columns : 0, color };
@@ -32,11 +43,13 @@ export async function compareCommand(file: string, args: CompareArguments): Prom
     ...(args.maxSteps === undefined ? {} : { steps: args.maxSteps }),
     ...(args.maxMemory === undefined ? {} : { memory: args.maxMemory }),
   };
-  const results = variants.map((v) => execute(program, v, { detail, budget }));
+  // With a decision varied the script's expectations, which are of its own variants, are not judged.
+  const results = variants.map((v) => judged(execute(program, v, { detail, budget }), args));
   const names = results.map((r) => r.variant.name);
   const aligned = align(results, options);
   const first = aligned.findIndex((s) => !s.same);
   const passed = results.every((r) => r.passed);
+  const leaves = compareLeaves(results.map((r) => r.leaves));
   if (args.format === "json") {
     const where = first < 0 ? null : aligned[first]!;
     await print(
@@ -52,6 +65,7 @@ export async function compareCommand(file: string, args: CompareArguments): Prom
                   line: where.steps.find((s) => s !== undefined)!.line,
                   lines: where.lines.map((l) => ({ run: l.which < 0 ? null : names[l.which], text: l.text })),
                 },
+          stage2: leaves.map((l) => ({ ipa: l.ipa, end: l.end, same: l.same, runs: l.runs.map((v) => v ?? null) })),
           runs: results.map(resultJson),
         },
         (_k, v: unknown) => (typeof v === "bigint" ? `0x${v.toString(16)}` : v),
@@ -83,8 +97,27 @@ export async function compareCommand(file: string, args: CompareArguments): Prom
     for (const o of r.outcomes)
       if (o.status === "failed") await print(renderFailure(o, program.script.file, program.source, r.variant.name, options).join("\n"));
   }
+  if (results.every((r) => r.crash === undefined)) for (const line of leavesText(leaves, names)) await print(line);
   for (const r of results) await print(verdictLine(r, color));
   return passed ? OK : FAILED;
+}
+
+/** `--set a=b,c`: the first run (or each of `--kernels`) once for every value. */
+function varied(variants: VariantConfig[], args: CompareArguments): VariantConfig[] {
+  const { vary } = args;
+  if (vary === undefined) return variants;
+  const base = args.kernels.length === 0 ? variants.slice(0, 1) : variants;
+  return base.flatMap((v) =>
+    vary.values.map((value) => ({
+      ...v,
+      name: `${base.length > 1 ? `${v.name} ` : ""}${vary.name}=${value}`,
+      set: { ...v.set, [vary.name]: value },
+    })),
+  );
+}
+
+function judged(r: VariantResult, args: CompareArguments): VariantResult {
+  return args.vary === undefined ? r : { ...r, passed: r.crash === undefined, outcomes: [] };
 }
 
 /** `--kernels a,b` names the runs; without it the script's own variants are compared. */

@@ -44,6 +44,14 @@ export function settingOf(text: string): readonly [string, string] {
   return [name, value];
 }
 
+/** `--set a=b,c`: the decision, and the values that the runs differ by. */
+export function alternativesOf(text: string): { readonly name: string; readonly values: readonly string[] } {
+  const [name = "", list = ""] = [text.slice(0, Math.max(0, text.indexOf("="))), text.slice(text.indexOf("=") + 1)];
+  const values = list.split(",");
+  for (const v of values) settingOf(`${name}=${v}`);
+  return { name, values };
+}
+
 /**
  * The variants to run. `--kernel` and `--cpu` select the script's variants of that kind; where it has
  * none, its first variant runs with the value replaced. `--set` and `--seed` always replace.

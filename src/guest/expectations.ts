@@ -228,11 +228,14 @@ const MEMORY_TYPES: Readonly<Record<number, string>> = {
   15: "Normal-WB",
 };
 
-export function leafText(l: Stage2Leaf): string {
-  const type = MEMORY_TYPES[l.memattr] ?? `memattr ${l.memattr}`;
-  return `ipa=${hex(l.ipa)} size=${hex(l.size)} pa=${hex(l.pa)} level=${l.level} type=${type} perms=${permissions(l)} af=${l.af}`;
+/** The memory type that a leaf asks for. */
+export function typeName(l: Stage2Leaf): string {
+  return MEMORY_TYPES[l.memattr] ?? `memattr ${l.memattr}`;
 }
-function permissions(l: Stage2Leaf): string {
+export function leafText(l: Stage2Leaf): string {
+  return `ipa=${hex(l.ipa)} size=${hex(l.size)} pa=${hex(l.pa)} level=${l.level} type=${typeName(l)} perms=${permissions(l)} af=${l.af}`;
+}
+export function permissions(l: Stage2Leaf): string {
   return `${l.s2ap & 1 ? "r" : ""}${l.s2ap & 2 ? "w" : ""}${l.xn === 0 ? "x" : ""}` || "none";
 }
 

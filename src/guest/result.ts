@@ -1,5 +1,6 @@
 /** What a run of one variant gives: steps with their events, expectations with their outcomes, a verdict. */
 import type { EventRecord } from "../sim/events.js";
+import type { Stage2Leaf } from "../api/nouns.js";
 import type { VariantConfig } from "./compile.js";
 
 /** One thing the script did. */
@@ -39,6 +40,8 @@ export interface VariantResult {
   readonly steps: readonly Step[];
   readonly outcomes: readonly Outcome[];
   readonly crash: { readonly function: string; readonly reason: string } | undefined;
+  /** Stage 2 at the end, in the order of addresses; empty after a crash. */
+  readonly leaves: readonly Stage2Leaf[];
   /** Events of the whole run. */
   readonly seq: number;
   /** Phases that ran. */

@@ -152,6 +152,7 @@ class Interpreter implements Window {
       steps: this.steps,
       outcomes: this.outcomes,
       crash: this.crash,
+      leaves: this.crash === undefined ? this.leaves() : [],
       seq: this.machine.sim.bus.seq,
       phases: this.phases,
       unknown,

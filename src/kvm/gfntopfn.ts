@@ -13,7 +13,7 @@ import type { HostMm } from "../mmu/mm.js";
 import { FOLL_HWPOISON, FOLL_WRITE } from "../mmu/gup.js";
 import { VM_IO, VM_PFNMAP } from "../mmu/vmflags.js";
 import type { faultPathDecisions } from "./decisions.js";
-import { internNames, decisionTaken, pfnLookup, type Names } from "./trace.js";
+import { branchTaken, internNames, decisionTaken, pfnLookup, type Names } from "./trace.js";
 
 /** R1 of the lookup. */
 export const PFN_WRITABLE = 1;
@@ -36,6 +36,13 @@ const VMA = ARG + 4;
 const WORDS = 5;
 
 const NAMES = [
+  "hva_to_pfn",
+  "no VMA at the address",
+  "GUP failed and the VMA is no PFN mapping",
+  "no host entry after the fault handler",
+  "write fault on a read-only PFNMAP entry",
+  "page with reference count zero",
+  "the VMA's fault handler failed",
   "pfnmapLookup",
   "arithmetic",
   "follow",
@@ -111,7 +118,7 @@ export class GfnToPfn {
     const wanted = this.d.remappedVma === "pfnmap" ? VM_PFNMAP : VM_PFNMAP | VM_IO;
     if (vma < 0 || (this.mm.vmas.flags(vma) & wanted) === 0) {
       locks.unlockRead(lock);
-      return this.error(f, EFAULT);
+      return this.refused(f, vma < 0 ? this.names["no VMA at the address"] : this.names["GUP failed and the VMA is no PFN mapping"]);
     }
     if (this.d.pfnmapLookup === "arithmetic") return this.arithmetic(f, vma, lock);
     agents.stack.set(f + VMA, vma);
@@ -138,7 +145,7 @@ export class GfnToPfn {
     const write = s[f + WRITE] !== 0;
     const pfn = gup.followPfnmap(mm, hva);
     if (pfn < 0) {
-      if (s[f + FIXUPS] !== 0) return this.failed(f, lock);
+      if (s[f + FIXUPS] !== 0) return this.failed(f, lock, this.names["no host entry after the fault handler"]);
       return this.fixup(f, mm, hva, write);
     }
     let writable = true;
@@ -149,14 +156,14 @@ export class GfnToPfn {
         bus.emit(decisionTaken, this.names.pfnmapWriteRetry, this.d.pfnmapWriteRetry ? this.names.true : this.names.false);
         // One call for an absent entry, one more for a read-only one.
         if (this.d.pfnmapWriteRetry && s[f + FIXUPS]! < 2) return this.fixup(f, mm, hva, write);
-        return this.failed(f, lock);
+        return this.failed(f, lock, this.names["write fault on a read-only PFNMAP entry"]);
       }
     }
     let flags = writable ? PFN_WRITABLE : 0;
     if (this.d.pfnmapReference !== "none" && frames.pfnValid(pfn)) {
       if (this.d.pfnmapReference === "unless-zero" && frames.refcount(pfn) === 0) {
         bus.emit(decisionTaken, this.names.pfnmapReference, this.names["unless-zero"]);
-        return this.failed(f, lock);
+        return this.failed(f, lock, this.names["page with reference count zero"]);
       }
       frames.get(pfn);
       flags |= PFN_REFERENCED;
@@ -175,7 +182,7 @@ export class GfnToPfn {
   private fixedUp(f: number): number {
     const s = this.sim.agents.stack.a;
     const lock = this.mm.mmapLock(s[f + MM]! | 0);
-    if (s[f + R0]! < 0) return this.failed(f, lock);
+    if (s[f + R0]! < 0) return this.failed(f, lock, this.names["the VMA's fault handler failed"]);
     if (s[f + R1] !== 0) {
       // The handler dropped mmap_lock: everything again from the VMA search.
       this.sim.locks.unlockRead(lock);
@@ -185,8 +192,13 @@ export class GfnToPfn {
     return this.follow(f, lock, FIXUP_FOLLOW);
   }
 
-  private failed(f: number, lock: number): number {
+  /** Gives up under mmap_lock. @param why interned branch */
+  private failed(f: number, lock: number, why: number): number {
     this.sim.locks.unlockRead(lock);
+    return this.refused(f, why);
+  }
+  private refused(f: number, why: number): number {
+    this.sim.bus.emit(branchTaken, this.names.hva_to_pfn, why);
     return this.error(f, EFAULT);
   }
 

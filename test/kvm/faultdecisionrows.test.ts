@@ -195,7 +195,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
   hugetlbBlock: row("v5.4", "pmd", hugetlb("ldr x4, [x0]", { offset: MIB })),
   slotFitsBlock: row("v5.4", "thp-congruence", ram("str x1, [x0]", { size: MIB, huge: true })),
   pfnmapBlockSize: row("v6.12", "page", bar("ldr x4, [x0]", { remap: true })),
-  thpAdjustDevices: row("v5.5", "true", bar("ldr x4, [x0]", { remap: true }), { set: { pfnmapBlockSize: "page" } }),
+  thpAdjustDevices: row("v5.5", "false", bar("ldr x4, [x0]", { remap: true }), { set: { pfnmapBlockSize: "page" } }),
   thpAdjust: row("v6.12", "thp", ram("ldr x4, [x0]", { huge: true })),
   userTableWalk: row(
     "v6.12",

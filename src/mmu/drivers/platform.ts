@@ -160,6 +160,7 @@ export class PlatformDrivers {
     this.pages = sim.state.f64("drivers.pages", 16);
     this.count = sim.state.i32("drivers.count", 1);
     this.drivers = KINDS.map((k, i) => new PlatformDriver(this, sim, phys, k, i));
+    for (const { ops } of this.drivers) mm.files.declareDriver(ops);
     for (const { kind, memory } of this.drivers)
       if (memory !== undefined && kind.structPage === true)
         mm.frames.addRange({ pfn: memory.pfn, frames: DEVICE_SIZE / 4096, structPage: true, linear: false });
