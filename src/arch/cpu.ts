@@ -202,6 +202,12 @@ export class Cpu {
       this.changes.a[0] === this.wChanges
     );
   }
+  /** Words in `full` of the window's page if a fetch from it would hit, else -1. */
+  private codeWords(): number {
+    if (this.wSlot < 0 || !this.windowHolds() || !this.pe.fetchHits(this.wEntry)) return -1;
+    const ref = this.dir.a[this.wSlot]!;
+    return ref < 0 ? ~ref << 10 : -1;
+  }
   /** Remembers where the page of an access lies that has just succeeded. @param at entry in `pages`, of a load or a store */
   private rememberPage(at: number, hi: number, lo: number, stamp: number): void {
     const i = this.pe.tlbs.combinedAt(this.sim.agents.cpu, hi, lo);
@@ -310,6 +316,9 @@ export class Cpu {
     let codeSlot = -1;
     this.system.takePendingSerror(v, b);
     pe.enter(v);
+    // Words of the code page in `full` while the window's TLB entry stands, -1: fetch.
+    let code = this.codeWords() | 0;
+    if (code >= 0) codeSlot = this.wSlot;
     let pcLo = r[b + PC]!;
     // The high word in the register file always equals this one.
     let pcHi = r[b + PC + 1]!;
@@ -333,6 +342,18 @@ export class Cpu {
         if (left <= 0) break;
       }
       const at = (pcLo & 0xffc) << 2;
+      if (
+        code >= 0 &&
+        dec[at] !== stamp &&
+        ((pcLo ^ this.wVaLo) & ~0xffc) === 0 &&
+        pcHi === this.wVaHi &&
+        dec[at + W_WORD] === full[code + ((pcLo & 0xffc) >> 2)] &&
+        dec[at]! > 0 &&
+        !stop
+      ) {
+        // Fetched in an earlier run, and a fetch now would hit the same entry and find the same word.
+        dec[at] = stamp;
+      }
       if (dec[at] !== stamp) {
         if (stop && pcLo === stopLo && pcHi === stopHi) {
           reason = RUN_BREAKPOINT;
@@ -359,10 +380,12 @@ export class Cpu {
           pcHi = r[b + PC + 1]!;
           this.contexts++;
           stamp = this.newStamp() | 0;
+          code = -1;
           pageStamp = this.newPageStamp() | 0;
           pe.enter(v);
           continue;
         }
+        code = this.codeWords() | 0;
         if (this.wSlot !== codeSlot || this.changes.a[0] !== this.wChanges) {
           codeSlot = this.wSlot;
           pageStamp = this.newPageStamp() | 0;
@@ -436,7 +459,10 @@ export class Cpu {
                     ram = 0;
                     const changes = this.changes.a[0]!;
                     const outcome = pe.readHere(v, vh, vl, size, dec[d + F_ISS]!);
-                    if (!this.windowHolds()) stamp = this.newStamp() | 0;
+                    if (!this.windowHolds()) {
+                      stamp = this.newStamp() | 0;
+                      code = -1;
+                    }
                     if (outcome !== 0) {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
                       break done;
@@ -478,13 +504,19 @@ export class Cpu {
                     pe.d0 = r[t]!;
                     pe.d1 = r[t + 1]!;
                     const outcome = pe.writeHere(v, vh, vl, size, dec[d + F_ISS]!);
-                    if (!this.windowHolds()) stamp = this.newStamp() | 0;
+                    if (!this.windowHolds()) {
+                      stamp = this.newStamp() | 0;
+                      code = -1;
+                    }
                     if (outcome !== 0) {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
                       break done;
                     }
                     full = this.full.a;
-                    if (this.storedToWindow(vh, vl, size)) stamp = this.newStamp() | 0;
+                    if (this.storedToWindow(vh, vl, size)) {
+                      stamp = this.newStamp() | 0;
+                      code = -1;
+                    }
                     if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) pageStamp = this.newPageStamp() | 0;
                     else {
                       pages[k + 2] = 0;
@@ -784,7 +816,10 @@ export class Cpu {
                     limit = MAX_BUDGET;
                   }
                   // Another page, or an address that is not aligned: not from the window.
-                  if (((tl ^ pcLo) & ~0xffc) !== 0 || th !== pcHi) stamp = this.newStamp() | 0;
+                  if (((tl ^ pcLo) & ~0xffc) !== 0 || th !== pcHi) {
+                    stamp = this.newStamp() | 0;
+                    code = -1;
+                  }
                   pcLo = tl;
                   if (th !== pcHi) {
                     pcHi = th;
@@ -802,12 +837,14 @@ export class Cpu {
                     // Whatever it was: registers, TLB, memory or code may have changed.
                     this.contexts++;
                     stamp = this.newStamp() | 0;
+                    code = -1;
                     pageStamp = this.newPageStamp() | 0;
                     pe.enter(v);
                   } else if (op >= Op.LoadVecImm) {
                     const m = this.memory;
                     if (!this.windowHolds() || (m.stored !== 0 && this.storedToWindow(m.storedHi, m.storedLo, m.stored)))
                       stamp = this.newStamp() | 0;
+                    code = -1;
                     pageStamp = this.newPageStamp() | 0;
                     full = this.full.a;
                   }
@@ -822,6 +859,7 @@ export class Cpu {
                 pcHi = to;
                 this.syncPc(b, pcLo, pcHi);
                 stamp = this.newStamp() | 0;
+                code = -1;
               }
               continue;
             }
@@ -836,6 +874,7 @@ export class Cpu {
               btype = (r[b + PSTATE]! & PSTATE_BTYPE) !== 0 ? 2 : 0;
               limit = btype !== 0 ? MAX_BUDGET : 0;
               stamp = this.newStamp() | 0;
+              code = -1;
               pageStamp = this.newPageStamp() | 0;
               continue;
             }
@@ -865,6 +904,7 @@ export class Cpu {
           this.syncPc(b, pcLo, pcHi);
         }
         stamp = this.newStamp() | 0;
+        code = -1;
       }
     }
     this.syncPc(b, pcLo, pcHi);
