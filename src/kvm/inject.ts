@@ -158,7 +158,10 @@ export class Injector {
     const pending = this.vcpus.pending(v);
     if (pending !== 0) {
       this.vcpus.setPending(v, 0);
-      this.enterException64(v, pending - 1);
+      // The two flags share bits: a step over the instruction that comes after the exception was pended
+      // makes it one that kvm_inject_exception ignores, and is itself forgotten (kvm_host.h EXCEPT_MASK).
+      if (this.vcpus.has(v, V_INCREMENT_PC)) this.vcpus.drop(v, V_INCREMENT_PC);
+      else this.enterException64(v, pending - 1);
     } else if (this.vcpus.has(v, V_INCREMENT_PC)) {
       this.vcpus.drop(v, V_INCREMENT_PC);
       this.skipInstruction(v);

@@ -2,7 +2,7 @@
 import { CALL, GuestOps, LOAD, STORE } from "./guestops.js";
 import { BLOCK, DATA_SLOT, GuestVm, KVM_MEM_LOG_DIRTY_PAGES, PAGE } from "./guestvm.js";
 import type { Checks, Selftest, SelftestOptions } from "./report.js";
-import { Skip } from "./report.js";
+import { needs, Skip } from "./report.js";
 
 const DATA = 0x80000000;
 /** The page of a block that the guest touches. */
@@ -46,6 +46,7 @@ function collapse(c: Checks, options: SelftestOptions): void {
 
 function split(c: Checks, options: SelftestOptions): void {
   const { g, ops } = vmWithBlocks(BLOCKS, options);
+  needs(g.machine, "kvm", "executeNever", true, "memory is always executable in this release");
   if (g.machine.features.dic) throw new Skip("CTR_EL0.DIC: blocks are executable at once");
   const region = g.regions.find((r) => r.slot === DATA_SLOT)!;
   for (let n = 0; n < BLOCKS; n++) g.program(touched(n), [`mov x0, #${n + 1}`, "ret"]);
