@@ -68,8 +68,6 @@ export const V_MMIO_NEEDED = 1;
 export const V_INCREMENT_PC = 2;
 /** A vCPU that PSCI switched off. */
 export const V_POWER_OFF = 4;
-/** Userspace pended an external data abort (KVM_SET_VCPU_EVENTS) for an MMIO exit. */
-export const V_USER_ABORT = 8;
 /** The VM found itself inconsistent (KVM_BUG_ON): every ioctl answers -EIO. */
 export const V_BUGGED = 16;
 

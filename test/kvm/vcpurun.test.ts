@@ -262,3 +262,44 @@ describe("device memory that KVM itself maps (the GICv2 CPU interface)", () => {
     }
   });
 });
+
+describe("PSCI", () => {
+  it("says what it knows and switches a vCPU off", () => {
+    const m = new FaultFixture("v6.12");
+    m.exec("hvc #0", 0x8400000a, 0x84000008);
+    expect(m.x(0)).toBe("0x0");
+    m.exec("hvc #0", 0x8400000a, 0x84000003);
+    expect(m.x(0)).toBe("0xffffffffffffffff");
+    m.exec("hvc #0", 0x80000000);
+    expect(m.x(0)).toBe("0x10001");
+    m.exec("hvc #0", 0x84000002);
+    expect(m.exit).toBe(EXIT_WFI);
+    m.enter();
+    expect(m.exit).toBe(EXIT_WFI);
+  });
+  it("an SMC is answered like an unknown call, past the instruction", () => {
+    const m = new FaultFixture("v6.12");
+    m.exec("smc #0", 7);
+    expect([m.x(0), m.exit]).toEqual(["0xffffffffffffffff", EXIT_SELF_BRANCH]);
+  });
+});
+
+describe("EL2 finds the IPA of a permission fault by translating FAR again", () => {
+  it("an exit whose translation fails is abandoned: no trace, the guest re-executes", () => {
+    const m = new FaultFixture("v6.12");
+    m.map(R_HVA, MIB);
+    m.slot(1, IPA, MIB, R_HVA);
+    m.exec("ldr x4, [x0]", IPA);
+    // The first attempt fails, as if the guest had changed its tables meanwhile; then it works.
+    const real = m.pe.translateIpa.bind(m.pe);
+    let first = true;
+    m.pe.translateIpa = (v, hi, lo) => {
+      if (!first) return real(v, hi, lo);
+      first = false;
+      return -1;
+    };
+    m.exec("str x1, [x0]", IPA, 5);
+    expect(m.names("exit_abandoned")).toEqual(["exit_abandoned"]);
+    expect(m.all("kvm_guest_fault").length).toBe(m.all("guest_abort").length);
+  });
+});
