@@ -11,7 +11,7 @@ import { mmapMode } from "../mmu/mmap.js";
 import { HOST_SIGSEGV } from "../mmu/useraccess.js";
 import type { Activity } from "../sim/agents.js";
 import { EBADF } from "../mmu/context.js";
-import { ENODEV } from "../sim/errno.js";
+import { ENODEV, ESRCH } from "../sim/errno.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
 import type { Call, CallName, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
 import type { Stage2Leaf } from "./nouns.js";
@@ -62,7 +62,12 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   ftruncate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.ftruncate, c.fd, c.length) },
   fallocate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.fallocate, c.fd, c.mode, c.offset, c.length) },
   fork: { begin: (d, a) => d.start(a, d.m.mm.syscalls.fork, VMM_MM) },
-  kill: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.exitMm, c.pid) },
+  kill: {
+    begin: (d, a, c) => {
+      if (d.m.mm.isLive(c.pid)) d.start(a, d.m.mm.syscalls.exitMm, c.pid);
+      else d.answer(a, -ESRCH);
+    },
+  },
   read: {
     begin: (d, a, c) => {
       d.keep(a, 0, c.addr);
@@ -105,7 +110,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     finish: (d, a, ret) => {
       const v = d.kept(a, 0);
       const signal = d.vcpuSignal(v);
-      return { ret, exit: d.exitOf(v), ...(signal === undefined ? {} : { signal }) };
+      return signal === undefined ? { ret, exit: d.exitOf(v) } : { ret, exit: d.exitOf(v), signal };
     },
   },
   KVM_SET_VCPU_EVENTS: {
@@ -151,7 +156,15 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   vfio_write: { begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 1, c.value) },
 };
 
-const NAMES = Object.keys(HANDLERS) as CallName[];
+/** The handlers by the number that stands for a pending call, and those numbers by name. */
+const BY_NUMBER = Object.values(HANDLERS) as Handler<CallName>[];
+const NUMBERS = new Map(Object.keys(HANDLERS).map((name, n) => [name, n]));
+/** The low `bytes` (1, 2, 4, 8) of two words as a BigInt: no BigInt arithmetic for what is nearly every exit. */
+function bits(hi: number, lo: number, bytes: number): bigint {
+  if (bytes < 4) return BigInt(lo & (bytes === 1 ? 0xff : 0xffff));
+  if (bytes === 4 || hi === 0) return BigInt(lo >>> 0);
+  return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+}
 const low = (v: bigint): number => Number(BigInt.asIntN(32, v));
 const high = (v: bigint): number => Number(BigInt.asIntN(32, v >> 32n));
 
@@ -177,14 +190,15 @@ export class Dispatch {
   begin(agent: number, call: Call): void {
     this.pending.ensure(agent + 1);
     this.keeps.ensure((agent + 1) * KEPT);
-    this.pending.set(agent, NAMES.indexOf(call.call) + 1);
-    (HANDLERS[call.call] as Handler<CallName>).begin(this, agent, call);
+    const n = NUMBERS.get(call.call)!;
+    this.pending.set(agent, n + 1);
+    BY_NUMBER[n]!.begin(this, agent, call);
   }
 
   finish(agent: number): CallResult {
     const ret = this.m.crashed === undefined ? this.m.sim.agents.result(agent) : -1;
-    const handler = HANDLERS[NAMES[this.pending.a[agent]! - 1]!];
-    return handler.finish?.(this, agent, ret) ?? { ret };
+    const handler = BY_NUMBER[this.pending.a[agent]! - 1]!;
+    return handler.finish === undefined ? { ret } : handler.finish(this, agent, ret);
   }
 
   start(agent: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): void {
@@ -259,8 +273,8 @@ export class Dispatch {
     const reason = vcpus.exitReason(v);
     if (reason === KVM_EXIT_MMIO) {
       const len = vcpus.mmioLen(v);
-      const data = (BigInt(vcpus.mmioHi(v) >>> 0) << 32n) | BigInt(vcpus.mmioLo(v) >>> 0);
-      return { reason: "MMIO", physAddr: vcpus.mmioAddress(v), len, isWrite: vcpus.mmioIsWrite(v), data: BigInt.asUintN(8 * len, data) };
+      const data = bits(vcpus.mmioHi(v), vcpus.mmioLo(v), len);
+      return { reason: "MMIO", physAddr: vcpus.mmioAddress(v), len, isWrite: vcpus.mmioIsWrite(v), data };
     }
     if (reason === KVM_EXIT_ARM_NISV) return { reason: "ARM_NISV", esrIss: vcpus.nisvIss(v) >>> 0, faultIpa: vcpus.nisvIpa(v) };
     return { reason: exitName(reason) } as ExitInfo;
@@ -294,7 +308,10 @@ export class Dispatch {
     this.m.registers.pool.set(this.m.registers.base(v) + STOP_ENABLED, 1);
   }
   answerMmio(v: number, data: bigint): void {
-    this.m.kvm.vcpus.setMmioData(v, high(data), low(data));
+    const n = Number(data);
+    // One conversion for what is nearly every answer.
+    if (n >= 0 && n <= Number.MAX_SAFE_INTEGER) this.m.kvm.vcpus.setMmioData(v, (n / 4294967296) | 0, n | 0);
+    else this.m.kvm.vcpus.setMmioData(v, high(data), low(data));
   }
   cancelMmio(v: number): void {
     this.m.kvm.vcpus.setExitReason(v, KVM_EXIT_UNKNOWN);

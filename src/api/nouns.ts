@@ -193,13 +193,11 @@ export class Vcpu {
   ) {}
 
   /** KVM_RUN. @param limits ends the call with exit BUDGET or NO_PROGRESS */
-  run(limits: { readonly maxInstructions?: number; readonly maxExits?: number } = {}): RunResult {
-    const {
-      ret,
-      exit = { reason: "UNKNOWN" },
-      signal,
-    } = this.machine.call(this.machine.vcpuAgent(this.id), { call: "KVM_RUN", vcpu: this.id, ...limits });
-    return signal === undefined ? { ret, exit } : { ret, exit, signal };
+  run(limits?: { readonly maxInstructions?: number; readonly maxExits?: number }): RunResult {
+    const agent = this.machine.vcpuAgent(this.id);
+    const call: Call = limits === undefined ? { call: "KVM_RUN", vcpu: this.id } : { call: "KVM_RUN", vcpu: this.id, ...limits };
+    // KVM_RUN always has an exit.
+    return this.machine.call(agent, call) as RunResult;
   }
   /** Register by its A64 name: x0…x30, sp_el1, pc, pstate, esr_el1 … @throws Error for a name that is none */
   get(register: string): bigint {
