@@ -11,6 +11,7 @@ import { startUp } from "./start-up.js";
 import { tlbHitLoads } from "./tlb-hit-loads.js";
 import { tlbMissLoads } from "./tlb-miss-loads.js";
 import { unmapRefault } from "./unmap-refault.js";
+import { inlineMore } from "../src/cli/inlining.js";
 
 const SUITES: Readonly<Record<string, WorkloadFactory>> = {
   "demand-fault-4k": demandFault4k,
@@ -51,4 +52,5 @@ async function main(args: readonly string[]): Promise<number> {
   return slower.length + report.failed.length > 0 ? 1 : 0;
 }
 
+inlineMore();
 process.exitCode = await main(process.argv.slice(2));

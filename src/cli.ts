@@ -5,6 +5,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { BudgetError, didYouMean, ScriptError } from "./guest/diagnostics.js";
+import { inlineMore } from "./cli/inlining.js";
 import type { RunArguments } from "./cli/run.js";
 import { BUDGET, OK, UsageError, WRONG_INPUT } from "./cli/status.js";
 
@@ -345,6 +346,7 @@ async function main(): Promise<void> {
     });
   // No handler for SIGINT: a run does not come back to the event loop, and a signal's default ends it with 130 for the shell.
   const argv = process.argv.slice(2);
+  inlineMore();
   try {
     const root = program((status) => {
       process.exitCode = status;
