@@ -49,6 +49,8 @@ const REFS = 2;
 const ORDER = 3;
 /** hugetlb: pages reserved in the pool and not used yet. */
 const RESERVED = 4;
+/** Device file: its driver's operations, 1 + the number that declareDriver gave. */
+const OPS = 5;
 const WORDS = 6;
 
 export class Files {
@@ -57,8 +59,8 @@ export class Files {
   private readonly sizes: F64Pool;
   /** [0] files ever created, [1 + order] hugetlb pages of that order that are reserved and not used yet. */
   private readonly globals: I32Pool;
-  /** Static configuration: the operations of device files, by file. */
-  private readonly ops: (VmOperations | undefined)[] = [];
+  /** Static configuration: the drivers' operations, in the order in which the machine was built. */
+  private readonly drivers: VmOperations[] = [];
 
   constructor(
     sim: Sim,
@@ -98,10 +100,15 @@ export class Files {
     this.w.set(file * WORDS + ORDER, order);
     return file;
   }
-  /** Opens a device file. Files keep their number for the whole run: the operations are static. */
+  /** Names a driver's operations, once, when the machine is built. @returns its number */
+  declareDriver(ops: VmOperations): number {
+    const known = this.drivers.indexOf(ops);
+    return known >= 0 ? known : this.drivers.push(ops) - 1;
+  }
+  /** Opens a device file. */
   openDevice(ops: VmOperations): number {
     const file = this.create(FILE_DEVICE, 0);
-    this.ops[file] = ops;
+    this.w.set(file * WORDS + OPS, this.declareDriver(ops) + 1);
     return file;
   }
 
@@ -121,7 +128,7 @@ export class Files {
   }
   /** The driver's operations of a device file. */
   vmOps(file: number): VmOperations | undefined {
-    return file < 0 ? undefined : this.ops[file];
+    return this.kind(file) === FILE_DEVICE ? this.drivers[this.w.a[file * WORDS + OPS]! - 1] : undefined;
   }
   get count(): number {
     return this.globals.a[0]!;

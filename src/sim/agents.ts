@@ -13,6 +13,7 @@
  * 5.. ARG    | arguments, then locals
  */
 import type { F64Pool, I32Pool, StateRegistry } from "./state.js";
+import { Texts } from "./texts.js";
 
 export const PHASE = 0;
 export const PREV = 1;
@@ -57,13 +58,15 @@ export class Agents {
   private readonly results: F64Pool;
   /** [0] the agent that runs now. */
   private readonly running: I32Pool;
-  private readonly names: string[] = [];
-  private readonly kinds: AgentKind[] = [];
+  private readonly texts = new Texts();
+  /** [0] agents, [1 + 2 id] name, [2 + 2 id] kind, as numbers of `texts`. */
+  private readonly who: I32Pool;
   private readonly phaseFns: PhaseFn[] = [];
   private readonly phaseNames: string[] = [];
   private readonly frameWords: number[] = [];
 
   constructor(private readonly state: StateRegistry) {
+    this.who = state.i32("agents.who", 16);
     this.stack = state.f64("agents.stack", STACK_WORDS * 4);
     this.top = state.i32("agents.top", 4);
     this.cpuOf = state.i32("agents.cpu", 4);
@@ -75,9 +78,11 @@ export class Agents {
 
   /** Adds an agent. @param cpu the physical CPU it is placed on. @returns its id, from 0. */
   add(name: string, kind: AgentKind, cpu: number): number {
-    const id = this.names.length;
-    this.names.push(name);
-    this.kinds.push(kind);
+    const id = this.who.a[0]!;
+    this.who.ensure(3 + 2 * id);
+    this.who.set(0, id + 1);
+    this.who.set(1 + 2 * id, this.texts.id(name));
+    this.who.set(2 + 2 * id, this.texts.id(kind));
     this.stack.ensure((id + 1) * STACK_WORDS);
     for (const pool of [this.top, this.cpuOf, this.clock]) pool.ensure(id + 1);
     this.results.ensure(3 * (id + 1));
@@ -87,16 +92,18 @@ export class Agents {
   }
 
   get count(): number {
-    return this.names.length;
+    return this.who.a[0]!;
   }
   name(agent: number): string {
-    return this.names[agent]!;
+    return this.texts.text(this.who.a[1 + 2 * agent]!);
   }
   kind(agent: number): AgentKind {
-    return this.kinds[agent]!;
+    return this.texts.text(this.who.a[2 + 2 * agent]!) as AgentKind;
   }
+  /** The agent of this name, -1 if there is none. */
   find(name: string): number {
-    return this.names.indexOf(name);
+    for (let a = 0; a < this.count; a++) if (this.name(a) === name) return a;
+    return -1;
   }
   /** The agent whose phase runs now. */
   get current(): number {
@@ -168,7 +175,7 @@ export class Agents {
     a5: number,
   ): void {
     const words = act.words;
-    if (at + ARG + words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.names[agent]} is full in ${act.name}`);
+    if (at + ARG + words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.name(agent)} is full in ${act.name}`);
     this.top.set(agent, at);
     const s = this.stack;
     if (!this.state.recording) {
@@ -234,7 +241,7 @@ export class Agents {
 
   /** Starts a top-level activity on an idle agent. */
   start(agent: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): void {
-    if (this.top.a[agent] !== -1) throw new Error(`agent ${this.names[agent]} is busy`);
+    if (this.top.a[agent] !== -1) throw new Error(`agent ${this.name(agent)} is busy`);
     this.push(agent, -1, agent * STACK_WORDS, act, a0, a1, a2, a3, a4, a5);
   }
 

@@ -9,6 +9,7 @@
 import { EventEmitter } from "eventemitter3";
 import type { Agents } from "./agents.js";
 import type { StateRegistry } from "./state.js";
+import { Texts } from "./texts.js";
 
 /**
  * How a field is written:
@@ -88,8 +89,7 @@ export class EventBus {
   /** True while somebody looks. */
   private listening = false;
   private listeners = 0;
-  private readonly names: string[] = [];
-  private readonly nameIds = new Map<string, number>();
+  private readonly names = new Texts();
   private agents: Agents | undefined;
 
   constructor(state: StateRegistry) {
@@ -103,15 +103,10 @@ export class EventBus {
 
   /** Interns a string for a field of kind "name". Not for hot paths: keep the number. */
   name(text: string): number {
-    let id = this.nameIds.get(text);
-    if (id === undefined) {
-      id = this.names.push(text) - 1;
-      this.nameIds.set(text, id);
-    }
-    return id;
+    return this.names.id(text);
   }
   nameOf(id: number): string {
-    return this.names[id] ?? "?";
+    return this.names.text(id);
   }
 
   /** The sequence number that the next event will get. */

@@ -92,6 +92,7 @@ export class VfioPci {
       close: mmap.close,
       ...(hugeFault === undefined ? {} : { hugeFault }),
     };
+    mm.files.declareDriver(this.ops);
     this.open = agents.activity("vfioPciCoreEnable", `${core} vfio_pci_core_enable`, 1, [
       ["enable", (f) => this.enable(f)],
       ["init", (f) => this.init(f)],

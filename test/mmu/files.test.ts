@@ -168,3 +168,19 @@ describe("page cache", () => {
     );
   });
 });
+
+describe("device files", () => {
+  it("of a file number that a rollback gave back nobody remembers the driver", () => {
+    const h = new TestHost();
+    const act = h.sim.agents.activity("test.none", "test", 4, [["none", (f) => h.sim.agents.ret(f, 0)]]);
+    const { files } = h.mm;
+    h.sim.state.startRecording();
+    const mark = h.sim.state.mark();
+    const ops = { mmap: act, fault: act };
+    const device = files.openDevice(ops);
+    expect(files.vmOps(device)).toBe(ops);
+    h.sim.state.rollback(mark);
+    expect(files.createMemfd(PAGE)).toBe(device);
+    expect(files.vmOps(device)).toBeUndefined();
+  });
+});
