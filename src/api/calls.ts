@@ -64,6 +64,8 @@ export type Call =
       readonly userspaceAddr: number;
     }
   | { readonly call: "KVM_CREATE_VCPU"; readonly vm?: number }
+  | { readonly call: "KVM_CREATE_IRQCHIP"; readonly vm?: number }
+  | { readonly call: "KVM_ARM_SET_DEVICE_ADDR"; readonly vm?: number; readonly id: number; readonly addr: number }
   | { readonly call: "KVM_RUN"; readonly vcpu: number; readonly maxInstructions?: number; readonly maxExits?: number }
   | { readonly call: "KVM_SET_VCPU_EVENTS"; readonly vcpu: number; readonly extDabtPending?: boolean; readonly serrorPending?: boolean }
   | { readonly call: "KVM_GET_DIRTY_LOG"; readonly vm?: number; readonly slot: number }

@@ -99,6 +99,8 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   uffd_writeprotect: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.writeprotect, c.uffd, c.start, c.len, c.mode) },
   KVM_CREATE_VM: { begin: (d, a, c) => d.answer(a, d.m.kvm.createVm(VMM_MM, c.ipaBits ?? 0)) },
   KVM_CREATE_VCPU: { begin: (d, a, c) => d.answer(a, d.m.kvm.createVcpu(c.vm ?? 0)) },
+  KVM_CREATE_IRQCHIP: { begin: (d, a, c) => d.answer(a, d.m.kvm.vgic.create(c.vm ?? 0)) },
+  KVM_ARM_SET_DEVICE_ADDR: { begin: (d, a, c) => d.answer(a, d.m.kvm.vgic.setAddress(c.vm ?? 0, c.id, c.addr)) },
   KVM_SET_USER_MEMORY_REGION: {
     begin: (d, a, c) => d.start(a, d.m.kvm.setUserMemoryRegion, c.vm ?? 0, c.slot, c.flags, c.guestPhysAddr, c.memorySize, c.userspaceAddr),
   },
@@ -187,7 +189,9 @@ export class Dispatch {
     ]);
   }
 
+  /** @throws Error if the agent is in a call already */
   begin(agent: number, call: Call): void {
+    if (this.m.sim.agents.busy(agent)) throw new Error(`${call.call}: this thread is in another call`);
     this.pending.ensure(agent + 1);
     this.keeps.ensure((agent + 1) * KEPT);
     const n = NUMBERS.get(call.call)!;

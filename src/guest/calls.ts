@@ -61,7 +61,7 @@ export const CALLS: readonly CallDecl[] = [
   decl(
     "open",
     [text("name"), number("size")],
-    "opens a modelled read-only file of that size (no file of yours is read); its value is the file descriptor",
+    "opens a modelled read-only file of that size (no file of yours is read), or a platform device below /dev; its value is the file descriptor",
   ),
   decl("ftruncate", [number("fd"), number("length")], "sets the size of a memory file"),
   decl("fallocate", [number("fd"), number("mode"), number("offset"), number("len")], "punches a hole into a memory file"),
@@ -98,6 +98,12 @@ export const CALLS: readonly CallDecl[] = [
     "KVM_SET_USER_MEMORY_REGION",
     [number("slot"), number("flags", 0), number("guest_phys_addr"), number("memory_size"), number("userspace_addr")],
     "creates, moves, changes or (memory_size=0) deletes a memslot",
+  ),
+  decl("KVM_CREATE_IRQCHIP", [], "gives the VM a GICv2, of which only the CPU interface is modelled"),
+  decl(
+    "KVM_ARM_SET_DEVICE_ADDR",
+    [number("id"), number("addr")],
+    "places the GICv2: id 0 the distributor, 1 the CPU interface, which KVM maps when a vCPU first runs",
   ),
   decl("KVM_GET_DIRTY_LOG", [number("slot")], "fetches and clears the dirty log of a slot: see `expect dirty`"),
   decl(

@@ -495,6 +495,10 @@ class Interpreter implements Window {
             userspaceAddr: n("userspace_addr"),
           }),
         );
+      case "KVM_CREATE_IRQCHIP":
+        return plain(yield* this.host(agent, { call: "KVM_CREATE_IRQCHIP", vm }));
+      case "KVM_ARM_SET_DEVICE_ADDR":
+        return plain(yield* this.host(agent, { call: "KVM_ARM_SET_DEVICE_ADDR", vm, id: n("id"), addr: n("addr") }));
       case "KVM_GET_DIRTY_LOG": {
         const result = yield* this.host(agent, { call: "KVM_GET_DIRTY_LOG", vm, slot: n("slot") });
         this.dirty = result.pages ?? [];

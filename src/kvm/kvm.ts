@@ -55,6 +55,7 @@ import { UserMemAbort } from "./usermemabort.js";
 import { VcpuRun } from "./vcpurun.js";
 import { Vcpus } from "./vcpus.js";
 import { Vmids } from "./vmid.js";
+import { VgicV2 } from "./vgicv2.js";
 import { Vms } from "./vm.js";
 
 export class Kvm {
@@ -72,6 +73,8 @@ export class Kvm {
   readonly guestAbort: GuestAbort;
   readonly notifier: KvmNotifier;
   readonly eager: EagerMapping;
+  /** The GICv2 CPU interface. */
+  readonly vgic: VgicV2;
   readonly vmids: Vmids;
   /** What debugfs shows, and more. */
   readonly dump: Stage2Dump;
@@ -146,6 +149,7 @@ export class Kvm {
       d,
     );
     this.notifier = new KvmNotifier(sim, this.vms, this.memslots, this.stage2, features, d);
+    this.vgic = new VgicV2(sim, phys, this.vms);
     this.runs = new VcpuRun(
       sim,
       regs,
@@ -159,6 +163,8 @@ export class Kvm {
       new CacheToggle(sim, regs, this.vms, this.vcpus, this.memslots, this.stage2, this.injector),
       this.vmids,
       this.rings,
+      this.vgic,
+      this.eager.activity,
       d,
     );
   }

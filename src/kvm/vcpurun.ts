@@ -11,7 +11,7 @@ import { RUN_BREAKPOINT, RUN_BUDGET, RUN_EL2, RUN_SELF_BRANCH, RUN_WFI } from ".
 import { ISS_FSC, ISS_S1PTW } from "../arch/syndrome.js";
 import { ARG, R0, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
-import { EINTR, EIO } from "../sim/errno.js";
+import { EINTR, EIO, ENXIO } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import { EC_SYS64, type CacheToggle } from "./cachetoggle.js";
 import type { kvmDecisions } from "./decisions.js";
@@ -36,6 +36,7 @@ import {
 } from "./vcpus.js";
 import type { DirtyRings } from "./dirtyring.js";
 import type { Vmids } from "./vmid.js";
+import { GICV_BASE, VGIC_V2_CPU_SIZE, type VgicV2 } from "./vgicv2.js";
 import type { Vms } from "./vm.js";
 
 const EC_WFX = 0x01;
@@ -85,6 +86,9 @@ export class VcpuRun {
     private readonly sysregs: CacheToggle,
     private readonly vmids: Vmids,
     private readonly rings: DirtyRings,
+    private readonly vgic: VgicV2,
+    /** kvm_phys_addr_ioremap. */
+    private readonly mapDevice: Activity,
     private readonly d: Row<typeof kvmDecisions>,
   ) {
     this.activity = sim.agents.activity("kvmVcpuRun", "arch/arm64/kvm/arm.c kvm_arch_vcpu_ioctl_run", WORDS, [
@@ -92,6 +96,7 @@ export class VcpuRun {
       ["enter", (f) => this.enter(f)],
       ["guest", (f) => this.guest(f)],
       ["handled", (f) => this.handled(f)],
+      ["vgicMapped", (f) => this.vgicMapped(f)],
     ]);
     this.first = this.activity.first;
   }
@@ -103,12 +108,28 @@ export class VcpuRun {
     const v = stack.a[f + V]! | 0;
     sim.agents.charge(sim.costs.syscall);
     if (vcpus.has(v, V_BUGGED)) return sim.agents.ret(f, -EIO, KVM_EXIT_UNKNOWN);
+    const vm = vcpus.vm(v);
+    if (this.vgic.unmapped(vm)) return this.mapVgic(f, vm);
     if (stack.a[f + INSTRUCTIONS] === 0) stack.set(f + INSTRUCTIONS, Infinity);
     if (stack.a[f + EXITS] === 0) stack.set(f + EXITS, Infinity);
     if (vcpus.exitReason(v) === KVM_EXIT_MMIO) this.mmio.handleMmioReturn(v);
     vcpus.setSignal(v, 0, 0, 0, 0);
     vcpus.setExitReason(v, KVM_EXIT_UNKNOWN);
     return this.enter(f);
+  }
+
+  /** kvm_vcpu_first_run_init, kvm_vgic_map_resources: the GICv2 CPU interface, by KVM alone. */
+  private mapVgic(f: number, vm: number): number {
+    const ipa = this.vgic.cpuInterface(vm);
+    if (ipa < 0) return this.sim.agents.ret(f, -ENXIO, KVM_EXIT_UNKNOWN);
+    return this.sim.agents.call(f, this.first + 4, this.mapDevice, vm, ipa, VGIC_V2_CPU_SIZE, GICV_BASE, 1, 0);
+  }
+  private vgicMapped(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const r = s[f + R0]!;
+    if (r !== 0) return this.sim.agents.ret(f, r, KVM_EXIT_UNKNOWN);
+    this.vgic.setMapped(this.vcpus.vm(s[f + V]!));
+    return this.begin(f);
   }
 
   /** The top of the loop: requests, signals, VMID; then the guest. */
