@@ -7,15 +7,27 @@ import { errnoName } from "../sim/errno.js";
 import type { EventRecord } from "../sim/events.js";
 import { Machine, type ExitInfo, type RunResult, type Vcpu, type Vm, type VfioDevice } from "../machine.js";
 import {
+  MADV_COLD,
   MADV_COLLAPSE,
+  MADV_DOFORK,
+  MADV_DONTFORK,
   MADV_DONTNEED,
   MADV_FREE,
   MADV_HUGEPAGE,
   MADV_HWPOISON,
+  MADV_KEEPONFORK,
+  MADV_MERGEABLE,
   MADV_NOHUGEPAGE,
+  MADV_NORMAL,
+  MADV_PAGEOUT,
   MADV_POPULATE_READ,
   MADV_POPULATE_WRITE,
+  MADV_RANDOM,
   MADV_REMOVE,
+  MADV_SEQUENTIAL,
+  MADV_UNMERGEABLE,
+  MADV_WILLNEED,
+  MADV_WIPEONFORK,
 } from "../mmu/madvise.js";
 import {
   MAP_ANONYMOUS,
@@ -39,6 +51,10 @@ const BLOCK = 0x200000;
 const UNBACKED = 0xf1e2d3c4b5a69788n;
 /** A step without progress over so many exits is the recorder's SIGALRM. */
 const MOST_EXITS = 1000;
+/** After so many instructions without an exit, the guest is looked at: an abort at its own abort vector repeats for ever. */
+const SLICE = 20_000;
+/** More than a guest of the recorder can execute before its alarm. */
+const MOST_SLICES = 1000;
 /** More events of one step are not kept: an endless loop gives as many as one likes. */
 const MOST_EVENTS = 20_000;
 const KVM_MEM_LOG_DIRTY_PAGES = 1;
@@ -61,11 +77,25 @@ interface Backing {
 }
 
 const ADVICE: Readonly<Record<string, number>> = {
+  normal: MADV_NORMAL,
+  random: MADV_RANDOM,
+  sequential: MADV_SEQUENTIAL,
+  willneed: MADV_WILLNEED,
   dontneed: MADV_DONTNEED,
   hugepage: MADV_HUGEPAGE,
   nohugepage: MADV_NOHUGEPAGE,
+  dontfork: MADV_DONTFORK,
+  dofork: MADV_DOFORK,
+  wipeonfork: MADV_WIPEONFORK,
+  keeponfork: MADV_KEEPONFORK,
+  mergeable: MADV_MERGEABLE,
+  unmergeable: MADV_UNMERGEABLE,
+  cold: MADV_COLD,
+  pageout: MADV_PAGEOUT,
   populate_w: MADV_POPULATE_WRITE,
+  populate_write: MADV_POPULATE_WRITE,
   populate_r: MADV_POPULATE_READ,
+  populate_read: MADV_POPULATE_READ,
   collapse: MADV_COLLAPSE,
   remove: MADV_REMOVE,
   hwpoison: MADV_HWPOISON,
@@ -165,8 +195,7 @@ export class Replayer {
         this.child = this.machine.host.fork();
         return this.say(`fork errno=${this.child < 0 ? -this.child : 0}`);
       case "forkend":
-        this.machine.host.kill(this.child);
-        return this.say("forkend errno=0");
+        return this.say(`forkend errno=${-this.machine.host.kill(this.child)}`);
       case "hw":
       case "hw32":
       case "hw8":
@@ -429,9 +458,18 @@ export class Replayer {
   /** Runs the guest until it has finished the operation, or cannot go on. */
   private run(): void {
     const vcpu = this.needVcpu();
-    for (let exits = 0; exits < MOST_EXITS; exits++) {
-      const result = vcpu.run({ maxExits: MOST_EXITS });
+    let slices = 0;
+    // Where the guest is before a single instruction is tried: one that leads to itself makes no progress.
+    let tried: bigint | undefined;
+    for (let exits = 0; exits < MOST_EXITS;) {
+      const result = vcpu.run({ maxExits: MOST_EXITS, maxInstructions: tried === undefined ? SLICE : 1 });
       if (this.machine.crashed !== undefined) return;
+      if (result.exit.reason === "BUDGET" && slices++ < MOST_SLICES && vcpu.get("pc") !== tried) {
+        tried = tried === undefined ? vcpu.get("pc") : undefined;
+        continue;
+      }
+      tried = undefined;
+      exits++;
       if (result.ret < 0 || result.exit.reason !== "MMIO") return this.stopped(result);
       if (this.mmio(result.exit)) return;
     }

@@ -1,6 +1,7 @@
 /** Linux errno values (include/uapi/asm-generic/errno*.h), as positive numbers; kernel functions return them negated. */
 export const EPERM = 1;
 export const ENOENT = 2;
+export const ESRCH = 3;
 export const EINTR = 4;
 export const EIO = 5;
 export const ENXIO = 6;
@@ -24,6 +25,7 @@ export const EHWPOISON = 133;
 const NAMES: Readonly<Record<number, string>> = {
   [EPERM]: "EPERM",
   [ENOENT]: "ENOENT",
+  [ESRCH]: "ESRCH",
   [EINTR]: "EINTR",
   [EIO]: "EIO",
   [ENXIO]: "ENXIO",
