@@ -251,6 +251,7 @@ export class UserMemAbort {
     if (d.seqSnapshot === "inside-mmap-lock") {
       stack.set(f + SEQ, this.vms.seq(vm));
       sim.locks.unlockRead(lock);
+      if (d.memcacheTopup === "after-unlock" && !this.topup(v, vm, kind)) return this.ret(f, -ENOMEM);
       return this.first + 2;
     }
     sim.locks.unlockRead(lock);

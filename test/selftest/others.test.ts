@@ -104,6 +104,10 @@ describe("a broken decision makes cases fail", () => {
   });
 });
 
+it("a table cache that is filled late is filled all the same", () => {
+  for (const t of OTHERS) expect(failed(run(t, { set: { memcacheTopup: "after-unlock" } }))).toEqual([]);
+});
+
 describe("the harness", () => {
   const test = (name: string, body: (c: Checks) => void): CaseResult =>
     runCase({ name: "t", title: "", cases: [] }, { name, run: body }, {});
