@@ -10,7 +10,7 @@ import type { Row } from "../sim/decisions.js";
 import { EFAULT, EHWPOISON } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { HostMm } from "../mmu/mm.js";
-import { FOLL_HWPOISON, FOLL_WRITE } from "../mmu/gup.js";
+import { FOLL_HWPOISON, FOLL_WRITE, GUP_CONTENDED, GUP_FAULTING } from "../mmu/gup.js";
 import { VM_IO, VM_PFNMAP } from "../mmu/vmflags.js";
 import type { faultPathDecisions } from "./decisions.js";
 import { branchTaken, internNames, decisionTaken, pfnLookup, type Names } from "./trace.js";
@@ -60,6 +60,12 @@ const NAMES = [
 export class GfnToPfn {
   /** (mm, hva, write 0|1) -> R0 pfn | -EFAULT | -EHWPOISON, R1 PFN_*. For what fast GUP could not answer. */
   readonly slow: Activity;
+  /** The same from where GUP has to wait in the host's fault handler, and from the remapped path on. */
+  private readonly slowFaulting: Activity;
+  private readonly slowRemapped: Activity;
+  private readonly slowPoisoned: Activity;
+  /** Of the last slowNow that answered -1; read at once. */
+  private gupAnswer = 0;
   private readonly names: Names<(typeof NAMES)[number]>;
 
   constructor(
@@ -73,7 +79,12 @@ export class GfnToPfn {
       ["upgrade", (f) => this.upgrade(f)],
       ["remapped", (f) => this.remapped(f)],
       ["fixedUp", (f) => this.fixedUp(f)],
+      ["faultin", (f) => this.faultIn(f)],
+      ["poisoned", (f) => this.error(f, EHWPOISON)],
     ]);
+    this.slowPoisoned = { ...this.slow, first: this.slow.first + 5 };
+    this.slowRemapped = { ...this.slow, first: this.slow.first + 2 };
+    this.slowFaulting = { ...this.slow, first: this.slow.first + 4 };
   }
 
   /**
@@ -86,12 +97,39 @@ export class GfnToPfn {
     return pfn;
   }
 
+  /**
+   * hva_to_pfn_slow for a write fault, as far as it goes without waiting: the phases slowGup and upgrade in
+   * one step. Emits the lookup when it succeeds. @returns pfn (referenced, writable), or -1: call `rest`
+   */
+  slowNow(mm: number, hva: number): number {
+    const pfn = this.mm.gup.tryUnlocked(mm, hva, FOLL_HWPOISON | FOLL_WRITE);
+    if (pfn >= 0) {
+      this.sim.bus.emit(pfnLookup, pfn, 0, 0, PFN_WRITABLE, SLOW_GUP);
+      return pfn;
+    }
+    this.gupAnswer = pfn;
+    return -1;
+  }
+  /** What is left of the lookup after `slowNow` answered -1; for a read all of it. */
+  rest(write: boolean): Activity {
+    if (!write || this.gupAnswer === GUP_CONTENDED) return this.slow;
+    if (this.gupAnswer === GUP_FAULTING) return this.slowFaulting;
+    return this.gupAnswer === -EHWPOISON ? this.slowPoisoned : this.slowRemapped;
+  }
+
+  private gupFlags(f: number): number {
+    return FOLL_HWPOISON | (this.sim.agents.stack.a[f + WRITE] !== 0 ? FOLL_WRITE : 0);
+  }
   /** hva_to_pfn_slow: get_user_pages, with the write flag only for write faults. */
   private slowGup(f: number): number {
-    const { agents } = this.sim;
-    const s = agents.stack.a;
-    const flags = FOLL_HWPOISON | (s[f + WRITE] !== 0 ? FOLL_WRITE : 0);
-    return agents.call(f, this.slow.first + 1, this.mm.gup.getUserPagesUnlocked, s[f + MM]! | 0, s[f + HVA]!, flags);
+    const s = this.sim.agents.stack.a;
+    const { getUserPagesUnlocked } = this.mm.gup;
+    return this.sim.agents.call(f, this.slow.first + 1, getUserPagesUnlocked, s[f + MM]! | 0, s[f + HVA]!, this.gupFlags(f));
+  }
+  private faultIn(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const { getUserPagesFaulting } = this.mm.gup;
+    return this.sim.agents.call(f, this.slow.first + 1, getUserPagesFaulting, s[f + MM]! | 0, s[f + HVA]!, this.gupFlags(f));
   }
 
   /** A read fault tries once more for a writable page; a failed GUP goes on to the remapped path. */

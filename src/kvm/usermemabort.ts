@@ -366,7 +366,12 @@ export class UserMemAbort {
     const mm = this.vms.mm(this.vcpus.vm(s[f + V]! | 0));
     const hva = this.memslots.userspaceAddr(slot) + (s[f + GFN]! - this.memslots.baseGfn(slot)) * PAGE_SIZE;
     const pfn = this.pfns.fast(mm, hva);
-    if (pfn < 0) return agents.call(f, this.first + 3, this.pfns.slow, mm, hva, (s[f + KIND]! | 0) & FAULT_WRITE);
+    if (pfn < 0) {
+      const write = (s[f + KIND]! & FAULT_WRITE) !== 0;
+      const faulted = write ? this.pfns.slowNow(mm, hva) : -1;
+      if (faulted < 0) return agents.call(f, this.first + 3, this.pfns.rest(write), mm, hva, write ? 1 : 0);
+      return this.havePfn(f, faulted, PFN_WRITABLE | PFN_REFERENCED);
+    }
     return this.havePfn(f, pfn, PFN_WRITABLE | PFN_REFERENCED);
   }
 

@@ -27,6 +27,11 @@ export const hostWalk = declareEvent("faultline", "host_walk", "the host's page 
   { name: "writable", kind: "bool" },
 ]);
 
+/** Answers of `tryUnlocked` beside pfn and -errno: nothing happened yet, a writer holds the mmap_lock; */
+export const GUP_CONTENDED = -1000;
+/** it was taken, and the fault needs notifiers, a driver or a wait: go on with `getUserPagesFaulting`. */
+export const GUP_FAULTING = -1001;
+
 /** Where an address space's mmap_lock is. */
 export interface MmapLocks {
   mmapLock(mm: number): number;
@@ -44,6 +49,8 @@ export class Gup {
    * Takes and drops the mmap_lock itself; the page carries a reference (frames.put gives it back).
    */
   readonly getUserPagesUnlocked: Activity;
+  /** The same from where `tryUnlocked` answered GUP_FAULTING, with the mmap_lock held. */
+  readonly getUserPagesFaulting: Activity;
   /** fixup_user_fault: (mm, addr, write 0|1) -> R0 0 | -errno, R1 1 if the mmap_lock was dropped meanwhile. The caller holds it for reading, before and after. */
   readonly fixupUserFault: Activity;
   /** Of the last followPfnmap: may the leaf be written, and its level (1..3, -1 none). */
@@ -62,7 +69,9 @@ export class Gup {
     this.getUserPagesUnlocked = sim.agents.activity("getUserPagesUnlocked", "mm/gup.c get_user_pages_unlocked", 3, [
       ["mmapLock", (f) => this.lockAndLookup(f)],
       ["faultinPage", (f) => this.faultedIn(f)],
+      ["handleMmFault", (f) => this.faultIn(f)],
     ]);
+    this.getUserPagesFaulting = { ...this.getUserPagesUnlocked, first: this.getUserPagesUnlocked.first + 2 };
     this.fixupUserFault = sim.agents.activity("fixupUserFault", "mm/gup.c fixup_user_fault", 4, [
       ["handle", (f) => this.fixup(f)],
       ["done", (f) => this.fixupDone(f, sim.agents.stack.a[f + R0]!)],
@@ -85,11 +94,28 @@ export class Gup {
     return pt.leafPfn;
   }
 
+  /**
+   * get_user_pages_unlocked of one page in one step, where nothing in it has to wait: what nearly every
+   * fault of a guest does. @returns pfn with a reference, -errno, GUP_CONTENDED or GUP_FAULTING
+   */
+  tryUnlocked(mm: number, addr: number, gupFlags: number): number {
+    const lock = this.locks.mmapLock(mm);
+    if (this.sim.locks.heldByWriter(lock)) return GUP_CONTENDED;
+    this.sim.locks.read(lock);
+    const r = this.lookup(mm, addr, gupFlags);
+    if (r !== GUP_FAULTING) this.sim.locks.unlockRead(lock);
+    return r;
+  }
+
   private lockAndLookup(f: number): number {
     const s = this.sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
     if (!this.sim.locks.read(this.locks.mmapLock(mm))) return BLOCKED;
-    return this.lookup(f, mm, s[f + ADDR]!, s[f + FLAGS]! | 0);
+    return this.lookedUp(f, this.lookup(mm, s[f + ADDR]!, s[f + FLAGS]! | 0));
+  }
+
+  private lookedUp(f: number, r: number): number {
+    return r === GUP_FAULTING ? this.faultIn(f) : this.unlock(f, r);
   }
 
   private unlock(f: number, r: number): number {
@@ -97,28 +123,42 @@ export class Gup {
     return this.sim.agents.ret(f, r);
   }
 
-  /** __get_user_pages for one page: VMA, check_vma_flags, follow_page_mask, faultin_page until it is there. */
-  private lookup(f: number, mm: number, addr: number, gupFlags: number): number {
+  /** A forced COW break writes where the VMA may be written and only reads where it may not. */
+  private writes(vmFlags: number, gupFlags: number): boolean {
+    if ((gupFlags & FOLL_WRITE) !== 0) return true;
+    return this.d.gupReadBreaksCow && isCowMapping(vmFlags) && (vmFlags & VM_WRITE) !== 0;
+  }
+
+  /** __get_user_pages for one page: VMA, check_vma_flags, follow_page_mask, faultin_page until it is there. @returns pfn, -errno or GUP_FAULTING */
+  private lookup(mm: number, addr: number, gupFlags: number): number {
     const vma = this.vmas.covering(mm, addr);
-    if (vma < 0) return this.unlock(f, -EFAULT);
+    if (vma < 0) return -EFAULT;
     const vmFlags = this.vmas.flags(vma);
-    if ((vmFlags & (VM_IO | VM_PFNMAP)) !== 0) return this.unlock(f, -EFAULT);
-    let write = (gupFlags & FOLL_WRITE) !== 0;
-    if ((vmFlags & (write ? VM_WRITE : VM_READ)) === 0) return this.unlock(f, -EFAULT);
-    // A forced COW break writes where the VMA may be written and only reads where it may not.
-    if (!write && this.d.gupReadBreaksCow && isCowMapping(vmFlags) && (vmFlags & VM_WRITE) !== 0) write = true;
-    const flags = write ? FAULT_FLAG_WRITE : 0;
+    if ((vmFlags & (VM_IO | VM_PFNMAP)) !== 0) return -EFAULT;
+    if ((vmFlags & ((gupFlags & FOLL_WRITE) !== 0 ? VM_WRITE : VM_READ)) === 0) return -EFAULT;
+    const write = this.writes(vmFlags, gupFlags);
     let present = this.pt.walk(mm, addr);
     for (;;) {
       const pfn = present ? this.followPage(write) : -1;
-      if (pfn !== -1) return this.unlock(f, pfn);
+      if (pfn !== -1) return pfn;
       // The tables have just been walked; hugetlb has its own handler.
-      const hugetlb = (vmFlags & VM_HUGETLB) !== 0;
-      const r = hugetlb ? this.fault.faultNow(mm, vma, addr, flags) : this.fault.faultWalked(mm, vma, vmFlags, addr, write);
-      if (r < 0) return this.sim.agents.call(f, this.getUserPagesUnlocked.first + 1, this.fault.handleMmFault, mm, addr, flags);
-      if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, gupFlags));
+      const r =
+        (vmFlags & VM_HUGETLB) !== 0
+          ? this.fault.faultNow(mm, vma, addr, write ? FAULT_FLAG_WRITE : 0)
+          : this.fault.faultWalked(mm, vma, vmFlags, addr, write);
+      if (r < 0) return GUP_FAULTING;
+      if ((r & VM_FAULT_ERROR) !== 0) return vmFaultToErrno(r, gupFlags);
       present = this.pt.rewalk(mm, addr);
     }
+  }
+
+  /** The fault as an activity; the mmap_lock is held. */
+  private faultIn(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]! | 0;
+    const addr = s[f + ADDR]!;
+    const write = this.writes(this.vmas.flags(this.vmas.covering(mm, addr)), s[f + FLAGS]! | 0);
+    return this.sim.agents.call(f, this.getUserPagesUnlocked.first + 1, this.fault.handleMmFault, mm, addr, write ? FAULT_FLAG_WRITE : 0);
   }
 
   private faultedIn(f: number): number {
@@ -127,7 +167,7 @@ export class Gup {
     // The handler dropped the mmap_lock: all over again.
     if ((r & VM_FAULT_RETRY) !== 0) return this.getUserPagesUnlocked.first;
     if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, s[f + FLAGS]! | 0));
-    return this.lookup(f, s[f + MM]! | 0, s[f + ADDR]!, s[f + FLAGS]! | 0);
+    return this.lookedUp(f, this.lookup(s[f + MM]! | 0, s[f + ADDR]!, s[f + FLAGS]! | 0));
   }
 
   /** follow_page_pte, follow_trans_huge_pmd on the walked leaf. @returns pfn with a reference, -1 to fault it in, -EFAULT where there is no page behind it */

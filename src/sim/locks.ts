@@ -97,6 +97,10 @@ export class Locks {
   heldForWrite(lock: number): boolean {
     return this.held.a[lock] === -1 - this.agents.current;
   }
+  /** True if anyone holds the lock for writing: `read` would not succeed. */
+  heldByWriter(lock: number): boolean {
+    return this.held.a[lock]! < 0;
+  }
   /** True if anyone holds it in any mode. */
   isHeld(lock: number): boolean {
     return this.held.a[lock] !== 0;
