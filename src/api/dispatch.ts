@@ -11,7 +11,7 @@ import { mmapMode } from "../mmu/mmap.js";
 import { HOST_SIGSEGV } from "../mmu/useraccess.js";
 import type { Activity } from "../sim/agents.js";
 import { EBADF } from "../mmu/context.js";
-import { ENODEV, ESRCH } from "../sim/errno.js";
+import { EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
 import type { Call, CallName, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
 import type { Stage2Leaf } from "./nouns.js";
@@ -131,8 +131,9 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   KVM_CHECK_EXTENSION: { begin: (d, a, c) => d.answer(a, d.m.kvm.checkExtension(c.vm ?? 0, c.cap)) },
   sched_setaffinity: {
     begin: (d, a, c) => {
-      d.m.sim.agents.moveTo(d.m.vcpuAgent(c.vcpu), c.cpu);
-      d.answer(a, 0);
+      const there = c.cpu >= 0 && c.cpu < d.m.cpus;
+      if (there) d.m.sim.agents.moveTo(d.m.vcpuAgent(c.vcpu), c.cpu);
+      d.answer(a, there ? 0 : -EINVAL);
     },
   },
   vfio_open: {

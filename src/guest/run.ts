@@ -136,6 +136,7 @@ class Interpreter implements Window {
       this.setup = false;
       this.drive(this.statements(this.program.script.body));
       this.close();
+      this.look();
     } catch (e) {
       if (e instanceof EvaluationError) throw this.scriptError(e);
       throw e;
@@ -184,10 +185,14 @@ class Interpreter implements Window {
       throw new BudgetError(`the run took more than ${this.options.budget.steps} steps`, "--max-steps");
     if (--this.untilLook <= 0) {
       this.untilLook = LOOK_EVERY;
-      const bytes = this.machine.sim.state.bytes();
-      if (bytes > this.options.budget.memory)
-        throw new BudgetError(`the run needs more than ${this.options.budget.memory} bytes`, "--max-memory");
+      this.look();
     }
+  }
+
+  /** Is the run still within its memory? */
+  private look(): void {
+    const { memory } = this.options.budget;
+    if (this.machine.sim.state.bytes() > memory) throw new BudgetError(`the run needs more than ${memory} bytes`, "--max-memory");
   }
 
   private spend(steps: number): void {

@@ -72,6 +72,8 @@ guest { ldr x0, [0x80000000] }
     });
     expect(m.status).toBe(3);
     expect(m.err).toMatch(/more than 1048576 bytes; --max-memory raises it/);
+    // A run too short to be looked at on its way is looked at when it ends.
+    expect((await faultline(["run", "-", "--max-memory", "1K"], { input: "guest { nop }\n" })).status).toBe(3);
   });
   test("--kernel selects the script's variants of that era, or replaces the kernel of its first", async () => {
     expect((await faultline(["run", "2019-munmap-remap", "--quiet", "--kernel", "v5.5"])).out).toMatch(/^v5\.5: [^\n]*\n$/);

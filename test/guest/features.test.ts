@@ -109,6 +109,44 @@ expect ok`;
   });
 });
 
+describe("a vCPU and its physical CPU", () => {
+  test("each CPU has TLBs of its own: moved away and back, the vCPU finds the entries of the first again", () =>
+    met(`machine { cpus 2 }
+${RAM}
+guest { mov x1, 7; str x1, [RAM]; ldr x0, [RAM] }
+expect x0 == 7
+guest { ldr x0, [RAM] }
+expect no event tlb_miss
+sched_setaffinity(vcpu0, 1)
+guest { ldr x0, [RAM] }
+expect at least 2 event tlb_miss
+expect x0 == 7
+sched_setaffinity(vcpu0, 0)
+guest { ldr x0, [RAM] }
+expect no event tlb_miss
+expect no fault`));
+  test("there is none beyond the machine's: EINVAL", () => met("machine { cpus 2 }\nsched_setaffinity(vcpu0, 2)\nexpect errno EINVAL"));
+});
+
+describe("guest code is what lies in memory", () => {
+  test("a branch into data runs the words found there, before and after the VMM rewrites them", () =>
+    met(`${RAM}write32(ram, 0xd2800540)       // mov x0, #42
+write32(ram + 4, 0xd65f03c0)   // ret
+guest { mov x5, RAM; blr x5; add x1, x0, 1 }
+expect x1 == 43
+write32(ram, 0xd2800560)       // mov x0, #43
+guest { mov x5, RAM; blr x5; add x1, x0, 1 }
+expect x1 == 44`));
+  test("the guest may rewrite its own code: the caches of instructions are modelled as coherent", () =>
+    met(`${RAM}write32(ram, 0xd2800540)
+write32(ram + 4, 0xd65f03c0)
+guest { mov x5, RAM; blr x5; mov w6, 0xd2800560; str w6, [x5]; blr x5 }
+expect x0 == 43`));
+  test("a word that is no instruction is Undefined", () =>
+    met(`${RAM}guest { mov x5, RAM + 0x100; br x5 }
+expect exception vector=0x200 esr=0x2000000 elr=RAM+0x100`));
+});
+
 describe("a budget", () => {
   test("of steps ends a guest that loops for ever", () => {
     expect(() => runAll("guest { a: nop; b a }", { budget: { steps: 2000 } })).toThrow(BudgetError);
