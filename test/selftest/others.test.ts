@@ -4,6 +4,7 @@ import { blockTransitions } from "../../src/selftest/blocktransitions.js";
 import { externalAborts } from "../../src/selftest/externalaborts.js";
 import { mmioSignExt } from "../../src/selftest/mmiosignext.js";
 import { mmuStressTest } from "../../src/selftest/mmustress.js";
+import { pageTableTest } from "../../src/selftest/pagetable.js";
 import { Checks, needs, runCase, type CaseResult, type Selftest, type SelftestOptions } from "../../src/selftest/report.js";
 import { setMemoryRegionTest } from "../../src/selftest/setmemoryregion.js";
 import { SELFTESTS } from "../../src/selftest/suite.js";
@@ -96,6 +97,12 @@ describe("a broken decision makes cases fail", () => {
   });
   it("mmu_stress_test", () => {
     expect(broken(mmuStressTest, { notifierRelease: "empty" })).toEqual(["delete slots, munmap, exit"]);
+  });
+  it("stage2_block_transitions and kvm_page_table_test: a write that is missing from the dirty log", () => {
+    const set = { dirtyMark: "pages-before-set" };
+    expect(broken(blockTransitions, set)).toEqual(["collapse after dirty logging"]);
+    expect(broken(pageTableTest, set)).toEqual(["anonymous", "shmem", "anonymous_hugetlb_2mb"]);
+    expect(broken(blockTransitions, { dirtyLogFlush: "skip" })).toEqual(["collapse after dirty logging"]);
   });
   it("set_memory_region_test", () => {
     expect(broken(setMemoryRegionTest, { memslotIpaLimit: "last-page-unusable" })).toEqual(["up to the end of the VM's guest addresses"]);

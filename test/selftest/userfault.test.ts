@@ -73,6 +73,37 @@ describe("a vCPU that meets a userfault", () => {
     expect(s.resume()).toBe(true);
   });
 
+  it("a thread that waits for a message sleeps until there is one", () => {
+    const s = setup();
+    const waiter = s.m.addThread("waiter");
+    s.m.begin(waiter, { call: "uffd_read", uffd: s.uffd.uffd, wait: true });
+    while (s.m.step(waiter));
+    expect(s.m.busy(waiter)).toBe(true);
+    expect(() => s.m.call(s.handler.agent, { call: "uffd_read", uffd: s.uffd.uffd, wait: true })).toThrow("uffd_read waits for ever");
+    expect(s.begin(LOAD, DATA)).toBe(false);
+    while (s.m.step(waiter));
+    expect(s.m.finish(waiter)).toEqual({ ret: 1, userfault: { address: s.region.hva, flags: 0 } });
+  });
+
+  it("a minor fault of a shared file is answered with CONTINUE", () => {
+    const s = setup();
+    const { host } = s.m;
+    const fd = host.memfdCreate(16 * PAGE);
+    const hva = host.mmap({ length: 16 * PAGE, flags: 1, fd });
+    const alias = host.mmap({ length: 16 * PAGE, flags: 1, fd });
+    const gpa = DATA + 0x1000000;
+    expect(s.g.vm.setUserMemoryRegion({ slot: 5, flags: 0, guestPhysAddr: gpa, memorySize: 16 * PAGE, userspaceAddr: hva })).toBe(0);
+    s.g.map(gpa, gpa, 1);
+    const uffd = s.handler.userfaultfd();
+    expect(uffd.register(hva, 16 * PAGE, 4)).toBe(0);
+    host.write(alias, 8, 0x99n);
+    expect(s.begin(LOAD, gpa)).toBe(false);
+    expect(uffd.read()).toEqual({ address: hva, flags: 4 });
+    expect(uffd.continue(hva, PAGE)).toBe(PAGE);
+    expect(s.resume()).toBe(true);
+    expect(s.m.finish(s.m.vcpuAgent(s.vcpu.id)).exit).toMatchObject({ data: 0x99n });
+  });
+
   it("is taken back and goes the same way again", () => {
     const s = setup();
     const { state } = s.m.sim;
