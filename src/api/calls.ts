@@ -32,6 +32,8 @@ export type Call =
   | { readonly call: "open"; readonly name?: string; readonly size: number }
   | { readonly call: "ftruncate"; readonly fd: number; readonly length: number }
   | { readonly call: "fallocate"; readonly fd: number; readonly mode: number; readonly offset: number; readonly length: number }
+  /** What the host's page aging asks: clear_flush_young 0, clear_young 1, test_young 2. */
+  | { readonly call: "age"; readonly addr: number; readonly length: number; readonly kind: 0 | 1 | 2 }
   | { readonly call: "fork" }
   | { readonly call: "kill"; readonly pid: number }
   | { readonly call: "read"; readonly addr: number; readonly size: number }

@@ -61,6 +61,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   },
   ftruncate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.ftruncate, c.fd, c.length) },
   fallocate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.fallocate, c.fd, c.mode, c.offset, c.length) },
+  age: { begin: (d, a, c) => d.start(a, d.m.mm.reclaim.ageRange, VMM_MM, c.addr, c.addr + c.length, c.kind) },
   fork: { begin: (d, a) => d.start(a, d.m.mm.syscalls.fork, VMM_MM) },
   kill: {
     begin: (d, a, c) => {

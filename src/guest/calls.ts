@@ -65,6 +65,12 @@ export const CALLS: readonly CallDecl[] = [
   ),
   decl("ftruncate", [number("fd"), number("length")], "sets the size of a memory file"),
   decl("fallocate", [number("fd"), number("mode"), number("offset"), number("len")], "punches a hole into a memory file"),
+  decl(
+    "clear_flush_young",
+    [number("addr"), number("length")],
+    "the host forgets that pages were used, as reclaim does; its value is 1 if any was",
+  ),
+  decl("test_young", [number("addr"), number("length")], "asks whether a page was used since, as khugepaged does; its value is 1 or 0"),
   decl("fork", [], "makes a child that only waits; its value is the child"),
   decl("kill", [number("pid")], "ends a child"),
   ...access,
@@ -93,7 +99,11 @@ export const CALLS: readonly CallDecl[] = [
     "write-protects (mode 1) or resolves a write-protect fault (mode 0)",
   ),
   decl("UFFDIO_WAKE", [number("fd"), number("start"), number("len")], "wakes who waits for these pages"),
-  decl("KVM_CREATE_VM", [number("ipa_bits", 0)], "creates the VM; without this call a script has one of default IPA size"),
+  decl(
+    "KVM_CREATE_VM",
+    [number("ipa_bits", 0), number("mte", 0)],
+    "creates the VM, with memory tagging if mte is not 0; without this call a script has one of default IPA size",
+  ),
   decl(
     "KVM_SET_USER_MEMORY_REGION",
     [number("slot"), number("flags", 0), number("guest_phys_addr"), number("memory_size"), number("userspace_addr")],

@@ -137,6 +137,8 @@ class Interpreter implements Window {
       this.drive(this.statements(this.program.script.body));
       this.close();
       this.look();
+      this.look();
+      this.look();
     } catch (e) {
       if (e instanceof EvaluationError) throw this.scriptError(e);
       throw e;
@@ -214,12 +216,16 @@ class Interpreter implements Window {
   }
 
   /** The VM with its code slot, guest code written by the VMM, vCPUs at reset with VBAR at the vectors. */
-  private *createVm(ipaBits: number): Running<CallResult> {
+  private *createVm(ipaBits: number, mte = false): Running<CallResult> {
     const m = this.machine;
     const { image } = this.program;
     const made = yield* this.host(VMM, ipaBits === 0 ? { call: "KVM_CREATE_VM" } : { call: "KVM_CREATE_VM", ipaBits });
     if (made.ret < 0) return made;
     this.vm = made.ret;
+    if (mte) {
+      const tagged = yield* this.host(VMM, { call: "KVM_ENABLE_CAP", vm: this.vm, cap: KVM_CAP_ARM_MTE, value: 1 });
+      if (tagged.ret < 0) return tagged;
+    }
     const { ret: hva } = yield* this.host(VMM, {
       call: "mmap",
       length: LIMITS.codeBytes,
@@ -444,6 +450,10 @@ class Interpreter implements Window {
         return plain(yield* this.host(agent, { call: "ftruncate", fd: n("fd"), length: n("length") }));
       case "fallocate":
         return plain(yield* this.host(agent, { call: "fallocate", fd: n("fd"), mode: n("mode"), offset: n("offset"), length: n("len") }));
+      case "clear_flush_young":
+        return plain(yield* this.host(agent, { call: "age", addr: n("addr"), length: n("length"), kind: 0 }));
+      case "test_young":
+        return plain(yield* this.host(agent, { call: "age", addr: n("addr"), length: n("length"), kind: 2 }));
       case "fork":
         return plain(yield* this.host(agent, { call: "fork" }));
       case "kill":
@@ -487,7 +497,7 @@ class Interpreter implements Window {
         );
       }
       case "KVM_CREATE_VM":
-        return plain(yield* this.createVm(n("ipa_bits")));
+        return plain(yield* this.createVm(n("ipa_bits"), n("mte") !== 0));
       case "KVM_SET_USER_MEMORY_REGION":
         return plain(
           yield* this.host(agent, {
@@ -843,6 +853,7 @@ class Interpreter implements Window {
 /** Slot number of the guest's code: the highest that every era has. */
 export const CODE_SLOT = 31;
 const REGION = 2 ** 40;
+const KVM_CAP_ARM_MTE = 205;
 const PCI_COMMAND = 4;
 /** A handler was entered through one of the vectors; which one it does not say. */
 const VECTOR_UNKNOWN = -1n;
