@@ -14,6 +14,12 @@ const LISTED_SINCE: Readonly<Record<string, string>> = {
 
 const rank = (era: string): number => ERAS.indexOf(findEra(era)!);
 
+/** The eras whose dump of stage 2 found no leaves, whatever was mapped. */
+const DUMPS_NO_LEAVES: readonly string[] = ["v6.8"];
+
+/** True if `s2dump` of this era's recordings reports no leaves. */
+export const dumpsNoLeaves = (era: string): boolean => DUMPS_NO_LEAVES.includes(era);
+
 /** The events that recordings of this era do not list. */
 export function unlistedEvents(era: string): ReadonlySet<string> {
   return new Set(Object.keys(LISTED_SINCE).filter((event) => rank(era) < rank(LISTED_SINCE[event]!)));
