@@ -17,7 +17,7 @@ type Format = "text" | "json" | "jsonl";
 function whole(text: string): number {
   const m = /^([0-9][0-9_]*)([KMGT]?)$/i.exec(text);
   const value = m === null ? NaN : Number(m[1]!.replaceAll("_", "")) * 1024 ** " KMGT".indexOf(m[2]!.toUpperCase() || " ");
-  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`expected a number, not "${text}".`);
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`expected a whole number such as 4096, 512M or 2G, not "${text}".`);
   return value;
 }
 const count = (text: string): number => {

@@ -44,7 +44,7 @@ export function loadScript(what: string): LoadedScript {
   if (bundled !== undefined)
     return { file: `scenarios/${bundled}.guest`, source: decodeScript(bundled, readLimited(scenarioFile(bundled))) };
   if (existsSync(what)) throw new UsageError(`${what} is no file`);
-  const near = nearest(name, names) ?? names.find((n) => n.includes(name));
+  const near = nearest(name, names) ?? (name === "" ? undefined : names.find((n) => n.includes(name)));
   throw new UsageError(
     `there is no file and no scenario named "${what}"${near === undefined ? "; faultline scenarios lists what there is" : `: did you mean "${near}"?`}`,
   );

@@ -19,6 +19,7 @@ expect stage2 RAM perms=rw        // change a line and run it again: faultline r
 export async function newCommand(file: string): Promise<number> {
   const path = resolve(file);
   if (existsSync(path)) throw new UsageError(`${file} exists already; faultline new never overwrites`);
+  if (!existsSync(dirname(path))) throw new UsageError(`${file} cannot be written: there is no folder ${dirname(path)}`);
   let dir: string;
   try {
     dir = mkdtempSync(join(dirname(path), ".faultline-"));

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { Diagnostics } from "../guest/diagnostics.js";
 import { parse } from "../guest/parser.js";
 import { scenarioFile, scenarioNames } from "./load.js";
-import { OK, unknownName } from "./status.js";
+import { OK, unknownName, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 
 export interface ScenariosArguments {
@@ -15,6 +15,7 @@ export async function scenariosCommand(name: string | undefined, args: Scenarios
   const names = scenarioNames();
   const wanted = name?.replace(/\.guest$/, "").replace(/^scenarios\//, "");
   if (wanted !== undefined && !names.includes(wanted)) throw unknownName("scenario", wanted, names);
+  if (args.show && wanted === undefined) throw new UsageError("--show takes the name of a scenario: faultline scenarios NAME --show");
   const of = wanted === undefined ? names : [wanted];
   if (args.show && wanted !== undefined) {
     await print(readFileSync(scenarioFile(wanted), "utf8"));

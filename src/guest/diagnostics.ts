@@ -127,7 +127,10 @@ export function nearest(wrong: string, names: readonly string[]): string | undef
     names.map((n) => n.toLowerCase()),
   );
   const found = names.find((n) => n.toLowerCase() === best)!;
-  return distance(lower, best) <= Math.max(2, Math.floor(wrong.length / 3)) ? found : undefined;
+  if (distance(lower, best) <= Math.max(2, Math.floor(wrong.length / 3))) return found;
+  // Another spelling, or the beginning of a word: eager_device_map is near eagerDeviceMapping.
+  const letters = lower.replace(/[^a-z0-9]/g, "");
+  return letters.length < 4 ? undefined : names.find((n) => n.toLowerCase().replace(/[^a-z0-9]/g, "").includes(letters));
 }
 
 /** `did you mean "x"?`, else the whole list if it is short, else "". */

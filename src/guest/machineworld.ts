@@ -19,8 +19,10 @@ export function eraNames(): string[] {
 
 /** What to say of a release that is no row: "it lies between v5.8 and v5.11". Orders names for people; no model asks it. */
 export function eraHint(name: string): string {
-  if (!/^v?[0-9]+\.[0-9]+/.test(name)) return "";
-  const plain = name.startsWith("v") ? name : `v${name}`;
+  // A release, a stable release, a release candidate; a number alone is a series: v7 is v7.0.
+  const release = /^v?([0-9]{1,3})(\.[0-9]{1,3})?(\.[0-9]{1,3})?(-rc[0-9]+)?$/.exec(name);
+  if (release === null) return "";
+  const plain = `v${release[1]!}${release[2] ?? ".0"}${release[3] === undefined || /^\.0+$/.test(release[3]) ? "" : release[3]}`;
   if (findEra(plain) !== undefined) return `did you mean "${plain}"?`;
   const parts = (era: string): number[] => (era.match(/[0-9]+/g) ?? []).map(Number);
   const order = (a: string, b: string): number => {

@@ -212,12 +212,24 @@ describe("faultline kernels", () => {
     expect(r.out).toMatch(/^v5\.14 +false/m);
   });
   test("names the rows around an era that is no row", async () => {
-    const r = await faultline(["kernels", "v6.6"]);
-    expect(r).toEqual({ status: 2, out: "", err: 'error: no era named "v6.6": it lies between the eras v6.4 and v6.8\n' });
+    const hint = async (era: string) => {
+      const r = await faultline(["kernels", era]);
+      expect([r.status, r.out]).toEqual([2, ""]);
+      return /^error: no era named "[^"]*"(?:: )?(.*)\n$/.exec(r.err)?.[1];
+    };
+    expect(await hint("v6.6")).toBe("it lies between the eras v6.4 and v6.8");
+    expect(await hint("v6.1.100")).toBe("it lies between the eras v6.1 and v6.1.192");
+    expect(await hint("v3.1")).toBe("the oldest era is v4.0");
+    expect(await hint("v99")).toBe("the newest era is v7.2.12");
+    expect(await hint("5.4.0")).toBe('did you mean "v5.4"?');
+    expect(await hint("v5.4,v6.12")).toBe("");
   });
 });
 
 describe("faultline scenarios", () => {
+  test("--show without a name says what it takes", async () => {
+    expect(await faultline(["scenarios", "--show"])).toMatchObject({ status: 2, out: "", err: expect.stringContaining("takes the name") });
+  });
   test("lists names and titles, shows one", async () => {
     const r = await faultline(["scenarios"]);
     expect(r.out).toMatch(/^2019-munmap-remap +A device mapping is unmapped/m);
