@@ -137,8 +137,6 @@ class Interpreter implements Window {
       this.drive(this.statements(this.program.script.body));
       this.close();
       this.look();
-      this.look();
-      this.look();
     } catch (e) {
       if (e instanceof EvaluationError) throw this.scriptError(e);
       throw e;
