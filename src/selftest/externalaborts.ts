@@ -1,12 +1,18 @@
-/** external_aborts, the data aborts: userspace answers an access with an external abort; accesses without syndrome; walks into nothing. */
+/**
+ * external_aborts: userspace answers an access with an external data abort; accesses without syndrome;
+ * walks into nothing; SErrors that wait while they are masked.
+ */
 import { GuestOps, LOAD, LOAD_NO_SYNDROME, said } from "./guestops.js";
 import { GuestVm, type Aborted, type Other, type Report } from "./guestvm.js";
-import { needs, type Checks, type Selftest, type SelftestOptions } from "./report.js";
+import { needs, Skip, type Checks, type Selftest, type SelftestOptions } from "./report.js";
 
 /** VA and IPA without a memslot. */
 const MMIO = 0x8000000;
 const KVM_CAP_ARM_NISV_TO_USER = 177;
 const EC_DABT_CUR = 0x25n;
+const EC_SERROR = 0x2fn;
+/** EL1h, all masked but SErrors. */
+const SERROR_UNMASKED = 0x2c5n;
 const FSC_EXTERNAL = 0x10n;
 /** Synchronous external abort on a walk, level 3. */
 const FSC_EXTERNAL_WALK3 = 0x17n;
@@ -83,13 +89,34 @@ function s1ptw(c: Checks, options: SelftestOptions): void {
   else expectAbort(c, e, kvm.injectS1ptwFsc === "walk-level" ? FSC_EXTERNAL_WALK3 : FSC_EXTERNAL, va, ops.entry(LOAD));
 }
 
+/** An SError of userspace waits until PSTATE.A is clear. */
+function serror(c: Checks, options: SelftestOptions, masked: boolean): void {
+  const { g, ops } = build(options);
+  if (g.defaults.kvm.serror === "none") throw new Skip("KVM_SET_VCPU_EVENTS is unknown here");
+  const quiet = ["isb", "mov x4, #1"];
+  const unmask = ["msr daifclr, #4", "isb", "mov x4, #2"];
+  c.expect("the guest runs", "0x1", said(ops.run(quiet, 0)));
+  if (!masked) g.vcpu.set("pstate", SERROR_UNMASKED);
+  c.expect("KVM_SET_VCPU_EVENTS: serror_pending", 0, g.vcpu.setEvents({ serrorPending: true }));
+  if (masked) {
+    c.expect("nothing happens while it is masked", "0x1", said(ops.run(quiet, 0)));
+    g.restart(g.vcpu, ops.entry(unmask));
+  }
+  const e = g.run();
+  if (e.kind !== "exception") return c.fail("the guest takes an SError", "exception", said(e));
+  c.expect("ESR_EL1: SError", EC_SERROR, (e.esr >> 26n) & 0x3fn);
+  if (masked) c.expect("ELR_EL1: behind the unmasking", BigInt(ops.entry(unmask) + 4), e.elr);
+}
+
 export const externalAborts: Selftest = {
   name: "external_aborts",
-  title: "external data aborts that userspace or a stage-1 walk gives to the guest; accesses without syndrome",
+  title: "external data aborts and SErrors that userspace or a stage-1 walk gives to the guest; accesses without syndrome",
   cases: [
     { name: "mmio abort", run: mmioAbort },
     { name: "mmio nisv", run: nisv },
     { name: "mmio nisv abort", run: nisvAbort },
     { name: "s1ptw abort", run: s1ptw },
+    { name: "serror masked", run: (c, o) => serror(c, o, true) },
+    { name: "serror", run: (c, o) => serror(c, o, false) },
   ],
 };
