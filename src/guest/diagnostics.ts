@@ -130,7 +130,14 @@ export function nearest(wrong: string, names: readonly string[]): string | undef
   if (distance(lower, best) <= Math.max(2, Math.floor(wrong.length / 3))) return found;
   // Another spelling, or the beginning of a word: eager_device_map is near eagerDeviceMapping.
   const letters = lower.replace(/[^a-z0-9]/g, "");
-  return letters.length < 4 ? undefined : names.find((n) => n.toLowerCase().replace(/[^a-z0-9]/g, "").includes(letters));
+  return letters.length < 4
+    ? undefined
+    : names.find((n) =>
+        n
+          .toLowerCase()
+          .replace(/[^a-z0-9]/g, "")
+          .includes(letters),
+      );
 }
 
 /** `did you mean "x"?`, else the whole list if it is short, else "". */
