@@ -131,13 +131,13 @@ export class TlbFlush {
         this.ipas2e1(TLBI_IS, vmid, at, leftover);
         break;
       }
-      const unit = 2 ** (5 * scale + 1);
-      const num = Math.min(Math.floor(pages / unit), 32) - 1;
+      const shift = 5 * scale + 1;
+      const num = Math.min(pages >>> shift, 32) - 1;
       if (num >= 0) {
         const page = at / 4096;
         this.tlbi(TLBI_RIPAS2E1 | TLBI_IS, vmid, rangeOperandHi(page, scale, num, 0, 0), rangeOperandLo(page));
-        at += (num + 1) * unit * 4096;
-        pages -= (num + 1) * unit;
+        at += ((num + 1) << shift) * 4096;
+        pages -= (num + 1) << shift;
       }
       scale--;
     }

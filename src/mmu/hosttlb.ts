@@ -61,17 +61,18 @@ export class HostTlbFlush implements HostTlb {
   /** __flush_tlb_range_op: an odd page by itself, the rest in runs of (num + 1) << (5 scale + 1). */
   private ranges(mm: number, page: number, pages: number): void {
     for (let scale = 0; pages > 0;) {
-      if (pages % 2 === 1) {
+      if ((pages & 1) !== 0) {
         this.page(TlbiKind.Vae1, mm, page * 4096);
         page++;
         pages--;
         continue;
       }
-      const num = (Math.floor(pages / 2 ** (5 * scale + 1)) & 31) - 1;
+      const shift = 5 * scale + 1;
+      const num = ((pages >>> shift) & 31) - 1;
       if (num >= 0) {
         this.pe.tlbi(HOST, TlbiKind.Rvae1 | TLBI_IS, rangeOperandHi(page, scale, num, 0, mm), rangeOperandLo(page));
-        page += (num + 1) * 2 ** (5 * scale + 1);
-        pages -= (num + 1) * 2 ** (5 * scale + 1);
+        page += (num + 1) << shift;
+        pages -= (num + 1) << shift;
       }
       scale++;
     }
