@@ -28,4 +28,5 @@ await build({
   banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
 });
 if (existsSync("dist/cli.js")) chmodSync("dist/cli.js", 0o755);
-if (existsSync("tsconfig.types.json")) execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.types.json"], { stdio: "inherit" });
+if (existsSync("tsconfig.types.json"))
+  execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.types.json"], { stdio: "inherit" });

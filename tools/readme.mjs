@@ -7,8 +7,14 @@ const CLI = "dist/cli.js";
 
 /** The output of one documented command, as a reader without a terminal sees it. */
 export function run(command) {
-  const words = command.replace(/^npm start$/, "npx faultline demo").match(/'[^']*'|\S+/g).map((w) => w.replace(/^'|'$/g, ""));
-  const { stdout, stderr } = spawnSync(process.execPath, [CLI, ...words.slice(2)], { encoding: "utf8", env: { ...process.env, NO_COLOR: "1" } });
+  const words = command
+    .replace(/^npm start$/, "npx faultline demo")
+    .match(/'[^']*'|\S+/g)
+    .map((w) => w.replace(/^'|'$/g, ""));
+  const { stdout, stderr } = spawnSync(process.execPath, [CLI, ...words.slice(2)], {
+    encoding: "utf8",
+    env: { ...process.env, NO_COLOR: "1" },
+  });
   return (stdout + stderr).trimEnd();
 }
 
@@ -18,7 +24,11 @@ export function blocks(text) {
   for (const m of text.matchAll(/```console\n([\s\S]*?)```/g)) {
     const body = m[1];
     const parts = body.split(/^(?=\$ )/m).filter((p) => p.trim() !== "");
-    out.push({ index: m.index, whole: m[0], parts: parts.map((p) => ({ command: p.split("\n")[0].slice(2).trim(), output: p.slice(p.indexOf("\n") + 1).trimEnd() })) });
+    out.push({
+      index: m.index,
+      whole: m[0],
+      parts: parts.map((p) => ({ command: p.split("\n")[0].slice(2).trim(), output: p.slice(p.indexOf("\n") + 1).trimEnd() })),
+    });
   }
   return out;
 }

@@ -7,9 +7,16 @@ interface Part {
   readonly command: string;
   readonly output: string;
 }
-const files = ["README.md", ...readdirSync("docs").filter((f) => f.endsWith(".md")).map((f) => `docs/${f}`)];
+const files = [
+  "README.md",
+  ...readdirSync("docs")
+    .filter((f) => f.endsWith(".md"))
+    .map((f) => `docs/${f}`),
+];
 const parts = files.flatMap((file) =>
-  (blocks(readFileSync(file, "utf8")) as { parts: Part[] }[]).flatMap((b) => b.parts.map((part): [string, Part] => [`${file}: ${part.command}`, part])),
+  (blocks(readFileSync(file, "utf8")) as { parts: Part[] }[]).flatMap((b) =>
+    b.parts.map((part): [string, Part] => [`${file}: ${part.command}`, part]),
+  ),
 );
 
 test.each(parts)("the output shown is the real output: %s", (_, part) => {
