@@ -34,6 +34,8 @@ export type Call =
   | { readonly call: "fallocate"; readonly fd: number; readonly mode: number; readonly offset: number; readonly length: number }
   /** What the host's page aging asks: clear_flush_young 0, clear_young 1, test_young 2. */
   | { readonly call: "age"; readonly addr: number; readonly length: number; readonly kind: 0 | 1 | 2 }
+  /** sysfs nr_hugepages: adds hugetlb pages of a size to their pool. */
+  | { readonly call: "nr_hugepages"; readonly size: number; readonly count: number }
   | { readonly call: "fork" }
   | { readonly call: "kill"; readonly pid: number }
   | { readonly call: "read"; readonly addr: number; readonly size: number }
@@ -78,6 +80,7 @@ export type Call =
       readonly firstPage: number;
       readonly numPages: number;
     }
+  | { readonly call: "KVM_RESET_DIRTY_RINGS"; readonly vm?: number }
   | { readonly call: "KVM_ENABLE_CAP"; readonly vm?: number; readonly cap: number; readonly value: number }
   | { readonly call: "KVM_CHECK_EXTENSION"; readonly vm?: number; readonly cap: number }
   | { readonly call: "sched_setaffinity"; readonly vcpu: number; readonly cpu: number }

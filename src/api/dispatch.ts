@@ -11,6 +11,7 @@ import { mmapMode } from "../mmu/mmap.js";
 import { HOST_SIGSEGV } from "../mmu/useraccess.js";
 import type { Activity } from "../sim/agents.js";
 import { EBADF } from "../mmu/context.js";
+import { HUGETLB_ORDERS } from "../mmu/frames.js";
 import { EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
 import type { Call, CallName, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
@@ -62,6 +63,12 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   ftruncate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.ftruncate, c.fd, c.length) },
   fallocate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.fallocate, c.fd, c.mode, c.offset, c.length) },
   age: { begin: (d, a, c) => d.start(a, d.m.mm.reclaim.ageRange, VMM_MM, c.addr, c.addr + c.length, c.kind) },
+  nr_hugepages: {
+    begin: (d, a, c) => {
+      const order = Math.log2(c.size / 4096);
+      d.answer(a, (HUGETLB_ORDERS as readonly number[]).includes(order) ? d.m.mm.frames.growPool(order, c.count) : -EINVAL);
+    },
+  },
   fork: { begin: (d, a) => d.start(a, d.m.mm.syscalls.fork, VMM_MM) },
   kill: {
     begin: (d, a, c) => {
@@ -128,6 +135,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     finish: (d, a, ret) => ({ ret, pages: ret < 0 ? [] : d.m.kvm.dirtyPages(d.kept(a, 0), d.kept(a, 1)) }),
   },
   KVM_CLEAR_DIRTY_LOG: { begin: (d, a, c) => d.start(a, d.m.kvm.clearDirtyLog, c.vm ?? 0, c.slot, c.firstPage, c.numPages) },
+  KVM_RESET_DIRTY_RINGS: { begin: (d, a, c) => d.start(a, d.m.kvm.resetDirtyRings, c.vm ?? 0) },
   KVM_ENABLE_CAP: { begin: (d, a, c) => d.answer(a, d.m.kvm.enableCap(c.vm ?? 0, c.cap, c.value)) },
   KVM_CHECK_EXTENSION: { begin: (d, a, c) => d.answer(a, d.m.kvm.checkExtension(c.vm ?? 0, c.cap)) },
   sched_setaffinity: {

@@ -71,6 +71,11 @@ export const CALLS: readonly CallDecl[] = [
     "the host forgets that pages were used, as reclaim does; its value is 1 if any was",
   ),
   decl("test_young", [number("addr"), number("length")], "asks whether a page was used since, as khugepaged does; its value is 1 or 0"),
+  decl(
+    "nr_hugepages",
+    [number("size"), number("count")],
+    "adds hugetlb pages of 64K, 2M, 32M or 1G to their pool; its value is the free ones",
+  ),
   decl("fork", [], "makes a child that only waits; its value is the child"),
   decl("kill", [number("pid")], "ends a child"),
   ...access,

@@ -43,7 +43,7 @@ export interface ScriptMachine {
   stage2Leaves(vm: number): readonly Stage2Leaf[];
   /** While agents are interleaved, each guest instruction is a phase of its own. */
   readonly kvm?: { interleave: boolean };
-  /** Names of decisions that have no source in this era. */
+  /** Names of decisions that have no source in this era and were asked. */
   readonly unknownDecisions?: readonly string[];
 }
 
@@ -143,8 +143,7 @@ class Interpreter implements Window {
     } finally {
       this.recorder.stop();
     }
-    const asked = this.recorder.decisionsAsked();
-    const unknown = (this.machine.unknownDecisions ?? []).filter((d) => asked.has(d));
+    const unknown = this.machine.unknownDecisions ?? [];
     const failed = this.outcomes.some((o) => o.status === "failed");
     return {
       variant: this.variant,
@@ -452,6 +451,8 @@ class Interpreter implements Window {
         return plain(yield* this.host(agent, { call: "age", addr: n("addr"), length: n("length"), kind: 0 }));
       case "test_young":
         return plain(yield* this.host(agent, { call: "age", addr: n("addr"), length: n("length"), kind: 2 }));
+      case "nr_hugepages":
+        return plain(yield* this.host(agent, { call: "nr_hugepages", size: n("size"), count: n("count") }));
       case "fork":
         return plain(yield* this.host(agent, { call: "fork" }));
       case "kill":

@@ -177,6 +177,12 @@ export class Frames {
     }
   }
 
+  /** nr_hugepages of sysfs: the pool of this order grows. @returns its free pages */
+  growPool(order: number, pages: number): number {
+    this.fillPool(this.poolIndex(order), order, pages);
+    return this.hugetlbFree(order);
+  }
+
   private reserveHuge(order: number): number {
     if (order < ORDER_PMD) return this.reserveContPte();
     const count = 1 << (order - ORDER_PMD);
