@@ -107,21 +107,30 @@ export function decisionValue(name: string, text: string): string | number | boo
 
 /**
  * The row of an era with some decisions replaced. A decision without a source in this era takes its
- * first legal value and is listed by `unknownDecisions`.
+ * first legal value, is listed by `unknownDecisions`, and tells whenever it is asked.
+ * @param onUnknown called when such a decision is asked
  */
-export function eraRow(name: string, set: Readonly<Record<string, string>> = {}): EraRow {
+export function eraRow(name: string, set: Readonly<Record<string, string>> = {}, onUnknown?: (decision: string) => void): EraRow {
   const e = findEra(name);
   if (e === undefined) throw new Error(`no era named ${name}`);
   for (const key of Object.keys(set)) decisionValue(key, set[key]!);
-  const fold = (decisions: Readonly<Record<string, Decision>>) =>
-    Object.freeze(
-      Object.fromEntries(
-        Object.entries(decisions).map(([key, d]) => {
-          const chosen = set[key];
-          return [key, chosen === undefined ? (answer(d, e.name)?.value ?? d.values[0]) : decisionValue(key, chosen)];
-        }),
-      ),
-    );
+  const fold = (decisions: Readonly<Record<string, Decision>>) => {
+    const row: Record<string, string | number | boolean> = {};
+    for (const [key, d] of Object.entries(decisions)) {
+      const chosen = set[key];
+      const value = chosen === undefined ? answer(d, e.name)?.value : decisionValue(key, chosen);
+      if (value !== undefined || onUnknown === undefined) row[key] = value ?? d.values[0]!;
+      else
+        Object.defineProperty(row, key, {
+          enumerable: true,
+          get: () => {
+            onUnknown(key);
+            return d.values[0]!;
+          },
+        });
+    }
+    return Object.freeze(row);
+  };
   return Object.freeze({ era: e.name, mm: fold(mmDecisions), vfio: fold(vfioDecisions), kvm: fold(kvmDecisions) }) as unknown as EraRow;
 }
 

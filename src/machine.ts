@@ -15,7 +15,7 @@ import { PhysicalMemory } from "./arch/phys.js";
 import { ARCHITECTURAL, recordedProfile, type MachineProfile } from "./arch/profile.js";
 import { RegisterFile } from "./arch/registers.js";
 import { TablePages } from "./arch/tables.js";
-import { DEFAULT_ERA, eraRow, unknownDecisions, type EraRow } from "./eras.js";
+import { DEFAULT_ERA, eraRow, type EraRow } from "./eras.js";
 import { Kvm } from "./kvm/kvm.js";
 import { PlatformDrivers } from "./mmu/drivers/platform.js";
 import { HostMm } from "./mmu/mm.js";
@@ -79,7 +79,7 @@ export class Machine {
   /** @throws Error for an unknown era, CPU, decision, device or cost, or RAM that is no multiple of 2 MiB */
   constructor(readonly options: MachineOptions = {}) {
     const kernel = options.kernel ?? DEFAULT_ERA;
-    this.era = eraRow(kernel, options.set);
+    this.era = eraRow(kernel, options.set, (name) => void this.asked.add(name));
     this.features = typeof options.cpu === "object" ? options.cpu : cpuProfile(options.cpu ?? "max");
     this.profile = profileOf(options.profile, this.features);
     this.cpus = options.cpus ?? 4;
@@ -175,10 +175,12 @@ export class Machine {
   get crashed(): { readonly function: string; readonly reason: string } | undefined {
     return this.sim.crashed;
   }
-  /** Decisions without a source in this era. */
+  /** Decisions without a source in this era that the model has asked so far. */
   get unknownDecisions(): readonly string[] {
-    return unknownDecisions(this.era.era);
+    return [...this.asked].sort();
   }
+  /** Not state of the run: what a report says at its end. */
+  private readonly asked = new Set<string>();
   /** Why KVM_RUN of a vCPU last returned. */
   exitReason(vcpu: number): ExitInfo["reason"] {
     return this.dispatch.exitOf(vcpu).reason;

@@ -28,15 +28,12 @@ export class Recorder {
   /** The highest sequence number that came. */
   private highest = -1;
   private readonly detach: () => void;
-  private readonly decisionEvent: number;
   private readonly dsbEvent: number;
   private readonly faultEvent: number;
   /** Guest faults so far. */
   faults = 0;
   /** Per agent: the words of its last fault, and how often it came in a row. */
   private readonly lastFault: { seq: number; words: number[]; times: number }[] = [];
-  /** Interned names of decisions that the run asked. */
-  private readonly askedDecisions = new Set<number>();
 
   /**
    * @param asked events that expectations count
@@ -51,7 +48,6 @@ export class Recorder {
     const catalogue = eventCatalogue();
     this.wanted = new Uint8Array(catalogue.length);
     for (const e of catalogue) this.wanted[e.id] = (asked.has(e.name) ? ASKED : 0) | (shown(e.name, detail) ? TRACED : 0);
-    this.decisionEvent = findEvent("decision")?.id ?? -1;
     this.dsbEvent = findEvent("dsb")?.id ?? -1;
     this.faultEvent = findEvent("kvm_guest_fault")?.id ?? -1;
     this.detach = bus.stream((ring, from, to) => this.take(ring, from, to));
@@ -65,7 +61,6 @@ export class Recorder {
       while (this.length > 0 && this.data[(this.length - 1) * RECORD_WORDS]! >= ring[at]!) this.length--;
       const again = ring[at]! <= this.highest;
       this.highest = Math.max(this.highest, ring[at]!);
-      if (id === this.decisionEvent) this.askedDecisions.add(ring[at + 4]!);
       if (id === this.faultEvent) this.noteFault(ring, at);
       const want = this.wanted[id]!;
       if (want === 0) continue;
@@ -160,12 +155,6 @@ export class Recorder {
       if (e !== undefined) out.unshift(e);
     }
     return out;
-  }
-
-  /** The decisions that the fault path asked in this run. */
-  decisionsAsked(): Set<string> {
-    this.bus.flush();
-    return new Set([...this.askedDecisions].map((n) => this.bus.nameOf(n)));
   }
 
   stop(): void {

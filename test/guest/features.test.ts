@@ -147,6 +147,20 @@ expect x0 == 43`));
 expect exception vector=0x200 esr=0x2000000 elr=RAM+0x100`));
 });
 
+describe("a decision without a source", () => {
+  const bar = `machine { devices ivshmem }
+variant old { kernel v5.6  set vfioPtes = wholeVmaAtFault }
+variant chosen { kernel v5.6  set vfioPtes = wholeVmaAtFault  set vfioTrackedFault = returns }
+variant other { kernel v5.6 }
+let dev = vfio_open(0000:00:06.0)
+pci_memory_enable(dev, 1)
+let bar = mmap(0, 4M, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar2, align=2M)
+let v = read32(bar)
+`;
+  test("is named by a run that asks it, and by no other", () =>
+    expect(runAll(bar).map((r) => r.unknown)).toEqual([["vfioTrackedFault"], [], []]));
+});
+
 describe("a budget", () => {
   test("of steps ends a guest that loops for ever", () => {
     expect(() => runAll("guest { a: nop; b a }", { budget: { steps: 2000 } })).toThrow(BudgetError);
