@@ -280,6 +280,8 @@ export class Userfaultfd {
     if (this.validRange(ctx, start, end - start) < 0 || mode === 0 || (mode & ~modes) !== 0) return this.unlockWrite(f, -EINVAL);
     const error = this.canRegister(ctx, mm, start, end, mode);
     if (error < 0) return this.unlockWrite(f, error);
+    // What is left of mappings that are gone by now.
+    for (let c = 0; c < this.globals.a[0]!; c++) if (this.contexts.a[c * CTX + C_MM] === mm) this.cutRanges(c, start, end);
     const n = this.globals.a[3]!;
     this.ranges.ensure((n + 1) * RANGE);
     this.globals.set(3, n + 1);
@@ -303,7 +305,7 @@ export class Userfaultfd {
       if (file >= 0 && kind !== FILE_SHMEM && kind !== FILE_HUGETLB) return -EINVAL;
       if ((mode & UFFDIO_REGISTER_MODE_MINOR) !== 0 && file < 0) return -EINVAL;
       if ((vmas.flags(v) & VM_MAYWRITE) === 0) return -EPERM;
-      const other = this.contextOf(mm, Math.max(start, vmas.start(v)));
+      const other = (vmas.flags(v) & UFFD_FLAGS) === 0 ? -1 : this.contextOf(mm, Math.max(start, vmas.start(v)));
       if (other >= 0 && other !== ctx) return -EBUSY;
     }
     return 0;

@@ -148,6 +148,22 @@ describe("userfaultfd", () => {
     expect(b.answer()).toBe(0);
   });
 
+  it("a mapping that replaces a registered one belongs to nobody, and then to who registers it", () => {
+    const b = new Pair(UFFDIO_REGISTER_MODE_MISSING);
+    const u = b.mm.userfaultfd;
+    b.map(AT, 0x400000, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
+    expect(b.start(b.mm.hostAccess, 0, AT + 0x300000, 8, 0, 0, 0)).toBe(true);
+    const second = b.run(u.create, 0, 0);
+    b.run(u.api, second);
+    expect(b.run(u.register, second, AT + 0x1000, 0x3000, UFFDIO_REGISTER_MODE_MISSING)).toBe(0);
+    expect(b.start(b.mm.hostAccess, 0, AT + 0x2000, 8, 0, 0, 0)).toBe(false);
+    expect(b.run(u.read, b.uffd, 0)).toBe(-11);
+    expect(b.run(u.read, second, 0)).toBe(1);
+    // The rest of the old range is still free for the first one.
+    expect(b.run(u.register, b.uffd, AT + 0x4000, 0x1000, UFFDIO_REGISTER_MODE_MISSING)).toBe(0);
+    expect(b.run(u.register, b.uffd, AT + 0x1000, 0x1000, UFFDIO_REGISTER_MODE_MISSING)).toBe(-16);
+  });
+
   it("refuses what the kernel refuses", () => {
     const b = new Pair(UFFDIO_REGISTER_MODE_MISSING);
     const u = b.mm.userfaultfd;
