@@ -491,12 +491,9 @@ export class PhysicalMemory {
     const i = base + (o >> 2);
     const shift = (o & 3) * 8;
     if (shift === 0 && size >= 4) {
-      pool.set(i, lo);
-      if (size === 4) return;
-      pool.set(i + 1, hi);
-      if (size === 8) return;
-      pool.set(i + 2, lo2);
-      pool.set(i + 3, hi2);
+      if (size === 4) pool.set(i, lo);
+      else pool.set2(i, lo, hi);
+      if (size === 16) pool.set2(i + 2, lo2, hi2);
       return;
     }
     for (let b = 0; b < size; b++) {

@@ -287,9 +287,7 @@ export class RegisterFile {
     return this.pool.a[v * REGS_WORDS + off + 1]!;
   }
   set64(v: number, off: number, hi: number, lo: number): void {
-    const i = v * REGS_WORDS + off;
-    this.pool.set(i, lo | 0);
-    this.pool.set(i + 1, hi | 0);
+    this.pool.set2(v * REGS_WORDS + off, lo | 0, hi | 0);
   }
   /** A register as a number: exact below 2^53. */
   num(v: number, off: number): number {

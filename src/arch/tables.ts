@@ -161,8 +161,7 @@ export class TablePages {
     const words = this.words;
     const oldLo = words.a[word]!;
     if ((oldLo & 1) !== 0 && (oldLo !== lo || words.a[word + 1] !== hi)) this.changes.set(0, (this.changes.a[0]! + 1) | 0);
-    words.set(word, lo);
-    words.set(word + 1, hi);
+    words.set2(word, lo, hi);
   }
 
   /** Pages in use now. */

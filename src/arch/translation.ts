@@ -426,15 +426,12 @@ export class Translation {
     const esr = this.access === ACCESS_FETCH ? instructionAbort(EC_IABT_LOW, iss, fsc) : dataAbort(EC_DABT_LOW, iss, fsc);
     const p = this.regs.pool;
     const b = v * REGS_WORDS;
-    p.set(b + ESR_EL2, esr);
-    p.set(b + ESR_EL2 + 1, 0);
-    p.set(b + FAR_EL2, vaLo);
-    p.set(b + FAR_EL2 + 1, this.vaHi);
+    p.set2(b + ESR_EL2, esr, 0);
+    p.set2(b + FAR_EL2, vaLo, this.vaHi);
     // HPFAR is valid for translation, access flag and address size faults, and for every fault of a walk.
     if (walk || (fsc & 0x3c) !== FSC_PERMISSION || this.profile.hpfarOnPermission === "written") {
       const ipaHi = (ipa / 4294967296) | 0;
-      p.set(b + HPFAR_EL2, hpfarLo(ipaHi, ipa | 0));
-      p.set(b + HPFAR_EL2 + 1, hpfarHi(ipaHi));
+      p.set2(b + HPFAR_EL2, hpfarLo(ipaHi, ipa | 0), hpfarHi(ipaHi));
     }
     this.sim.bus.emit(memoryAbort, esr >>> 0, this.vaHi, vaLo, ipa, 2);
     return PE_EL2;

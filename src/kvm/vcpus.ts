@@ -214,8 +214,7 @@ export class Vcpus {
   }
   /** kvm_run.mmio.data, little endian, as two words. */
   setMmioData(v: number, hi: number, lo: number): void {
-    this.w.set(v * WORDS + MMIO_LO, lo);
-    this.w.set(v * WORDS + MMIO_HI, hi);
+    this.w.set2(v * WORDS + MMIO_LO, lo, hi);
   }
   mmioAddress(v: number): number {
     return this.f.a[v * DOUBLES + MMIO_ADDRESS]!;

@@ -318,8 +318,7 @@ export class Frames {
     agents.charge(costs.pageAlloc + costs.pageClear);
     bus.emit(pageClear, pfn, ORDER_PAGE);
     const r = this.rawRecord * REC;
-    this.recs.set(r, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
-    this.recs.set(r + 1, (addr / 4096) | 0);
+    this.recs.set2(r, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP, (addr / 4096) | 0);
     return pfn;
   }
 
@@ -680,10 +679,9 @@ export class Frames {
     const blocks = this.blocks;
     const at = b * B;
     const used = blocks.a[at + USED]!;
-    this.recs.set(record * REC, 0);
-    this.recs.set(record * REC + 1, blocks.a[at + FREE]!);
-    blocks.set(at + FREE, i + 1);
-    blocks.set(at + USED, used - 1);
+    this.recs.set2(record * REC, 0, blocks.a[at + FREE]!);
+    // USED, FREE
+    blocks.set2(at + USED, used - 1, i + 1);
     if (used === 512) this.link(b);
     if (used === 1) this.dissolve(b);
   }

@@ -227,15 +227,8 @@ export class Agents {
     const agent = this.running.a[0]!;
     const prev = s.a[f + PREV]! | 0;
     this.top.set(agent, prev);
-    if (prev >= 0) {
-      s.set(prev + R0, r0);
-      s.set(prev + R1, r1);
-      s.set(prev + R2, r2);
-    } else {
-      this.results.set(agent * 3, r0);
-      this.results.set(agent * 3 + 1, r1);
-      this.results.set(agent * 3 + 2, r2);
-    }
+    if (prev >= 0) s.set3(prev + R0, r0, r1, r2);
+    else this.results.set3(agent * 3, r0, r1, r2);
     return RETURN;
   }
 

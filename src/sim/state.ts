@@ -236,6 +236,18 @@ export class I32Pool {
     a[i] = v;
   }
 
+  /** Writes two adjacent words, low and high half of a register or descriptor: one test for both. */
+  set2(i: number, v0: number, v1: number): void {
+    if (this.registry.recording === true) {
+      this.set(i, v0);
+      this.set(i + 1, v1);
+      return;
+    }
+    const a = this.a;
+    a[i] = v0;
+    a[i + 1] = v1;
+  }
+
   /** Makes room for at least n words. */
   ensure(n: number): void {
     if (n <= this.a.length) return;
@@ -270,6 +282,20 @@ export class F64Pool {
       this.registry.record(this, i, old, v);
     }
     a[i] = v;
+  }
+
+  /** Writes three adjacent words. */
+  set3(i: number, v0: number, v1: number, v2: number): void {
+    if (this.registry.recording === true) {
+      this.set(i, v0);
+      this.set(i + 1, v1);
+      this.set(i + 2, v2);
+      return;
+    }
+    const a = this.a;
+    a[i] = v0;
+    a[i + 1] = v1;
+    a[i + 2] = v2;
   }
 
   /** Makes room for at least n words. */
