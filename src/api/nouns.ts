@@ -5,6 +5,8 @@
 import type { Machine } from "../machine.js";
 import type { Call, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./calls.js";
 
+const MAP_SHARED = 1;
+
 type Args<N extends Call["call"]> = Omit<Extract<Call, { call: N }>, "call">;
 
 /** The VMM's process: its memory and files. Methods return >= 0 or -errno. */
@@ -163,6 +165,10 @@ export class Vm {
   clearDirtyLog(slot: number, firstPage: number, numPages: number): number {
     return this.machine.call(this.agent, { call: "KVM_CLEAR_DIRTY_LOG", vm: this.id, slot, firstPage, numPages }).ret;
   }
+  /** KVM_RESET_DIRTY_RINGS: protects again what the VMM has collected from the rings. @returns entries reset, or -errno */
+  resetDirtyRings(): number {
+    return this.machine.call(this.agent, { call: "KVM_RESET_DIRTY_RINGS", vm: this.id }).ret;
+  }
   enableCap(cap: number, value: number): number {
     return this.machine.call(this.agent, { call: "KVM_ENABLE_CAP", vm: this.id, cap, value }).ret;
   }
@@ -206,6 +212,10 @@ export class Vcpu {
   set(register: string, value: bigint): void {
     this.machine.setRegister(this.id, register, value);
   }
+  /** Collects this vCPU's dirty ring: takes the entries not yet taken and marks them for KVM_RESET_DIRTY_RINGS. @param limit at most so many */
+  dirtyGfns(limit = Infinity): readonly { readonly slot: number; readonly offset: number }[] {
+    return this.machine.kvm.rings.harvest(this.id, limit);
+  }
   /** Puts the data of a pending MMIO read into kvm_run. */
   answerMmio(data: bigint): void {
     this.machine.answerMmio(this.id, data);
@@ -244,6 +254,23 @@ export class VfioDevice {
 
   regionInfo(index: number): RegionInfo {
     return this.machine.call(this.agent, { call: "VFIO_DEVICE_GET_REGION_INFO", fd: this.fd, index }).region!;
+  }
+  /** mmap(2) of a region, at its offset in the device file. @returns the address, or -errno */
+  mmap(args: {
+    readonly region: number;
+    readonly length: number;
+    /** Bytes into the region; 0 if absent. */
+    readonly offset?: number;
+    readonly addr?: number;
+    /** PROT_READ | PROT_WRITE if absent. */
+    readonly prot?: number;
+    /** MAP_SHARED if absent. */
+    readonly flags?: number;
+    readonly align?: number;
+  }): number {
+    const { region, offset = 0, flags = MAP_SHARED, ...rest } = args;
+    const at = this.regionInfo(region).offset + offset;
+    return this.machine.call(this.agent, { call: "mmap", ...rest, flags, fd: this.fd, offset: at }).ret;
   }
   /** VFIO_DEVICE_RESET. @returns 0 or -errno */
   reset(): number {
