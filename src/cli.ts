@@ -59,7 +59,7 @@ async function selection(o: Common): Promise<Omit<RunArguments, "format" | "quie
 
 function withMachineOptions(c: Command): Command {
   return c
-    .option("--cpu <name>", "the script's variants of this CPU, or its first variant on this CPU")
+    .option("--cpu <name>", "the script's variants of this CPU, or its first variant on this CPU: a profile, or BASE,+feature,-feature")
     .option("--set <decision=value>", "replace one decision of the era (repeatable)", (v: string, before: string[] = []) => [...before, v])
     .option("--seed <n>", "seed of the run", whole)
     .option("--max-steps <n>", "phases and guest instructions that a run may take", count)
@@ -215,7 +215,7 @@ Examples:
     .description("replay recordings of real kernels against the emulator and report what it reproduces")
     .argument("<paths...>", "recordings or folders of them")
     .option("--kernel <era>", "run them under this era instead of their own")
-    .option("--cpu <name>", "run them on this CPU instead of their own")
+    .option("--cpu <name>", "run them on this CPU instead of their own: a profile, or BASE,+feature,-feature")
     .option(
       "--baseline <file>",
       "fail only where this run is worse than the baseline: matched counts by KERNEL/CPU/SCENARIO, or this command's JSON",
@@ -291,7 +291,7 @@ Examples:
     .description("run the kernel's KVM selftests on the emulator: page_fault_test and others; results as TAP")
     .argument("[names...]", "tests; all of them without a name")
     .option("--kernel <era>", "run them under this era instead of v6.12")
-    .option("--cpu <name>", "run them on this CPU instead of max")
+    .option("--cpu <name>", "run them on this CPU instead of max: a profile, or BASE,+feature,-feature")
     .option("--backing <source>", "backing of page_fault_test: anonymous, shmem or anonymous_hugetlb_2mb")
     .option("--set <decision=value>", "replace one decision of the era (repeatable)", (v: string, before: string[] = []) => [...before, v])
     .option("--list", "the tests, how many cases each has, and what they are about", false)

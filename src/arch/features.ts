@@ -279,14 +279,15 @@ export const CPU_PROFILES: Readonly<Record<string, CpuFeatures>> = Object.freeze
 /** What may be changed in a profile of one's own. */
 export type FeatureOverrides = Partial<FeatureSwitches> & { readonly name?: string; readonly paBits?: number; readonly vmidBits?: number };
 
-/** A profile was asked for that is not there. `nearest` is the closest known name. */
+/** A profile or feature was asked for that is not there. `nearest` is the closest known name. */
 export class UnknownCpuError extends Error {
   constructor(
     readonly cpu: string,
     readonly nearest: string,
     readonly known: readonly string[],
+    what = "CPU",
   ) {
-    super(`no CPU named ${cpu}; did you mean ${nearest}? known: ${known.join(", ")}`);
+    super(`no ${what} named ${cpu}; did you mean ${nearest}? known: ${known.join(", ")}`);
     this.name = "UnknownCpuError";
   }
 }
@@ -305,8 +306,35 @@ export function nearestName(name: string, known: readonly string[]): string {
   return best;
 }
 
-/** A bundled profile. @throws UnknownCpuError */
+/** The switches that a profile of one's own can change. */
+export const CPU_FEATURES: readonly string[] = Object.freeze(Object.keys(MAX).filter((k) => typeof MAX[k as keyof CpuFeatures] === "boolean"));
+
+/**
+ * A profile written as `BASE[,+feature][,-feature][,paBits=N][,vmidBits=N]`, like `max,-s2fwb,+dic`.
+ * @throws UnknownCpuError for a base or feature that is not there, Error for a part that cannot be read
+ */
+function writtenProfile(text: string): CpuFeatures {
+  const [base = "", ...parts] = text.split(",").map((p) => p.trim());
+  const overrides: Record<string, boolean | number | string> = { name: text };
+  for (const part of parts) {
+    const number = /^(paBits|vmidBits)=(\d+)$/.exec(part);
+    const sign = part[0];
+    if (number !== null) overrides[number[1]!] = Number(number[2]);
+    else if (sign !== "+" && sign !== "-") {
+      throw new Error(`"${part}" in the CPU "${text}": expected +feature, -feature, paBits=N or vmidBits=N`);
+    } else {
+      const name = part.slice(1);
+      const feature = CPU_FEATURES.find((f) => f.toLowerCase() === name.toLowerCase());
+      if (feature === undefined) throw new UnknownCpuError(name, nearestName(name, CPU_FEATURES), CPU_FEATURES, "CPU feature");
+      overrides[feature] = sign === "+";
+    }
+  }
+  return customProfile(base, overrides as FeatureOverrides);
+}
+
+/** A bundled profile, or one written as base and features. @throws UnknownCpuError */
 export function cpuProfile(name: string): CpuFeatures {
+  if (name.includes(",")) return writtenProfile(name);
   const found = Object.hasOwn(CPU_PROFILES, name) ? CPU_PROFILES[name] : undefined;
   if (found !== undefined) return found;
   const known = Object.keys(CPU_PROFILES);

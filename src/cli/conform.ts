@@ -2,9 +2,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { conform, recordingFiles, regressions, toBaseline, type Baseline, type ConformResult } from "../conform/conform.js";
 import { findEra } from "../eras.js";
-import { machineWorld } from "../guest/machineworld.js";
-import { eraNamed } from "./execute.js";
-import { FAILED, OK, unknownName, UsageError } from "./status.js";
+import { checkCpu, eraNamed } from "./execute.js";
+import { FAILED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 
 export interface ConformArguments {
@@ -18,7 +17,7 @@ export interface ConformArguments {
 
 export async function conformCommand(paths: readonly string[], args: ConformArguments): Promise<number> {
   for (const p of paths) if (!existsSync(p)) throw new UsageError(`there is no file or folder "${p}"`);
-  if (args.cpu !== undefined && !machineWorld.cpus.includes(args.cpu)) throw unknownName("CPU", args.cpu, machineWorld.cpus);
+  if (args.cpu !== undefined) checkCpu(args.cpu);
   const files = recordingFiles(paths);
   if (files.length === 0) throw new UsageError("no recording (*.rec) under the paths given");
   const baseline = args.baseline === undefined ? undefined : readBaseline(args.baseline);

@@ -1,4 +1,5 @@
 /** Compiles a script and runs the variants that the options ask for. */
+import { cpuProfile } from "../arch/features.js";
 import { compile, type Program, type VariantConfig } from "../guest/compile.js";
 import { DEFAULT_BUDGET, type Budget } from "../guest/limits.js";
 import { eraHint, eraNames, machineFor, machineWorld } from "../guest/machineworld.js";
@@ -52,6 +53,19 @@ export function alternativesOf(text: string): { readonly name: string; readonly 
   return { name, values };
 }
 
+/** The value of `--cpu`: a profile, or a base with features like `max,-s2fwb`. @throws UsageError */
+export function checkCpu(cpu: string): void {
+  if (!cpu.includes(",")) {
+    if (!machineWorld.cpus.includes(cpu)) throw unknownName("CPU", cpu, machineWorld.cpus);
+    return;
+  }
+  try {
+    cpuProfile(cpu);
+  } catch (e) {
+    throw new UsageError((e as Error).message);
+  }
+}
+
 /**
  * The variants to run. `--kernel` and `--cpu` select the script's variants of that kind; where it has
  * none, its first variant runs with the value replaced. `--set` and `--seed` always replace.
@@ -66,7 +80,7 @@ export function selectVariants(program: Program, selection: Selection): VariantC
   }
   if (selection.cpu !== undefined) {
     const { cpu } = selection;
-    if (!machineWorld.cpus.includes(cpu)) throw unknownName("CPU", cpu, machineWorld.cpus);
+    checkCpu(cpu);
     const same = pool.filter((v) => v.cpu === cpu);
     pool = same.length > 0 ? same : pool.map((v) => ({ ...v, cpu }));
   }

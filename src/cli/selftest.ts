@@ -1,8 +1,7 @@
 /** `faultline selftest`: the kernel's selftests on the emulator, as TAP or JSON. */
-import { machineWorld } from "../guest/machineworld.js";
 import { BACKINGS, type Backing, type CaseResult, type SelftestOptions } from "../selftest/report.js";
 import { runSelftests, SELFTESTS } from "../selftest/suite.js";
-import { eraNamed, settingOf } from "./execute.js";
+import { checkCpu, eraNamed, settingOf } from "./execute.js";
 import { FAILED, OK, unknownName } from "./status.js";
 import { print } from "./terminal.js";
 
@@ -24,7 +23,7 @@ export async function selftestCommand(names: readonly string[], args: SelftestAr
   }
   const all = SELFTESTS.map((t) => t.name);
   for (const name of names) if (!all.includes(name)) throw unknownName("selftest", name, all);
-  if (args.cpu !== undefined && !machineWorld.cpus.includes(args.cpu)) throw unknownName("CPU", args.cpu, machineWorld.cpus);
+  if (args.cpu !== undefined) checkCpu(args.cpu);
   if (args.backing !== undefined && !BACKINGS.includes(args.backing as Backing))
     throw unknownName("backing source", args.backing, BACKINGS);
   const tests = names.length === 0 ? SELFTESTS : SELFTESTS.filter((t) => names.includes(t.name));

@@ -48,6 +48,15 @@ describe("CPU profiles", () => {
     }
   });
 
+  it("of one's own can be written as base and features", () => {
+    const f = cpuProfile("cortex-a76,+s2fwb,-PAN,+dic,paBits=48,vmidBits=8");
+    const same = customProfile("cortex-a76", { s2fwb: true, pan: false, dic: true, paBits: 48, vmidBits: 8 });
+    expect({ ...f, name: "" }).toEqual({ ...same, name: "" });
+    expect(() => cpuProfile("max,-s2fbw")).toThrow(/no CPU feature named s2fbw; did you mean s2fwb/);
+    expect(() => cpuProfile("maks,-s2fwb")).toThrow(/no CPU named maks; did you mean max/);
+    expect(() => cpuProfile("max,s2fwb")).toThrow(/expected \+feature/);
+  });
+
   it("of one's own are a base with changes, and their identification registers follow", () => {
     const f = customProfile("cortex-a76", { name: "mine", s2fwb: true, pan: false, paBits: 48, vmidBits: 8, dic: true });
     expect([f.name, f.s2fwb, f.pan, f.lse, f.paBits, f.vmidBits]).toEqual(["mine", true, false, true, 48, 8]);
