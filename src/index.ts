@@ -4,6 +4,8 @@ export {
   DEFAULT_RAM,
   type Call,
   type CallResult,
+  type EventName,
+  type Events,
   type ExitInfo,
   type MachineOptions,
   type RegionInfo,

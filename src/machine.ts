@@ -6,6 +6,7 @@
  */
 import { Dispatch } from "./api/dispatch.js";
 import type { Call, CallResult, ExitInfo } from "./api/calls.js";
+import type { EventName, Events } from "./api/events.js";
 import { HostProcess, Vfio, Vm, type Stage2Leaf } from "./api/nouns.js";
 import { snapshotOf, type MachineSnapshot } from "./api/snapshot.js";
 import { Cpu } from "./arch/cpu.js";
@@ -24,6 +25,7 @@ import { Sim } from "./sim/sim.js";
 import type { DeviceSpec } from "./vfio/devicespec.js";
 import { VfioPci } from "./vfio/driver.js";
 
+export type { EventName, Events } from "./api/events.js";
 export type { Call, CallResult, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./api/calls.js";
 export { HostProcess, Userfault, Vcpu, Vfio, VfioDevice, Vm, type RunResult, type Stage2Leaf, type UserMemoryRegion } from "./api/nouns.js";
 
@@ -168,8 +170,10 @@ export class Machine {
   // ---- looking ----
 
   /** Listens to an event by name, or to "*". Call the result to stop. @throws Error for an unknown name */
-  on(event: string, listener: (record: EventRecord) => void): () => void {
-    return this.sim.bus.on(event, listener);
+  on<N extends EventName>(event: N, listener: (record: Events[N]) => void): () => void;
+  on(event: string, listener: (record: EventRecord) => void): () => void;
+  on(event: string, listener: (record: never) => void): () => void {
+    return this.sim.bus.on(event, listener as (record: EventRecord) => void);
   }
   /** What crashed the host, or undefined. */
   get crashed(): { readonly function: string; readonly reason: string } | undefined {

@@ -25,10 +25,10 @@ export interface Field {
   readonly unit?: string;
 }
 
-export interface EventDecl<F extends readonly Field[] = readonly Field[]> {
+export interface EventDecl<F extends readonly Field[] = readonly Field[], N extends string = string> {
   readonly id: number;
   readonly system: "kvm" | "faultline";
-  readonly name: string;
+  readonly name: N;
   readonly doc: string;
   readonly fields: F;
   /** Numbers that `emit` takes: one per field, two for hex64. */
@@ -38,12 +38,12 @@ export interface EventDecl<F extends readonly Field[] = readonly Field[]> {
 /** All declared events, by id. Filled while modules load, then constant. */
 const catalogue: EventDecl[] = [];
 
-export function declareEvent<const F extends readonly Field[]>(
+export function declareEvent<const N extends string, const F extends readonly Field[]>(
   system: "kvm" | "faultline",
-  name: string,
+  name: N,
   doc: string,
   fields: F,
-): EventDecl<F> {
+): EventDecl<F, N> {
   if (catalogue.some((e) => e.name === name)) throw new Error(`event ${name} is declared twice`);
   const words = fields.reduce((n, f) => n + (f.kind === "hex64" ? 2 : 1), 0);
   if (words > MAX_WORDS) throw new Error(`event ${name} has more than ${MAX_WORDS} words`);
@@ -64,13 +64,16 @@ const MAX_WORDS = 10;
 /** One ring record: seq, time, agent, event, then MAX_WORDS words. */
 export const RECORD_WORDS = 4 + MAX_WORDS;
 
-/** An event as a listener gets it. Values: number, string (enum, name, hex64), boolean. */
-export interface EventRecord {
+/** What every event carries. */
+export interface EventHead {
   readonly seq: number;
   /** Cycles of the agent's clock. */
   readonly time: number;
   readonly agent: string;
   readonly event: string;
+}
+/** An event as a listener gets it. Values: number, string (enum, name, hex64), boolean. */
+export interface EventRecord extends EventHead {
   readonly [field: string]: number | string | boolean;
 }
 

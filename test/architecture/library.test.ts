@@ -1,0 +1,34 @@
+import { expect, test } from "vitest";
+import { Machine } from "../../src/index.js";
+
+test("the library opens a device, maps its BAR, gives it to a VM, and a listener knows the fields of its event", () => {
+  const machine = new Machine({ kernel: "v5.5", devices: ["ivshmem"] });
+  const faults: number[] = [];
+  const off = machine.on("kvm_guest_fault", (e) => {
+    const ipa: number = e.ipa;
+    const hsr: string = e.hsr;
+    // @ts-expect-error a field that this event does not have
+    expect([typeof hsr, e.nosuch]).toEqual(["string", undefined]);
+    faults.push(ipa);
+  });
+  const vm = machine.createVm();
+  const code = machine.host.mmap({ length: 0x200000 });
+  vm.setUserMemoryRegion({ slot: 0, flags: 0, guestPhysAddr: 0x40000000, memorySize: 0x200000, userspaceAddr: code });
+  machine.host.write(code, 4, 0xf9400020n); // ldr x0, [x1]
+  machine.host.write(code + 4, 4, 0x14000000n); // b .
+  const device = machine.vfio.open("0000:00:06.0");
+  const bar = device.mmap({ region: 2, length: 0x1000 });
+  expect(bar).toBeGreaterThan(0);
+  expect(device.mmap({ region: 2, length: 0x1000, offset: device.regionInfo(2).size })).toBe(-22);
+  expect(vm.setUserMemoryRegion({ slot: 1, flags: 0, guestPhysAddr: 0x80000000, memorySize: 0x1000, userspaceAddr: bar })).toBe(0);
+  expect(machine.host.munmap(bar, 0x1000)).toBe(0);
+  expect(device.mmap({ region: 2, length: 0x1000, addr: bar, flags: 0x11 })).toBe(bar);
+  const vcpu = vm.createVcpu();
+  vcpu.set("pc", 0x40000000n);
+  vcpu.set("x1", 0x80000000n);
+  expect(vcpu.run().exit.reason).toBe("SELF_BRANCH");
+  expect(faults).toEqual([0x40000000, 0x80000000]);
+  off();
+  expect(() => machine.on("kvm_guest_faul", () => undefined)).toThrow(/kvm_guest_faul/);
+  expect(() => new Machine({ kernel: "v6.7" })).toThrow(/v6\.7/);
+});
