@@ -11,6 +11,7 @@ import { FAILED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 import type { VariantConfig } from "../guest/compile.js";
 import type { VariantResult } from "../guest/result.js";
+import { verdictOf } from "../guest/verdict.js";
 import type { Detail } from "../trace/story.js";
 
 export interface CompareArguments extends Selection {
@@ -44,7 +45,7 @@ export async function compareCommand(file: string, args: CompareArguments): Prom
     ...(args.maxMemory === undefined ? {} : { memory: args.maxMemory }),
   };
   // With a decision varied the script's expectations, which are of its own variants, are not judged.
-  const results = variants.map((v) => judged(execute(program, v, { detail, budget }), args));
+  const results = variants.map(({ config, label }) => judged(execute(program, config, { detail, budget }), label, args));
   const names = results.map((r) => r.variant.name);
   const aligned = align(results, options);
   const first = aligned.findIndex((s) => !s.same);
@@ -102,22 +103,28 @@ export async function compareCommand(file: string, args: CompareArguments): Prom
   return passed ? OK : FAILED;
 }
 
-/** `--set a=b,c`: the first run (or each of `--kernels`) once for every value. */
-function varied(variants: VariantConfig[], args: CompareArguments): VariantConfig[] {
+interface LabelledRun {
+  readonly config: VariantConfig;
+  readonly label: string;
+}
+
+/** `--set a=b,c`: the first run (or each of `--kernels`) once for every value. It keeps its name for `on` blocks. */
+function varied(variants: VariantConfig[], args: CompareArguments): LabelledRun[] {
   const { vary } = args;
-  if (vary === undefined) return variants;
+  if (vary === undefined) return variants.map((config) => ({ config, label: config.name }));
   const base = args.kernels.length === 0 ? variants.slice(0, 1) : variants;
   return base.flatMap((v) =>
     vary.values.map((value) => ({
-      ...v,
-      name: `${base.length > 1 ? `${v.name} ` : ""}${vary.name}=${value}`,
-      set: { ...v.set, [vary.name]: value },
+      config: { ...v, set: { ...v.set, [vary.name]: value } },
+      label: `${base.length > 1 ? `${v.name} ` : ""}${vary.name}=${value}`,
     })),
   );
 }
 
-function judged(r: VariantResult, args: CompareArguments): VariantResult {
-  return args.vary === undefined ? r : { ...r, passed: r.crash === undefined, outcomes: [] };
+function judged(r: VariantResult, label: string, args: CompareArguments): VariantResult {
+  if (args.vary === undefined) return r;
+  const verdict = verdictOf(label, r.crash, r.steps, []);
+  return { ...r, variant: { ...r.variant, name: label }, verdict, passed: r.crash === undefined, outcomes: [] };
 }
 
 /** `--kernels a,b` names the runs; without it the script's own variants are compared. */
