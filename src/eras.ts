@@ -115,19 +115,25 @@ export function eraRow(name: string, set: Readonly<Record<string, string>> = {},
   if (e === undefined) throw new Error(`no era named ${name}`);
   for (const key of Object.keys(set)) decisionValue(key, set[key]!);
   const fold = (decisions: Readonly<Record<string, Decision>>) => {
-    const row: Record<string, string | number | boolean> = {};
-    for (const [key, d] of Object.entries(decisions)) {
-      const chosen = set[key];
-      const value = chosen === undefined ? answer(d, e.name)?.value : decisionValue(key, chosen);
-      if (value !== undefined || onUnknown === undefined) row[key] = value ?? d.values[0]!;
-      else
-        Object.defineProperty(row, key, {
-          enumerable: true,
-          get: () => {
-            onUnknown(key);
-            return d.values[0]!;
-          },
-        });
+    const unknown: string[] = [];
+    // All at once: an object that grows key by key becomes a hash table, and a decision is asked on every fault.
+    const row = Object.fromEntries(
+      Object.entries(decisions).map(([key, d]) => {
+        const chosen = set[key];
+        const value = chosen === undefined ? answer(d, e.name)?.value : decisionValue(key, chosen);
+        if (value === undefined) unknown.push(key);
+        return [key, value ?? d.values[0]!];
+      }),
+    );
+    if (onUnknown !== undefined) {
+      for (const key of unknown) {
+        const value = row[key]!;
+        const get = () => {
+          onUnknown(key);
+          return value;
+        };
+        Object.defineProperty(row, key, { enumerable: true, get });
+      }
     }
     return Object.freeze(row);
   };
