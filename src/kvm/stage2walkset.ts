@@ -10,7 +10,7 @@ import type { MemoryCaches } from "./pgtablecache.js";
 import type { PgtableUnmap } from "./pgtableunmap.js";
 import { entryIndex, entryStart, LEVEL_SIZE, PMD_SIZE, PUD_SIZE, ROOT_MASK, TABLE_MASK, type Stage2Entries } from "./stage2walk.js";
 import type { TlbFlush } from "./tlbflush.js";
-import { PROT_DEVICE, PROT_IOMAP, PROT_X, stage2Set } from "./trace.js";
+import { PROT_DEVICE, PROT_IOMAP, PROT_X, stage2Set, stage2SetHuge } from "./trace.js";
 
 /** The host crashed inside: sim.crash was called and every frame is gone; the phase must return RETURN. */
 export const STAGE2_CRASHED = -4096;
@@ -71,6 +71,7 @@ export class Stage2Set {
     const start = entryStart(ipa, level);
     const hi = entries.leafHi(prot, pa);
     const lo = entries.leafLo(prot, pa, level);
+    entries.sim.bus.emit(stage2SetHuge, start, LEVEL_SIZE[level]!, pa, s2apOf(lo), memAttrOf(lo), xnOf(hi));
     for (;;) {
       const found = this.descend(vm, cache, ipa, level);
       if (found !== 0) return found < 0 ? found : 0;

@@ -188,6 +188,14 @@ export const stage2Set = declareEvent("faultline", "stage2_set", "one stage-2 pa
   { name: "af", kind: "dec" },
   { name: "iomap", kind: "bool" },
 ]);
+export const stage2SetHuge = declareEvent("faultline", "stage2_set_huge", "a stage-2 block is set (page-table code up to v5.9)", [
+  { name: "ipa", kind: "hex" },
+  { name: "size", kind: "hex" },
+  { name: "pa", kind: "hex" },
+  { name: "s2ap", kind: "dec" },
+  { name: "memattr", kind: "dec" },
+  { name: "xn", kind: "dec" },
+]);
 /** Protection bits of stage 2 in events and in the interface between fault path and page tables. */
 export const PROT_X = 1;
 export const PROT_W = 2;

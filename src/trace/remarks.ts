@@ -108,6 +108,9 @@ const vmFault = (ret: number): string => {
   return names[ret] ?? hex(ret);
 };
 
+const leafSet = (e: EventRecord): string =>
+  `${size(n(e, "size"))} ${MEMATTR[n(e, "memattr")] ?? `memattr ${n(e, "memattr")}`}, ${S2AP[n(e, "s2ap")] ?? ""}${n(e, "xn") === 0 ? ", executable" : ""}`;
+
 const REMARKS: Readonly<Record<string, Remark>> = {
   kvm_guest_fault: (e) => syndromeText(low32(s(e, "hsr"))),
   kvm_unmap_hva_range: (e) => `MMU notifier: ${size(n(e, "end") - n(e, "start"))} of host memory go away`,
@@ -129,8 +132,8 @@ const REMARKS: Readonly<Record<string, Remark>> = {
   decision: (e) => `this era: ${s(e, "name")} = ${s(e, "value")}`,
   branch: (e) => `${s(e, "function")}: ${s(e, "branch")}`,
   mmu_retry: () => "an invalidation came in between: fault again",
-  stage2_set: (e) =>
-    `${size(n(e, "size"))} ${MEMATTR[n(e, "memattr")] ?? `memattr ${n(e, "memattr")}`}, ${S2AP[n(e, "s2ap")] ?? ""}${n(e, "xn") === 0 ? ", executable" : ""}`,
+  stage2_set: leafSet,
+  stage2_set_huge: leafSet,
   stage2_map: (e) => `${size(n(e, "size"))} ${protText(n(e, "prot"))}`,
   stage2_relax: (e) => `permissions added: ${protText(n(e, "prot"))}`,
   stage2_unmap: (e) => `${size(n(e, "size"))} of guest memory unmapped`,

@@ -20,6 +20,7 @@ const STORY = new Set([
   "pfn_lookup",
   "mmu_retry",
   "stage2_set",
+  "stage2_set_huge",
   "stage2_map",
   "stage2_relax",
   "stage2_unmap",

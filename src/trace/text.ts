@@ -27,6 +27,7 @@ export const KEPT_FIELDS: Readonly<Record<string, readonly string[]>> = {
   decision: [],
   branch: [],
   stage2_set: ["ipa", "pa"],
+  stage2_set_huge: ["ipa", "pa"],
   stage2_map: ["ipa", "pa"],
   stage2_relax: ["ipa"],
   stage2_unmap: ["ipa"],

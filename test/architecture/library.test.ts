@@ -1,5 +1,15 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { Machine } from "../../src/index.js";
+
+test("every file that declares events is read for their types", () => {
+  const types = readFileSync("src/api/events.ts", "utf8");
+  const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((f) => f.endsWith(".ts") && f !== "sim/events.ts");
+  const silent = files.filter(
+    (f) => /= declareEvent\(/.test(readFileSync(`src/${f}`, "utf8")) && !types.includes(`"../${f.replace(/ts$/, "js")}"`),
+  );
+  expect(silent).toEqual([]);
+});
 
 test("the library opens a device, maps its BAR, gives it to a VM, and a listener knows the fields of its event", () => {
   const machine = new Machine({ kernel: "v5.5", devices: ["ivshmem"] });

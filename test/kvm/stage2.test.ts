@@ -97,6 +97,7 @@ describe("installing", () => {
     f.install(IPA + BLOCK, PAGE, BAR, RW | PROT_DEVICE | PROT_IOMAP);
     f.install(IPA + BLOCK, PAGE, BAR, RWX | PROT_DEVICE | PROT_IOMAP);
     const set = events.filter((e) => e.event === "stage2_set");
+    expect(events.filter((e) => e.event === "stage2_set_huge").every((e) => Number(e["size"]) >= 0x200000)).toBe(true);
     expect(set.map((e) => [e["ipa"], e["s2ap"], e["memattr"], e["xn"], e["af"], e["iomap"]])).toEqual([
       [IPA + BLOCK, 3, 1, 2, 1, true],
       [IPA + BLOCK, 3, 1, 0, 1, true],
