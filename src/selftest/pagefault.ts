@@ -72,7 +72,8 @@ function runRow(row: Row, c: Checks, options: SelftestOptions): void {
   const kind = options.backing ?? "anonymous";
   const unit = kind === "anonymous_hugetlb_2mb" ? BLOCK : PAGE;
   const ptSize = Math.ceil((26 * PAGE) / unit) * unit;
-  const dataGpa = IPA_TOP - unit;
+  // The last page of the IPA space stays free.
+  const dataGpa = Math.floor((IPA_TOP - PAGE - unit) / unit) * unit;
   const flags = (row.readOnly ? KVM_MEM_READONLY : 0) | (row.logDirty ? KVM_MEM_LOG_DIRTY_PAGES : 0);
   g.boot(dataGpa - ptSize, ptSize, kind, flags);
   const data = g.add(DATA_SLOT, dataGpa, unit, kind, flags);
