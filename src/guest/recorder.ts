@@ -25,6 +25,8 @@ export class Recorder {
   /** Traced records of the present step: where they start, how many there were. */
   private stepStart = 0;
   private stepTraced = 0;
+  /** How many of them are kept. */
+  private stepKept = 0;
   /** The highest sequence number that came. */
   private highest = -1;
   private readonly detach: () => void;
@@ -58,22 +60,33 @@ export class Recorder {
       const at = n * RECORD_WORDS;
       const id = ring[at + 3]!;
       // A machine that was rolled back says the same sequence numbers again: what it said first is void.
-      while (this.length > 0 && this.data[(this.length - 1) * RECORD_WORDS]! >= ring[at]!) this.length--;
+      while (this.length > 0 && this.data[(this.length - 1) * RECORD_WORDS]! >= ring[at]!) this.drop();
       const again = ring[at]! <= this.highest;
       this.highest = Math.max(this.highest, ring[at]!);
       if (id === this.faultEvent) this.noteFault(ring, at);
       const want = this.wanted[id]!;
       if (want === 0) continue;
-      // A DSB that completed no TLBI says nothing; a thousand of them would push the rest out of the trace.
-      const idle = id === this.dsbEvent && ring[at + 5] === 0 && this.detail !== "all";
+      const idle = this.isIdle(ring, at);
       if (idle && (want & ASKED) === 0) continue;
       if ((want & TRACED) !== 0 && !idle) {
         if (!again) this.stepTraced++;
         if (this.onEvent !== undefined) this.onEvent(this.bus.decode(ring, at));
-        if ((want & ASKED) === 0 && this.stepTraced > TRACED_PER_STEP) continue;
+        if ((want & ASKED) === 0 && this.stepKept >= TRACED_PER_STEP) continue;
+        this.stepKept++;
       }
       this.keep(ring, at);
     }
+  }
+
+  /** Takes back the last record kept. */
+  private drop(): void {
+    const at = --this.length * RECORD_WORDS;
+    if ((this.wanted[this.data[at + 3]!]! & TRACED) !== 0 && !this.isIdle(this.data, at)) this.stepKept--;
+  }
+
+  /** A DSB that completed no TLBI says nothing; a thousand of them would push the rest out of the trace. */
+  private isIdle(data: Float64Array, at: number): boolean {
+    return data[at + 3] === this.dsbEvent && data[at + 5] === 0 && this.detail !== "all";
   }
 
   private noteFault(ring: Float64Array, at: number): void {
@@ -118,6 +131,7 @@ export class Recorder {
     const dropped = Math.max(0, this.stepTraced - events.length);
     this.stepStart = this.length;
     this.stepTraced = 0;
+    this.stepKept = 0;
     return { events, dropped };
   }
 
@@ -127,6 +141,7 @@ export class Recorder {
     this.length = 0;
     this.stepStart = 0;
     this.stepTraced = 0;
+    this.stepKept = 0;
   }
 
   /** Calls `visit` for every event of that name in the window. */
