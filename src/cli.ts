@@ -136,7 +136,7 @@ Examples:
       const several = (o.set ?? []).filter((s) => s.includes(","));
       if (several.length > 1) throw new UsageError("only one --set can have several values");
       const set = (o.set ?? []).filter((s) => !s.includes(","));
-      const { set: _all, ...rest } = o;
+      const rest = Object.fromEntries(Object.entries(o).filter(([name]) => name !== "set")) as typeof o;
       done(
         await compareCommand(file, {
           ...(await selection(set.length === 0 ? rest : { ...rest, set })),
