@@ -4,7 +4,7 @@ import { EAGAIN } from "../sim/errno.js";
 import type { MmContext } from "./context.js";
 import { MMU_NOTIFY_CLEAR, MMU_NOTIFY_PROTECTION_PAGE, MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { TASK_SIZE } from "./pagetable.js";
-import { isCowMapping, VM_DONTCOPY, VM_HUGETLB, VM_LOCKED, VM_MIXEDMAP, VM_PFNMAP, VM_WIPEONFORK } from "./vmflags.js";
+import { isCowMapping, VM_DONTCOPY, VM_HUGETLB, VM_LOCKED, VM_MIXEDMAP, VM_PFNMAP, VM_UFFD_FLAGS, VM_WIPEONFORK } from "./vmflags.js";
 
 const MM = ARG;
 // fork
@@ -79,7 +79,8 @@ export class Fork {
     while (v >= 0 && (vmas.flags(v) & VM_DONTCOPY) !== 0) v = vmas.next(v);
     s.set(f + VMA, v + 1);
     if (v < 0) return this.leave(f);
-    const flags = vmas.flags(v) & ~VM_LOCKED;
+    // dup_userfaultfd: without UFFD_FEATURE_EVENT_FORK the child's copy is not registered.
+    const flags = vmas.flags(v) & ~(VM_LOCKED | VM_UFFD_FLAGS);
     const wiped = (flags & VM_WIPEONFORK) !== 0;
     const n = vmas.alloc(s.a[f + CHILD]!, vmas.start(v), vmas.end(v), flags, vmas.file(v), vmas.pgoff(v), vmas.pageProt(v));
     vmas.setAnonVma(n, wiped ? 0 : vmas.anonVma(v));

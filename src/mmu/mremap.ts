@@ -8,7 +8,7 @@ import { TASK_SIZE } from "./pagetable.js";
 import { unmappedArea } from "./unmappedarea.js";
 import type { VmaChange } from "./vmachange.js";
 import { MAX_MAP_COUNT } from "./vmas.js";
-import { VM_DONTEXPAND, VM_HUGETLB, VM_LOCKED, VM_MAYSHARE, VM_PFNMAP, VM_SHARED } from "./vmflags.js";
+import { VM_DONTEXPAND, VM_HUGETLB, VM_LOCKED, VM_MAYSHARE, VM_PFNMAP, VM_SHARED, VM_UFFD_FLAGS } from "./vmflags.js";
 
 export const MREMAP_MAYMOVE = 1;
 export const MREMAP_FIXED = 2;
@@ -194,13 +194,15 @@ export class Mremap {
     // An anonymous VMA without a page takes the numbering of its new place.
     const untouched = file < 0 && anon === 0;
     const pgoff = untouched ? to / 4096 : vmas.pgoff(v) + (s.a[f + ADDR]! - vmas.start(v)) / 4096;
-    let n = this.change.mergeNew(mm, to, to + len, vmas.flags(v), file, pgoff, vmas.pageProt(v), anon);
+    // mremap_userfaultfd_prep: without UFFD_FEATURE_EVENT_REMAP the moved mapping is registered no more.
+    const flags = vmas.flags(v) & ~VM_UFFD_FLAGS;
+    let n = this.change.mergeNew(mm, to, to + len, flags, file, pgoff, vmas.pageProt(v), anon);
     if (n >= 0) {
       if (vmas.anonVma(n) === 0) vmas.setAnonVma(n, anon);
       s.set(f + NEW_VMA, n);
       return this.movePageTables(f);
     }
-    n = vmas.alloc(mm, to, to + len, vmas.flags(v), file, pgoff, vmas.pageProt(v));
+    n = vmas.alloc(mm, to, to + len, flags, file, pgoff, vmas.pageProt(v));
     vmas.setAnonVma(n, anon);
     files.get(file);
     vmas.insert(n);

@@ -16,7 +16,7 @@ import { MMU_NOTIFY_PROTECTION_VMA } from "./notifiers.js";
 import { LEVEL_SIZE, nextBoundary } from "./pagetable.js";
 import { HI_DIRTY, HI_SPECIAL, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
 import type { VmaChange } from "./vmachange.js";
-import { VM_HUGETLB, VM_MAYWRITE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
+import { VM_HUGETLB, VM_MAYWRITE, VM_SHARED, VM_UFFD_FLAGS, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
 
 /** userfaultfd(2): only faults of user mode; those inside KVM and system calls give SIGBUS. */
 export const UFFD_USER_MODE_ONLY = 1;
@@ -62,7 +62,6 @@ const W_READ = 2;
 const W_WOKEN = 3;
 
 const REASONS = [VM_UFFD_MISSING, VM_UFFD_WP, VM_UFFD_MINOR] as const;
-const UFFD_FLAGS = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR;
 
 const UFFD = ARG;
 // register, unregister, zeropage, continue, writeprotect, wake
@@ -305,7 +304,7 @@ export class Userfaultfd {
       if (file >= 0 && kind !== FILE_SHMEM && kind !== FILE_HUGETLB) return -EINVAL;
       if ((mode & UFFDIO_REGISTER_MODE_MINOR) !== 0 && file < 0) return -EINVAL;
       if ((vmas.flags(v) & VM_MAYWRITE) === 0) return -EPERM;
-      const other = (vmas.flags(v) & UFFD_FLAGS) === 0 ? -1 : this.contextOf(mm, Math.max(start, vmas.start(v)));
+      const other = (vmas.flags(v) & VM_UFFD_FLAGS) === 0 ? -1 : this.contextOf(mm, Math.max(start, vmas.start(v)));
       if (other >= 0 && other !== ctx) return -EBUSY;
     }
     return 0;
@@ -360,7 +359,7 @@ export class Userfaultfd {
       const from = Math.max(s.a[f + AT]!, vmas.start(v));
       const to = Math.min(end, vmas.end(v));
       const old = vmas.flags(v);
-      let flags = old & ~UFFD_FLAGS;
+      let flags = old & ~VM_UFFD_FLAGS;
       if (on) for (const [i, flag] of REASONS.entries()) if ((s.a[f + MODE]! & (1 << i)) !== 0) flags |= flag;
       s.set(f + AT, to);
       if (flags !== old) return sim.agents.call(f, act.first + 1, this.change.modifyFlags, v, from, to, flags);
@@ -373,7 +372,7 @@ export class Userfaultfd {
   private destination(mm: number, start: number, len: number): number {
     const { vmas } = this.mm;
     const v = vmas.findVma(mm, start);
-    return v >= 0 && vmas.start(v) <= start && start + len <= vmas.end(v) && (vmas.flags(v) & UFFD_FLAGS) !== 0 ? v : -1;
+    return v >= 0 && vmas.start(v) <= start && start + len <= vmas.end(v) && (vmas.flags(v) & VM_UFFD_FLAGS) !== 0 ? v : -1;
   }
 
   private pageSize(v: number): number {

@@ -40,6 +40,8 @@ export const VM_GROWSDOWN = 1 << 26;
 export const VM_UFFD_MISSING = 1 << 27;
 export const VM_UFFD_WP = 1 << 28;
 export const VM_UFFD_MINOR = 1 << 29;
+/** __VM_UFFD_FLAGS */
+export const VM_UFFD_FLAGS = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR;
 
 /** A VMA with one of these never merges with a neighbour (mm.h VM_SPECIAL). */
 export const VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Activity } from "../../src/sim/agents.js";
 import { FOLL_WRITE } from "../../src/mmu/gup.js";
+import { MREMAP_FIXED, MREMAP_MAYMOVE } from "../../src/mmu/mremap.js";
 import {
   UFFD_USER_MODE_ONLY,
   UFFDIO_REGISTER_MODE_MINOR,
@@ -162,6 +163,18 @@ describe("userfaultfd", () => {
     // The rest of the old range is still free for the first one.
     expect(b.run(u.register, b.uffd, AT + 0x4000, 0x1000, UFFDIO_REGISTER_MODE_MISSING)).toBe(0);
     expect(b.run(u.register, b.uffd, AT + 0x1000, 0x1000, UFFDIO_REGISTER_MODE_MISSING)).toBe(-16);
+  });
+
+  it("a mapping that moves, and a child's copy, are registered no more", () => {
+    const b = new Pair(UFFDIO_REGISTER_MODE_MISSING);
+    const to = 0x70000000;
+    expect(b.run(b.mm.syscalls.mremap, 0, AT, 0x10000, 0x10000, MREMAP_MAYMOVE | MREMAP_FIXED, to)).toBe(to);
+    expect(b.start(b.mm.hostAccess, 0, to, 8, 0, 0, 0)).toBe(true);
+    expect(b.answer()).toBe(0);
+    expect(b.start(b.mm.hostAccess, 0, AT + 0x20000, 8, 0, 0, 0)).toBe(false);
+    const child = b.run(b.mm.syscalls.fork, 0);
+    const copy = b.mm.maps(child).find((m) => m.start <= AT + 0x20000 && m.end > AT + 0x20000)!;
+    expect(copy.flags.filter((f) => f.startsWith("UFFD"))).toEqual([]);
   });
 
   it("refuses what the kernel refuses", () => {
