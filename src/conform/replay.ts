@@ -120,16 +120,27 @@ export class Replayer {
 
   constructor(
     private readonly recording: Recording,
-    options: { readonly kernel?: string; readonly cpu?: string } = {},
+    options: {
+      readonly kernel?: string;
+      readonly cpu?: string;
+      /** Decisions that depart from the era. */
+      readonly set?: Readonly<Record<string, string>>;
+      /** Every event of the machine, also those that recordings do not list. */
+      readonly onEvent?: (e: EventRecord) => void;
+    } = {},
   ) {
     this.machine = new Machine({
       kernel: options.kernel ?? recording.kernel,
       cpu: options.cpu ?? recording.cpu,
       profile: "recorded",
+      ...(options.set === undefined ? {} : { set: options.set }),
       devices: ["edu", "testdev", "ivshmem"],
     });
     this.unlisted = unlistedEvents(this.machine.era.era);
-    this.machine.on("*", (e) => this.note(e));
+    this.machine.on("*", (e) => {
+      options.onEvent?.(e);
+      this.note(e);
+    });
   }
 
   /** Carries out one command. @returns what was observed, `=` lines first. */
@@ -562,10 +573,12 @@ export class Replayer {
         return `eager_map ipa=${hex(n("ipa"))} size=${hex(n("size"))} pa=${this.physical(n("pa"))} writable=${Number(e["writable"])}`;
       case "inject_pabt":
       case "inject_dabt":
+        return `${e.event} far=${e["far"]}`;
+      // Functions without an address argument: a probe on them shows none.
       case "inject_vabt":
       case "inject_size":
       case "inject_undef":
-        return e["far"] === undefined ? e.event : `${e.event} far=${e["far"]}`;
+        return e.event;
       case "inject_sea":
         return `inject_sea iabt=${Number(e["iabt"])} far=${e["far"]}`;
       case "vfio_mmap":

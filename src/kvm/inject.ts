@@ -86,7 +86,10 @@ export class Injector {
   /** kvm_inject_size_fault: an abort for an IPA beyond the host's limit, made to look like an address size fault of level 0. */
   sizeFault(v: number, iabt: boolean, farHi: number, farLo: number): void {
     this.sim.bus.emit(injectSize, farHi, farLo);
-    this.abort64(v, iabt, farHi, farLo);
+    // Up to v6.16 it calls kvm_inject_pabt or kvm_inject_dabt; later the common inner function.
+    if (this.d.injectEntry === "sea") this.abort64(v, iabt, farHi, farLo);
+    else if (iabt) this.prefetchAbort(v, farHi, farLo);
+    else this.dataAbort(v, farHi, farLo);
     const at = this.regs.base(v) + ESR_EL1;
     this.regs.pool.set(at, this.regs.pool.a[at]! & ~0x3f);
   }
