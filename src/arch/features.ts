@@ -307,7 +307,9 @@ export function nearestName(name: string, known: readonly string[]): string {
 }
 
 /** The switches that a profile of one's own can change. */
-export const CPU_FEATURES: readonly string[] = Object.freeze(Object.keys(MAX).filter((k) => typeof MAX[k as keyof CpuFeatures] === "boolean"));
+export const CPU_FEATURES: readonly string[] = Object.freeze(
+  Object.keys(MAX).filter((k) => typeof MAX[k as keyof CpuFeatures] === "boolean"),
+);
 
 /**
  * A profile written as `BASE[,+feature][,-feature][,paBits=N][,vmidBits=N]`, like `max,-s2fwb,+dic`.

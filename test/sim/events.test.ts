@@ -22,7 +22,17 @@ test("a listener gets a frozen record with every declared field", () => {
   sim.bus.on("test_probe", (r) => seen.push(r));
   sim.bus.emit(probe, 0x80000000, -1, 0x10, 1, sim.bus.name("x"), 1);
   expect(seen).toEqual([
-    { seq: 0, time: 0, agent: "vcpu0", event: "test_probe", ipa: 0x80000000, far: "0xffffffff00000010", mode: "write", who: "x", fixed: true },
+    {
+      seq: 0,
+      time: 0,
+      agent: "vcpu0",
+      event: "test_probe",
+      ipa: 0x80000000,
+      far: "0xffffffff00000010",
+      mode: "write",
+      who: "x",
+      fixed: true,
+    },
   ]);
   expect(Object.isFrozen(seen[0])).toBe(true);
 });
