@@ -186,7 +186,10 @@ const userMemAbortDecisions = {
   ),
   thpAdjustDevices: decision("transparent_hugepage_adjust is also tried for device pages", [true, false], {
     "v4.0": [true, `${MMU40} user_mem_abort: looks up a struct page that does not exist (bug A1)`],
-    "v5.11": [false, `v5.14 ${MMU} user_mem_abort: not for device pfns. Before, the Dec 2019 fix spares PFNMAP VMAs alone (force_pte; read in v5.4.y with it)`],
+    "v5.11": [
+      false,
+      `v5.14 ${MMU} user_mem_abort: not for device pfns. Before, the Dec 2019 fix spares PFNMAP VMAs alone (force_pte; read in v5.4.y with it)`,
+    ],
     "v6.12.117": [true, `v6.12.115 ${MMU} user_mem_abort: looks at the host leaf only`],
     "v7.2.12": [true, `v7.2.11 ${MMU} user_mem_abort: looks at the host leaf only`],
   }),
