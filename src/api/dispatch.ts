@@ -29,6 +29,9 @@ interface Handler<N extends CallName> {
   finish?(d: Dispatch, agent: number, ret: number): CallResult;
 }
 
+/** An argument of type unsigned long or __u64, as the kernel reads a negative one: it is a very large number there. */
+const unsigned = (n: number): number => (n < 0 ? n + 2 ** 64 : n);
+
 const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   mmap: {
     begin: (d, a, c) =>
@@ -36,18 +39,28 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
         a,
         d.m.mm.syscalls.mmap,
         VMM_MM,
-        c.addr ?? 0,
-        c.length,
+        unsigned(c.addr ?? 0),
+        unsigned(c.length),
         mmapMode(c.prot ?? 3, c.flags ?? 0x22, c.align),
         c.fd ?? -1,
-        c.offset ?? 0,
+        unsigned(c.offset ?? 0),
       ),
   },
-  munmap: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.munmap, VMM_MM, c.addr, c.length) },
-  mprotect: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.mprotect, VMM_MM, c.addr, c.length, c.prot) },
-  madvise: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.madvise, VMM_MM, c.addr, c.length, c.advice) },
+  munmap: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.munmap, VMM_MM, unsigned(c.addr), unsigned(c.length)) },
+  mprotect: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.mprotect, VMM_MM, unsigned(c.addr), unsigned(c.length), c.prot) },
+  madvise: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.madvise, VMM_MM, unsigned(c.addr), unsigned(c.length), c.advice) },
   mremap: {
-    begin: (d, a, c) => d.start(a, d.m.mm.syscalls.mremap, VMM_MM, c.oldAddress, c.oldSize, c.newSize, c.flags ?? 0, c.newAddress ?? 0),
+    begin: (d, a, c) =>
+      d.start(
+        a,
+        d.m.mm.syscalls.mremap,
+        VMM_MM,
+        unsigned(c.oldAddress),
+        unsigned(c.oldSize),
+        unsigned(c.newSize),
+        c.flags ?? 0,
+        unsigned(c.newAddress ?? 0),
+      ),
   },
   memfd_create: {
     begin: (d, a, c) => {
@@ -110,7 +123,17 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   KVM_CREATE_IRQCHIP: { begin: (d, a, c) => d.answer(a, d.m.kvm.vgic.create(c.vm ?? 0)) },
   KVM_ARM_SET_DEVICE_ADDR: { begin: (d, a, c) => d.answer(a, d.m.kvm.vgic.setAddress(c.vm ?? 0, c.id, c.addr)) },
   KVM_SET_USER_MEMORY_REGION: {
-    begin: (d, a, c) => d.start(a, d.m.kvm.setUserMemoryRegion, c.vm ?? 0, c.slot, c.flags, c.guestPhysAddr, c.memorySize, c.userspaceAddr),
+    begin: (d, a, c) =>
+      d.start(
+        a,
+        d.m.kvm.setUserMemoryRegion,
+        c.vm ?? 0,
+        c.slot,
+        c.flags,
+        unsigned(c.guestPhysAddr),
+        unsigned(c.memorySize),
+        unsigned(c.userspaceAddr),
+      ),
   },
   KVM_RUN: {
     begin: (d, a, c) => {

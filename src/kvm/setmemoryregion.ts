@@ -199,7 +199,7 @@ export class SetMemoryRegion {
     if (hva % 4096 !== 0 || hva < 0 || hva + size > TASK_SIZE) return -EINVAL;
     // arm64 has one address space.
     if (id >>> 16 !== 0 || id < 0) return -EINVAL;
-    if (gpa + size > 2 ** 64) return -EINVAL;
+    if (size !== 0 && gpa + size >= 2 ** 64) return -EINVAL;
     return size / 4096 > MAX_PAGES ? -EINVAL : 0;
   }
 

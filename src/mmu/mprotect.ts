@@ -67,6 +67,8 @@ export class Mprotect {
     const known = PROT_READ | PROT_WRITE | PROT_EXEC | (this.mm.mte ? PROT_MTE : 0);
     if (!isPageAligned(addr)) return this.leave(f, -EINVAL);
     if (len === 0) return this.leave(f, 0);
+    // end <= start: the sum wraps around.
+    if (addr + len >= 2 ** 64) return this.leave(f, -ENOMEM);
     if ((s.a[f + PROT]! & ~known) !== 0) return this.leave(f, -EINVAL);
     const v = vmas.findVma(mm, addr);
     if (v < 0 || vmas.start(v) > addr) return this.leave(f, -ENOMEM);

@@ -105,6 +105,7 @@ export class Mremap {
     const oldLen = s.a[f + OLD_LEN]!;
     const newLen = s.a[f + NEW_LEN]!;
     if (oldLen <= newLen) return this.tailCut(f);
+    if (addr + oldLen > TASK_SIZE) return this.leave(f, -EINVAL);
     s.set(f + OLD_LEN, newLen);
     return sim.agents.call(f, this.mremap.first + P_TAIL_CUT, this.munmap.doMunmap, s.a[f + MM]!, addr + newLen, addr + oldLen, 0);
   }
@@ -145,6 +146,8 @@ export class Mremap {
     s.set(f + NEW_ADDR, addr);
     if (s.a[f + OLD_LEN] === s.a[f + NEW_LEN]) return this.leave(f, addr);
     const end = addr + s.a[f + OLD_LEN]!;
+    // do_munmap's own test of its range.
+    if (end > TASK_SIZE) return this.leave(f, -EINVAL);
     return sim.agents.call(f, this.mremap.first + P_SHRUNK, this.munmap.doMunmap, s.a[f + MM]!, addr + s.a[f + NEW_LEN]!, end, 0);
   }
 

@@ -47,7 +47,7 @@ export class Truncate {
     sim.agents.charge(sim.costs.syscall);
     const kind = files.kind(file);
     if (kind === 0) return sim.agents.ret(f, -EBADF);
-    if (kind !== FILE_SHMEM && kind !== FILE_HUGETLB) return sim.agents.ret(f, -EINVAL);
+    if (size < 0 || (kind !== FILE_SHMEM && kind !== FILE_HUGETLB)) return sim.agents.ret(f, -EINVAL);
     if (kind === FILE_HUGETLB && size % files.hugetlbSize(file) !== 0) return sim.agents.ret(f, -EINVAL);
     const old = files.size(file);
     s.set(f + OLD_SIZE, old);

@@ -11,6 +11,30 @@ test("every file that declares events is read for their types", () => {
   expect(silent).toEqual([]);
 });
 
+test("an argument beyond what fits a process is refused, also one that a caller wrote as a negative number", () => {
+  const machine = new Machine();
+  const { host } = machine;
+  const at = host.mmap({ length: 0x10000 });
+  const HUGE = -4096; // 0xfffffffffffff000 as unsigned long
+  const [ENOMEM, EFAULT, EINVAL] = [-12, -14, -22];
+  expect(host.mmap({ length: HUGE })).toBe(ENOMEM);
+  expect(host.mmap({ addr: HUGE, length: 4096, flags: 0x32 })).toBe(ENOMEM);
+  expect(host.munmap(at, HUGE)).toBe(EINVAL);
+  expect(host.munmap(HUGE, 4096)).toBe(EINVAL);
+  expect(host.mprotect(at, HUGE, 1)).toBe(ENOMEM);
+  expect(host.madvise(at, HUGE, 4)).toBe(EINVAL);
+  expect(host.mremap({ oldAddress: at, oldSize: HUGE, newSize: 0x1000, flags: 1 })).toBe(EINVAL);
+  expect(host.mremap({ oldAddress: HUGE, oldSize: 0x1000, newSize: 0x1000, flags: 1 })).toBe(EFAULT);
+  expect(host.ftruncate(host.memfdCreate(4096), HUGE)).toBe(EINVAL);
+  expect(host.write(at, 8, 5n).ret).toBe(0);
+  const vm = machine.createVm();
+  const slot = { slot: 1, flags: 0, guestPhysAddr: 0x80000000, memorySize: 0x10000, userspaceAddr: at };
+  expect(vm.setUserMemoryRegion({ ...slot, memorySize: HUGE })).toBe(EINVAL);
+  expect(vm.setUserMemoryRegion({ ...slot, guestPhysAddr: HUGE, memorySize: 0x1000 })).toBe(EINVAL);
+  expect(vm.setUserMemoryRegion({ ...slot, userspaceAddr: HUGE })).toBe(EINVAL);
+  expect(vm.setUserMemoryRegion(slot)).toBe(0);
+});
+
 test("the library opens a device, maps its BAR, gives it to a VM, and a listener knows the fields of its event", () => {
   const machine = new Machine({ kernel: "v5.5", devices: ["ivshmem"] });
   const faults: number[] = [];
