@@ -9,6 +9,7 @@ import { kvmDecisions } from "./kvm/decisions.js";
 import { mmDecisions } from "./mmu/decisions.js";
 import type { Decision, Row } from "./sim/decisions.js";
 import { vfioDecisions } from "./vfio/decisions.js";
+import { FaultlineError } from "./sim/errors.js";
 
 export interface Era {
   readonly name: string;
@@ -99,9 +100,9 @@ export function decisionNames(): string[] {
 /** Parses the text of `--set name=value` into a legal value. @throws Error that lists the legal values. */
 export function decisionValue(name: string, text: string): string | number | boolean {
   const decision = findDecision(name);
-  if (decision === undefined) throw new Error(`no decision named ${name}`);
+  if (decision === undefined) throw new FaultlineError(`no decision named ${name}`);
   const value = decision.values.find((v) => String(v) === text || (v === true && text === "yes") || (v === false && text === "no"));
-  if (value === undefined) throw new Error(`decision ${name} takes ${decision.values.map(String).join(" | ")}, not ${text}`);
+  if (value === undefined) throw new FaultlineError(`decision ${name} takes ${decision.values.map(String).join(" | ")}, not ${text}`);
   return value;
 }
 
@@ -112,7 +113,7 @@ export function decisionValue(name: string, text: string): string | number | boo
  */
 export function eraRow(name: string, set: Readonly<Record<string, string>> = {}, onUnknown?: (decision: string) => void): EraRow {
   const e = findEra(name);
-  if (e === undefined) throw new Error(`no era named ${name}`);
+  if (e === undefined) throw new FaultlineError(`no era named ${name}`);
   for (const key of Object.keys(set)) decisionValue(key, set[key]!);
   const fold = (decisions: Readonly<Record<string, Decision>>) => {
     const unknown: string[] = [];

@@ -25,3 +25,4 @@ export { ERAS, ERA_ALIASES, DECISIONS, eraRow, findEra, answer, type Era, type E
 export { cpuProfile, customProfile, type CpuFeatures } from "./arch/features.js";
 export { eventCatalogue, type EventDecl, type EventRecord, type Field } from "./sim/events.js";
 export { errnoName } from "./sim/errno.js";
+export { FaultlineError } from "./sim/errors.js";

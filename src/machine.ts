@@ -24,6 +24,7 @@ import type { EventRecord } from "./sim/events.js";
 import { Sim } from "./sim/sim.js";
 import type { DeviceSpec } from "./vfio/devicespec.js";
 import { VfioPci } from "./vfio/driver.js";
+import { FaultlineError } from "./sim/errors.js";
 
 export type { EventName, Events } from "./api/events.js";
 export type { Call, CallResult, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./api/calls.js";
@@ -136,7 +137,7 @@ export class Machine {
   /** KVM_CREATE_VM. @param ipaBits 0 for 40. @throws Error if the kernel refuses the size */
   createVm(ipaBits = 0): Vm {
     const { ret } = this.call(VMM, { call: "KVM_CREATE_VM", ipaBits });
-    if (ret < 0) throw new Error(`KVM_CREATE_VM refuses ${ipaBits} IPA bits (errno ${-ret})`);
+    if (ret < 0) throw new FaultlineError(`KVM_CREATE_VM refuses ${ipaBits} IPA bits (errno ${-ret})`);
     return new Vm(this, VMM, ret);
   }
   /** The agent that runs a vCPU. */

@@ -16,6 +16,7 @@ import { EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
 import type { Call, CallName, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
 import type { Stage2Leaf } from "./nouns.js";
+import { FaultlineError } from "../sim/errors.js";
 
 const VMM_MM = 0;
 const CONFIG_REGION = 7;
@@ -326,7 +327,7 @@ export class Dispatch {
   private offset(register: string): number {
     const name = register.toLowerCase();
     const offset = name === "pstate" ? PSTATE : registerOffset(name);
-    if (offset < 0) throw new Error(`no register ${register}; nearest is ${nearestName(name, registerNames())}`);
+    if (offset < 0) throw new FaultlineError(`no register ${register}; nearest is ${nearestName(name, registerNames())}`);
     return offset;
   }
   getRegister(v: number, register: string): bigint {

@@ -4,6 +4,7 @@
  */
 import type { Machine } from "../machine.js";
 import type { Call, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./calls.js";
+import { FaultlineError } from "../sim/errors.js";
 
 const MAP_SHARED = 1;
 
@@ -239,7 +240,7 @@ export class Vfio {
   /** @throws Error if there is no such device */
   open(bdf: string): VfioDevice {
     const { ret } = this.machine.call(this.agent, { call: "vfio_open", bdf });
-    if (ret < 0) throw new Error(`no device ${bdf} is bound to vfio-pci`);
+    if (ret < 0) throw new FaultlineError(`no device ${bdf} is bound to vfio-pci`);
     return new VfioDevice(this.machine, this.agent, ret);
   }
 }

@@ -6,6 +6,7 @@
  */
 
 import { distance } from "fastest-levenshtein";
+import { FaultlineError } from "../sim/errors.js";
 
 /** A 64-bit value as two words, high first. */
 export type Words = readonly [hi: number, lo: number];
@@ -280,7 +281,7 @@ export const CPU_PROFILES: Readonly<Record<string, CpuFeatures>> = Object.freeze
 export type FeatureOverrides = Partial<FeatureSwitches> & { readonly name?: string; readonly paBits?: number; readonly vmidBits?: number };
 
 /** A profile or feature was asked for that is not there. `nearest` is the closest known name. */
-export class UnknownCpuError extends Error {
+export class UnknownCpuError extends FaultlineError {
   constructor(
     readonly cpu: string,
     readonly nearest: string,
@@ -323,7 +324,7 @@ function writtenProfile(text: string): CpuFeatures {
     const sign = part[0];
     if (number !== null) overrides[number[1]!] = Number(number[2]);
     else if (sign !== "+" && sign !== "-") {
-      throw new Error(`"${part}" in the CPU "${text}": expected +feature, -feature, paBits=N or vmidBits=N`);
+      throw new FaultlineError(`"${part}" in the CPU "${text}": expected +feature, -feature, paBits=N or vmidBits=N`);
     } else {
       const name = part.slice(1);
       const feature = CPU_FEATURES.find((f) => f.toLowerCase() === name.toLowerCase());
@@ -347,9 +348,9 @@ export function cpuProfile(name: string): CpuFeatures {
 export function customProfile(base: CpuFeatures | string, overrides: FeatureOverrides): CpuFeatures {
   const from = typeof base === "string" ? cpuProfile(base) : base;
   const paBits = overrides.paBits ?? from.paBits;
-  if (!PA_RANGES.includes(paBits)) throw new Error(`paBits must be one of ${PA_RANGES.join(", ")}, not ${paBits}`);
+  if (!PA_RANGES.includes(paBits)) throw new FaultlineError(`paBits must be one of ${PA_RANGES.join(", ")}, not ${paBits}`);
   const vmidBits = overrides.vmidBits ?? from.vmidBits;
-  if (vmidBits !== 8 && vmidBits !== 16) throw new Error(`vmidBits must be 8 or 16, not ${vmidBits}`);
+  if (vmidBits !== 8 && vmidBits !== 16) throw new FaultlineError(`vmidBits must be 8 or 16, not ${vmidBits}`);
   const id: Record<keyof IdRegisters, Words> = { ...from.id };
   for (const [key, on] of Object.entries(overrides)) {
     const at = ID_FIELDS[key as keyof FeatureSwitches];

@@ -17,6 +17,7 @@ import type { F64Pool, I32Pool } from "../sim/state.js";
 import { busUnclaimed, deviceRead, deviceWrite } from "./events.js";
 import type { TablePages } from "./tables.js";
 import { PAGE_SIZE, type Pa, type Pfn } from "./types.js";
+import { FaultlineError } from "../sim/errors.js";
 
 const CHUNK_SHIFT = 6;
 const CHUNK_MASK = (1 << CHUNK_SHIFT) - 1;
@@ -73,7 +74,7 @@ export class PhysicalMemory {
     { ramBase, ramSize }: { readonly ramBase: number; readonly ramSize: number },
   ) {
     if (ramBase % PAGE_SIZE !== 0 || ramSize % PAGE_SIZE !== 0 || ramSize > 2 ** 40)
-      throw new Error("RAM must be whole pages, at most 1 TiB");
+      throw new FaultlineError("RAM must be whole pages, at most 1 TiB");
     this.ramBase = ramBase;
     this.ramSize = ramSize;
     const s = sim.state;

@@ -4,6 +4,7 @@
  * Every number is an assumption unless its source says otherwise; `--cost name=value` overrides any.
  * Wall-clock time never enters a run.
  */
+import { FaultlineError } from "./errors.js";
 export interface Cost {
   /** Cycles, a non-negative integer. */
   readonly cycles: number;
@@ -49,8 +50,8 @@ export type CostTable = { -readonly [K in CostName]: number };
 export function costTable(overrides: Readonly<Record<string, number>> = {}): CostTable {
   const table = Object.fromEntries(Object.entries(COSTS).map(([k, v]) => [k, v.cycles])) as CostTable;
   for (const [name, value] of Object.entries(overrides)) {
-    if (!(name in COSTS)) throw new Error(`no cost named ${name}`);
-    if (!Number.isInteger(value) || value < 0) throw new Error(`cost ${name} needs a whole number of cycles`);
+    if (!(name in COSTS)) throw new FaultlineError(`no cost named ${name}`);
+    if (!Number.isInteger(value) || value < 0) throw new FaultlineError(`cost ${name} needs a whole number of cycles`);
     table[name as CostName] = value;
   }
   return table;

@@ -2,6 +2,7 @@
  * What a user says of a PCI function: where it sits, its BARs, what answers behind them, how it can be reset.
  * Also the three functions of the recorded machine.
  */
+import { FaultlineError } from "../sim/errors.js";
 
 /** What answers behind a BAR. */
 export type ModelName = "memory" | "edu" | "ivshmem" | "testdev" | "registers";
@@ -83,7 +84,7 @@ const BDF = /^(?:([0-9a-f]{4}):)?([0-9a-f]{2}):([0-1][0-9a-f])\.([0-7])$/i;
 /** The canonical form `0000:00:04.0`. @throws Error for anything that is no PCI address. */
 export function canonicalBdf(text: string): string {
   const m = BDF.exec(text);
-  if (m === null) throw new Error(`${text} is no PCI address; expected one like 0000:00:04.0`);
+  if (m === null) throw new FaultlineError(`${text} is no PCI address; expected one like 0000:00:04.0`);
   return `${m[1] ?? "0000"}:${m[2]!}:${m[3]!}.${m[4]!}`.toLowerCase();
 }
 
@@ -93,7 +94,7 @@ export function deviceSpecs(devices: readonly (string | DeviceSpec)[]): DeviceSp
   const specs = all.map((d) => (typeof d === "string" ? knownDevice(d) : checked(d)));
   const seen = new Set<string>();
   for (const s of specs) {
-    if (seen.has(s.bdf)) throw new Error(`two devices at ${s.bdf}`);
+    if (seen.has(s.bdf)) throw new FaultlineError(`two devices at ${s.bdf}`);
     seen.add(s.bdf);
   }
   return specs;
@@ -102,14 +103,14 @@ export function deviceSpecs(devices: readonly (string | DeviceSpec)[]): DeviceSp
 function knownDevice(name: string): DeviceSpec {
   const spec = Object.hasOwn(KNOWN_DEVICES, name) ? KNOWN_DEVICES[name as keyof typeof KNOWN_DEVICES] : undefined;
   if (spec === undefined)
-    throw new Error(`no device named ${name}; expected one of ${Object.keys(KNOWN_DEVICES).join(", ")} or a description`);
+    throw new FaultlineError(`no device named ${name}; expected one of ${Object.keys(KNOWN_DEVICES).join(", ")} or a description`);
   return spec;
 }
 
 function checked(spec: DeviceSpec): DeviceSpec {
   const bdf = canonicalBdf(spec.bdf);
   const fail = (what: string): never => {
-    throw new Error(`device ${bdf}: ${what}`);
+    throw new FaultlineError(`device ${bdf}: ${what}`);
   };
   const taken = new Set<number>();
   const take = (index: number) => (taken.has(index) ? fail(`BAR ${index} is used twice`) : taken.add(index));
