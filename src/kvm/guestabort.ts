@@ -50,6 +50,7 @@ const NAMES = [
   "IPA beyond the VM",
   "unsupported fault status",
   "fetch without memslot",
+  "fetch whose walk writes a read-only memslot",
   "stage-1 walk without memslot",
   "stage-1 walk writes a read-only memslot",
   "cache maintenance without memslot",
@@ -287,7 +288,7 @@ export class GuestAbort {
     const stack = this.sim.agents.stack;
     this.vms.srcuReadUnlock(vm, stack.a[f + SRCU]! | 0);
     if (iabt) {
-      this.branch(n["fetch without memslot"]);
+      this.branch(valid ? n["fetch whose walk writes a read-only memslot"] : n["fetch without memslot"]);
       this.chose(n.execNoSlotPath, n[d.execNoSlotPath]);
       return this.refusedFetch(f, v, ipa, esr, n.execNoSlot, d.execNoSlot);
     }
