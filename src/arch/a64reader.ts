@@ -44,9 +44,6 @@ export class OperandReader {
   get position(): number {
     return this.pos;
   }
-  rewind(position: number): void {
-    this.pos = position;
-  }
   /** Puts a field into the instruction. */
   put(value: number, shift: number): void {
     this.word |= value << shift;

@@ -5,7 +5,7 @@
  * identification registers follow.
  */
 
-import { distance } from "fastest-levenshtein";
+import { closest } from "fastest-levenshtein";
 import { FaultlineError } from "../sim/errors.js";
 
 /** A 64-bit value as two words, high first. */
@@ -295,16 +295,7 @@ export class UnknownCpuError extends FaultlineError {
 
 /** The known name closest to what was written. */
 export function nearestName(name: string, known: readonly string[]): string {
-  let best = known[0] ?? "";
-  let bestDistance = Infinity;
-  for (const k of known) {
-    const d = distance(name.toLowerCase(), k);
-    if (d < bestDistance) {
-      best = k;
-      bestDistance = d;
-    }
-  }
-  return best;
+  return known.length === 0 ? "" : closest(name.toLowerCase(), known);
 }
 
 /** The switches that a profile of one's own can change. */

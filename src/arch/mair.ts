@@ -31,10 +31,6 @@ export function isDevice(attr: number): boolean {
 export function isWriteBack(attr: number): boolean {
   return attr === ATTR_TAGGED || (((attr >> 6) & 1) !== 0 && ((attr >> 2) & 1) !== 0 && (attr & 0xf0) !== 0x40 && (attr & 0x0f) !== 0x04);
 }
-/** Inner and outer non-cacheable. */
-export function isNonCacheable(attr: number): boolean {
-  return attr === ATTR_NC || attr === 0x40;
-}
 /**
  * True where exclusives and LSE atomics are architecturally guaranteed, given a shareable location:
  * write-back both, read and write allocate, non-transient (Arm ARM B2.9).

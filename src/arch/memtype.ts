@@ -5,7 +5,7 @@
  * A result is one number: bits 7:0 attribute in MAIR format, 9:8 shareability (0 non, 2 outer,
  * 3 inner), 10 XS. The type half is a table of 2 × 16 × 256 results, filled when this module loads.
  */
-import { ATTR_NC, ATTR_TAGGED, ATTR_WB, ATTR_nGnRnE, canonicalAttr, isDevice, isReserved, isWriteBack, xsOf } from "./mair.js";
+import { ATTR_NC, ATTR_TAGGED, ATTR_WB, canonicalAttr, isDevice, isReserved, isWriteBack, xsOf } from "./mair.js";
 
 export const SH_NSH = 0;
 export const SH_OSH = 2;
@@ -107,11 +107,6 @@ export function stage1Only(s1: number, s1sh: number): number {
 /** True for a stage-2 MemAttr without meaning (FEAT_MTE_PERM absent); with FWB bit 3 is RES0. */
 export function isReservedMemAttr(memAttr: number, fwb: boolean): boolean {
   return fwb ? memAttr >= 8 || memAttr === 4 : memAttr === 4 || memAttr === 8 || memAttr === 12;
-}
-
-/** Stage-1 attribute while stage 1 is off (HCR_EL2.DC = 0): data Device-nGnRnE, fetches by SCTLR.I; outer shareable. */
-export function stage1OffAttr(fetch: boolean, sctlrI: boolean): number {
-  return fetch ? (sctlrI ? 0xaa : ATTR_NC) : ATTR_nGnRnE;
 }
 
 /** One row of the attribute table. */

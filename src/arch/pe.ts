@@ -557,34 +557,12 @@ export class Pe {
     this.maintenance.issue(this.agents.cpu, how, v < 0 ? -1 : this.vmidOf(v), hi, lo);
   }
 
-  /** TLBI by the hypervisor with a VM's VMID in VTTBR_EL2. */
-  tlbiVmid(vmid: number, op: number, hi: number, lo: number): void {
-    this.maintenance.issue(this.agents.cpu, op, vmid, hi, lo);
-  }
-
   /** The hypervisor port of KVM's TLB primitives: op 0 IPAS2E1, 1 RIPAS2E1, 2 VMALLE1, 3 VMALLS12E1, 4 ALLE1. */
   hypTlbi(op: number, broadcast: boolean, vmid: number, hi: number, lo: number): void {
     this.maintenance.issue(this.agents.cpu, HYP_OPS[op]! | (broadcast ? TLBI_IS : 0), vmid, hi, lo);
   }
   hostDsb(type: number): void {
     this.maintenance.dsb(this.agents.cpu, type);
-  }
-  hostIsb(): void {
-    this.agents.charge(this.costs.isb);
-  }
-  /** IC IALLU or IC IALLUIS by the kernel. */
-  hostIcAll(broadcast: boolean): void {
-    this.agents.charge(broadcast ? this.costs.tlbiBroadcast : this.costs.cacheLine);
-    this.sim.bus.emit(icacheInval, 0, 0, 1);
-  }
-  /** dcache_clean_inval_poc and relatives by the kernel over physical memory. @param op 0 clean PoC, 1 clean PoU, 2 invalidate, 3 clean and invalidate */
-  hostCleanDcache(pa: Pa, size: number, op: number): void {
-    this.agents.charge(this.costs.cacheLine * Math.ceil(size / LINE));
-    this.sim.bus.emit(dcacheClean, pa, size, 1, op);
-  }
-  hostInvalidateIcache(pa: Pa, size: number): void {
-    this.agents.charge(this.costs.cacheLine * Math.ceil(size / LINE));
-    this.sim.bus.emit(icacheInval, pa, size, 1);
   }
 
   /** DSB on the running CPU. @param type CRm (see DSB_ constants); nXS forms as their plain ones */

@@ -10,7 +10,6 @@ import type { I32Pool, StateRegistry } from "../sim/state.js";
 import {
   DESC_AF,
   DESC_TABLE,
-  DESC_TYPE,
   DESC_VALID,
   HI_DBM,
   memAttrOf,
@@ -390,9 +389,5 @@ export class Stage2 {
   /** What the leaf permits, as the F_ bits of a combined entry. */
   get permissions(): number {
     return PERMISSIONS[((this.lo >>> 6) & 3) | (((this.hi >>> 21) & (this.features.xnx ? 3 : 2)) << 2)]!;
-  }
-  /** True for a block that a table could replace; used by stories. */
-  get isBlock(): boolean {
-    return (this.lo & DESC_TYPE) === DESC_VALID;
   }
 }

@@ -11,7 +11,7 @@ import type { Sim } from "../sim/sim.js";
 import type { faultPathDecisions } from "./decisions.js";
 import type { Injector } from "./inject.js";
 import { kvmMmio, kvmMmioNisv, MMIO_READ, MMIO_UNSATISFIED_READ, MMIO_WRITE } from "./trace.js";
-import { KVM_EXIT_ARM_NISV, KVM_EXIT_MMIO, V_INCREMENT_PC, V_MMIO_NEEDED, type Vcpus } from "./vcpus.js";
+import { KVM_EXIT_ARM_NISV, KVM_EXIT_MMIO, V_MMIO_NEEDED, type Vcpus } from "./vcpus.js";
 import type { Vms } from "./vm.js";
 
 const SSE = 1 << 21;
@@ -120,11 +120,6 @@ export class Mmio {
     } else this.sim.bus.emit(kvmMmio, MMIO_READ, len, vcpus.mmioAddress(v), rawHi, rawLo);
     const rt = (esr >>> 16) & 31;
     if (rt !== 31) regs.set64(v, X + 2 * rt, hi, lo);
-  }
-
-  /** Userspace drops the exit (a new state was set): nothing is completed. */
-  cancel(v: number): void {
-    this.vcpus.drop(v, V_MMIO_NEEDED | V_INCREMENT_PC);
   }
 }
 

@@ -275,9 +275,6 @@ export class Vcpus {
   signalAddress(v: number): number {
     return this.f.a[v * DOUBLES + SIGNAL_ADDRESS]!;
   }
-  signalLsb(v: number): number {
-    return this.w.a[v * WORDS + SIGNAL_LSB]!;
-  }
 
   /** The physical CPU that the vCPU is loaded on (between vcpu_load and vcpu_put), or -1. */
   loadedOn(v: number): number {

@@ -23,7 +23,6 @@
 import type { CpuFeatures } from "../arch/features.js";
 import type { TablePages } from "../arch/tables.js";
 import type { Row } from "../sim/decisions.js";
-import { EINVAL } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { F64Pool, I32Pool } from "../sim/state.js";
@@ -342,9 +341,4 @@ export class Vms {
 /** The lock of a VM, created at its first use. */
 function lockOf(sim: Sim, locks: number[], vm: number, name: string): number {
   return (locks[vm] ??= sim.locks.create(vm === 0 ? name : `${name}:${vm}`));
-}
-
-/** -EINVAL, for callers that check a VM number from outside. */
-export function checkVm(vms: Vms, vm: number): number {
-  return vm >= 0 && vm < vms.count && vms.alive(vm) ? 0 : -EINVAL;
 }

@@ -197,10 +197,6 @@ export class Files {
     this.globals.set(1 + order, this.globals.a[1 + order]! - pages);
     this.w.set(file * WORDS + RESERVED, this.w.a[file * WORDS + RESERVED]! - pages);
   }
-  /** A fault has taken a page from the pool: it uses one of the file's reservations up, if there are any. */
-  consumeHugetlb(file: number): void {
-    if (this.w.a[file * WORDS + RESERVED] !== 0) this.unreserve(file, 1);
-  }
   /** Pages of this order in the pool that nobody has reserved. */
   hugetlbAvailable(order: number): number {
     return this.frames.hugetlbFree(order) - this.globals.a[1 + order]!;

@@ -57,11 +57,6 @@ const ATTR_OF_PROT: readonly number[] = (() => {
   return t;
 })();
 
-/** AttrIndx (MT_*) of a VMA's PAGE_PROT_* memory type. */
-export function memoryTypeIndex(pageProt: number): number {
-  return ATTR_OF_PROT[pageProt]!;
-}
-
 /** Swap-like entries: VALID and PROT_NONE clear, type in bits 7:3 of the low word, pfn from bit 8 on (__swp_type, __swp_offset). */
 /** A page in the swap cache; the offset is its frame. */
 export const SWP_SWAP = 1;

@@ -113,9 +113,6 @@ export class Agents {
   get cpu(): number {
     return this.cpuOf.a[this.running.a[0]!]!;
   }
-  cpuOfAgent(agent: number): number {
-    return this.cpuOf.a[agent]!;
-  }
   moveTo(agent: number, cpu: number): void {
     this.cpuOf.set(agent, cpu);
   }

@@ -1,10 +1,4 @@
 /** The JSON sinks: an event is its record, with the variant in front; one line each for jsonl. */
-import type { EventRecord } from "../sim/events.js";
-
-/** A JSON-safe copy: numbers, strings and booleans only, keys in declaration order. */
-export function eventJson(e: EventRecord, variant: string): Record<string, number | string | boolean> {
-  return { variant, ...e };
-}
 
 /** One line of JSON; BigInts (register values) as hex strings. */
 export function jsonLine(value: unknown): string {

@@ -96,8 +96,3 @@ export function telling(events: readonly EventRecord[], detail: Detail): EventRe
     return !(e.event === "kvm_userspace_exit" && e["reason"] === EXIT_DEBUG && e["errno"] === 0);
   });
 }
-
-/** Events of the cause chain. */
-export function isCause(event: string): boolean {
-  return WHY.has(event);
-}
