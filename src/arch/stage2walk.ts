@@ -7,17 +7,7 @@
  */
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool, StateRegistry } from "../sim/state.js";
-import {
-  DESC_AF,
-  DESC_TABLE,
-  DESC_VALID,
-  HI_DBM,
-  memAttrOf,
-  outputAddressAt,
-  S2_S2AP_R,
-  S2_S2AP_W,
-  SH_INNER,
-} from "./descriptors.js";
+import { DESC_AF, DESC_TABLE, DESC_VALID, HI_DBM, memAttrOf, outputAddressAt, S2_S2AP_R, S2_S2AP_W, SH_INNER } from "./descriptors.js";
 import { stage2Walk } from "./events.js";
 import type { CpuFeatures } from "./features.js";
 import { bitsAt, blockAllowed, paBitsOf, startBits, tg0Shift, VTCR_DS_HI, VTCR_HA, VTCR_HD, vtcrStartLevel } from "./geometry.js";
