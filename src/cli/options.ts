@@ -1,0 +1,67 @@
+/**
+ * What the commands' options share: numbers with units, output formats, the choice of era, CPU and decisions.
+ */
+import { Command, InvalidArgumentError, Option } from "commander";
+import type { RunArguments } from "./run.js";
+
+/** A command says its exit status here when it has ended. */
+export type Done = (status: number) => void;
+
+export type Format = "text" | "json" | "jsonl";
+
+export function whole(text: string): number {
+  const m = /^([0-9][0-9_]*)([KMGT]?)$/i.exec(text);
+  const value = m === null ? NaN : Number(m[1]!.replaceAll("_", "")) * 1024 ** " KMGT".indexOf(m[2]!.toUpperCase() || " ");
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`expected a whole number such as 4096, 512M or 2G, not "${text}".`);
+  return value;
+}
+export const count = (text: string): number => {
+  const m = /^([0-9][0-9_]*)([KMG]?)$/i.exec(text);
+  const value = m === null ? NaN : Number(m[1]!.replaceAll("_", "")) * 1000 ** " KMG".indexOf(m[2]!.toUpperCase() || " ");
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`expected a number of steps, not "${text}".`);
+  return value;
+};
+export const list = (text: string, before: string[] = []): string[] => [...before, ...text.split(",").filter((w) => w !== "")];
+export const format = (...choices: Format[]): Option => new Option("--format <format>", "output format").choices(choices).default("text");
+export const json = (): Option => new Option("--json", "the same as --format json");
+export const events = (): Option =>
+  new Option("--events <which>", "events that the trace shows").choices(["none", "story", "explain", "all"]);
+
+export interface Common {
+  format: Format;
+  json?: boolean;
+  kernel?: string;
+  cpu?: string;
+  set?: string[];
+  seed?: number;
+  maxSteps?: number;
+  maxMemory?: number;
+  events?: "none" | "story" | "explain" | "all";
+}
+
+/** Options under their names in the commands; absent ones stay absent. */
+export async function selection(o: Common): Promise<Omit<RunArguments, "format" | "quiet" | "explain">> {
+  const { settingOf } = await import("./execute.js");
+  return {
+    ...(o.kernel === undefined ? {} : { kernel: o.kernel }),
+    ...(o.cpu === undefined ? {} : { cpu: o.cpu }),
+    ...(o.set === undefined ? {} : { set: Object.fromEntries(o.set.map(settingOf)) }),
+    ...(o.seed === undefined ? {} : { seed: o.seed }),
+    ...(o.maxSteps === undefined ? {} : { maxSteps: o.maxSteps }),
+    ...(o.maxMemory === undefined ? {} : { maxMemory: o.maxMemory }),
+    ...(o.events === undefined ? {} : { events: o.events }),
+  };
+}
+
+export function withMachineOptions(c: Command): Command {
+  return c
+    .option("--cpu <name>", "the script's variants of this CPU, or its first variant on this CPU: a profile, or BASE,+feature,-feature")
+    .option("--set <decision=value>", "replace one decision of the era (repeatable)", (v: string, before: string[] = []) => [...before, v])
+    .option("--seed <n>", "seed of the run", whole)
+    .option("--max-steps <n>", "phases and guest instructions that a run may take", count)
+    .option("--max-memory <size>", "memory that a run may use: 512M, 2G", whole)
+    .addOption(events());
+}
+
+/** Whether the result is to be JSON: --format json, or --json. */
+export const wantsJson = (o: { format: string; json?: boolean }): boolean => o.json === true || o.format === "json";
