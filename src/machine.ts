@@ -25,6 +25,8 @@ import { Sim } from "./sim/sim.js";
 import type { DeviceSpec } from "./vfio/devicespec.js";
 import { VfioPci } from "./vfio/driver.js";
 import { FaultlineError } from "./sim/errors.js";
+import { Tape } from "./inspect/tape.js";
+import { Timeline } from "./inspect/timeline.js";
 
 export type { EventName, Events } from "./api/events.js";
 export type { Call, CallResult, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./api/calls.js";
@@ -53,6 +55,8 @@ export interface MachineOptions {
   readonly costs?: Readonly<Record<string, number>>;
   /** PCI functions, by known name or described; none if absent. */
   readonly devices?: readonly (string | DeviceSpec)[];
+  /** Keep what is done to the machine, so that `at` can go back to any of its events. */
+  readonly history?: boolean;
 }
 
 /** The VMM's thread. */
@@ -78,6 +82,9 @@ export class Machine {
   readonly host: HostProcess;
   readonly vfio: Vfio;
   private readonly dispatch: Dispatch;
+  /** What was done to the machine so far, with `history`. */
+  private tape: Tape | undefined;
+  private timeline: Timeline | undefined;
 
   /** @throws Error for an unknown era, CPU, decision, device or cost, or RAM that is no multiple of 2 MiB */
   constructor(readonly options: MachineOptions = {}) {
@@ -101,16 +108,19 @@ export class Machine {
     this.dispatch = new Dispatch(this);
     this.host = new HostProcess(this, VMM);
     this.vfio = new Vfio(this, VMM);
+    if (options.history === true) this.tape = new Tape();
   }
 
   // ---- calls ----
 
   /** Begins a call on an idle agent. */
   begin(agent: number, call: Call): void {
+    if (this.tape !== undefined) this.tape.note({ kind: "begin", agent, call });
     this.dispatch.begin(agent, call);
   }
   /** Runs one phase. @returns false if the agent is blocked or idle */
   step(agent: number): boolean {
+    if (this.tape !== undefined) this.tape.step(agent, this.kvm.interleave);
     return this.sim.agents.step(agent);
   }
   busy(agent: number): boolean {
@@ -122,13 +132,15 @@ export class Machine {
   }
   /** Begins a call, runs it to its end and gives its result. @throws Error if it blocks: nobody else runs */
   call(agent: number, call: Call): CallResult {
-    this.dispatch.begin(agent, call);
+    this.begin(agent, call);
+    if (this.tape !== undefined) this.tape.note({ kind: "run", agent });
     if (!this.sim.agents.runToEnd(agent)) throw new Error(`${call.call} waits for ever: ${this.sim.agents.backtrace(agent).join(" < ")}`);
     return this.dispatch.finish(agent);
   }
 
   /** Another thread of the VMM's process. @returns its agent */
   addThread(name: string): number {
+    if (this.tape !== undefined) this.tape.note({ kind: "thread", name });
     return this.sim.agents.add(name, "vmm", this.sim.agents.count % this.cpus);
   }
 
@@ -149,17 +161,26 @@ export class Machine {
     return this.dispatch.getRegister(vcpu, register);
   }
   setRegister(vcpu: number, register: string, value: bigint): void {
+    if (this.tape !== undefined) this.tape.note({ kind: "register", vcpu, register, value });
     this.dispatch.setRegister(vcpu, register, value);
   }
   /** KVM_RUN of this vCPU ends with exit DEBUG when its PC comes here. */
   setBreakpoint(vcpu: number, address: bigint): void {
+    if (this.tape !== undefined) this.tape.note({ kind: "breakpoint", vcpu, address });
     this.dispatch.setBreakpoint(vcpu, address);
   }
   answerMmio(vcpu: number, data: bigint): void {
+    if (this.tape !== undefined) this.tape.note({ kind: "answerMmio", vcpu, data });
     this.dispatch.answerMmio(vcpu, data);
   }
   cancelMmio(vcpu: number): void {
+    if (this.tape !== undefined) this.tape.note({ kind: "cancelMmio", vcpu });
     this.dispatch.cancelMmio(vcpu);
+  }
+  /** The VMM's side of a vCPU's dirty ring: takes up to `limit` new entries. */
+  harvestDirtyRing(vcpu: number, limit: number): readonly { readonly slot: number; readonly offset: number }[] {
+    if (this.tape !== undefined) this.tape.note({ kind: "harvest", vcpu, limit });
+    return this.kvm.rings.harvest(vcpu, limit);
   }
   stage2Leaves(vm: number): readonly Stage2Leaf[] {
     return this.dispatch.stage2Leaves(vm);
@@ -175,6 +196,23 @@ export class Machine {
   on(event: string, listener: (record: EventRecord) => void): () => void;
   on(event: string, listener: (record: never) => void): () => void {
     return this.sim.bus.on(event, listener as (record: EventRecord) => void);
+  }
+  /**
+   * The machine as it stood when the event of this number (`seq`, the STEP of every command) had been emitted: a
+   * copy to look at, which cannot be run. @throws FaultlineError without `history`, or if there was no such event
+   */
+  at(step: number): Machine {
+    return this.history().copy(step);
+  }
+  /** The run so far, to be visited: one machine that goes to any of its events (`at` makes a copy each time). */
+  history(): Timeline {
+    const { tape } = this;
+    if (tape === undefined) throw new FaultlineError("this machine keeps no history: new Machine({ history: true }) does");
+    return (this.timeline ??= new Timeline(tape, (sealed) => {
+      const twin = new Machine({ ...this.options, history: false });
+      if (sealed) twin.tape = new Tape().seal();
+      return twin;
+    }));
   }
   /** What crashed the host, or undefined. */
   get crashed(): { readonly function: string; readonly reason: string } | undefined {

@@ -215,7 +215,7 @@ export class Vcpu {
   }
   /** Collects this vCPU's dirty ring: takes the entries not yet taken and marks them for KVM_RESET_DIRTY_RINGS. @param limit at most so many */
   dirtyGfns(limit = Infinity): readonly { readonly slot: number; readonly offset: number }[] {
-    return this.machine.kvm.rings.harvest(this.id, limit);
+    return this.machine.harvestDirtyRing(this.id, limit);
   }
   /** Puts the data of a pending MMIO read into kvm_run. */
   answerMmio(data: bigint): void {

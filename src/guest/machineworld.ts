@@ -3,7 +3,7 @@ import { MNEMONICS } from "../arch/a64forms.js";
 import { assemble } from "../arch/assemble.js";
 import { CPU_PROFILES } from "../arch/features.js";
 import { decisionNames, ERA_ALIASES, ERAS, findDecision, findEra } from "../eras.js";
-import { Machine } from "../machine.js";
+import { Machine, type MachineOptions } from "../machine.js";
 import { COSTS } from "../sim/costs.js";
 import { eventCatalogue, findEvent } from "../sim/events.js";
 import { KNOWN_DEVICES } from "../vfio/devicespec.js";
@@ -54,9 +54,9 @@ export const machineWorld: World = {
   assembler: { assemble, mnemonics: MNEMONICS },
 };
 
-/** A machine as the script's header describes it, of the era and CPU of one variant. */
-export function machineFor(config: MachineConfig, variant: VariantConfig): Machine {
-  return new Machine({
+/** The options of a machine as the script's header describes it, of the era and CPU of one variant. */
+export function machineOptions(config: MachineConfig, variant: VariantConfig): MachineOptions {
+  return {
     kernel: variant.kernel,
     cpu: variant.cpu,
     set: variant.set,
@@ -66,5 +66,10 @@ export function machineFor(config: MachineConfig, variant: VariantConfig): Machi
     ...(variant.profile === undefined ? {} : { profile: variant.profile as (typeof PROFILES)[number] }),
     ...(config.ram === undefined ? {} : { ram: config.ram }),
     ...(config.cpus === undefined ? {} : { cpus: config.cpus }),
-  });
+  };
+}
+
+/** Such a machine. */
+export function machineFor(config: MachineConfig, variant: VariantConfig): Machine {
+  return new Machine(machineOptions(config, variant));
 }

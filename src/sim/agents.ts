@@ -100,6 +100,10 @@ export class Agents {
   kind(agent: number): AgentKind {
     return this.texts.text(this.who.a[2 + 2 * agent]!) as AgentKind;
   }
+  /** Takes over the names of others, whose state is about to be copied here. */
+  adoptNames(from: Agents): void {
+    this.texts.adopt(from.texts);
+  }
   /** The agent of this name, -1 if there is none. */
   find(name: string): number {
     for (let a = 0; a < this.count; a++) if (this.name(a) === name) return a;

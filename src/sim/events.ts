@@ -94,6 +94,9 @@ export class EventBus {
   private listeners = 0;
   private readonly names = new Texts();
   private agents: Agents | undefined;
+  /** The event that `when` waits for, and what is called then. */
+  private awaited = Infinity;
+  private reached: () => void = () => undefined;
 
   constructor(state: StateRegistry) {
     const pool = state.f64("events.seq", 1);
@@ -164,6 +167,34 @@ export class EventBus {
       this.emitter.emit(ev.name, record);
       this.emitter.emit("*", record);
     }
+    if (this.next > this.awaited) {
+      this.awaited = Infinity;
+      this.reached();
+    }
+  }
+
+  /**
+   * Calls `then` once, as soon as the event of this number has been emitted, in the middle of its phase: for
+   * copying the state as it stood there. One at a time. @returns a function that stops waiting
+   */
+  when(seq: number, then: () => void): () => void {
+    this.awaited = seq;
+    this.reached = then;
+    this.listeners++;
+    this.listening = true;
+    let on = true;
+    return () => {
+      if (!on) return;
+      on = false;
+      this.awaited = Infinity;
+      this.listeners--;
+      this.listening = this.listeners > 0 || this.sinks.length > 0;
+    };
+  }
+
+  /** Takes over the names of another bus, whose state is about to be copied here. */
+  adoptNames(from: EventBus): void {
+    this.names.adopt(from.names);
   }
 
   /** Builds the frozen object of the record that starts at word `at`. */

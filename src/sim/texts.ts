@@ -15,6 +15,10 @@ export class Texts {
     this.texts.set(id, text);
     return id;
   }
+  /** Takes over the strings of others, under their numbers. */
+  adopt(from: Texts): void {
+    for (const [id, text] of from.texts) this.texts.set(id, text);
+  }
   /** The string of a number, "?" if there is none. */
   text(id: number): string {
     return this.texts.get(id) ?? "?";
