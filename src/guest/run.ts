@@ -12,6 +12,9 @@ import type { EventBus, EventRecord } from "../sim/events.js";
 import type { StateRegistry } from "../sim/state.js";
 import type { Detail } from "../trace/story.js";
 import type { Call, Expr, GuestBlock, ParThread, Statement } from "./ast.js";
+import { ParAgents, type Arguments, type ParWorld, type Progress } from "./paragents.js";
+import { blockText, callsIn } from "./parprogram.js";
+import { roundRobin, type Scheduler } from "./schedule.js";
 import { findCall } from "./calls.js";
 import { registerName, type Program, type VariantConfig } from "./compile.js";
 import { CONSTANTS } from "./constants.js";
@@ -54,6 +57,17 @@ export interface RunOptions {
   readonly onEvent?: (e: EventRecord) => void;
   /** Runs one phase of an agent in place of `machine.step`: rollback tests and explorers. */
   readonly stepper?: (machine: ScriptMachine, agent: number) => boolean;
+  /** Who goes next in a `par`; one phase of each in turn if absent. A new one for every `par`. */
+  readonly scheduler?: () => Scheduler;
+  /** Gets the agents of every `par` before they run. @returns true to end the run there */
+  readonly onPar?: (par: ParAgents, run: ParRun) => boolean;
+}
+
+/** What an explorer may ask of a run that stands before a `par`. */
+export interface ParRun {
+  readonly line: number;
+  /** While it is set nothing is noted of what the agents' calls return. */
+  muted: boolean;
 }
 
 const VMM = 0;
@@ -67,6 +81,13 @@ const MADV_NOHUGEPAGE = 15;
 const LOOK_EVERY = 4096;
 /** Guest instructions that one KVM_RUN may execute before the budget is asked. */
 const INSTRUCTIONS_PER_RUN = 1 << 20;
+
+/** A call of the script run again: what its calls of the machine returned, and the one it makes next. */
+interface Replay {
+  readonly results: readonly CallResult[];
+  at: number;
+  next: HostCall | undefined;
+}
 
 /** Interpreters yield true after a phase that did something, false after one that blocked. */
 type Running<T> = Generator<boolean, T, void>;
@@ -100,6 +121,8 @@ class Interpreter implements Window {
   private untilLook = LOOK_EVERY;
   private iterations = 0;
   private setup = true;
+  /** Set while a call of the script is asked for the next call of the machine. */
+  private replay: Replay | undefined;
 
   constructor(
     private readonly program: Program,
@@ -203,6 +226,12 @@ class Interpreter implements Window {
   /** Makes one call on an agent, phase by phase. */
   private *host(agent: number, call: HostCall): Running<CallResult> {
     const m = this.machine;
+    if (this.replay !== undefined) {
+      const known = this.replay.results[this.replay.at++];
+      if (known !== undefined) return known;
+      this.replay.next = call;
+      yield true;
+    }
     m.begin(agent, call);
     while (m.busy(agent)) {
       const moved = this.options.stepper === undefined ? m.step(agent) : this.options.stepper(m, agent);
@@ -350,9 +379,7 @@ class Interpreter implements Window {
 
   /** An expression's value; its calls are made first, from left to right. */
   private *value(e: Expr, agent: number, who: string, text: string, span: Span): Running<bigint> {
-    const calls: Call[] = [];
-    collect(e, calls);
-    for (const c of calls) this.called.set(c, yield* this.action(c, agent, who, text === "" ? c.text : text, span));
+    for (const c of callsIn(e)) this.called.set(c, yield* this.action(c, agent, who, text === "" ? c.text : text, span));
     return evaluate(e, this.scope);
   }
 
@@ -367,21 +394,41 @@ class Interpreter implements Window {
       return 0n;
     }
     const { value, result } = yield* this.perform(c.name, args, agent);
+    this.noteCall(c.name, who, text, span, value, result);
+    return value;
+  }
+
+  /** What came of a call of the script. */
+  private noteCall(name: string, who: string, text: string, span: Span, value: bigint, result: CallResult): void {
     if (this.crash !== undefined) {
       this.noteCrash(span);
       this.step(who, text, span.line, "");
-      return value;
+      return;
     }
     const errno = result.signal !== undefined ? result.signal.name : result.ret < 0 ? errnoName(result.ret) : undefined;
     this.results.push({ agent: who, line: span.line, column: span.column, text, ret: BigInt(result.ret), errno });
-    if (errno !== undefined) this.problem("errno", span, `${c.name} gave ${errno}`);
+    if (errno !== undefined) this.problem("errno", span, `${name} gave ${errno}`);
     this.step(
       who,
       text,
       span.line,
-      errno !== undefined ? `-> ${errno}` : showsValue(c.name) ? `= 0x${BigInt.asUintN(64, value).toString(16)}` : "",
+      errno !== undefined ? `-> ${errno}` : showsValue(name) ? `= 0x${BigInt.asUintN(64, value).toString(16)}` : "",
     );
-    return value;
+  }
+
+  /** The call of the machine that a call of the script makes next, given what the ones before it returned. */
+  private progress(name: string, args: Arguments, agent: number, results: readonly CallResult[]): Progress {
+    const replay: Replay = { results, at: 0, next: undefined };
+    this.replay = replay;
+    try {
+      const g = this.perform(name, args, agent);
+      const r = g.next();
+      if (r.done === true) return r.value;
+      g.return(undefined as never);
+      return { next: replay.next! };
+    } finally {
+      this.replay = undefined;
+    }
   }
 
   private *arguments(c: Call, agent: number, who: string): Running<Map<string, bigint | Expr>> {
@@ -589,71 +636,89 @@ class Interpreter implements Window {
   // --- the guest ----------------------------------------------------------------------------
 
   private *guest(b: GuestBlock): Running<void> {
+    this.startGuest(b);
+    yield* this.enter(b.vcpu, blockText(b), b.span);
+  }
+
+  private startGuest(b: GuestBlock): void {
     const range = this.program.image.blocks.get(b)!;
     const m = this.machine;
     m.cancelMmio(b.vcpu);
     m.setRegister(b.vcpu, "pc", BigInt(range.entry));
     m.setRegister(b.vcpu, "pstate", PSTATE_EL1H_DAIF);
     m.setBreakpoint(b.vcpu, BigInt(range.stop));
-    yield* this.enter(b.vcpu, blockText(b), b.span);
   }
 
   /** KVM_RUN until the block ends; the VMM answers MMIO in between. */
   private *enter(vcpu: number, text: string, span: Span): Running<void> {
+    for (;;) {
+      const call = this.runCall(vcpu);
+      const faults = this.recorder.faults;
+      const r = yield* this.host(this.machine.vcpuAgent(vcpu), call);
+      if (!this.afterRun(vcpu, text, span, r, faults)) return;
+    }
+  }
+
+  private runCall(vcpu: number): HostCall {
+    return { call: "KVM_RUN", vcpu, maxExits: this.program.machine.livelock, maxInstructions: this.maxInstructions };
+  }
+  private get maxInstructions(): number {
+    return Math.max(1, Math.min(INSTRUCTIONS_PER_RUN, this.options.budget.steps - this.phases));
+  }
+
+  /** What the VMM does when KVM_RUN has returned. @param faults guest faults before it @returns true to enter again */
+  private afterRun(vcpu: number, text: string, span: Span, r: CallResult, faults: number): boolean {
     const m = this.machine;
     const who = `vcpu${vcpu}`;
-    const agent = m.vcpuAgent(vcpu);
-    const note = (ret: number, errno: string | undefined, said: string): void => {
+    const note = (ret: number, errno: string | undefined, said: string): false => {
       this.results.push({ agent: who, line: span.line, column: span.column, text, ret: BigInt(ret), errno });
       this.step(who, text, span.line, said);
+      return false;
     };
-    for (;;) {
-      const { livelock } = this.program.machine;
-      const maxInstructions = Math.max(1, Math.min(INSTRUCTIONS_PER_RUN, this.options.budget.steps - this.phases));
-      const faults = this.recorder.faults;
-      const r = yield* this.host(agent, { call: "KVM_RUN", vcpu, maxExits: livelock, maxInstructions });
-      if (this.crash !== undefined) {
-        this.noteCrash(span);
-        this.step(who, text, span.line, "-> host crash");
-        return;
-      }
-      const exit: ExitInfo = r.exit ?? { reason: "UNKNOWN" };
-      if (r.ret < 0 && exit.reason !== "NO_PROGRESS") {
-        const errno = errnoName(r.ret);
+    if (this.crash !== undefined) {
+      this.noteCrash(span);
+      this.step(who, text, span.line, "-> host crash");
+      return false;
+    }
+    const exit: ExitInfo = r.exit ?? { reason: "UNKNOWN" };
+    if (r.ret < 0 && exit.reason !== "NO_PROGRESS") {
+      const errno = errnoName(r.ret);
+      this.exits.push(exit);
+      this.problem("errno", span, `KVM_RUN of ${who} gave ${errno}`);
+      return note(r.ret, errno, `-> ${errno}`);
+    }
+    switch (exit.reason) {
+      case "MMIO":
         this.exits.push(exit);
-        this.problem("errno", span, `KVM_RUN of ${who} gave ${errno}`);
-        return note(r.ret, errno, `-> ${errno}`);
+        if (!exit.isWrite) m.answerMmio(vcpu, this.answer(BigInt(exit.physAddr), exit.len));
+        return true;
+      case "DEBUG":
+        return note(0, undefined, "");
+      case "SELF_BRANCH":
+        this.spinning(vcpu, span, note);
+        return false;
+      case "BUDGET":
+      case "NO_PROGRESS": {
+        // So many exits, or so many instructions, without coming back: has the guest moved at all?
+        const { livelock } = this.program.machine;
+        this.machine.sim.bus.flush();
+        if (this.recorder.sameFault(m.vcpuAgent(vcpu)) >= livelock) {
+          this.livelock = true;
+          this.problem("livelock", span, `${who} makes no progress: the same fault ${livelock} times`);
+          return note(r.ret, undefined, "-> no progress");
+        }
+        if (this.recorder.faults - faults < livelock) this.spend(this.maxInstructions);
+        return true;
       }
-      switch (exit.reason) {
-        case "MMIO":
-          this.exits.push(exit);
-          if (!exit.isWrite) m.answerMmio(vcpu, this.answer(BigInt(exit.physAddr), exit.len));
-          continue;
-        case "DEBUG":
-          return note(0, undefined, "");
-        case "SELF_BRANCH":
-          return this.spinning(vcpu, span, note);
-        case "BUDGET":
-        case "NO_PROGRESS":
-          // So many exits, or so many instructions, without coming back: has the guest moved at all?
-          this.machine.sim.bus.flush();
-          if (this.recorder.sameFault(agent) >= livelock) {
-            this.livelock = true;
-            this.problem("livelock", span, `${who} makes no progress: the same fault ${livelock} times`);
-            return note(r.ret, undefined, "-> no progress");
-          }
-          if (this.recorder.faults - faults < livelock) this.spend(maxInstructions);
-          continue;
-        default:
-          this.exits.push(exit);
-          this.problem("exit", span, `KVM_RUN of ${who} returned with exit ${exit.reason}, which this VMM does not handle`);
-          return note(0, undefined, `-> exit ${exit.reason}`);
-      }
+      default:
+        this.exits.push(exit);
+        this.problem("exit", span, `KVM_RUN of ${who} returned with exit ${exit.reason}, which this VMM does not handle`);
+        return note(0, undefined, `-> exit ${exit.reason}`);
     }
   }
 
   /** A guest in `b .`: at a vector (nobody handles the exception), behind the handler, or in its own code. */
-  private spinning(vcpu: number, span: Span, note: (ret: number, errno: string | undefined, said: string) => void): void {
+  private spinning(vcpu: number, span: Span, note: (ret: number, errno: string | undefined, said: string) => false): void {
     const m = this.machine;
     const { image } = this.program;
     const pc = m.getRegister(vcpu, "pc");
@@ -663,7 +728,8 @@ class Interpreter implements Window {
     if (!atVector && !handled) {
       this.livelock = true;
       this.problem("livelock", span, `vcpu${vcpu} spins in a branch to itself at 0x${pc.toString(16)}`);
-      return note(0, undefined, "-> spins");
+      note(0, undefined, "-> spins");
+      return;
     }
     const reg = (name: string): bigint => m.getRegister(vcpu, name);
     const x: Exception = {
@@ -687,84 +753,84 @@ class Interpreter implements Window {
 
   // --- par ------------------------------------------------------------------------------------
 
-  /** One phase of each agent in turn, in the order of the script, until all are done. */
-  private *par(agents: readonly (GuestBlock | ParThread)[], span: Span): Running<void> {
-    const running: { g: Running<void>; scopes: Map<string, bigint>[] }[] = agents.map((a) => ({
-      g: a.kind === "guest" ? this.guest(a) : this.thread(a),
-      scopes: [...this.scopes, new Map<string, bigint>()],
-    }));
-    const outer = this.scopes;
+  /** The agents of a `par` interleaved, by the scheduler of the run. */
+  private *par(bodies: readonly (GuestBlock | ParThread)[], span: Span): Running<void> {
     const { kvm } = this.machine;
+    const run: ParRun = { line: span.line, muted: false };
+    const par = new ParAgents(this.parWorld(run), bodies);
     if (kvm !== undefined) kvm.interleave = true;
     try {
-      yield* this.roundRobin(running, outer, span);
+      if (this.options.onPar?.(par, run) === true) {
+        this.over = true;
+        return;
+      }
+      yield* this.schedule(par, span);
     } finally {
       if (kvm !== undefined) kvm.interleave = false;
     }
   }
 
-  private *roundRobin(
-    running: { g: Running<void>; scopes: Map<string, bigint>[] }[],
-    outer: Map<string, bigint>[],
-    span: Span,
-  ): Running<void> {
+  private *schedule(par: ParAgents, span: Span): Running<void> {
+    const scheduler = this.options.scheduler?.() ?? roundRobin(par.count);
     let idle = 0;
-    while (running.length > 0) {
-      let moved = false;
-      for (let i = 0; i < running.length;) {
-        const agent = running[i]!;
-        this.scopes = agent.scopes;
-        const r = agent.g.next();
-        agent.scopes = this.scopes;
-        this.scopes = outer;
-        if (r.done === true) {
-          running.splice(i, 1);
-          moved = true;
-          continue;
-        }
-        if (r.value) moved = true;
-        i++;
-      }
+    while (!par.allFinished) {
+      const moved = par.step(scheduler.next(par));
+      this.tick();
       yield moved;
       if (this.crash !== undefined) return;
       idle = moved ? 0 : idle + 1;
-      if (idle > 100) {
+      if (idle > 100 * par.count) {
         this.problem("stuck", span, "every agent waits for another: deadlock");
         return;
       }
     }
   }
 
-  private *thread(t: ParThread): Running<void> {
-    let agent = t.name === "vmm" ? VMM : this.threads.get(t.name);
-    if (agent === undefined) {
-      agent = this.machine.addThread(t.name);
-      this.threads.set(t.name, agent);
-    }
-    yield* this.threadBody(t.body, agent, t.name);
+  /** What the agents of a `par` need of this run. */
+  private parWorld(run: ParRun): ParWorld {
+    const m = this.machine;
+    const crashed = (): boolean => this.crash !== undefined;
+    const faults: number[] = [];
+    return {
+      state: m.sim.state,
+      begin: (agent, call) => m.begin(agent, call),
+      busy: (agent) => m.busy(agent),
+      step: (agent) => (this.options.stepper === undefined ? m.step(agent) : this.options.stepper(m, agent)),
+      finish: (agent) => m.finish(agent),
+      get crashed() {
+        return crashed();
+      },
+      vcpuAgent: (vcpu) => m.vcpuAgent(vcpu),
+      threadAgent: (name) => this.threadAgent(name),
+      isThis: (name) => this.isThis(name),
+      lookup: (name, span) => this.valueOf(name, span),
+      progress: (name, args, agent, results) => this.progress(name, args, agent, results),
+      startGuest: (block) => this.startGuest(block),
+      runCall: (vcpu) => {
+        if (run.muted) return { call: "KVM_RUN", vcpu };
+        faults[vcpu] = this.recorder.faults;
+        return this.runCall(vcpu);
+      },
+      called: (who, op, value, result) => {
+        if (!run.muted) this.noteCall(op.call.name, who, op.text, op.span, value, result);
+      },
+      ran: (_who, op, result) => {
+        if (!run.muted) return this.afterRun(op.vcpu, op.text, op.span, result, faults[op.vcpu] ?? 0);
+        if (result.ret < 0 || result.exit?.reason !== "MMIO") return false;
+        if (!result.exit.isWrite) m.answerMmio(op.vcpu, this.answer(BigInt(result.exit.physAddr), result.exit.len));
+        return true;
+      },
+    };
   }
 
-  private *threadBody(body: readonly Statement[], agent: number, who: string): Running<void> {
-    for (const s of body) {
-      if (this.crash !== undefined) return;
-      if (s.kind === "let") this.scopes[this.scopes.length - 1]!.set(s.name, yield* this.value(s.value, agent, who, s.text, s.span));
-      else if (s.kind === "call") yield* this.action(s, agent, who, s.text, s.span);
-      else if (s.kind === "for") {
-        const from = yield* this.value(s.from, agent, who, "", s.span);
-        const to = yield* this.value(s.to, agent, who, "", s.span);
-        const step = s.step === undefined ? 1n : yield* this.value(s.step, agent, who, "", s.span);
-        if (step <= 0n) throw new EvaluationError(s.span, `a loop's step is at least 1, not ${step}`);
-        for (let i = from; i < to; i += step) {
-          this.iterate(s.span);
-          const mine = this.scopes;
-          this.scopes = [...mine, new Map([[s.name, i]])];
-          yield* this.threadBody(s.body, agent, who);
-          this.scopes = mine;
-        }
-      } else if (s.kind === "on") {
-        if (s.on.some((n) => this.isThis(n.name))) yield* this.threadBody(s.body, agent, who);
-      }
+  private threadAgent(name: string): number {
+    if (name === "vmm") return VMM;
+    let agent = this.threads.get(name);
+    if (agent === undefined) {
+      agent = this.machine.addThread(name);
+      this.threads.set(name, agent);
     }
+    return agent;
   }
 
   // --- windows, steps, outcomes ----------------------------------------------------------------
@@ -865,23 +931,6 @@ function hasCall(e: Expr): boolean {
   return e.kind === "call" || (e.kind === "unary" && hasCall(e.of)) || (e.kind === "binary" && (hasCall(e.left) || hasCall(e.right)));
 }
 
-/** The outermost calls of an expression, left to right. */
-function collect(e: Expr, out: Call[]): void {
-  if (e.kind === "call") out.push(e);
-  else if (e.kind === "unary") collect(e.of, out);
-  else if (e.kind === "binary") {
-    collect(e.left, out);
-    collect(e.right, out);
-  }
-}
-
 function showsValue(name: string): boolean {
   return /^(mmap|mremap|read|uffd_read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(name);
-}
-
-/** A guest block in one line: its instructions, shortened. */
-function blockText(b: GuestBlock): string {
-  const parts = b.body.map((s) => (s.kind === "instruction" ? s.text : s.kind === "label" ? `${s.name}:` : `for ${s.name} { … }`));
-  const text = parts.slice(0, 4).join("; ");
-  return `guest vcpu${b.vcpu} { ${text}${parts.length > 4 ? "; …" : ""} }`;
 }

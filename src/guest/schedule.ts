@@ -1,0 +1,107 @@
+/**
+ * Who goes next in a `par`: one phase of each in turn, at random by a seed, or as a schedule says.
+ *
+ * A schedule is a list of turns: an agent and how many steps it takes. The text form, one turn a line:
+ *
+ *   faultline schedule 1
+ *   vcpu0 12
+ *   vmm 3
+ *
+ * `#` begins a comment. Behind the last turn every agent goes in turn, as without a schedule.
+ */
+import type { ParAgents } from "./paragents.js";
+
+/** A strategy for one `par`. */
+export interface Scheduler {
+  /** The number of an agent that has not finished. */
+  next(par: ParAgents): number;
+}
+
+/** One phase of each agent in turn, in the order of the script. */
+export function roundRobin(count: number): Scheduler {
+  let last = -1;
+  return {
+    next: (par) => {
+      do last = (last + 1) % count;
+      while (par.finished(last));
+      return last;
+    },
+  };
+}
+
+/** Any agent that has not finished, each as likely, from a seed (xorshift32). */
+export function randomScheduler(seed: number): Scheduler {
+  let x = (seed ^ 0x9e3779b9) | 0 || 1;
+  const draw = (below: number): number => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return (x >>> 0) % below;
+  };
+  return {
+    next: (par) => {
+      const open: number[] = [];
+      for (let i = 0; i < par.count; i++) if (!par.finished(i)) open.push(i);
+      return open[draw(open.length)]!;
+    },
+  };
+}
+
+export interface Turn {
+  readonly who: string;
+  readonly steps: number;
+}
+
+const HEAD = "faultline schedule 1";
+
+export function writeSchedule(turns: readonly Turn[], comments: readonly string[] = []): string {
+  return [HEAD, ...comments.map((c) => `# ${c}`), ...turns.map((t) => `${t.who} ${t.steps}`), ""].join("\n");
+}
+
+/** @throws ScheduleError that names the line */
+export function readSchedule(text: string): Turn[] {
+  const lines = text.split("\n").map((l) => l.replace(/#.*/, "").trim());
+  const first = lines.findIndex((l) => l !== "");
+  if (lines[first] !== HEAD) throw new ScheduleError(Math.max(1, first + 1), `expected "${HEAD}"`);
+  const turns: Turn[] = [];
+  for (const [n, line] of lines.entries()) {
+    if (n <= first || line === "") continue;
+    const m = /^(\S+)\s+([0-9]{1,9})$/.exec(line);
+    if (m === null || Number(m[2]) === 0) throw new ScheduleError(n + 1, `expected AGENT STEPS, such as "vcpu0 12", not "${line}"`);
+    turns.push({ who: m[1]!, steps: Number(m[2]) });
+  }
+  return turns;
+}
+
+export class ScheduleError extends Error {
+  override readonly name = "ScheduleError";
+  constructor(
+    readonly line: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/**
+ * Replays turns. An agent that waits for another loses the rest of its turn to nobody: it tries again.
+ * @throws ScheduleError if a turn names no agent of this `par` or one that has finished
+ */
+export function replay(turns: readonly Turn[]): Scheduler {
+  let turn = 0;
+  let left = turns[0]?.steps ?? 0;
+  let behind: Scheduler | undefined;
+  return {
+    next: (par) => {
+      while (turn < turns.length && left === 0) left = turns[++turn]?.steps ?? 0;
+      const t = turns[turn];
+      if (t === undefined) return (behind ??= roundRobin(par.count)).next(par);
+      const i = par.programs.findIndex((p) => p.who === t.who);
+      if (i < 0) throw new ScheduleError(0, `no agent "${t.who}" in this par: there are ${par.programs.map((p) => p.who).join(", ")}`);
+      if (par.finished(i))
+        throw new ScheduleError(0, `${t.who} has ended before its turn ${turn + 1}: is this the schedule of this script and era?`);
+      left--;
+      return i;
+    },
+  };
+}
