@@ -19,12 +19,12 @@ const common = {
   chunkNames: "chunks/[name]-[hash]",
   define: { __FAULTLINE_VERSION__: JSON.stringify(version) },
 };
-const entryPoints = ["src/cli.ts", "src/index.ts", "bench/bench.ts"].filter((f) => existsSync(f));
+const entryPoints = ["src/cli.ts", "src/index.ts", "src/campaign/poolworker.ts", "bench/bench.ts"].filter((f) => existsSync(f));
 await build({
   ...common,
   entryPoints: entryPoints.map((f) => ({ in: f, out: f.replace(/^.*\//, "").replace(/\.ts$/, "") })),
-  // benny is a development dependency with dynamic requires: it stays outside.
-  external: ["benny"],
+  // benny is a development dependency with dynamic requires; tinypool starts a file of its own as a thread: they stay outside.
+  external: ["benny", "tinypool"],
   banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
 });
 if (existsSync("dist/cli.js")) chmodSync("dist/cli.js", 0o755);

@@ -1,9 +1,11 @@
 /** `faultline conform`: replays recordings and says how many observations the emulator reproduces. */
 import { existsSync, readFileSync } from "node:fs";
-import { conform, recordingFiles, regressions, toBaseline, type Baseline, type ConformResult } from "../conform/conform.js";
+import { carryOut } from "../campaign/campaigns.js";
+import { recordingFiles, regressions, toBaseline, type Baseline, type ConformResult } from "../conform/conform.js";
+import { conformReport, conformWork } from "../conform/work.js";
 import { findEra } from "../eras.js";
 import { checkCpu, eraNamed } from "./execute.js";
-import { FAILED, OK, UsageError } from "./status.js";
+import { FAILED, INTERRUPTED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 
 export interface ConformArguments {
@@ -13,6 +15,7 @@ export interface ConformArguments {
   readonly baseline?: string;
   /** Text: only the recordings that differ, and the totals. */
   readonly quiet: boolean;
+  readonly jobs: number;
 }
 
 export async function conformCommand(paths: readonly string[], args: ConformArguments): Promise<number> {
@@ -21,16 +24,16 @@ export async function conformCommand(paths: readonly string[], args: ConformArgu
   const files = recordingFiles(paths);
   if (files.length === 0) throw new UsageError("no recording (*.rec) under the paths given");
   const baseline = args.baseline === undefined ? undefined : readBaseline(args.baseline);
-  const result = conform(
+  const spec = {
     files,
-    {
-      ...(args.kernel === undefined ? {} : { kernel: eraNamed(args.kernel) }),
-      ...(args.cpu === undefined ? {} : { cpu: args.cpu }),
-    },
-    progress(files.length),
-  );
+    ...(args.kernel === undefined ? {} : { kernel: eraNamed(args.kernel) }),
+    ...(args.cpu === undefined ? {} : { cpu: args.cpu }),
+  };
+  const { state, ended } = await carryOut(conformWork, spec, { jobs: Math.min(args.jobs, files.length) });
+  const result = conformReport(state);
   if (args.format === "json") await print(JSON.stringify(result, undefined, 2));
   else await text(result, args.quiet);
+  if (ended === "interrupted") return INTERRUPTED;
   if (baseline === undefined) return result.matched === result.total ? OK : FAILED;
   const worse = regressions(result, baseline);
   if (args.format === "text") for (const w of worse) await print(`worse than the baseline: ${w.key}: ${w.was} -> ${w.now}`);
@@ -49,16 +52,6 @@ function readBaseline(file: string): Baseline {
   if (typeof value !== "object" || value === null || Object.values(value).some((v) => typeof v !== "number"))
     throw new UsageError(`${file} is no baseline: expected an object of numbers`);
   return value as Baseline;
-}
-
-/** A line on stderr that counts the recordings, on a terminal only. */
-function progress(files: number): () => void {
-  let done = 0;
-  if (!process.stderr.isTTY) return () => {};
-  return () => {
-    done++;
-    process.stderr.write(done === files ? "\r\x1b[K" : `\r${done} of ${files} recordings`);
-  };
 }
 
 async function text(result: ConformResult, quiet: boolean): Promise<void> {

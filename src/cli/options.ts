@@ -21,6 +21,12 @@ export const count = (text: string): number => {
   if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`expected a number of steps, not "${text}".`);
   return value;
 };
+/** `--jobs`: worker threads, 1 to 256. */
+export const jobs = (text: string): number => {
+  const n = /^[0-9]+$/.test(text) ? Number(text) : NaN;
+  if (!(n >= 1 && n <= 256)) throw new InvalidArgumentError(`expected a number of jobs from 1 to 256, not "${text}".`);
+  return n;
+};
 export const list = (text: string, before: string[] = []): string[] => [...before, ...text.split(",").filter((w) => w !== "")];
 export const format = (...choices: Format[]): Option => new Option("--format <format>", "output format").choices(choices).default("text");
 export const json = (): Option => new Option("--json", "the same as --format json");

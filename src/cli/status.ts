@@ -8,6 +8,8 @@ export const FAILED = 1;
 export const WRONG_INPUT = 2;
 /** A budget is used up. */
 export const BUDGET = 3;
+/** Ctrl-C ended it; what was known is printed. */
+export const INTERRUPTED = 130;
 
 /** A wrong option or file: its message says what was expected. Exit status 2. */
 export class UsageError extends Error {

@@ -2,12 +2,12 @@
  * `faultline conform`: how much of what a real kernel did does the emulator reproduce?
  * After a difference the replay goes on; nothing is taken over from the recording.
  */
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CPU_PROFILES } from "../arch/features.js";
 import { ERAS, findEra } from "../eras.js";
 import { scoreStep } from "./compare.js";
-import { parseRecording, RecordingError, type Recording } from "./recording.js";
+import { RecordingError, type Recording } from "./recording.js";
 import { Replayer } from "./replay.js";
 
 /** Where a recording and the emulator first differ. */
@@ -90,13 +90,8 @@ export function recordingFiles(paths: readonly string[]): string[] {
   return out;
 }
 
-/** Replays many recordings. @param onResult called after each, for progress. */
-export function conform(files: readonly string[], options: ConformOptions = {}, onResult?: (r: RecordingResult) => void): ConformResult {
-  const recordings = files.map((file) => {
-    const result = conformRecording(parseRecording(file, readFileSync(file, "utf8")), options);
-    onResult?.(result);
-    return result;
-  });
+/** The sum over recordings. */
+export function resultOf(recordings: readonly RecordingResult[]): ConformResult {
   return {
     matched: recordings.reduce((n, r) => n + r.matched, 0),
     total: recordings.reduce((n, r) => n + r.total, 0),

@@ -36,7 +36,7 @@ export class RecordingError extends Error {
   constructor(
     readonly file: string,
     readonly line: number,
-    reason: string,
+    readonly reason: string,
   ) {
     super(`${file}:${line}: ${reason}`);
     this.name = "RecordingError";

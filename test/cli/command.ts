@@ -13,8 +13,12 @@ export const CLI = join(outdir, "cli.js");
 /** Bundles the command as tools/build.mjs does, into a folder of the tests' own. */
 export async function buildCommand(): Promise<void> {
   await build({
-    entryPoints: [join(root, "src/cli.ts")],
+    entryPoints: [
+      { in: join(root, "src/cli.ts"), out: "cli" },
+      { in: join(root, "src/campaign/poolworker.ts"), out: "poolworker" },
+    ],
     bundle: true,
+    external: ["tinypool"],
     platform: "node",
     format: "esm",
     target: "node20",

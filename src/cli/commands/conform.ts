@@ -1,6 +1,6 @@
 /** The words of `faultline conform`: replay recordings of real kernels against the emulator and report what it reproduces. */
 import type { Command } from "commander";
-import { type Common, type Done, format, json, wantsJson } from "../options.js";
+import { type Common, type Done, format, jobs, json, wantsJson } from "../options.js";
 
 export function addConform(root: Command, done: Done): void {
   root
@@ -14,17 +14,19 @@ export function addConform(root: Command, done: Done): void {
       "fail only where this run is worse than the baseline: matched counts by KERNEL/CPU/SCENARIO, or this command's JSON",
     )
     .option("--quiet", "print the differences and the totals only")
+    .option("--jobs <n>", "worker threads: the result is the same for any number", jobs, 1)
     .addOption(format("text", "json"))
     .addOption(json())
     .addHelpText(
       "after",
-      "\nExamples:\n  faultline conform recordings\n  faultline conform recordings/v5.5 --format json\n  faultline conform mine.rec --kernel v6.12\n  faultline conform recordings --quiet --baseline recordings/baseline.json",
+      "\nExamples:\n  faultline conform recordings\n  faultline conform recordings/v5.5 --format json\n  faultline conform mine.rec --kernel v6.12\n  faultline conform recordings --jobs 4\n  faultline conform recordings --quiet --baseline recordings/baseline.json",
     )
-    .action(async (paths: string[], o: Common & { baseline?: string; quiet?: boolean }) => {
+    .action(async (paths: string[], o: Common & { baseline?: string; quiet?: boolean; jobs: number }) => {
       const { conformCommand } = await import("../conform.js");
       done(
         await conformCommand(paths, {
           quiet: o.quiet === true,
+          jobs: o.jobs,
           format: wantsJson(o) ? "json" : "text",
           ...(o.kernel === undefined ? {} : { kernel: o.kernel }),
           ...(o.cpu === undefined ? {} : { cpu: o.cpu }),

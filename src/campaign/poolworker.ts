@@ -1,0 +1,11 @@
+/** What runs in a worker thread: one unit at a time. An entry point of its own in the bundle. */
+import { inlineMore } from "../cli/inlining.js";
+import { workNamed } from "./kinds.js";
+import type { PoolTask } from "./pool.js";
+
+inlineMore();
+
+export default async function unit({ kind, spec, input }: PoolTask): Promise<string> {
+  const work = await workNamed(kind);
+  return JSON.stringify(await work.run(spec, input));
+}
