@@ -81,9 +81,13 @@ export async function campaign<S, T, I, R>(work: Work<S, T, I, R>, spec: S, opti
         (text) => {
           running--;
           if (ended !== undefined) return;
-          journal?.add(unit, text);
-          waiting.set(unit, text);
-          mergeAll();
+          try {
+            journal?.add(unit, text);
+            waiting.set(unit, text);
+            mergeAll();
+          } catch (e) {
+            failure ??= e;
+          }
           wake();
         },
         (e: unknown) => {

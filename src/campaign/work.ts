@@ -26,7 +26,7 @@ export interface Work<Spec, State, Input, Result> {
   next(spec: Spec, state: State, unit: number): Input | undefined;
   /** Does one unit: in a worker. What is thrown here is a defect and ends the campaign; wrong input is a result that says so. */
   run(spec: Spec, input: Input): Result | Promise<Result>;
-  /** Takes up one result: in the order of the units. */
+  /** Takes up one result: in the order of the units. What it throws, wrong input that a unit found, reaches the caller as it is. */
   merge(spec: Spec, state: State, unit: number, result: Result): void;
   /** True: what is known is enough, no further units. Asked after each merge. */
   enough?(spec: Spec, state: State): boolean;
