@@ -51,6 +51,8 @@ export interface MachineOptions {
   /** Physical CPUs; 4 if absent. */
   readonly cpus?: number;
   readonly seed?: number;
+  /** Keep who holds which lock and compare every taking with the kernel's lock order (CONFIG_LOCKDEP); false if absent. */
+  readonly lockdep?: boolean;
   /** Cycles by cost name. */
   readonly costs?: Readonly<Record<string, number>>;
   /** PCI functions, by known name or described; none if absent. */
@@ -95,6 +97,7 @@ export class Machine {
     this.cpus = options.cpus ?? 4;
     const ramSize = options.ram ?? DEFAULT_RAM;
     const sim = (this.sim = new Sim(options.costs));
+    sim.locks.tracking = options.lockdep === true;
     this.phys = new PhysicalMemory(sim, { ramBase: ramSize > LOW_RAM_LIMIT ? 1024 * GIB : GIB, ramSize });
     this.tables = new TablePages(sim, this.phys, TABLE_WINDOW);
     this.registers = new RegisterFile(sim);
@@ -142,6 +145,11 @@ export class Machine {
   addThread(name: string): number {
     if (this.tape !== undefined) this.tape.note({ kind: "thread", name });
     return this.sim.agents.add(name, "vmm", this.sim.agents.count % this.cpus);
+  }
+
+  /** A thread of the kernel: khugepaged, kswapd, ksmd. @returns its agent */
+  addKthread(name: string): number {
+    return this.sim.agents.add(name, "kthread", this.sim.agents.count % this.cpus);
   }
 
   // ---- the VMM's nouns ----

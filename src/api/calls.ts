@@ -34,6 +34,12 @@ export type Call =
   | { readonly call: "fallocate"; readonly fd: number; readonly mode: number; readonly offset: number; readonly length: number }
   /** What the host's page aging asks: clear_flush_young 0, clear_young 1, test_young 2. */
   | { readonly call: "age"; readonly addr: number; readonly length: number; readonly kind: 0 | 1 | 2 }
+  /** What kernel threads do to the VMM's pages: khugepaged, kcompactd, kswapd, ksmd. */
+  | { readonly call: "collapse_huge_page"; readonly addr: number }
+  | { readonly call: "split_huge_page"; readonly addr: number }
+  | { readonly call: "migrate_pages"; readonly addr: number }
+  | { readonly call: "shrink_folio_list"; readonly addr: number; readonly force?: boolean }
+  | { readonly call: "try_to_merge_two_pages"; readonly addr: number; readonly other: number }
   /** sysfs nr_hugepages: adds hugetlb pages of a size to their pool. */
   | { readonly call: "nr_hugepages"; readonly size: number; readonly count: number }
   | { readonly call: "fork" }

@@ -9,6 +9,7 @@ import { exitName, KVM_EXIT_ARM_NISV, KVM_EXIT_MMIO, KVM_EXIT_UNKNOWN } from "..
 import type { Machine } from "../machine.js";
 import { mmapMode } from "../mmu/mmap.js";
 import { HOST_SIGSEGV } from "../mmu/useraccess.js";
+import { PMD_SIZE } from "../mmu/pagetable.js";
 import type { Activity } from "../sim/agents.js";
 import { EBADF } from "../mmu/context.js";
 import { HUGETLB_ORDERS } from "../mmu/frames.js";
@@ -77,6 +78,13 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   ftruncate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.ftruncate, c.fd, c.length) },
   fallocate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.fallocate, c.fd, c.mode, c.offset, c.length) },
   age: { begin: (d, a, c) => d.start(a, d.m.mm.reclaim.ageRange, VMM_MM, c.addr, c.addr + c.length, c.kind) },
+  collapse_huge_page: { begin: (d, a, c) => d.start(a, d.m.mm.huge.collapse, VMM_MM, c.addr - (c.addr % PMD_SIZE)) },
+  split_huge_page: { begin: (d, a, c) => d.start(a, d.m.mm.huge.splitHugePage, VMM_MM, c.addr) },
+  migrate_pages: { begin: (d, a, c) => d.start(a, d.m.mm.migrate.migratePage, VMM_MM, c.addr - (c.addr % 4096)) },
+  shrink_folio_list: { begin: (d, a, c) => d.start(a, d.m.mm.reclaim.reclaimPage, VMM_MM, c.addr, c.force === true ? 1 : 0) },
+  try_to_merge_two_pages: {
+    begin: (d, a, c) => d.start(a, d.m.mm.ksm.mergeTwo, VMM_MM, c.addr - (c.addr % 4096), c.other - (c.other % 4096)),
+  },
   nr_hugepages: {
     begin: (d, a, c) => {
       const order = Math.log2(c.size / 4096);

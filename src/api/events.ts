@@ -18,6 +18,7 @@ import type * as userfaultfd from "../mmu/userfaultfd.js";
 import type * as vmachange from "../mmu/vmachange.js";
 import type * as vmas from "../mmu/vmas.js";
 import type { EventDecl, EventHead, Field, FieldKind } from "../sim/events.js";
+import type * as lockdep from "../sim/lockdep.js";
 import type * as locks from "../sim/locks.js";
 import type * as sim from "../sim/sim.js";
 import type * as vfio from "../vfio/trace.js";
@@ -33,6 +34,7 @@ type AnyEvent =
   | Declared<typeof hwpoison>
   | Declared<typeof kvm>
   | Declared<typeof kvmMemslots>
+  | Declared<typeof lockdep>
   | Declared<typeof locks>
   | Declared<typeof notifiers>
   | Declared<typeof pagetable>

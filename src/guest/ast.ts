@@ -116,14 +116,17 @@ export type Statement =
     }
   | GuestBlock
   | { readonly kind: "vmm"; readonly body: readonly Statement[]; readonly span: Span }
+  | ParThread
   | { readonly kind: "par"; readonly agents: readonly (GuestBlock | ParThread)[]; readonly span: Span }
   | { readonly kind: "on"; readonly on: readonly NameAt[]; readonly body: readonly Statement[]; readonly span: Span }
   | { readonly kind: "answer"; readonly address: Expr; readonly value: Expr; readonly span: Span }
   | Expectation;
 
-/** A VMM thread inside `par`. */
+/** A VMM thread inside `par`, or a kernel thread anywhere. */
 export interface ParThread {
   readonly kind: "thread";
+  /** khugepaged, kswapd, …: it makes no system calls. */
+  readonly kernel: boolean;
   readonly name: string;
   readonly body: readonly Statement[];
   readonly span: Span;

@@ -18,6 +18,8 @@ export interface CallDecl {
   readonly doc: string;
   /** The call enters the guest: not allowed inside an expression. */
   readonly runs?: boolean;
+  /** What a kernel thread does, not a process: it stands in \`kthread\` too, and an error is its value, not a failure. */
+  readonly kernel?: boolean;
 }
 
 const number = (name: string, fallback?: number): Parameter => ({
@@ -29,6 +31,8 @@ const text = (name: string): Parameter => ({ name, kind: "text", fallback: undef
 const vcpu: Parameter = { name: "vcpu", kind: "vcpu", fallback: 0n };
 const register: Parameter = { name: "reg", kind: "register", fallback: undefined };
 const decl = (name: string, parameters: readonly Parameter[], doc: string, runs = false): CallDecl => ({ name, parameters, doc, runs });
+
+const kernel = (name: string, parameters: readonly Parameter[], doc: string): CallDecl => ({ name, parameters, doc, kernel: true });
 
 const access = [1, 2, 4, 8].flatMap((bytes) => [
   decl(`read${8 * bytes}`, [number("addr")], `the VMM loads ${bytes} byte${bytes > 1 ? "s" : ""} at a host address; its value`),
@@ -65,12 +69,30 @@ export const CALLS: readonly CallDecl[] = [
   ),
   decl("ftruncate", [number("fd"), number("length")], "sets the size of a memory file"),
   decl("fallocate", [number("fd"), number("mode"), number("offset"), number("len")], "punches a hole into a memory file"),
-  decl(
+  kernel(
     "clear_flush_young",
     [number("addr"), number("length")],
     "the host forgets that pages were used, as reclaim does; its value is 1 if any was",
   ),
-  decl("test_young", [number("addr"), number("length")], "asks whether a page was used since, as khugepaged does; its value is 1 or 0"),
+  kernel(
+    "clear_young",
+    [number("addr"), number("length")],
+    "the same without a flush, as idle page tracking and the multi-gen LRU do; its value is 1 if any was",
+  ),
+  kernel("test_young", [number("addr"), number("length")], "asks whether a page was used since, as khugepaged does; its value is 1 or 0"),
+  kernel("collapse_huge_page", [number("addr")], "khugepaged makes the 2 MiB block of addr one huge page; its value is 0 or -errno"),
+  kernel("split_huge_page", [number("addr")], "the kernel splits the huge page of addr into small ones; its value is 0 or -errno"),
+  kernel("migrate_pages", [number("addr")], "compaction moves the page of addr to another frame; its value is 0 or -errno"),
+  kernel(
+    "shrink_folio_list",
+    [number("addr"), number("force", 1)],
+    "reclaim swaps the page of addr out, with force=0 only if it is old; its value is 0 or -errno",
+  ),
+  kernel(
+    "try_to_merge_two_pages",
+    [number("addr"), number("other")],
+    "KSM lets the page of other share the frame of addr if their contents are equal; its value is 0 or -errno",
+  ),
   decl(
     "nr_hugepages",
     [number("size"), number("count")],
@@ -126,6 +148,7 @@ export const CALLS: readonly CallDecl[] = [
     [number("slot"), number("first_page"), number("num_pages")],
     "clears a part of the dirty log (manual protect)",
   ),
+  decl("KVM_RESET_DIRTY_RINGS", [], "resets the entries that the VMM has collected from the dirty rings; its value is their number"),
   decl("KVM_ENABLE_CAP", [number("cap"), number("value", 1)], "enables a capability of the VM"),
   decl("KVM_CHECK_EXTENSION", [number("cap")], "asks for a capability; its value is the answer"),
   decl("KVM_RUN", [vcpu], "runs a vCPU again from where it stands, up to the end of its guest block", true),

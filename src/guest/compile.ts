@@ -2,7 +2,7 @@
  * A parsed script to a program: every name is checked, settings become machine configurations, guest
  * blocks become words at addresses. All errors of the script are found here, before anything runs.
  */
-import type { Call, Condition, Expectation, Expr, FieldTest, GuestBlock, NameAt, Script, Setting, Statement } from "./ast.js";
+import type { Call, Condition, Expectation, Expr, FieldTest, GuestBlock, NameAt, ParThread, Script, Setting, Statement } from "./ast.js";
 import { CALLS, findCall, signature } from "./calls.js";
 import { CONSTANTS } from "./constants.js";
 import { Diagnostics, didYouMean, ScriptError, type Span } from "./diagnostics.js";
@@ -146,6 +146,8 @@ class Checker {
   private readonly variantNames: string[];
   private vcpus = 1;
   private createsVm = false;
+  /** Inside a kernel thread. */
+  private inKernel = false;
   private readonly guest: GuestCompiler;
 
   constructor(
@@ -437,22 +439,10 @@ class Checker {
       case "par":
         for (const a of s.agents)
           if (a.kind === "guest") this.block(a);
-          else
-            this.scoped(() => {
-              for (const inner of a.body)
-                if (
-                  inner.kind === "guest" ||
-                  inner.kind === "par" ||
-                  inner.kind === "expect" ||
-                  (inner.kind === "call" && findCall(inner.name)?.runs === true)
-                )
-                  this.errors.add(
-                    inner.span,
-                    `${inner.kind === "call" ? inner.name : inner.kind} does not stand in a thread of par`,
-                    "expected system calls, let or for",
-                  );
-                else this.statement(inner);
-            });
+          else this.thread(a);
+        return;
+      case "thread":
+        this.thread(s);
         return;
       case "on":
         this.on(s.on);
@@ -465,6 +455,29 @@ class Checker {
       case "expect":
         this.expectation(s);
     }
+  }
+
+  /** The body of a thread: calls, let and for; of a kernel thread: what kernel threads do. */
+  private thread(t: ParThread): void {
+    this.inKernel = t.kernel;
+    this.scoped(() => {
+      for (const inner of t.body)
+        if (
+          inner.kind === "guest" ||
+          inner.kind === "par" ||
+          inner.kind === "thread" ||
+          inner.kind === "vmm" ||
+          inner.kind === "expect" ||
+          (inner.kind === "call" && findCall(inner.name)?.runs === true)
+        )
+          this.errors.add(
+            inner.span,
+            `${inner.kind === "call" ? inner.name : inner.kind} does not stand in a thread of par`,
+            t.kernel ? "expected what a kernel thread does, let or for" : "expected system calls, let or for",
+          );
+        else this.statement(inner);
+    });
+    this.inKernel = false;
   }
 
   private block(b: GuestBlock): void {
@@ -483,6 +496,11 @@ class Checker {
           CALLS.map((d) => d.name),
         ),
       );
+      return;
+    }
+    if (this.inKernel && decl.kernel !== true) {
+      const does = CALLS.filter((d) => d.kernel === true).map((d) => d.name);
+      this.errors.add(c.span, `a kernel thread does not call ${c.name}`, `it knows ${does.join(", ")}`);
       return;
     }
     if (inside && decl.runs === true) this.errors.add(c.span, `${c.name} is a statement, not a value`, "put it on a line of its own");

@@ -61,6 +61,7 @@ export function machineOptions(config: MachineConfig, variant: VariantConfig): M
     cpu: variant.cpu,
     set: variant.set,
     seed: variant.seed,
+    lockdep: true,
     costs: config.costs,
     devices: [...config.devices],
     ...(variant.profile === undefined ? {} : { profile: variant.profile as (typeof PROFILES)[number] }),

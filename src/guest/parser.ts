@@ -28,7 +28,20 @@ import { LIMITS } from "./limits.js";
 class Recover extends Error {}
 
 /** Words that begin a statement of the VMM part. */
-export const STATEMENT_WORDS = ["title", "source", "machine", "variant", "let", "for", "guest", "vmm", "par", "on", "expect"] as const;
+export const STATEMENT_WORDS = [
+  "title",
+  "source",
+  "machine",
+  "variant",
+  "let",
+  "for",
+  "guest",
+  "vmm",
+  "kthread",
+  "par",
+  "on",
+  "expect",
+] as const;
 export const MACHINE_KEYS = [
   "ram",
   "cpus",
@@ -297,6 +310,9 @@ class Parser {
       case "guest":
         out.push(this.guest());
         return;
+      case "kthread":
+        out.push(this.kthread());
+        return;
       case "vmm": {
         this.i++;
         const body = this.statements_();
@@ -450,10 +466,21 @@ class Parser {
         const name = this.t.kind === "name" ? this.next().text : "vmm";
         if (agents.some((o) => o.kind === "thread" && o.name === name))
           this.errors.add(a, `a second VMM thread "${name}" in this par`, "give it a name of its own: vmm NAME { … }");
-        agents.push({ kind: "thread", name, body: this.statements_(), span: this.place(a) });
-      } else this.fail(a, `unexpected ${this.shown(a)} in par`, "expected guest vcpuN { … } or vmm NAME { … }");
+        agents.push({ kind: "thread", kernel: false, name, body: this.statements_(), span: this.place(a) });
+      } else if (this.is("kthread")) {
+        const thread = this.kthread();
+        if (agents.some((o) => o.kind === "thread" && o.name === thread.name))
+          this.errors.add(a, `a second thread "${thread.name}" in this par`, "give it a name of its own");
+        agents.push(thread);
+      } else this.fail(a, `unexpected ${this.shown(a)} in par`, "expected guest vcpuN { … }, vmm NAME { … } or kthread NAME { … }");
     });
     return { kind: "par", agents, span: this.place(t) };
+  }
+
+  private kthread(): ParThread {
+    const t = this.next();
+    const name = this.givenName("the kernel thread's name");
+    return { kind: "thread", kernel: true, name: name.text, body: this.statements_(), span: this.place(t) };
   }
 
   private on(out: Statement[], top: boolean): void {

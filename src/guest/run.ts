@@ -9,6 +9,7 @@ import type { Call as HostCall, CallResult, ExitInfo } from "../api/calls.js";
 import type { Stage2Leaf } from "../api/nouns.js";
 import { errnoName } from "../sim/errno.js";
 import type { EventBus, EventRecord } from "../sim/events.js";
+import { lockdepReport } from "../sim/lockdep.js";
 import type { StateRegistry } from "../sim/state.js";
 import type { Detail } from "../trace/story.js";
 import type { Call, Expr, GuestBlock, ParThread, Statement } from "./ast.js";
@@ -37,6 +38,8 @@ export interface ScriptMachine {
   vcpuAgent(vcpu: number): number;
   /** Another thread of the VMM. @returns its agent */
   addThread(name: string): number;
+  /** A thread of the kernel. @returns its agent */
+  addKthread(name: string): number;
   getRegister(vcpu: number, register: string): bigint;
   setRegister(vcpu: number, register: string, value: bigint): void;
   /** KVM_RUN of this vCPU ends with exit DEBUG when its PC comes here. */
@@ -112,6 +115,8 @@ class Interpreter implements Window {
   private scopes: Map<string, bigint>[] = [new Map()];
   private readonly answers: { from: bigint; value: bigint }[] = [];
   private readonly threads = new Map<string, number>();
+  /** Names of the script's kernel threads. */
+  private readonly kthreads = new Set<string>();
   private vm = 0;
   /** Expectations have been judged: the next action opens a new window. */
   private closed = false;
@@ -123,6 +128,8 @@ class Interpreter implements Window {
   private setup = true;
   /** Set while a call of the script is asked for the next call of the machine. */
   private replay: Replay | undefined;
+  /** An expectation of this window counts what lockdep reports. */
+  private lockdepAsked = false;
 
   constructor(
     private readonly program: Program,
@@ -130,11 +137,12 @@ class Interpreter implements Window {
     private readonly machine: ScriptMachine,
     private readonly options: RunOptions,
   ) {
-    const asked = new Set<string>();
+    const asked = new Set<string>([lockdepReport.name]);
     const visit = (body: readonly Statement[]): void => {
       for (const s of body) {
+        for (const t of s.kind === "par" ? s.agents : [s]) if (t.kind === "thread" && t.kernel) this.kthreads.add(t.name);
         if (s.kind === "expect") for (const e of eventsOf(s.condition)) asked.add(e);
-        else if (s.kind === "for" || s.kind === "vmm" || s.kind === "on") visit(s.body);
+        else if (s.kind === "for" || s.kind === "vmm" || s.kind === "on" || s.kind === "thread") visit(s.body);
       }
     };
     visit(program.script.body);
@@ -337,6 +345,10 @@ class Interpreter implements Window {
         this.open();
         yield* this.guest(s);
         return;
+      case "thread":
+        this.open();
+        yield* this.par([s], s.span);
+        return;
       case "par":
         this.open();
         yield* this.par(s.agents, s.span);
@@ -407,7 +419,7 @@ class Interpreter implements Window {
     }
     const errno = result.signal !== undefined ? result.signal.name : result.ret < 0 ? errnoName(result.ret) : undefined;
     this.results.push({ agent: who, line: span.line, column: span.column, text, ret: BigInt(result.ret), errno });
-    if (errno !== undefined) this.problem("errno", span, `${name} gave ${errno}`);
+    if (errno !== undefined && findCall(name)?.kernel !== true) this.problem("errno", span, `${name} gave ${errno}`);
     this.step(
       who,
       text,
@@ -496,6 +508,18 @@ class Interpreter implements Window {
         return plain(yield* this.host(agent, { call: "fallocate", fd: n("fd"), mode: n("mode"), offset: n("offset"), length: n("len") }));
       case "clear_flush_young":
         return plain(yield* this.host(agent, { call: "age", addr: n("addr"), length: n("length"), kind: 0 }));
+      case "clear_young":
+        return plain(yield* this.host(agent, { call: "age", addr: n("addr"), length: n("length"), kind: 1 }));
+      case "collapse_huge_page":
+      case "split_huge_page":
+      case "migrate_pages":
+        return plain(yield* this.host(agent, { call: name, addr: n("addr") }));
+      case "shrink_folio_list":
+        return plain(yield* this.host(agent, { call: name, addr: n("addr"), force: big("force") !== 0n }));
+      case "try_to_merge_two_pages":
+        return plain(yield* this.host(agent, { call: name, addr: n("addr"), other: n("other") }));
+      case "KVM_RESET_DIRTY_RINGS":
+        return plain(yield* this.host(agent, { call: "KVM_RESET_DIRTY_RINGS", vm }));
       case "test_young":
         return plain(yield* this.host(agent, { call: "age", addr: n("addr"), length: n("length"), kind: 2 }));
       case "nr_hugepages":
@@ -827,7 +851,7 @@ class Interpreter implements Window {
     if (name === "vmm") return VMM;
     let agent = this.threads.get(name);
     if (agent === undefined) {
-      agent = this.machine.addThread(name);
+      agent = this.kthreads.has(name) ? this.machine.addKthread(name) : this.machine.addThread(name);
       this.threads.set(name, agent);
     }
     return agent;
@@ -849,6 +873,8 @@ class Interpreter implements Window {
 
   /** What went wrong in this window and no expectation named fails the run. */
   private close(): void {
+    if (!this.lockdepAsked) this.reportLockdep();
+    this.lockdepAsked = false;
     for (const p of this.problems)
       if (!p.expected)
         this.outcomes.push({
@@ -861,6 +887,18 @@ class Interpreter implements Window {
           events: this.recorder.last(12),
         });
     this.problems = [];
+  }
+
+  /** What lockdep would have written into the kernel log fails the run, once for each pair of locks. */
+  private reportLockdep(): void {
+    const said = new Set<string>();
+    this.recorder.each(lockdepReport.name, (e) => {
+      const actual = `${String(e["kind"])} of ${String(e["lock"])} while ${e.agent} holds ${String(e["held"])}`;
+      if (said.has(actual)) return;
+      said.add(actual);
+      const expected = "no report of lockdep";
+      this.outcomes.push({ status: "failed", line: 0, column: 0, text: "", expected, actual, events: this.recorder.last(12) });
+    });
   }
 
   private problem(kind: Problem["kind"], span: Span, text: string): void {
@@ -881,6 +919,7 @@ class Interpreter implements Window {
     this.closed = true;
     const here = s.on.length === 0 || s.on.some((n) => this.isThis(n.name));
     if (!here) return;
+    if (s.condition.kind === "event" && s.condition.event === lockdepReport.name) this.lockdepAsked = true;
     const outcome = (status: Outcome["status"], actual: string): void => {
       this.outcomes.push({
         status,

@@ -31,8 +31,6 @@ const WORDS = 8;
 export class EagerMapping {
   /** (vm, ipa, size, pa by arithmetic, writable 0|1, hva) -> R0 0 | -errno: one PFNMAP VMA, or its part in the slot. */
   readonly activity: Activity;
-  /** Set while other agents run in between: one page per phase. */
-  interleave = false;
   private readonly first: number;
   /** The cache that every call uses and leaves empty, made at the first call. [0] its number + 1. */
   private readonly cacheOf: I32Pool;
@@ -91,7 +89,7 @@ export class EagerMapping {
       if (r !== 0) return this.finish(f, r);
       stack.set(f + DONE, s[f + DONE]! + PAGE);
       // Others may run between two pages.
-      if (this.interleave) return this.first + 1;
+      if (sim.agents.interleaving) return this.first + 1;
     }
     return this.finish(f, 0);
   }

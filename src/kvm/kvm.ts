@@ -200,13 +200,12 @@ export class Kvm {
     return this.eager.activity;
   }
 
-  /** Other agents may run between any two guest instructions and between any two eagerly mapped pages. */
+  /** Agents take turns: see Agents.interleaving. Each guest instruction is a phase of its own then. */
   get interleave(): boolean {
-    return this.runs.interleave;
+    return this.sim.agents.interleaving;
   }
   set interleave(on: boolean) {
-    this.runs.interleave = on;
-    this.eager.interleave = on;
+    this.sim.agents.interleaving = on;
   }
 
   // ----------------------------------------------------------------------------------- plain calls

@@ -69,8 +69,6 @@ const WORDS = 3;
 export class VcpuRun {
   /** (v, most guest instructions or 0, most exits or 0) -> R0 0 | -errno, R1 exit reason. */
   readonly activity: Activity;
-  /** Set while other agents run in between: one guest instruction per phase. */
-  interleave = false;
   private readonly first: number;
 
   constructor(
@@ -182,7 +180,7 @@ export class VcpuRun {
     const stack = sim.agents.stack;
     const v = stack.a[f + V]! | 0;
     const left = stack.a[f + INSTRUCTIONS]!;
-    const slice = this.interleave ? 1 : left === Infinity ? SLICE : Math.min(left, COUNTED_SLICE);
+    const slice = sim.agents.interleaving ? 1 : left === Infinity ? SLICE : Math.min(left, COUNTED_SLICE);
     const reason = this.cpu.run(v, slice);
     // A slice that an exit ends early counts as one instruction.
     if (left !== Infinity) stack.set(f + INSTRUCTIONS, left - (reason === RUN_BUDGET ? slice : 1));

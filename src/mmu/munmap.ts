@@ -113,8 +113,7 @@ export class Munmap {
       v = next;
     }
     if (s.a[f + DOWNGRADE] !== 0) {
-      sim.locks.unlockWrite(this.mm.mmapLock(mm));
-      sim.locks.read(this.mm.mmapLock(mm));
+      sim.locks.downgrade(this.mm.mmapLock(mm));
     }
     return sim.agents.call(f, this.doMunmap.first + 3, notifiers.invalidateRangeStart, mm, start, end, MMU_NOTIFY_UNMAP, 1);
   }

@@ -64,6 +64,13 @@ export class Agents {
   private readonly phaseFns: PhaseFn[] = [];
   private readonly phaseNames: string[] = [];
   private readonly frameWords: number[] = [];
+  /**
+   * Several agents take turns phase by phase: an activity also ends a phase where a straight run goes on
+   * because nobody else could tell. Events and results of a straight run are the same either way.
+   */
+  interleaving = false;
+  /** A phase that returned BLOCKED changed something all the same: it queued for a lock. */
+  private queued = false;
 
   constructor(private readonly state: StateRegistry) {
     this.who = state.i32("agents.who", 16);
@@ -255,10 +262,15 @@ export class Agents {
     if (f < 0) return false;
     this.settle();
     this.running.set(0, agent);
+    this.queued = false;
     const next = this.phaseFns[this.stack.a[f]! | 0]!(f);
     if (next >= 0) this.stack.set(f + PHASE, next);
     this.settle();
-    return next !== BLOCKED;
+    return next !== BLOCKED || this.queued;
+  }
+  /** The running phase will return BLOCKED, yet its step counts: others see that the agent waits. */
+  moved(): void {
+    this.queued = true;
   }
 
   /** Runs an agent's phases until it is idle. @returns false if it blocked. */

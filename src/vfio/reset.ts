@@ -121,7 +121,7 @@ export class VfioReset {
     const dev = agents.stack.a[f + DEV]!;
     const fn = this.v.function(dev);
     if (!this.canReset(fn)) return agents.ret(f, -ENOTTY);
-    if (!locks.write(this.v.deviceLock[dev]!)) return agents.ret(f, -EAGAIN);
+    if (!locks.tryWrite(this.v.deviceLock[dev]!)) return agents.ret(f, -EAGAIN);
     this.disable(fn);
     return this.tryReset.first + 1;
   }

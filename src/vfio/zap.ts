@@ -74,7 +74,9 @@ export class VfioZap {
   private lockFirst(f: number): number {
     const { agents, locks } = this.v.sim;
     const dev = agents.stack.a[f + DEV]!;
-    if (!locks.write(this.v.memoryLock[dev]!)) return agents.stack.a[f + TRY] !== 0 ? agents.ret(f, 0) : BLOCKED;
+    const trying = agents.stack.a[f + TRY] !== 0;
+    const lock = this.v.memoryLock[dev]!;
+    if (!(trying ? locks.tryWrite(lock) : locks.write(lock))) return trying ? agents.ret(f, 0) : BLOCKED;
     const file = this.v.file(dev);
     if (file < 0) return agents.ret(f, 1);
     const { unmapMappingRange } = this.v.mm;
@@ -92,7 +94,9 @@ export class VfioZap {
   private takeVmaLock(f: number): number {
     const { agents, locks } = this.v.sim;
     const dev = agents.stack.a[f + DEV]!;
-    if (!locks.write(this.v.vmaLock[dev]!)) return agents.stack.a[f + TRY] !== 0 ? agents.ret(f, 0) : BLOCKED;
+    const trying = agents.stack.a[f + TRY] !== 0;
+    const lock = this.v.vmaLock[dev]!;
+    if (!(trying ? locks.tryWrite(lock) : locks.write(lock))) return trying ? agents.ret(f, 0) : BLOCKED;
     const node = this.list.first(dev);
     if (node < 0) return this.zapAndLock.first + 5;
     agents.stack.set(f + MM, this.list.mm(node));
@@ -109,8 +113,9 @@ export class VfioZap {
   private retakeVmaLock(f: number): number {
     const { agents, locks } = this.v.sim;
     const a = agents.stack.a;
-    if (locks.write(this.v.vmaLock[a[f + DEV]!]!)) return this.zapAndLock.first + 4;
-    if (a[f + TRY] === 0) return BLOCKED;
+    const lock = this.v.vmaLock[a[f + DEV]!]!;
+    if (a[f + TRY] === 0) return locks.write(lock) ? this.zapAndLock.first + 4 : BLOCKED;
+    if (locks.tryWrite(lock)) return this.zapAndLock.first + 4;
     locks.unlockRead(this.v.mm.mmapLock(a[f + MM]!));
     return agents.ret(f, 0);
   }
@@ -136,8 +141,10 @@ export class VfioZap {
   private takeMemoryLock(f: number): number {
     const { agents, locks } = this.v.sim;
     const dev = agents.stack.a[f + DEV]!;
-    const got = locks.write(this.v.memoryLock[dev]!);
-    if (!got && agents.stack.a[f + TRY] === 0) return BLOCKED;
+    const trying = agents.stack.a[f + TRY] !== 0;
+    const lock = this.v.memoryLock[dev]!;
+    const got = trying ? locks.tryWrite(lock) : locks.write(lock);
+    if (!got && !trying) return BLOCKED;
     locks.unlockWrite(this.v.vmaLock[dev]!);
     return agents.ret(f, got ? 1 : 0);
   }
