@@ -5,8 +5,13 @@
 import { bulkUnmap } from "./bulk-unmap.js";
 import { demandFault2m } from "./demand-fault-2m.js";
 import { demandFault4k } from "./demand-fault-4k.js";
+import { demandFaultBar } from "./demand-fault-bar.js";
+import { dirtyLogRound } from "./dirty-log-round.js";
+import { garbage } from "./garbage.js";
 import { regressions, runWorkloads, save, saveBaseline, table, type WorkloadFactory } from "./harness.js";
 import { mmioExit } from "./mmio-exit.js";
+import { scale } from "./scale.js";
+import { RSS_OF, rssOf, sparseGuest } from "./sparse-guest.js";
 import { startUp } from "./start-up.js";
 import { tlbHitLoads } from "./tlb-hit-loads.js";
 import { tlbMissLoads } from "./tlb-miss-loads.js";
@@ -16,17 +21,26 @@ import { inlineMore } from "../src/cli/inlining.js";
 const SUITES: Readonly<Record<string, WorkloadFactory>> = {
   "demand-fault-4k": demandFault4k,
   "demand-fault-2m": demandFault2m,
+  "demand-fault-bar": demandFaultBar,
   "unmap-refault": unmapRefault,
   "mmio-exit": mmioExit,
   "tlb-hit-loads": tlbHitLoads,
   "tlb-miss-loads": tlbMissLoads,
   "bulk-unmap": bulkUnmap,
+  "dirty-log-round": dirtyLogRound,
+  scale,
+  garbage,
+  "sparse-guest": sparseGuest,
   "start-up": startUp,
 };
 
 const FLAGS = ["--quick", "--json", "--baseline"];
 
 async function main(args: readonly string[]): Promise<number> {
+  if (args[0] === RSS_OF) {
+    process.stdout.write(`${rssOf(args[1]!)}\n`);
+    return 0;
+  }
   const flags = new Set(args.filter((a) => a.startsWith("-")));
   const names = args.filter((a) => !a.startsWith("-"));
   const wrong = [...[...flags].filter((f) => !FLAGS.includes(f)), ...names.filter((n) => !Object.hasOwn(SUITES, n))];

@@ -13,6 +13,7 @@ export function bulkUnmap(quick: boolean): Workload {
     compares: `munmap of ${pages} pages that host and stage 2 map by 4 KiB, in one call`,
     unit: "entries",
     ops: pages,
+    floor: 20e6,
     prepare() {
       g ??= guest(STORE_LOOP);
       const { machine, vm } = g;

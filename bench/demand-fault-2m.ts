@@ -13,7 +13,7 @@ export function demandFault2m(quick: boolean): Workload {
     compares: `stores to ${blocks} distinct 2 MiB blocks of THP memory: one fault and one block entry each`,
     unit: "faults",
     ops: blocks,
-    floor: 1.5e6,
+    floor: 2.5e6,
     prepare() {
       g = guest(STORE_LOOP, { ram: bytes + 2 ** 30 });
       memorySlot(g, anonymous(g.machine, bytes, true), bytes);

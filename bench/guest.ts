@@ -22,10 +22,10 @@ export interface Guest {
   readonly vcpu: Vcpu;
 }
 
-/** A machine with a VM, a vCPU and this program (text of the assembler) at CODE_IPA. */
-export function guest(program: string, options: MachineOptions = {}): Guest {
+/** A machine with a VM, a vCPU and this program (text of the assembler) at CODE_IPA. @param ipaBits of the VM, 0 for 40 */
+export function guest(program: string, options: MachineOptions = {}, ipaBits = 0): Guest {
   const machine = new Machine({ ram: 8 * 2 ** 30, ...options });
-  const vm = machine.createVm();
+  const vm = machine.createVm(ipaBits);
   const code = machine.host.mmap({ length: CODE_SIZE, prot: PROT_RW, flags: MAP_PRIVATE_ANONYMOUS });
   must(machine.host.madvise(code, CODE_SIZE, MADV_NOHUGEPAGE), "madvise");
   assembleProgram(program, CODE_IPA).forEach((word, i) =>

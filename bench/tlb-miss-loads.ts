@@ -20,6 +20,7 @@ export function tlbMissLoads(quick: boolean): Workload {
     compares: `one 8-byte load from each of ${pages} mapped 4 KiB pages in turn, more than any TLB holds: a stage-2 walk each`,
     unit: "loads",
     ops: pages,
+    floor: 8e6,
     prepare() {
       if (g !== undefined) return;
       g = guest(`${STORE_LOOP}\n${SUM_LOOP}`);

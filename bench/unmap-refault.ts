@@ -29,7 +29,7 @@ export function unmapRefault(quick: boolean): Workload {
     compares: `${rounds} rounds of munmap of one page, mmap at the same place, store by the guest: three calls of the VMM and one fault`,
     unit: "rounds",
     ops: rounds,
-    floor: 0.2e6,
+    floor: 0.8e6,
     prepare() {
       if (g === undefined) {
         g = guest(`${STORE_LOOP}\n${ROUND_LOOP}`);
