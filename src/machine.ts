@@ -14,6 +14,7 @@ import { cpuProfile, type CpuFeatures } from "./arch/features.js";
 import { Pe } from "./arch/pe.js";
 import { PhysicalMemory } from "./arch/phys.js";
 import { ARCHITECTURAL, recordedProfile, type MachineProfile } from "./arch/profile.js";
+import type { BufferMode } from "./arch/ordering.js";
 import { RegisterFile } from "./arch/registers.js";
 import { TablePages } from "./arch/tables.js";
 import { DEFAULT_ERA, eraRow, type EraRow } from "./eras.js";
@@ -23,6 +24,7 @@ import { HostMm } from "./mmu/mm.js";
 import type { EventRecord } from "./sim/events.js";
 import { Sim } from "./sim/sim.js";
 import type { DeviceSpec } from "./vfio/devicespec.js";
+import { DEFAULT_FABRIC, Fabric, type FabricOptions } from "./vfio/fabric.js";
 import { VfioPci } from "./vfio/driver.js";
 import { FaultlineError } from "./sim/errors.js";
 import { Tape } from "./inspect/tape.js";
@@ -46,6 +48,13 @@ export interface MachineOptions {
   readonly set?: Readonly<Record<string, string>>;
   /** "architectural" if absent; "recorded" departs like the machine under the recordings. */
   readonly profile?: "architectural" | "recorded" | MachineProfile;
+  /**
+   * Store and gathering buffers and the PCIe fabric: "off" (every access is at its end at once) if absent;
+   * "modelled"; "weak": write-back stores wait too.
+   */
+  readonly buffers?: BufferMode;
+  /** How the fabric differs from a root complex that is the point of serialisation. */
+  readonly fabric?: Partial<FabricOptions>;
   /** Bytes of RAM, a multiple of 2 MiB; 2 GiB if absent. */
   readonly ram?: number;
   /** Physical CPUs; 4 if absent. */
@@ -78,6 +87,8 @@ export class Machine {
   /** Character devices that map page frames: /dev/mem, /dev/drm_shmem, … */
   readonly platform: PlatformDrivers;
   readonly vfioPci: VfioPci;
+  /** The PCIe fabric, undefined while buffers are not modelled. */
+  readonly fabric: Fabric | undefined;
   readonly kvm: Kvm;
   /** Physical CPUs. */
   readonly cpus: number;
@@ -101,12 +112,19 @@ export class Machine {
     this.phys = new PhysicalMemory(sim, { ramBase: ramSize > LOW_RAM_LIMIT ? 1024 * GIB : GIB, ramSize });
     this.tables = new TablePages(sim, this.phys, TABLE_WINDOW);
     this.registers = new RegisterFile(sim);
-    this.pe = new Pe(sim, this.registers, this.phys, this.tables, this.features, { profile: this.profile, cpus: this.cpus });
+    this.pe = new Pe(sim, this.registers, this.phys, this.tables, this.features, {
+      profile: this.profile,
+      cpus: this.cpus,
+      buffers: options.buffers ?? "off",
+    });
     this.cpu = new Cpu(sim, this.registers, this.pe, this.features);
     sim.agents.add("vmm", "vmm", 0);
     this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, this.era.mm);
     this.platform = new PlatformDrivers(sim, this.phys, this.mm);
     this.vfioPci = new VfioPci(sim, this.phys, this.mm, this.era.vfio, options.devices ?? []);
+    const { ordering } = this.pe;
+    if (ordering !== undefined)
+      this.fabric = new Fabric(sim, this.phys, this.vfioPci.pci, ordering.buffers, this.tables, { ...DEFAULT_FABRIC, ...options.fabric });
     this.kvm = new Kvm(sim, this.phys, this.tables, this.pe, this.cpu, this.registers, this.features, this.mm, this.era.kvm, this.profile);
     this.dispatch = new Dispatch(this);
     this.host = new HostProcess(this, VMM);

@@ -3,6 +3,7 @@
  * fields. Nothing is written twice: names, fields and kinds are read off what `declareEvent` was given.
  */
 import type * as arch from "../arch/events.js";
+import type * as ordering from "../arch/orderingevents.js";
 import type * as dirtylog from "../kvm/dirtylog.js";
 import type * as kvmMemslots from "../kvm/memslots.js";
 import type * as pgtablecache from "../kvm/pgtablecache.js";
@@ -21,6 +22,7 @@ import type { EventDecl, EventHead, Field, FieldKind } from "../sim/events.js";
 import type * as lockdep from "../sim/lockdep.js";
 import type * as locks from "../sim/locks.js";
 import type * as sim from "../sim/sim.js";
+import type * as tlp from "../vfio/tlptrace.js";
 import type * as vfio from "../vfio/trace.js";
 
 /** The event declarations among a module's exports. */
@@ -37,9 +39,11 @@ type AnyEvent =
   | Declared<typeof lockdep>
   | Declared<typeof locks>
   | Declared<typeof notifiers>
+  | Declared<typeof ordering>
   | Declared<typeof pagetable>
   | Declared<typeof pgtablecache>
   | Declared<typeof sim>
+  | Declared<typeof tlp>
   | Declared<typeof userfaultfd>
   | Declared<typeof vfio>
   | Declared<typeof vm>

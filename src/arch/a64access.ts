@@ -28,6 +28,8 @@ export interface PeAccess {
   dsb(v: number, type: number): void;
   dmb(v: number, type: number): void;
   isb(v: number): void;
+  /** An exclusive or atomic access has been made: its store waits in no buffer. */
+  atomicDone(): void;
 }
 
 /** What a slow instruction did. */

@@ -152,9 +152,12 @@ export class MemoryOps {
       case Op.StorePairVecPost:
         this.setAddress(r[n]!, r[n + 1]!, 0);
         return this.pair(dec, d, v, b, n, dec[d + F_LO]!);
-      default:
+      default: {
         this.setAddress(r[n]!, r[n + 1]!, 0);
-        return this.special(dec, d, v, b, op);
+        const step = this.special(dec, d, v, b, op);
+        if (op !== Op.LoadAcquire && op !== Op.StoreRelease) this.pe.atomicDone();
+        return step;
+      }
     }
   }
 

@@ -21,6 +21,7 @@ import {
   type Exceptions,
 } from "./exception.js";
 import type { CpuFeatures } from "./features.js";
+import { DSB_NXS } from "./tlbi.js";
 import {
   ESR_EL2,
   HCR_AMO,
@@ -172,8 +173,10 @@ export class SystemOps {
       case Op.Eret:
         return el0 ? this.undefinedInstruction(v) : this.eret(v, b);
       case Op.Dsb:
-      case Op.DsbNxs:
         this.pe.dsb(v, lo);
+        return STEP_NEXT;
+      case Op.DsbNxs:
+        this.pe.dsb(v, lo | DSB_NXS);
         return STEP_NEXT;
       case Op.Dmb:
         this.pe.dmb(v, lo);

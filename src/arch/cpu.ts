@@ -210,6 +210,8 @@ export class Cpu {
   }
   /** Remembers where the page of an access lies that has just succeeded. @param at entry in `pages`, of a load or a store */
   private rememberPage(at: number, hi: number, lo: number, stamp: number): void {
+    // With buffers or caches in between an access is more than its page.
+    if (this.pe.modelled) return;
     const i = this.pe.tlbs.combinedAt(this.sim.agents.cpu, hi, lo);
     const t = this.combined.a;
     if (t[i] !== (lo & ~0xfff) || t[i + C_VA_HI] !== hi) return;

@@ -9,6 +9,9 @@ import type { I32Pool } from "../sim/state.js";
 import { DESC_AF, DESC_TABLE, DESC_VALID, HI_DBM, HI_OA, S1_AP_EL0, S1_AP_RDONLY } from "./descriptors.js";
 import { staleTranslation, tlbMiss } from "./events.js";
 import type { CpuFeatures } from "./features.js";
+import { ATTR_NC, ATTR_nGnRE, ATTR_nGnRnE, ATTR_TAGGED, ATTR_WB } from "./mair.js";
+import type { Ordering } from "./ordering.js";
+import { KIND_OF, KIND_WB } from "./storebuffer.js";
 import type { PhysicalMemory } from "./phys.js";
 import type { TablePages } from "./tables.js";
 import { DSB_ISH, DSB_ISHST, TLBI_IS, TlbiKind, vaOperandHi, vaOperandLo, type TlbMaintenance } from "./tlbi.js";
@@ -35,7 +38,17 @@ import { joinWords, type Hva, type Pa } from "./types.js";
 /** Above so many pages flush_tlb_range drops the whole address space (MAX_DVM_OPS, PTRS_PER_PTE). */
 const MAX_PAGES_BY_ADDRESS = 512;
 
+/**
+ * MAIR_EL1 (MAIR_EL2 with VHE) of the host by AttrIndx (arch/arm64/mm/proc.S MAIR_EL1_SET): MT_NORMAL, MT_NORMAL_TAGGED,
+ * MT_NORMAL_NC, MT_DEVICE_nGnRnE, MT_DEVICE_nGnRE.
+ */
+const HOST_MAIR = [ATTR_WB, ATTR_TAGGED, ATTR_NC, ATTR_nGnRnE, ATTR_nGnRE, ATTR_WB, ATTR_WB, ATTR_WB] as const;
+
 export class HostTranslation {
+  /** Store and gathering buffers, where they are modelled. */
+  ordering: Ordering | undefined;
+  /** Memory type of the last translated access: a KIND_ of storebuffer.ts. */
+  private kind = KIND_WB;
   /** The leaf of the last walk: words, PA of the byte, log2 of its size, word index. */
   private lo = 0;
   private hi = 0;
@@ -70,9 +83,38 @@ export class HostTranslation {
     const t = this.combined;
     if (tag !== 0 && t.a[i + C_TAG] === tag && t.a[i] === (lo & ~0xfff) && t.a[i + C_VA_HI] === hi && (t.a[i + C_FLAGS]! & need) !== 0) {
       if (t.a[i + C_CHANGES] !== this.tables.changes.a[0]) this.recheck(rootPa, i, hva, write);
+      this.kind = KIND_OF[t.a[i + C_FLAGS]! & 0xff]!;
       return joinWords(t.a[i + C_PA_HI]!, t.a[i + C_PA_LO]!) + (lo & 0xfff);
     }
     return this.miss(rootPa, asid, cpu, i, hi, lo, write);
+  }
+
+  /** The load of a translated access, within one page; the data is left in the PhysicalMemory's lo and hi. */
+  hostLoad(pa: Pa, size: number): void {
+    const { ordering, phys } = this;
+    if (ordering === undefined) {
+      phys.read(pa, size);
+      return;
+    }
+    const b = ordering.buffers;
+    const { cpu } = this.sim.agents;
+    if (!phys.isRam(pa)) {
+      b.beforeDeviceLoad(cpu, this.kind, pa, size);
+      b.port.read(this.kind, pa, size);
+      return;
+    }
+    phys.read(pa, size);
+    b.d0 = phys.lo;
+    b.d1 = phys.hi;
+    b.overlay(cpu, pa, size);
+    phys.lo = b.d0;
+    phys.hi = b.d1;
+  }
+  /** The store of a translated access. */
+  hostStore(pa: Pa, size: number, lo: number, hi: number): void {
+    const { ordering } = this;
+    if (ordering === undefined || (this.kind === KIND_WB && !ordering.weak)) this.phys.write(pa, size, lo, hi);
+    else ordering.buffers.store(this.sim.agents.cpu, this.kind, pa, size, lo, hi, 0, 0, false);
   }
 
   private miss(rootPa: Pa, asid: number, cpu: number, i: number, hi: number, lo: number, write: boolean): Pa {
@@ -81,7 +123,9 @@ export class HostTranslation {
     this.sim.agents.charge(this.sim.costs.walkStep * (this.level + 1));
     if (!found || !this.usable(write)) return -1;
     const t = this.combined;
-    let flags = F_R0;
+    const attr = HOST_MAIR[(this.lo >>> 2) & 7]!;
+    this.kind = KIND_OF[attr]!;
+    let flags = F_R0 | attr;
     if ((this.lo & S1_AP_RDONLY) === 0) flags |= F_W0;
     const pa = this.pa;
     t.set(i + C_VA_LO, lo & ~0xfff);

@@ -11,6 +11,9 @@ import type { CostTable } from "../sim/costs.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 import { AtOp, DcOp, IcOp } from "./a64system.js";
+import { Ordering, type BufferMode } from "./ordering.js";
+import { E_DATA, E_ESR, E_HPFAR_HI, E_HPFAR_LO, E_RESULT, E_SIZE, E_VA_HI, E_VA_LO } from "./orderingearly.js";
+import { KIND_OF, KIND_WB } from "./storebuffer.js";
 import { dcacheClean, icacheInval } from "./events.js";
 import { Exceptions } from "./exception.js";
 import type { CpuFeatures } from "./features.js";
@@ -20,9 +23,24 @@ import { canonicalAttr, isDevice, mairByte } from "./mair.js";
 import { effectiveShareability } from "./memtype.js";
 import type { PhysicalMemory } from "./phys.js";
 import { ARCHITECTURAL, type MachineProfile } from "./profile.js";
-import { HCR_DC, HCR_EL2, HCR_FB, MAIR_EL1, PAR_EL1, REGS_WORDS, VTCR_EL2, VTTBR_EL2, type RegisterFile } from "./registers.js";
+import {
+  ESR_EL2,
+  FAR_EL2,
+  HCR_DC,
+  HCR_EL2,
+  HCR_FB,
+  HPFAR_EL2,
+  MAIR_EL1,
+  PAR_EL1,
+  PC,
+  REGS_WORDS,
+  VTCR_EL2,
+  VTTBR_EL2,
+  type RegisterFile,
+} from "./registers.js";
 import { S1_FAULT, S1_OK, Stage1 } from "./stage1.js";
 import { Stage2 } from "./stage2walk.js";
+import { memoryAbort } from "./events.js";
 import { FSC_ADDRESS_SIZE, fscAt, FSC_PERMISSION, ISS_AR } from "./syndrome.js";
 import type { TablePages } from "./tables.js";
 import {
@@ -73,6 +91,8 @@ export interface PeOptions {
   /** Physical CPUs, at least 1. */
   readonly cpus?: number;
   readonly profile?: MachineProfile;
+  /** Store and gathering buffers; "off" if absent. */
+  readonly buffers?: BufferMode;
 }
 
 export class Pe {
@@ -83,7 +103,11 @@ export class Pe {
   d3 = 0;
   /** Physical address of the last access's first byte. */
   pa: Pa = 0;
+  /** The last buffered access went to a device. */
+  device = false;
   readonly tlbs: Tlbs;
+  /** The store and gathering buffers, undefined while they are not modelled. */
+  readonly ordering: Ordering | undefined;
   readonly maintenance: TlbMaintenance;
   readonly host: HostTranslation;
   readonly profile: MachineProfile;
@@ -99,6 +123,9 @@ export class Pe {
   private readonly agents: Agents;
   private readonly costs: CostTable;
   private readonly lse2: boolean;
+  private readonly exceptions: Exceptions;
+  /** Something between the resulting type and the bus is modelled: accesses take the long way. */
+  readonly modelled: boolean;
 
   constructor(
     private readonly sim: Sim,
@@ -115,6 +142,12 @@ export class Pe {
     this.context = new GuestContext(sim, regs, this.tlbs, features);
     this.stage2 = new Stage2(sim, regs, phys, tables, this.tlbs, features);
     this.stage1 = new Stage1(sim, regs, phys, tables, this.tlbs, features, this.stage2);
+    this.exceptions = new Exceptions(regs, features);
+    const mode = options.buffers ?? "off";
+    this.ordering = mode === "off" ? undefined : new Ordering(sim, phys, this.tlbs.cpus, mode === "weak", this.profile.ets);
+    this.modelled = mode !== "off";
+    this.maintenance.ordering = this.ordering;
+    this.host.ordering = this.ordering;
     this.translation = new Translation(
       sim,
       regs,
@@ -124,7 +157,7 @@ export class Pe {
       this.maintenance,
       this.stage1,
       this.stage2,
-      new Exceptions(regs, features),
+      this.exceptions,
       features,
       this.profile,
     );
@@ -160,6 +193,7 @@ export class Pe {
   }
   /** `read` after `enter(v)`. */
   readHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    if (this.modelled) return this.readBuffered(v, vaHi, vaLo, size, iss);
     const c = this.context;
     if ((vaLo & (size - 1)) !== 0) return this.readUnaligned(v, vaHi, vaLo, size, iss);
     const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
@@ -216,6 +250,7 @@ export class Pe {
   }
   /** `write` after `enter(v)`. */
   writeHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    if (this.modelled) return this.writeBuffered(v, vaHi, vaLo, size, iss);
     const c = this.context;
     if ((vaLo & (size - 1)) !== 0) return this.writeUnaligned(v, vaHi, vaLo, size, iss);
     const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
@@ -317,6 +352,7 @@ export class Pe {
     if ((vaLo & (size - 1)) !== 0 && (!this.lse2 || (vaLo & 15) + size > 16)) {
       return this.translation.alignmentFault(v, c, access, vaHi, vaLo);
     }
+    if (this.modelled) this.ordering!.atomic(c.cpu);
     return this.locate(v, c, vaHi, vaLo, access, iss, T_ATOMIC);
   }
 
@@ -349,6 +385,211 @@ export class Pe {
     const e = this.translation.entry;
     this.pa = joinWords(this.combined.a[e + C_PA_HI]!, this.combined.a[e + C_PA_LO]!) + (vaLo & 0xfff);
     return PE_OK;
+  }
+
+  // ---- accesses with store and gathering buffers between type and bus
+
+  private readBuffered(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    const c = this.context;
+    const o = this.ordering!;
+    if ((iss & ISS_AR) !== 0) o.acquire(c.cpu);
+    if (o.weak) {
+      const rc = this.takeEarly(v, vaHi, vaLo, size);
+      if (rc >= 0) return rc;
+    }
+    return this.readNow(v, vaHi, vaLo, size, iss);
+  }
+
+  private readNow(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    const c = this.context;
+    const o = this.ordering!;
+    const unaligned = (vaLo & (size - 1)) !== 0;
+    if (unaligned && this.mustAlign(c, vaLo, size, iss)) return this.translation.alignmentFault(v, c, ACCESS_READ, vaHi, vaLo);
+    const flags = unaligned ? T_UNALIGNED : 0;
+    let rc = this.locateOrdered(v, c, vaHi, vaLo, ACCESS_READ, iss, flags, size);
+    if (rc !== PE_OK) return rc;
+    const here = 4096 - (vaLo & 0xfff);
+    const first = this.pa;
+    this.loadBuffered(this.translation.entry, first, Math.min(here, size), here >= size);
+    if (here < size) {
+      rc = this.locateOrdered(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_READ, iss, T_UNALIGNED, size - here);
+      if (rc !== PE_OK) return rc;
+      this.readSplit(first, this.pa, here, size);
+      o.buffers.d0 = this.d0;
+      o.buffers.d1 = this.d1;
+      o.buffers.overlay(c.cpu, first, here);
+      this.d0 = o.buffers.d0;
+      this.d1 = o.buffers.d1;
+    }
+    return PE_OK;
+  }
+
+  /** `locate`; an access that faults, with FEAT_ETS2, does so after the stores before it. */
+  private locateOrdered(
+    v: number,
+    c: GuestContext,
+    vaHi: number,
+    vaLo: number,
+    access: number,
+    iss: number,
+    flags: number,
+    size: number,
+  ): number {
+    const o = this.ordering!;
+    const { cpu } = c;
+    if (o.weak && o.early.ets >= 2 && o.buffers.count(cpu) > 0 && this.wouldMiss(c, vaHi, vaLo, access)) o.leaveAll(cpu);
+    const rc = this.locate(v, c, vaHi, vaLo, access, iss, flags);
+    if (o.weak) o.early.accessed(cpu, vaHi, vaLo, rc === PE_OK ? this.pa : -1, size);
+    return rc;
+  }
+  private wouldMiss(c: GuestContext, vaHi: number, vaLo: number, access: number): boolean {
+    const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
+    const t = this.combined.a;
+    const i = this.tlbs.combinedAt(c.cpu, hi, vaLo);
+    const tag = t[i + C_TAG]!;
+    const need = access === ACCESS_WRITE ? c.writeMask : c.readMask;
+    return !(
+      (tag === c.asidTag || tag === c.globalTag) &&
+      t[i] === (vaLo & ~0xfff) &&
+      t[i + C_VA_HI] === hi &&
+      (t[i + C_FLAGS]! & need) !== 0
+    );
+  }
+
+  /** A load within one page. @param whole the data goes to d0..d3 */
+  private loadBuffered(i: number, pa: Pa, size: number, whole: boolean): void {
+    const t = this.combined.a;
+    const b = this.ordering!.buffers;
+    const { cpu } = this.context;
+    const p = this.phys;
+    const kind = KIND_OF[t[i + C_FLAGS]! & 0xff]!;
+    this.device = t[i + C_SLOT]! < 0;
+    if (!this.device) {
+      this.agents.charge(this.costs.ramAccess);
+      p.read(pa, size <= 2 || size === 4 || size === 8 || size === 16 ? size : 1);
+    } else {
+      b.beforeDeviceLoad(cpu, kind, pa, size);
+      b.port.read(kind, pa, size);
+    }
+    if (!whole) return;
+    b.d0 = p.lo;
+    b.d1 = p.hi;
+    b.d2 = p.lo2;
+    b.d3 = p.hi2;
+    if (!this.device) b.overlay(cpu, pa, size);
+    this.d0 = b.d0;
+    this.d1 = b.d1;
+    if (size === 16) {
+      this.d2 = b.d2;
+      this.d3 = b.d3;
+    }
+  }
+
+  private writeBuffered(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+    const c = this.context;
+    const o = this.ordering!;
+    if (o.weak) {
+      const rc = this.takeEarly(v, vaHi, vaLo, size);
+      if (rc >= 0) return rc;
+    }
+    const unaligned = (vaLo & (size - 1)) !== 0;
+    if (unaligned && this.mustAlign(c, vaLo, size, iss)) return this.translation.alignmentFault(v, c, ACCESS_WRITE, vaHi, vaLo);
+    const flags = unaligned ? T_UNALIGNED : 0;
+    let rc = this.locateOrdered(v, c, vaHi, vaLo, ACCESS_WRITE, iss, flags, size);
+    if (rc !== PE_OK) return rc;
+    const here = 4096 - (vaLo & 0xfff);
+    if (here >= size) {
+      this.storeBuffered(this.translation.entry, this.pa, size, (iss & ISS_AR) !== 0);
+      return PE_OK;
+    }
+    const first = this.pa;
+    const entry = this.translation.entry;
+    rc = this.locateOrdered(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_WRITE, iss, T_UNALIGNED, size - here);
+    if (rc !== PE_OK) return rc;
+    const second = this.pa;
+    const d0 = this.d0;
+    const d1 = this.d1;
+    for (let n = 0; n < size; n++) {
+      this.d0 = ((n < 4 ? d0 : d1) >>> ((n & 3) * 8)) & 0xff;
+      this.storeBuffered(n < here ? entry : this.translation.entry, n < here ? first + n : second + n - here, 1, false);
+    }
+    this.pa = first;
+    return PE_OK;
+  }
+
+  private storeBuffered(i: number, pa: Pa, size: number, release: boolean): void {
+    const o = this.ordering!;
+    const t = this.combined.a;
+    const kind = KIND_OF[t[i + C_FLAGS]! & 0xff]!;
+    this.device = t[i + C_SLOT]! < 0;
+    if (!this.device) this.agents.charge(this.costs.ramAccess);
+    if (kind === KIND_WB && !o.weak) {
+      if (release) o.buffers.drainAll(this.context.cpu, 0);
+      this.phys.write(pa, size, this.d0, this.d1, this.d2, this.d3);
+      return;
+    }
+    o.buffers.store(this.context.cpu, kind, pa, size, this.d0, this.d1, this.d2, this.d3, release);
+  }
+
+  /** What was performed early for the instruction at PC. @returns its PE_ code, -1: nothing that can be used */
+  private takeEarly(v: number, vaHi: number, vaLo: number, size: number): number {
+    const { early } = this.ordering!;
+    const { cpu } = this.context;
+    const r = this.regs.pool;
+    const b = v * REGS_WORDS;
+    const e = early.find(cpu, r.a[b + PC + 1]!, r.a[b + PC]!);
+    if (e < 0) return -1;
+    const a = early.pool.a;
+    const fits = a[e + E_VA_LO] === vaLo && a[e + E_VA_HI] === vaHi && a[e + E_SIZE] === size;
+    const rc = fits ? a[e + E_RESULT]! : -1;
+    const esr = a[e + E_ESR]!;
+    this.d0 = a[e + E_DATA]!;
+    this.d1 = a[e + E_DATA + 1]!;
+    const hpLo = a[e + E_HPFAR_LO]!;
+    const hpHi = a[e + E_HPFAR_HI]!;
+    early.taken(e);
+    if (rc === PE_EL1) {
+      this.sim.bus.emit(memoryAbort, esr >>> 0, vaHi, vaLo, 0, 1);
+      this.exceptions.takeExceptionEl1(v, esr, vaHi, vaLo);
+    } else if (rc === PE_EL2) {
+      r.set2(b + ESR_EL2, esr, 0);
+      r.set2(b + FAR_EL2, vaLo, vaHi);
+      r.set2(b + HPFAR_EL2, hpLo, hpHi);
+      this.sim.bus.emit(memoryAbort, esr >>> 0, vaHi, vaLo, 0, 2);
+    }
+    return rc;
+  }
+
+  /** The access of an instruction further on, or only its translation: for LookAhead. A store is only translated. */
+  accessEarly(v: number, vaHi: number, vaLo: number, size: number, write: boolean, load: boolean): number {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    const rc = this.locate(v, c, vaHi, vaLo, write ? ACCESS_WRITE : ACCESS_READ, 0, 0);
+    if (rc !== PE_OK) return rc;
+    this.device =
+      this.combined.a[this.translation.entry + C_SLOT]! < 0 && KIND_OF[this.combined.a[this.translation.entry + C_FLAGS]! & 0xff]! < 5;
+    if (load && !write && !this.device) this.loadBuffered(this.translation.entry, this.pa, size, true);
+    return PE_OK;
+  }
+  /** A speculative walk: a TLB entry is made where the tables permit a read. @returns false if they do not */
+  walkSpeculatively(v: number, vaHi: number, vaLo: number): boolean {
+    const { state } = this.sim;
+    const mark = state.mark();
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    if (this.locate(v, c, vaHi, vaLo, ACCESS_READ, 0, 0) === PE_OK) return true;
+    state.rollback(mark);
+    return false;
+  }
+  /** The instruction word at an address on the code page that the vCPU fetches from, 0 if the TLB does not hold it. */
+  codeWord(v: number, hi: number, lo: number): number {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    const i = this.tlbs.combinedAt(c.cpu, hi, lo);
+    const t = this.combined.a;
+    if (t[i] !== (lo & ~0xfff) || t[i + C_VA_HI] !== hi || !this.fetchHits(i)) return 0;
+    this.phys.read(joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + (lo & 0xfff), 4);
+    return this.phys.lo;
   }
 
   // ---- unaligned accesses
@@ -415,6 +656,8 @@ export class Pe {
   /** DC operations by address and by set/way. @param op DcOp */
   dc(v: number, op: number, vaHi: number, vaLo: number): number {
     if (op === DcOp.Zva) return this.dcZva(v, vaHi, vaLo);
+    // Maintenance by address comes after the CPU's own stores to the line.
+    if (this.modelled) this.ordering!.atomic(this.agents.cpu);
     if (op === DcOp.Isw || op === DcOp.Csw || op === DcOp.Cisw) {
       this.agents.charge(this.costs.cacheLine);
       return PE_OK;
@@ -450,6 +693,12 @@ export class Pe {
     if (c.outdated(v)) c.load(v);
     const rc = this.locate(v, c, vaHi, vaLo, ACCESS_WRITE, 0, T_UNALIGNED);
     if (rc !== PE_OK) return rc;
+    if (this.modelled) {
+      const line = this.pa - (this.pa % LINE);
+      this.d0 = this.d1 = this.d2 = this.d3 = 0;
+      for (let n = 0; n < LINE; n += 16) this.storeBuffered(this.translation.entry, line + n, 16, false);
+      return PE_OK;
+    }
     this.agents.charge(this.costs.ramAccess);
     this.phys.zeroLine(this.pa - (this.pa % LINE));
     return PE_OK;
@@ -573,18 +822,29 @@ export class Pe {
   /** DMB: orders; completes no TLBI. */
   dmb(v: number, type: number): void {
     void v;
-    void type;
+    this.ordering?.dmb(this.agents.cpu, type);
     this.agents.charge(this.costs.dsb);
   }
   isb(v: number): void {
     void v;
+    this.ordering?.contextSync(this.agents.cpu);
     this.agents.charge(this.costs.isb);
+  }
+  /** An exclusive or LSE atomic has been executed: its store is in the memory system. */
+  atomicDone(): void {
+    this.ordering?.atomic(this.agents.cpu);
   }
 
   // ---- the host's own accesses (the HostCpu and HostTlb of src/mmu)
 
   hostLookup(rootPa: Pa, asid: number, hva: Hva, write: boolean): Pa {
     return this.host.hostLookup(rootPa, asid, hva, write);
+  }
+  hostLoad(pa: Pa, size: number): void {
+    this.host.hostLoad(pa, size);
+  }
+  hostStore(pa: Pa, size: number, lo: number, hi: number): void {
+    this.host.hostStore(pa, size, lo, hi);
   }
   flushPage(asid: number, hva: Hva): void {
     this.host.flushPage(asid, hva);

@@ -30,6 +30,11 @@ export interface MachineProfile {
    * UNKNOWN: "written" with the IPA, or "stale" (left alone). KVM recomputes it in both cases.
    */
   readonly hpfarOnPermission: "written" | "stale";
+  /**
+   * FEAT_ETS2 (2), FEAT_ETS3 (3) or neither (0): is the fault of an access ordered after the accesses before
+   * it? Asked in weak mode only; nothing else does an access early.
+   */
+  readonly ets: 0 | 2 | 3;
 }
 
 export const ARCHITECTURAL: MachineProfile = Object.freeze({
@@ -40,6 +45,7 @@ export const ARCHITECTURAL: MachineProfile = Object.freeze({
   atomicsOnDevice: "work",
   fetchFromDevice: "works",
   hpfarOnPermission: "stale",
+  ets: 0,
 });
 
 /** The machine under the recorded kernels. */
@@ -51,6 +57,7 @@ export const RECORDED: MachineProfile = Object.freeze({
   atomicsOnDevice: "work",
   fetchFromDevice: "works",
   hpfarOnPermission: "written",
+  ets: 0,
 });
 
 /** The machine that recorded a CPU's scenarios: for neoverse-v1 a later one, with the architecture's level and shareability. */

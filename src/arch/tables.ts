@@ -164,6 +164,20 @@ export class TablePages {
     words.set2(word, lo, hi);
   }
 
+  /** Does a valid descriptor of a table page in use point into this range of physical addresses? Looks at all of them. */
+  references(base: Pa, size: number): boolean {
+    const a = this.words.a;
+    for (let page = 0; page < this.meta.a[HIGH_WATER]!; page++) {
+      if (this.refs.a[page] === 0) continue;
+      for (let w = page * TABLE_WORDS; w < (page + 1) * TABLE_WORDS; w += 2) {
+        if ((a[w]! & 1) === 0) continue;
+        const pa = (a[w + 1]! & 0xffff) * 4294967296 + ((a[w]! & ~0xfff) >>> 0);
+        if (pa >= base && pa < base + size) return true;
+      }
+    }
+    return false;
+  }
+
   /** Pages in use now. */
   get pagesUsed(): number {
     return this.used.a[0]!;

@@ -11,6 +11,7 @@ import type { I32Pool } from "../sim/state.js";
 import { TLBI_IS, TLBI_LOCAL, TLBI_NXS, TLBI_OS, TLBI_OPS, TlbiKind } from "./a64system.js";
 import { dsbDone, tlbiIssued, tlbiWithoutDsb } from "./events.js";
 import type { CpuFeatures } from "./features.js";
+import type { Ordering } from "./ordering.js";
 import { CTX_ASID, CTX_HOST, type Tlbs } from "./tlb.js";
 
 export { TLBI_IS, TLBI_LOCAL, TLBI_NXS, TLBI_OS, TlbiKind };
@@ -28,6 +29,10 @@ const KIND = 0xf;
 const DOMAIN = 3 << 4;
 /** A local operation that HCR_EL2.FB makes act on every CPU; a DSB NSH completes it. */
 export const TLBI_FORCED = 1 << 7;
+/** A pending operation that has already taken effect: a DSB still has to wait for it. */
+const APPLIED = 1 << 8;
+/** DSB nXS: waits only for accesses with XS = 0. */
+export const DSB_NXS = 1 << 4;
 
 /** DSB types (CRm): bits 3:2 domain 0 OSH, 1 NSH, 2 ISH, 3 SY; bits 1:0 type 1 loads, 2 stores, 3 both. */
 export const DSB_OSHST = 2;
@@ -94,6 +99,8 @@ const OVER_GUEST = 4;
 const OVER_HOST = 8;
 
 export class TlbMaintenance {
+  /** Store and gathering buffers, where they are modelled. */
+  ordering: Ordering | undefined;
   private readonly pending: I32Pool;
   private readonly opNames: number[] = [];
 
@@ -154,21 +161,23 @@ export class TlbMaintenance {
 
   /**
    * A DSB on a CPU: completes its pending TLBIs if the type is "both" and the domain is wide enough.
-   * @returns how many were completed
+   * @param type CRm, DSB_NXS for an nXS form @returns how many were completed
    */
   dsb(cpu: number, type: number): number {
     const p = this.pending;
+    this.ordering?.dsb(cpu, type);
     const at = cpu * SLICE;
     const n = p.a[at]!;
     let done = 0;
     if (n !== 0 && (type & 3) === 3) {
-      const width = domainWidth(type >> 2);
+      const width = domainWidth((type >> 2) & 3);
       done = this.complete(cpu, at, Math.min(n, PENDING), width);
       if (n > PENDING) done += this.overflow(at, width);
+      if (done > 0) this.ordering?.dvmSync(cpu, (type & DSB_NXS) === 0);
     }
     const costs = this.sim.costs;
     this.sim.agents.charge(done === 0 ? costs.dsb : costs.dsbTlbi);
-    this.sim.bus.emit(dsbDone, type, done);
+    this.sim.bus.emit(dsbDone, type & 15, done);
     return done;
   }
 
@@ -180,8 +189,8 @@ export class TlbMaintenance {
       const a = p.a;
       const op = a[r]!;
       if ((op & DOMAIN) >> 4 <= width) {
-        if ((op & (DOMAIN | TLBI_FORCED)) === 0) this.apply(cpu, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
-        else for (let c = 0; c < this.tlbs.cpus; c++) this.apply(c, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
+        if ((op & APPLIED) === 0) this.applyScope(cpu, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
+        if (this.ordering !== undefined && (op & (DOMAIN | TLBI_FORCED)) !== 0) this.remote(this.ordering, cpu, op, a[r + 3]!);
         continue;
       }
       if (kept !== i) for (let k = 0; k < RECORD; k++) p.set(at + FIRST + kept * RECORD + k, a[r + k]!);
@@ -189,6 +198,34 @@ export class TlbMaintenance {
     }
     p.set(at, kept);
     return n - kept;
+  }
+
+  private applyScope(cpu: number, op: number, vmid: number, hi: number, lo: number): void {
+    if ((op & (DOMAIN | TLBI_FORCED)) === 0) this.apply(cpu, op, vmid, hi, lo);
+    else for (let c = 0; c < this.tlbs.cpus; c++) this.apply(c, op, vmid, hi, lo);
+  }
+  /** The other CPUs give up what they did early through what this operation names. */
+  private remote(ordering: Ordering, cpu: number, op: number, lo: number): void {
+    const kind = op & KIND;
+    const byAddress = kind === TlbiKind.Vae1 || kind === TlbiKind.Vaae1 || kind === TlbiKind.Vale1 || kind === TlbiKind.Vaale1;
+    for (let c = 0; c < this.tlbs.cpus; c++) if (c !== cpu) ordering.early.remoteTlbi(c, byAddress ? lo : -1);
+  }
+
+  /**
+   * The n-th pending operation of a CPU takes effect before its DSB, as hardware may. A DSB still has to
+   * complete it. @returns false if there is none that has not
+   */
+  takeEffect(cpu: number, n: number): boolean {
+    const p = this.pending;
+    const at = cpu * SLICE;
+    for (let i = 0; i < Math.min(p.a[at]!, PENDING); i++) {
+      const r = at + FIRST + i * RECORD;
+      if ((p.a[r]! & APPLIED) !== 0 || n-- > 0) continue;
+      this.applyScope(cpu, p.a[r]!, p.a[r + 1]!, p.a[r + 2]!, p.a[r + 3]!);
+      p.set(r, p.a[r]! | APPLIED);
+      return true;
+    }
+    return false;
   }
 
   /** What was issued beyond the list: everything of its regimes goes, everywhere, once the DSB is wide enough for all of it. */

@@ -10,6 +10,8 @@ import { evaluate, EvaluationError, type Scope } from "./evaluate.js";
 import { CODE_BASE, GuestCompiler, NOT_CONSTANT, type GuestImage } from "./guestcode.js";
 import { LIMITS } from "./limits.js";
 import type { Field } from "../sim/events.js";
+import { BUFFER_MODES } from "../arch/ordering.js";
+import { SERIALISATION_POINTS } from "../vfio/fabric.js";
 import { parse, REGISTER_NAME } from "./parser.js";
 import type { World } from "./world.js";
 
@@ -20,6 +22,10 @@ export interface VariantConfig {
   readonly cpu: string;
   readonly set: Readonly<Record<string, string>>;
   readonly profile: string | undefined;
+  /** Store and gathering buffers with the PCIe fabric: off, modelled, weak. */
+  readonly buffers: string | undefined;
+  /** The point of serialisation: root-complex, interconnect. */
+  readonly serialization: string | undefined;
   readonly seed: number;
 }
 
@@ -211,6 +217,8 @@ class Checker {
       if (s.key === "kernel") this.known(s.words, this.world.eras, "era", (n) => this.world.eraHint(n));
       if (s.key === "cpu") this.known(s.words, this.world.cpus, "CPU");
       if (s.key === "profile") this.known(s.words, this.world.profiles, "profile");
+      if (s.key === "buffers") this.known(s.words, BUFFER_MODES, "way to model buffers");
+      if (s.key === "serialization") this.known(s.words, SERIALISATION_POINTS, "point of serialisation");
       if (s.key === "devices") {
         const specs = s.words.filter((w) => w.name !== "none");
         this.known(specs, this.world.devices, "device");
@@ -262,6 +270,8 @@ class Checker {
       kernel: this.name(m, "kernel") ?? DEFAULT_KERNEL,
       cpu: this.name(m, "cpu") ?? DEFAULT_CPU,
       profile: this.name(m, "profile"),
+      buffers: this.name(m, "buffers"),
+      serialization: this.name(m, "serialization"),
       seed: this.number(m, "seed", 0, 0xffffffff) ?? 0,
     };
     if (this.script.variants.length === 0) {
@@ -283,6 +293,8 @@ class Checker {
         kernel,
         cpu: this.name(v.settings, "cpu") ?? base.cpu,
         profile: this.name(v.settings, "profile") ?? base.profile,
+        buffers: this.name(v.settings, "buffers") ?? base.buffers,
+        serialization: this.name(v.settings, "serialization") ?? base.serialization,
         seed: this.number(v.settings, "seed", 0, 0xffffffff) ?? base.seed,
         set: { ...this.decisions(m), ...this.decisions(v.settings) },
       };

@@ -1,6 +1,8 @@
 /** The names that the real machine knows, and a machine for a variant of a script. */
 import { MNEMONICS } from "../arch/a64forms.js";
 import { assemble } from "../arch/assemble.js";
+import type { BufferMode } from "../arch/ordering.js";
+import type { SerialisationPoint } from "../vfio/fabric.js";
 import { CPU_PROFILES } from "../arch/features.js";
 import { decisionNames, ERA_ALIASES, ERAS, findDecision, findEra } from "../eras.js";
 import { Machine, type MachineOptions } from "../machine.js";
@@ -65,6 +67,8 @@ export function machineOptions(config: MachineConfig, variant: VariantConfig): M
     costs: config.costs,
     devices: [...config.devices],
     ...(variant.profile === undefined ? {} : { profile: variant.profile as (typeof PROFILES)[number] }),
+    ...(variant.buffers === undefined ? {} : { buffers: variant.buffers as BufferMode }),
+    ...(variant.serialization === undefined ? {} : { fabric: { serialisation: variant.serialization as SerialisationPoint } }),
     ...(config.ram === undefined ? {} : { ram: config.ram }),
     ...(config.cpus === undefined ? {} : { cpus: config.cpus }),
   };

@@ -50,13 +50,15 @@ export const MACHINE_KEYS = [
   "devices",
   "profile",
   "cache",
+  "buffers",
+  "serialization",
   "code",
   "set",
   "seed",
   "cost",
   "livelock",
 ] as const;
-export const VARIANT_KEYS = ["kernel", "cpu", "set", "profile", "seed"] as const;
+export const VARIANT_KEYS = ["kernel", "cpu", "set", "profile", "buffers", "serialization", "seed"] as const;
 export const CONDITION_WORDS = [
   "host",
   "no",

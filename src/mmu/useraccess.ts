@@ -32,6 +32,9 @@ export const HOST_SIGBUS_MCEERR_AR = -(7 * 256 + 4);
 export interface HostCpu {
   /** Physical address, or -1: the access faults. @param rootPa the pgd, @param asid the address space's tag */
   hostLookup(rootPa: number, asid: number, hva: number, write: boolean): number;
+  /** The access itself at the address just looked up; a load leaves its data in the PhysicalMemory's lo and hi. */
+  hostLoad(pa: number, size: number): void;
+  hostStore(pa: number, size: number, lo: number, hi: number): void;
 }
 
 const MM = ARG;
@@ -86,9 +89,9 @@ export class UserAccess {
       const pa = this.cpu.hostLookup(this.pt.root(mm), mm, hva, write);
       if (pa < 0) return this.enterFault(f, mm, hva, write);
       if (done === 0 && (hva & 4095) + size <= 4096) {
-        if (write) this.phys.write(pa, size, s.a[f + LO]!, s.a[f + HI]!);
+        if (write) this.cpu.hostStore(pa, size, s.a[f + LO]!, s.a[f + HI]!);
         else {
-          this.phys.read(pa, size);
+          this.cpu.hostLoad(pa, size);
           s.set(f + OUT_LO, this.phys.lo);
           s.set(f + OUT_HI, this.phys.hi);
         }
@@ -106,10 +109,10 @@ export class UserAccess {
     const s = this.sim.agents.stack;
     const shift = (i & 3) * 8;
     if (write) {
-      this.phys.write(pa, 1, (s.a[f + (i < 4 ? LO : HI)]! >>> shift) & 0xff, 0);
+      this.cpu.hostStore(pa, 1, (s.a[f + (i < 4 ? LO : HI)]! >>> shift) & 0xff, 0);
       return;
     }
-    this.phys.read(pa, 1);
+    this.cpu.hostLoad(pa, 1);
     const out = f + (i < 4 ? OUT_LO : OUT_HI);
     s.set(out, s.a[out]! | (this.phys.lo << shift));
   }

@@ -97,14 +97,17 @@ export class VfioRegionRw {
   }
 
   private get(bar: Bar, offset: number, size: number): void {
-    if (!bar.io) return this.phys.read(bar.start + offset, size);
+    const { fabric } = this.v.pci;
+    if (!bar.io) return fabric === undefined ? this.phys.read(bar.start + offset, size) : fabric.driverRead(bar.start + offset, size);
     barRead(this.v.sim, this.v.pci, bar, offset, size);
     this.phys.lo = bar.model.lo;
     this.phys.hi = bar.model.hi;
   }
 
   private put(bar: Bar, offset: number, size: number, lo: number, hi: number): void {
+    const { fabric } = this.v.pci;
     if (bar.io) barWrite(this.v.sim, this.v.pci, bar, offset, size, lo, hi);
+    else if (fabric !== undefined) fabric.driverWrite(bar.start + offset, size, lo, hi);
     else this.phys.write(bar.start + offset, size, lo, hi);
   }
 

@@ -68,6 +68,16 @@ export class BridgeWindow implements BusDevice {
   }
 }
 
+/** The memory BAR of any function that decodes a physical address now, or undefined. */
+export function claimingBar(pci: PciFunctions, pa: number, size: number): Bar | undefined {
+  for (const bar of pci.bars) {
+    if (bar.io) continue;
+    const base = pci.decodes(bar);
+    if (base >= 0 && pa >= base && pa + size <= base + bar.size) return bar;
+  }
+  return undefined;
+}
+
 /** A read arrives at a function's BAR; the value is left in the model's lo, hi. */
 export function barRead(sim: Sim, pci: PciFunctions, bar: Bar, offset: number, size: number): void {
   bar.model.read(offset, size);

@@ -58,7 +58,20 @@ export const DECODE_POWER = 2;
 /** The order of `ResetMethod` in the event pci_reset. */
 const METHODS: readonly ResetMethod[] = ["flr", "af", "pm", "bus"];
 
+/** What a modelled fabric does for the functions behind it. */
+export interface PciFabric {
+  /** A configuration request passes the root complex. @param device interned name */
+  config(device: number, offset: number, value: number, write: boolean): void;
+  functionWasReset(f: PciFunction): void;
+  /** Says whether a function taken back is free of everything old. */
+  reclaimed(f: PciFunction): boolean;
+  driverRead(pa: number, size: number): void;
+  driverWrite(pa: number, size: number, lo: number, hi: number): void;
+}
+
 export class PciFunctions {
+  /** The fabric between CPUs and functions, where one is modelled. */
+  fabric: PciFabric | undefined;
   readonly functions: readonly PciFunction[];
   /** Every BAR of every function. */
   readonly bars: readonly Bar[];
@@ -230,6 +243,7 @@ export class PciFunctions {
   write(fn: number, offset: number, size: number, value: number): void {
     const f = this.functions[fn]!;
     const old = this.read(fn, offset, size);
+    this.fabric?.config(f.name, offset, value, true);
     this.store(fn, offset, size, value);
     this.sim.bus.emit(pciConfigWrite, f.name, offset, size, value >>> 0, old);
     const covers = (register: number) => register >= offset && register < offset + size;
@@ -264,6 +278,7 @@ export class PciFunctions {
   functionReset(f: PciFunction, method: ResetMethod): void {
     this.loadInitial(f.fn);
     for (const bar of f.bars) bar?.model.reset();
+    this.fabric?.functionWasReset(f);
     this.sim.bus.emit(pciReset, f.name, METHODS.indexOf(method));
     this.refreshDecode(f);
   }

@@ -188,6 +188,7 @@ export class VfioReset {
     const ret = agents.stack.a[f + R0]!;
     this.zap.upWrite(dev);
     bus.emit(vfioReset, ret, this.v.function(dev).name, FROM_IOCTL);
+    this.v.pci.fabric?.reclaimed(this.v.function(dev));
     return agents.ret(f, ret);
   }
 

@@ -14,7 +14,14 @@ import type { HostPe } from "../../src/mmu/hosttlb.js";
 class MapTlb implements HostPe {
   readonly cached = new Map<string, { pa: number; writable: boolean }>();
   host!: HostMm;
+  phys!: PhysicalMemory;
 
+  hostLoad(pa: number, size: number): void {
+    this.phys.read(pa, size);
+  }
+  hostStore(pa: number, size: number, lo: number, hi: number): void {
+    this.phys.write(pa, size, lo, hi);
+  }
   hostLookup(_root: number, asid: number, hva: number, write: boolean): number {
     const page = Math.floor(hva / 4096);
     const hit = this.cached.get(`${asid}:${page}`);
@@ -43,7 +50,7 @@ export class Bench {
   readonly notes: string[] = [];
 
   constructor(era = "v6.12", options: HostMmOptions = {}, set: Partial<Record<keyof MmRow, unknown>> = {}, ram = 256 * 1048576) {
-    this.phys = new PhysicalMemory(this.sim, { ramBase: 0x40000000, ramSize: ram });
+    this.phys = this.pe.phys = new PhysicalMemory(this.sim, { ramBase: 0x40000000, ramSize: ram });
     this.tables = new TablePages(this.sim, this.phys, { base: 0x4000000000, size: 0x10000000 });
     this.vmm = this.sim.agents.add("vmm", "vmm", 0);
     this.mm = new HostMm(

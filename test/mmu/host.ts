@@ -32,6 +32,8 @@ export class TestHost {
     const pe = {
       tlbi: (_: number, op: number) => void this.tlbis.add(op),
       dsb: () => undefined,
+      hostLoad: (pa: number, size: number) => phys.read(pa, size),
+      hostStore: (pa: number, size: number, lo: number, hi: number) => phys.write(pa, size, lo, hi),
       hostLookup: (_root: number, asid: number, hva: number, write: boolean) => {
         const pt = this.mm.pt;
         if (!pt.walk(asid, hva) || !pt.valid || (write && !pt.writable)) return -1;

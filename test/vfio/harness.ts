@@ -43,6 +43,8 @@ export function host(kernel: string, devices: readonly (string | DeviceSpec)[] =
       if (!pt.walk(mm, hva) || !pt.valid || (write && !pt.writable)) return -1;
       return pt.leafPfn * 4096 + (hva % 4096);
     },
+    hostLoad: (pa: number, size: number) => phys.read(pa, size),
+    hostStore: (pa: number, size: number, lo: number, hi: number) => phys.write(pa, size, lo, hi),
     tlbi: () => {},
     dsb: () => {},
   };

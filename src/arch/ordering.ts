@@ -1,0 +1,88 @@
+/**
+ * What barriers, acquire and release, and the synchronisation of TLB invalidations do to the buffers (Arm ARM B2.3,
+ * B2.7, D8.14.5). One object for all CPUs; absent while buffers are not modelled.
+ *
+ * A DVMSync is answered by a CPU after its accesses through the old translation have completed: everything in its
+ * buffers has reached the point of serialisation (not the end point), whatever barriers that CPU itself executes.
+ */
+import type { Sim } from "../sim/sim.js";
+import { EarlyAccesses } from "./orderingearly.js";
+import type { PhysicalMemory } from "./phys.js";
+import { DRAIN_BARRIER, DRAIN_DVM, DRAIN_OWN, StoreBuffers } from "./storebuffer.js";
+
+export const BUFFER_MODES = ["off", "modelled", "weak"] as const;
+export type BufferMode = (typeof BUFFER_MODES)[number];
+
+/** Type bits of a barrier: 1 loads, 2 stores. */
+const STORES = 2;
+const BOTH = 3;
+
+export class Ordering {
+  readonly buffers: StoreBuffers;
+  readonly early: EarlyAccesses;
+
+  constructor(
+    sim: Sim,
+    phys: PhysicalMemory,
+    readonly cpus: number,
+    readonly weak: boolean,
+    /** FEAT_ETS2 or 3: a fault is ordered after the accesses before it. */
+    ets: number,
+  ) {
+    this.buffers = new StoreBuffers(sim, phys, cpus, weak);
+    this.early = new EarlyAccesses(sim, cpus, ets);
+  }
+
+  /** DMB. With later loads in its scope earlier stores must be seen first; without, they only keep their order. */
+  dmb(cpu: number, type: number): void {
+    if ((type & BOTH) === BOTH) this.buffers.drainAll(cpu, DRAIN_BARRIER);
+    else if ((type & STORES) !== 0) this.buffers.newEpoch(cpu);
+    if ((type & 1) !== 0) this.early.loadBarrier(cpu);
+  }
+
+  /** DSB: earlier stores are complete. Whatever answers from the end of its path has answered. */
+  dsb(cpu: number, type: number): void {
+    if ((type & STORES) !== 0) {
+      this.buffers.drainAll(cpu, DRAIN_BARRIER);
+      this.buffers.port.complete(cpu);
+    }
+    this.early.dsb(cpu);
+  }
+
+  /** ISB and other context synchronisation events: nothing drains; what was done early is done again. */
+  contextSync(cpu: number): void {
+    this.early.drop(cpu);
+  }
+
+  /** LDAR: after a store-release that is still buffered; nothing behind it was done early. */
+  acquire(cpu: number): void {
+    if (this.buffers.holdsRelease(cpu)) this.buffers.drainAll(cpu, DRAIN_BARRIER);
+    this.early.loadBarrier(cpu);
+  }
+  /** Exclusives and atomics go to the memory system themselves. */
+  atomic(cpu: number): void {
+    this.buffers.drainAll(cpu, DRAIN_BARRIER);
+  }
+
+  /**
+   * The DVMSync of a DSB that completed broadcast invalidations: every other CPU answers.
+   * @param xs false: only accesses with XS = 0 are waited for (nXS)
+   */
+  dvmSync(cpu: number, xs: boolean): void {
+    for (let c = 0; c < this.cpus; c++) {
+      if (c === cpu) continue;
+      if (xs) this.buffers.drainAll(c, DRAIN_DVM);
+      else this.buffers.drainXs0(c, DRAIN_DVM);
+    }
+  }
+
+  /** One entry leaves of its own accord: what hardware may do at any time. @returns false if it may not */
+  leave(cpu: number, n: number): boolean {
+    if (n >= this.buffers.count(cpu) || !this.buffers.mayLeave(cpu, n)) return false;
+    this.buffers.drain(cpu, n, DRAIN_OWN);
+    return true;
+  }
+  leaveAll(cpu: number): void {
+    this.buffers.drainAll(cpu, DRAIN_OWN);
+  }
+}

@@ -1,0 +1,409 @@
+/**
+ * What lies between the CPUs' buffers and the end points: the interconnect, the root complex with its ordered queue of
+ * posted requests, and the paths of platform devices (PCI Express base specification 2.4; Arm ARM B2.7 on where an
+ * early write acknowledgement may come from). A posted write stays on its way until something pushes it: hardware may
+ * keep it there for so long, and that is what makes late writes visible.
+ *
+ * queue word | meaning
+ * STAGE      | 1 in the interconnect, before the root complex; 2 in the root complex
+ * TYPE       | KIND_ of the store
+ * CPU        | which CPU stored it
+ * PATH       | 0 the PCI host bridge, 1 + n the device window n of a platform device
+ * ATTR       | 1 Relaxed Ordering, 2 No Snoop
+ * STALE      | 1: its function was reset since it was stored
+ * LINE_LO … | address of its line, mask, 16 words of data
+ *
+ * pushed by                    | what arrives first
+ * memory read of the same path | everything on the path, in order
+ * configuration request        | everything in the root complex; not what is still in the interconnect
+ * DSB after nGnRnE stores      | PCI: they are in the root complex; platform: they have arrived
+ */
+import type { PhysicalMemory } from "../arch/phys.js";
+import { KIND_nGnRE, KIND_nGnRnE, KIND_NAMES, LINE, runsOf, writeRuns, type DevicePort, type StoreBuffers } from "../arch/storebuffer.js";
+import { joinWords, type Pa } from "../arch/types.js";
+import type { TablePages } from "../arch/tables.js";
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+import { APERTURE_32, APERTURE_64 } from "./barplacement.js";
+import { claimingBar } from "./hostbridge.js";
+import type { PciFabric, PciFunction, PciFunctions } from "./pci.js";
+import { mayPass, memoryWrites, POSTED } from "./tlp.js";
+import {
+  aerEvent,
+  deviceReclaim,
+  lateWrite,
+  tlpCompletion,
+  tlpConfigRead,
+  tlpConfigWrite,
+  tlpMemoryRead,
+  tlpMemoryWrite,
+} from "./tlptrace.js";
+
+export const IN_INTERCONNECT = 1;
+export const IN_ROOT_COMPLEX = 2;
+
+const STAGE = 0;
+const TYPE = 1;
+const CPU = 2;
+const PATH = 3;
+const ATTR = 4;
+const STALE = 5;
+const LINE_LO = 6;
+const LINE_HI = 7;
+const MASK_LO = 8;
+const MASK_HI = 9;
+const DATA = 10;
+const WORDS = DATA + 16;
+const CAPACITY = 64;
+/** meta: entries in the queue; 1 + read status of the last memory read (0 SC, 1 UR, 4 CA). */
+const COUNT = 0;
+const STATUS = 1;
+/** Late writes so far. */
+const LATE = 2;
+/** Memory write requests that left the root complex. */
+const SENT = 3;
+
+export const STATUS_SC = 0;
+export const STATUS_UR = 1;
+
+/** Where the interconnect takes responsibility for the order of writes: the open question of October 2023. */
+export const SERIALISATION_POINTS = ["root-complex", "interconnect"] as const;
+export type SerialisationPoint = (typeof SERIALISATION_POINTS)[number];
+
+export interface FabricOptions {
+  readonly serialisation: SerialisationPoint;
+  /** Max_Payload_Size of the path in bytes. */
+  readonly maxPayload: number;
+  /** The root complex sets Relaxed Ordering on memory writes. */
+  readonly relaxedOrdering: boolean;
+}
+export const DEFAULT_FABRIC: FabricOptions = { serialisation: "root-complex", maxPayload: 128, relaxedOrdering: false };
+
+/** One request on its way, for people. */
+export interface InFlight {
+  readonly place: "interconnect" | "root-complex";
+  readonly type: string;
+  readonly cpu: number;
+  readonly path: "pci" | "platform";
+  readonly address: Pa;
+  readonly bytes: number;
+  readonly stale: boolean;
+}
+
+export class Fabric implements DevicePort, PciFabric {
+  private readonly queue: I32Pool;
+  private readonly meta: I32Pool;
+  /** Per function: late writes since its last reset. */
+  private readonly dirty: I32Pool;
+
+  constructor(
+    private readonly sim: Sim,
+    private readonly phys: PhysicalMemory,
+    private readonly pci: PciFunctions,
+    private readonly buffers: StoreBuffers,
+    private readonly tables: TablePages,
+    readonly options: FabricOptions,
+  ) {
+    this.queue = sim.state.i32("fabric.queue", CAPACITY * WORDS);
+    this.meta = sim.state.i32("fabric.meta", 4);
+    this.dirty = sim.state.i32("fabric.dirty", Math.max(1, pci.functions.length));
+    buffers.port = this;
+    pci.fabric = this;
+  }
+
+  get count(): number {
+    return this.meta.a[COUNT]!;
+  }
+  /** Status of the last memory read: STATUS_SC or STATUS_UR. */
+  get status(): number {
+    return this.meta.a[STATUS]!;
+  }
+  get late(): number {
+    return this.meta.a[LATE]!;
+  }
+  get sent(): number {
+    return this.meta.a[SENT]!;
+  }
+  private lineOf(n: number): Pa {
+    const a = this.queue.a;
+    return joinWords(a[n * WORDS + LINE_HI]!, a[n * WORDS + LINE_LO]!);
+  }
+
+  // ---- from the CPUs
+
+  post(cpu: number, kind: number, line: Pa, maskLo: number, maskHi: number, words: Int32Array, at: number, stale: boolean): void {
+    const path = onBridge(line) ? 0 : 1 + this.phys.windowAt(line);
+    if (path === 0)
+      for (const w of memoryWrites(maskLo, maskHi, this.options.maxPayload)) this.accept(cpu, kind, path, line, w, words, at, stale);
+    else this.accept(cpu, kind, path, line, { maskLo, maskHi }, words, at, stale);
+  }
+
+  private accept(
+    cpu: number,
+    kind: number,
+    path: number,
+    line: Pa,
+    w: { readonly maskLo: number; readonly maskHi: number },
+    words: Int32Array,
+    at: number,
+    stale: boolean,
+  ): void {
+    if (this.count === CAPACITY) this.arrive(0);
+    const n = this.count;
+    const q = this.queue;
+    const e = n * WORDS;
+    q.set(e + STAGE, IN_INTERCONNECT);
+    q.set(e + TYPE, kind);
+    q.set(e + CPU, cpu);
+    q.set(e + PATH, path);
+    q.set(e + ATTR, path === 0 && this.options.relaxedOrdering ? 1 : 0);
+    q.set(e + STALE, stale ? 1 : 0);
+    q.set(e + LINE_LO, line | 0);
+    q.set(e + LINE_HI, (line / 4294967296) | 0);
+    q.set(e + MASK_LO, w.maskLo);
+    q.set(e + MASK_HI, w.maskHi);
+    for (let i = 0; i < 16; i++) q.set(e + DATA + i, words[at + i]!);
+    this.meta.set(COUNT, n + 1);
+    if (path === 0 && this.options.serialisation === "root-complex") this.enterRootComplex(n);
+  }
+
+  private enterRootComplex(n: number): void {
+    this.queue.set(n * WORDS + STAGE, IN_ROOT_COMPLEX);
+    const a = this.queue.a;
+    const e = n * WORDS;
+    const [w] = memoryWrites(a[e + MASK_LO]!, a[e + MASK_HI]!, 4096);
+    this.meta.set(SENT, this.sent + 1);
+    const attr = a[e + ATTR]!;
+    this.sim.bus.emit(
+      tlpMemoryWrite,
+      this.lineOf(n) + w!.first,
+      4 * w!.dwords,
+      bytesOf(a[e + MASK_LO]!, a[e + MASK_HI]!),
+      w!.firstBe,
+      w!.lastBe,
+      attr & 1,
+      (attr >> 1) & 1,
+    );
+  }
+
+  read(_kind: number, pa: Pa, size: number): void {
+    if (!onBridge(pa)) {
+      this.push(1 + this.phys.windowAt(pa));
+      this.phys.read(pa, size);
+      return;
+    }
+    this.push(0);
+    this.sim.bus.emit(tlpMemoryRead, pa, size);
+    const claimed = claimingBar(this.pci, pa, size) !== undefined;
+    this.meta.set(STATUS, claimed ? STATUS_SC : STATUS_UR);
+    this.phys.read(pa, size);
+    this.sim.bus.emit(tlpCompletion, 0, claimed ? STATUS_SC : STATUS_UR, claimed ? size : 0);
+    if (!claimed) this.sim.bus.emit(aerEvent, 1, 0, pa, 0);
+  }
+
+  /** A DSB waits for the answers of the CPU's nGnRnE stores. */
+  complete(cpu: number): void {
+    for (let n = 0; n < this.count;) {
+      const e = n * WORDS;
+      const a = this.queue.a;
+      if (a[e + CPU] !== cpu || a[e + TYPE] !== KIND_nGnRnE) n++;
+      else if (a[e + PATH] !== 0) this.arriveInOrder(n);
+      else {
+        if (a[e + STAGE] === IN_INTERCONNECT) this.enterRootComplex(n);
+        n++;
+      }
+    }
+  }
+
+  /** A configuration request of a driver passes the root complex: behind what was posted there, never past it. */
+  config(device: number, offset: number, value: number, write: boolean): void {
+    for (let n = 0; n < this.count;) {
+      if (this.queue.a[n * WORDS + STAGE] === IN_ROOT_COMPLEX) this.arrive(n);
+      else n++;
+    }
+    if (write) this.sim.bus.emit(tlpConfigWrite, device, offset, value >>> 0);
+    else this.sim.bus.emit(tlpConfigRead, device, offset);
+    this.sim.bus.emit(tlpCompletion, write ? 2 : 1, STATUS_SC, write ? 0 : 4);
+  }
+
+  // ---- on the way
+
+  /** Everything on a path arrives, in order. */
+  push(path: number): void {
+    for (let n = 0; n < this.count;) {
+      if (this.queue.a[n * WORDS + PATH] === path) this.arrive(n);
+      else n++;
+    }
+  }
+  /** Everything arrives. */
+  pushAll(): void {
+    while (this.count > 0) this.arrive(0);
+  }
+
+  /** May entry n take its next step now? In the root complex the ordering table says so; before it, program order of nR and of bytes. */
+  mayAdvance(n: number): boolean {
+    const a = this.queue.a;
+    const e = n * WORDS;
+    for (let k = 0; k < n; k++) {
+      const o = k * WORDS;
+      if (a[o + PATH] !== a[e + PATH]) continue;
+      if (a[e + STAGE] === IN_ROOT_COMPLEX) {
+        // What is earlier in the queue but not yet in the root complex is not before it there.
+        if (a[o + STAGE] === IN_ROOT_COMPLEX && mayPass(POSTED, POSTED, (a[e + ATTR]! & 1) !== 0) === "no") return false;
+        continue;
+      }
+      if (this.lineOf(k) === this.lineOf(n)) return false;
+      if (a[o + CPU] === a[e + CPU] && a[o + TYPE]! <= KIND_nGnRE && a[e + TYPE]! <= KIND_nGnRE) return false;
+    }
+    return true;
+  }
+  /** Entry n takes its next step: into the root complex, or to the end point. @returns false if it may not */
+  advance(n: number): boolean {
+    if (n >= this.count || !this.mayAdvance(n)) return false;
+    const e = n * WORDS;
+    if (this.queue.a[e + PATH] === 0 && this.queue.a[e + STAGE] === IN_INTERCONNECT) {
+      this.enterRootComplex(n);
+      // It is the youngest there: its place in the queue is behind the others.
+      this.moveToEnd(n);
+    } else this.arrive(n);
+    return true;
+  }
+
+  private moveToEnd(n: number): void {
+    const q = this.queue;
+    const entry = q.a.slice(n * WORDS, (n + 1) * WORDS);
+    this.close(n);
+    for (let i = 0; i < WORDS; i++) q.set((this.count - 1) * WORDS + i, entry[i]!);
+  }
+  /** Moves the entries behind n one place forward; the last place keeps its words. */
+  private close(n: number): void {
+    const q = this.queue;
+    for (let i = n * WORDS; i < (this.count - 1) * WORDS; i++) q.set(i, q.a[i + WORDS]!);
+  }
+
+  /** Entry n with whatever must arrive before it. */
+  private arriveInOrder(n: number): void {
+    for (let k = 0; k < n;) {
+      const a = this.queue.a;
+      const before =
+        a[k * WORDS + PATH] === a[n * WORDS + PATH] && (this.lineOf(k) === this.lineOf(n) || a[k * WORDS + TYPE]! <= KIND_nGnRE);
+      if (before && a[k * WORDS + CPU] === a[n * WORDS + CPU]) {
+        this.arrive(k);
+        n--;
+      } else k++;
+    }
+    this.arrive(n);
+  }
+
+  /** Entry n reaches its end point. */
+  private arrive(n: number): void {
+    const q = this.queue;
+    const e = n * WORDS;
+    if (q.a[e + PATH] === 0 && q.a[e + STAGE] === IN_INTERCONNECT) this.enterRootComplex(n);
+    const entry = q.a.slice(e, e + WORDS);
+    this.close(n);
+    const last = (this.count - 1) * WORDS;
+    for (let i = 0; i < WORDS; i++) q.set(last + i, 0);
+    this.meta.set(COUNT, this.count - 1);
+    const line = joinWords(entry[LINE_HI]!, entry[LINE_LO]!);
+    const maskLo = entry[MASK_LO]!;
+    const maskHi = entry[MASK_HI]!;
+    const [first] = runsOf(maskLo, maskHi);
+    const pa = line + first![0];
+    const bar = entry[PATH] === 0 ? claimingBar(this.pci, pa, 1) : undefined;
+    if (entry[STALE] !== 0) {
+      this.meta.set(LATE, this.late + 1);
+      const device = bar === undefined ? this.sim.bus.name("platform device") : this.pci.functions[bar.fn]!.name;
+      if (bar !== undefined) this.dirty.set(bar.fn, this.dirty.a[bar.fn]! + 1);
+      this.sim.bus.emit(lateWrite, device, pa, bytesOf(maskLo, maskHi), entry[CPU]!);
+    }
+    // A posted request that nobody takes comes back as an error message, not to the store.
+    if (entry[PATH] === 0 && bar === undefined) this.sim.bus.emit(aerEvent, 1, 0, pa, 1);
+    writeRuns(line, maskLo, maskHi, entry, DATA, (at, size, lo, hi) => this.phys.write(at, size, lo, hi));
+  }
+
+  // ---- reset and reclaim
+
+  /** A device range was reset: what is on its way to it, or in a CPU's buffer, comes too late from now on. */
+  wasReset(base: Pa, size: number): void {
+    for (let n = 0; n < this.count; n++) {
+      const line = this.lineOf(n);
+      if (line + LINE > base && line < base + size) this.queue.set(n * WORDS + STALE, 1);
+    }
+    this.buffers.markStale(base, size);
+  }
+  functionWasReset(f: PciFunction): void {
+    this.dirty.set(f.fn, 0);
+    for (const bar of f.bars) if (bar !== undefined && !bar.io) this.wasReset(bar.start, bar.size);
+  }
+
+  /** The four conditions of a device that is taken back, as they stand now: an event, and true if all hold. */
+  reclaimed(f: PciFunction): boolean {
+    const bars = f.bars.filter((b) => b !== undefined && !b.io);
+    const unreferenced = !bars.some((b) => this.tables.references(b!.start, b!.size));
+    const unbuffered = !bars.some((b) => this.buffers.holdsFor(b!.start, b!.size));
+    const landed = !bars.some((b) => this.inFlight(b!.start, b!.size));
+    const clean = this.dirty.a[f.fn] === 0;
+    this.sim.bus.emit(deviceReclaim, f.name, unreferenced ? 1 : 0, unbuffered ? 1 : 0, landed ? 1 : 0, clean ? 1 : 0);
+    return unreferenced && unbuffered && landed && clean;
+  }
+
+  /** readl, ioread: a Device-nGnRE load of a driver, in the PhysicalMemory's lo and hi. */
+  driverRead(pa: Pa, size: number): void {
+    this.buffers.beforeDeviceLoad(this.sim.agents.cpu, KIND_nGnRE, pa, size);
+    this.read(KIND_nGnRE, pa, size);
+  }
+  /** writel, iowrite: DMB OSHST, then a Device-nGnRE store. */
+  driverWrite(pa: Pa, size: number, lo: number, hi: number): void {
+    this.buffers.newEpoch(this.sim.agents.cpu);
+    this.buffers.store(this.sim.agents.cpu, KIND_nGnRE, pa, size, lo, hi, 0, 0, false);
+  }
+
+  /** Is a request for this range on its way? */
+  inFlight(base: Pa, size: number): boolean {
+    for (let n = 0; n < this.count; n++) if (this.lineOf(n) + LINE > base && this.lineOf(n) < base + size) return true;
+    return false;
+  }
+
+  /** Where bytes of this range are now on their way: IN_INTERCONNECT, IN_ROOT_COMPLEX, or 0. The least advanced counts. */
+  placeOf(pa: Pa, size: number): number {
+    let place = 0;
+    for (let n = 0; n < this.count; n++) {
+      const a = this.queue.a;
+      const e = n * WORDS;
+      const line = this.lineOf(n);
+      const touches = runsOf(a[e + MASK_LO]!, a[e + MASK_HI]!).some(([f, l]) => line + f < pa + size && line + f + l > pa);
+      if (touches && (place === 0 || a[e + STAGE]! < place)) place = a[e + STAGE]!;
+    }
+    return place;
+  }
+
+  list(): InFlight[] {
+    return Array.from({ length: this.count }, (_, n) => {
+      const a = this.queue.a;
+      const e = n * WORDS;
+      const [first] = runsOf(a[e + MASK_LO]!, a[e + MASK_HI]!);
+      return {
+        place: a[e + STAGE] === IN_INTERCONNECT ? ("interconnect" as const) : ("root-complex" as const),
+        type: KIND_NAMES[a[e + TYPE]!]!,
+        cpu: a[e + CPU]!,
+        path: a[e + PATH] === 0 ? ("pci" as const) : ("platform" as const),
+        address: this.lineOf(n) + first![0],
+        bytes: bytesOf(a[e + MASK_LO]!, a[e + MASK_HI]!),
+        stale: a[e + STALE] !== 0,
+      };
+    });
+  }
+}
+
+/** Behind the PCI host bridge? */
+function onBridge(pa: Pa): boolean {
+  return (
+    (pa >= APERTURE_32.base && pa < APERTURE_32.base + APERTURE_32.size) ||
+    (pa >= APERTURE_64.base && pa < APERTURE_64.base + APERTURE_64.size)
+  );
+}
+
+function bytesOf(maskLo: number, maskHi: number): number {
+  return runsOf(maskLo, maskHi).reduce((n, [, length]) => n + length, 0);
+}
