@@ -29,7 +29,12 @@ import { verdictOf } from "./verdict.js";
 
 /** What a run needs of a machine; `Machine` of src/machine.ts has it. */
 export interface ScriptMachine {
-  readonly sim: { readonly bus: EventBus; readonly state: StateRegistry };
+  readonly sim: {
+    readonly bus: EventBus;
+    readonly state: StateRegistry;
+    /** Clocks: a statement happens after the one before it. */
+    readonly agents?: { readonly latest: number; catchUp(agent: number, time: number): void };
+  };
   readonly crashed: { readonly function: string; readonly reason: string } | undefined;
   begin(agent: number, call: HostCall): void;
   step(agent: number): boolean;
@@ -58,6 +63,8 @@ export interface RunOptions {
   readonly detail: Detail;
   /** Gets every event that `detail` shows, as it comes. */
   readonly onEvent?: (e: EventRecord) => void;
+  /** Attaches streaming sinks when the VM stands and the script begins; what it returns detaches them. */
+  readonly attach?: () => () => void;
   /** Runs one phase of an agent in place of `machine.step`: rollback tests and explorers. */
   readonly stepper?: (machine: ScriptMachine, agent: number) => boolean;
   /** Who goes next in a `par`; one phase of each in turn if absent. A new one for every `par`. */
@@ -161,10 +168,12 @@ class Interpreter implements Window {
   }
 
   run(): VariantResult {
+    let detach: (() => void) | undefined;
     try {
       if (!this.program.createsVm) this.drive(this.createVm(0));
       this.recorder.window();
       this.setup = false;
+      detach = this.options.attach?.();
       this.drive(this.statements(this.program.script.body));
       this.close();
       this.look();
@@ -172,6 +181,7 @@ class Interpreter implements Window {
       if (e instanceof EvaluationError) throw this.scriptError(e);
       throw e;
     } finally {
+      detach?.();
       this.recorder.stop();
     }
     const unknown = this.machine.unknownDecisions ?? [];
@@ -240,6 +250,8 @@ class Interpreter implements Window {
       this.replay.next = call;
       yield true;
     }
+    const { agents } = m.sim;
+    agents?.catchUp(agent, agents.latest);
     m.begin(agent, call);
     while (m.busy(agent)) {
       const moved = this.options.stepper === undefined ? m.step(agent) : this.options.stepper(m, agent);
@@ -815,9 +827,15 @@ class Interpreter implements Window {
     const m = this.machine;
     const crashed = (): boolean => this.crash !== undefined;
     const faults: number[] = [];
+    const { agents } = m.sim;
+    // All start when the statement before has ended.
+    const since = agents?.latest ?? 0;
     return {
       state: m.sim.state,
-      begin: (agent, call) => m.begin(agent, call),
+      begin: (agent, call) => {
+        agents?.catchUp(agent, since);
+        m.begin(agent, call);
+      },
       busy: (agent) => m.busy(agent),
       step: (agent) => (this.options.stepper === undefined ? m.step(agent) : this.options.stepper(m, agent)),
       finish: (agent) => m.finish(agent),

@@ -140,6 +140,18 @@ export class Agents {
     const clock = this.clock.a[this.running.a[0]!]!;
     if (time > clock + this.owed) this.owed = time - clock;
   }
+  /** The clock of the agent that is furthest. */
+  get latest(): number {
+    this.settle();
+    let latest = 0;
+    for (let a = 0; a < this.count; a++) latest = Math.max(latest, this.clock.a[a]!);
+    return latest;
+  }
+  /** What an agent does next happens after that time. */
+  catchUp(agent: number, time: number): void {
+    this.settle();
+    if (this.clock.a[agent]! < time) this.clock.set(agent, time);
+  }
   /** Brings the running agent's clock up to date. */
   private settle(): void {
     if (this.owed === 0) return;

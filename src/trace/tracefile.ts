@@ -1,0 +1,66 @@
+/**
+ * A file that a run writes while it goes: under a temporary name next to it, renamed when it is complete,
+ * so that nobody ever reads half a trace. Writes are synchronous: a run does not come back to the event loop.
+ */
+import { closeSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
+
+const COPY_BYTES = 1 << 20;
+
+export class TraceFile {
+  private readonly temporary: string;
+  private readonly fd: number;
+  private parts: string[] = [];
+  length = 0;
+
+  /** @throws Error of the file system if the folder is not there or not writable */
+  constructor(readonly path: string) {
+    this.temporary = `${path}.tmp`;
+    this.fd = openSync(this.temporary, "w");
+  }
+
+  /** A second file beside it, for a part whose place is not known yet. */
+  part(name: string): { readonly path: string; readonly fd: number } {
+    const path = `${this.path}.${name}.tmp`;
+    const fd = openSync(path, "w+");
+    this.parts.push(path);
+    return { path, fd };
+  }
+
+  write(bytes: Uint8Array, length = bytes.length): void {
+    writeAll(this.fd, bytes, length);
+    this.length += length;
+  }
+
+  /** Appends the whole of a part. */
+  append(part: { readonly fd: number }): void {
+    const buffer = new Uint8Array(COPY_BYTES);
+    for (let at = 0; ;) {
+      const n = readSync(part.fd, buffer, 0, COPY_BYTES, at);
+      if (n === 0) break;
+      this.write(buffer, n);
+      at += n;
+    }
+    closeSync(part.fd);
+  }
+
+  /** The file is complete: it gets its name. */
+  commit(): void {
+    closeSync(this.fd);
+    renameSync(this.temporary, this.path);
+    for (const p of this.parts) rmSync(p, { force: true });
+  }
+
+  /** The run failed: nothing is left. */
+  abandon(): void {
+    try {
+      closeSync(this.fd);
+    } catch {
+      // Closed already: the rename failed.
+    }
+    for (const p of [this.temporary, ...this.parts]) rmSync(p, { force: true });
+  }
+}
+
+export function writeAll(fd: number, bytes: Uint8Array, length: number): void {
+  for (let at = 0; at < length;) at += writeSync(fd, bytes, at, length - at);
+}

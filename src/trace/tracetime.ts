@@ -1,0 +1,31 @@
+/**
+ * One time line for the agents of a run. Each agent has a clock of its own; formats with one time line
+ * need times that never contradict the order in which things happened. So an agent whose clock is behind
+ * what was seen already is set forward, for good: as a Lamport clock does, its own durations stay exact.
+ * Two events of different agents never have the same time. One cycle is written as one nanosecond.
+ */
+export class TraceTime {
+  private offset = new Float64Array(16);
+  private last = 0;
+  private agent = -1;
+
+  /** The trace's time of an event of this agent at this time of its clock. Call once per event, in order. */
+  at(agent: number, time: number): number {
+    if (agent >= this.offset.length) this.grow(agent);
+    let t = time + this.offset[agent]!;
+    const least = agent === this.agent ? this.last : this.last + 1;
+    if (t < least) {
+      this.offset[agent] = this.offset[agent]! + least - t;
+      t = least;
+    }
+    this.agent = agent;
+    this.last = t;
+    return t;
+  }
+
+  private grow(agent: number): void {
+    const more = new Float64Array(2 * agent);
+    more.set(this.offset);
+    this.offset = more;
+  }
+}
