@@ -6,10 +6,12 @@ import { eraHint, eraNames, machineFor, machineWorld } from "../guest/machinewor
 import type { VariantResult } from "../guest/result.js";
 import { runProgram } from "../guest/run.js";
 import { decisionNames, decisionValue, findDecision, findEra } from "../eras.js";
+import type { Machine } from "../machine.js";
 import type { EventRecord } from "../sim/events.js";
 import type { Detail } from "../trace/story.js";
 import type { LoadedScript } from "./load.js";
 import { unknownName, UsageError } from "./status.js";
+import type { Tracing } from "./tracing.js";
 
 /** `--kernel`, `--cpu`, `--set`, `--seed`: what they select or replace. */
 export interface Selection {
@@ -91,14 +93,21 @@ export interface ExecuteOptions {
   readonly budget?: Partial<Budget>;
   readonly detail: Detail;
   readonly onEvent?: (e: EventRecord, variant: VariantConfig) => void;
+  /** What the run streams into. */
+  readonly tracing?: (machine: Machine) => Tracing;
 }
 
 /** Runs one variant on a machine of its own. */
 export function execute(program: Program, variant: VariantConfig, options: ExecuteOptions): VariantResult {
   const { onEvent } = options;
-  return runProgram(program, variant, machineFor(program.machine, variant), {
-    budget: { ...DEFAULT_BUDGET, ...options.budget },
-    detail: options.detail,
-    ...(onEvent === undefined ? {} : { onEvent: (e: EventRecord) => onEvent(e, variant) }),
-  });
+  const machine = machineFor(program.machine, variant);
+  const tracing = options.tracing?.(machine);
+  const run = (): VariantResult =>
+    runProgram(program, variant, machine, {
+      budget: { ...DEFAULT_BUDGET, ...options.budget },
+      detail: options.detail,
+      ...(onEvent === undefined ? {} : { onEvent: (e: EventRecord) => onEvent(e, variant) }),
+      ...(tracing === undefined ? {} : { attach: tracing.attach }),
+    });
+  return tracing === undefined ? run() : tracing.around(run);
 }

@@ -1,12 +1,15 @@
 /** `faultline run`: a script, all of its variants or those that the options select. */
 import { causes } from "../guest/cause.js";
 import { jsonLine } from "../trace/json.js";
+import type { TraceFormat } from "../trace/formats.js";
 import type { Detail } from "../trace/story.js";
 import { compileScript, execute, selectVariants, type Selection } from "./execute.js";
 import { loadScript } from "./load.js";
 import { renderResult, resultJson, verdictLine, type RenderOptions } from "./render.js";
-import { FAILED, OK } from "./status.js";
+import { statText } from "./stat.js";
+import { FAILED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
+import { traceFileOf, traceFormatOf, Tracing, type TraceArguments } from "./tracing.js";
 
 export interface RunArguments extends Selection {
   readonly format: "text" | "json" | "jsonl";
@@ -15,6 +18,9 @@ export interface RunArguments extends Selection {
   readonly events?: Detail;
   readonly maxSteps?: number;
   readonly maxMemory?: number;
+  readonly trace?: TraceArguments;
+  /** Statistics at the end of each variant. */
+  readonly stat?: boolean;
 }
 
 export async function runCommand(file: string, args: RunArguments): Promise<number> {
@@ -38,9 +44,14 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
   let lines: string[] = [];
   if (args.format === "text" && !args.quiet && program.script.title !== "") await print(`${color.bold(program.script.title)}\n`);
   const verdicts: string[] = [];
-  for (const variant of variants) {
+  const traces = args.trace === undefined ? undefined : traceFiles(args.trace, variants);
+  for (const [n, variant] of variants.entries()) {
+    let tracing: Tracing | undefined;
     const result = execute(program, variant, {
       budget,
+      ...(traces === undefined && args.stat !== true
+        ? {}
+        : { tracing: (machine) => (tracing = new Tracing(machine, variant, traces?.[n], args.stat === true)) }),
       detail: args.format === "jsonl" && args.quiet ? "none" : args.format === "jsonl" ? "all" : detail,
       ...(args.format === "jsonl" && !args.quiet
         ? {
@@ -55,10 +66,13 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
         : {}),
     });
     passed &&= result.passed;
+    if (traces !== undefined && !args.quiet) process.stderr.write(`trace of ${variant.name}: ${traces[n]!.path}\n`);
+    const stat = tracing?.result;
     switch (args.format) {
       case "json":
         results.push({
           ...resultJson(result),
+          ...(stat === undefined ? {} : { statistics: stat }),
           trace: args.quiet
             ? undefined
             : result.steps.map((s) => ({
@@ -73,13 +87,15 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
         });
         break;
       case "jsonl":
-        lines.push(jsonLine({ result: resultJson(result) }));
+        lines.push(jsonLine({ result: { ...resultJson(result), ...(stat === undefined ? {} : { statistics: stat }) } }));
         await print(lines.join("\n"));
         lines = [];
         break;
       case "text": {
         const text = renderResult(result, script.file, script.source, render);
         if (text.length > 0) await print(text.join("\n"));
+        if (stat !== undefined)
+          await print([color.bold(`${variant.name}: statistics, in virtual time (1 cycle = 1 ns)`), "", ...statText(stat), ""].join("\n"));
         verdicts.push(verdictLine(result, color));
       }
     }
@@ -94,6 +110,18 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
     );
   else if (args.format === "text") await print(verdicts.join("\n"));
   return passed ? OK : FAILED;
+}
+
+/** A file for each variant. @throws UsageError where two would get one file */
+function traceFiles(
+  args: TraceArguments,
+  variants: readonly { readonly name: string }[],
+): { path: string; format: TraceFormat; system?: string }[] {
+  const format = traceFormatOf(args);
+  const files = variants.map((v) => traceFileOf(args, v.name, variants.length));
+  const twice = files.find((f, i) => files.indexOf(f) !== i);
+  if (twice !== undefined) throw new UsageError(`--trace: two variants would write ${twice}; choose one with --kernel or --cpu`);
+  return files.map((path) => ({ path, format, ...(args.system === undefined ? {} : { system: args.system }) }));
 }
 
 function bigints(_key: string, v: unknown): unknown {

@@ -201,7 +201,12 @@ function line(e: EventDecl, constant: (text: string) => number): Line {
       word += 2;
       continue;
     }
-    if (f.kind === "enum") step(CHOICE, before, (f.values ?? []).map((v) => Buffer.from(JSON.stringify(v))));
+    if (f.kind === "enum")
+      step(
+        CHOICE,
+        before,
+        (f.values ?? []).map((v) => Buffer.from(JSON.stringify(v))),
+      );
     else if (f.kind === "bool") step(CHOICE, before, BOOLS);
     else step(f.kind === "name" ? NAME : DECIMAL, before);
     before = "";

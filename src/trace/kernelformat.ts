@@ -18,7 +18,9 @@ export interface KernelFormat {
   readonly print: readonly Piece[];
 }
 
-const field = (type: string, size: CField["size"], signed: boolean) => (name: string, from = name): CField => ({ type, name, size, signed, from });
+const field =
+  (type: string, size: CField["size"], signed: boolean) =>
+  (name: string, from = name): CField => ({ type, name, size, signed, from });
 const ulong = field("unsigned long", 8, false);
 const ull = field("unsigned long long", 8, false);
 const u64 = field("u64", 8, false);
@@ -97,7 +99,7 @@ const exitReason: readonly Piece[] = [
     c: `REC->errno < 0 ? (REC->errno == -${EINTR} ? "restart" : "error") : ${symbolic("reason", EXIT_REASONS)}`,
     text: (get) => {
       const errno = get("errno").lo | 0;
-      return errno < 0 ? (errno === -EINTR ? "restart" : "error") : symbolText(REASON_NAMES, { hi: 0, lo: get("reason").lo });
+      return errno < 0 ? (errno === -EINTR ? "restart" : "error") : symbolText(REASON_NAMES, get("reason"));
     },
     pattern: "(restart|error|[^ ()]+) \\(",
     take: (said) => (said === "restart" || said === "error" ? { errno: said } : { reason: String(REASON_VALUES.get(said) ?? said) }),
@@ -165,7 +167,15 @@ const FORMATS: Readonly<Record<string, KernelFormat>> = {
   },
   kvm_mmio_emulate: {
     fields: [ulong("vcpu_pc"), ulong("instr"), ulong("cpsr")],
-    print: [lit("Emulate MMIO at: 0x"), num("%016lx", "vcpu_pc"), lit(" (instr: "), num("%08lx", "instr"), lit(", cpsr: "), num("%08lx", "cpsr"), lit(")")],
+    print: [
+      lit("Emulate MMIO at: 0x"),
+      num("%016lx", "vcpu_pc"),
+      lit(" (instr: "),
+      num("%08lx", "instr"),
+      lit(", cpsr: "),
+      num("%08lx", "cpsr"),
+      lit(")"),
+    ],
   },
   kvm_mmio_nisv: {
     fields: [ulong("vcpu_pc"), ulong("esr"), ulong("far"), ulong("ipa")],
@@ -182,7 +192,16 @@ const FORMATS: Readonly<Record<string, KernelFormat>> = {
   },
   kvm_mmio: {
     fields: [u32("type"), u32("len"), u64("gpa"), u64("val")],
-    print: [lit("mmio "), sym("type", MMIO_TYPES), lit(" len "), num("%u", "len"), lit(" gpa 0x"), num("%llx", "gpa"), lit(" val 0x"), num("%llx", "val")],
+    print: [
+      lit("mmio "),
+      sym("type", MMIO_TYPES),
+      lit(" len "),
+      num("%u", "len"),
+      lit(" gpa 0x"),
+      num("%llx", "gpa"),
+      lit(" val 0x"),
+      num("%llx", "val"),
+    ],
   },
   kvm_userspace_exit: { fields: [field("__u32", 4, false)("reason"), int("errno")], print: [lit("reason "), ...exitReason] },
   kvm_unmap_hva_range: {
@@ -202,7 +221,15 @@ const FORMATS: Readonly<Record<string, KernelFormat>> = {
   },
   kvm_toggle_cache: {
     fields: [ulong("vcpu_pc"), bool("was"), bool("now")],
-    print: [lit("VM op at 0x"), num("%016lx", "vcpu_pc"), lit(" (cache was "), either("was", "on", "off"), lit(", now "), either("now", "on", "off"), lit(")")],
+    print: [
+      lit("VM op at 0x"),
+      num("%016lx", "vcpu_pc"),
+      lit(" (cache was "),
+      either("was", "on", "off"),
+      lit(", now "),
+      either("now", "on", "off"),
+      lit(")"),
+    ],
   },
   kvm_wfx_arm64: {
     fields: [ulong("vcpu_pc"), bool("is_wfe")],
@@ -210,7 +237,15 @@ const FORMATS: Readonly<Record<string, KernelFormat>> = {
   },
   kvm_hvc_arm64: {
     fields: [ulong("vcpu_pc"), ulong("r0"), ulong("imm")],
-    print: [lit("HVC at 0x"), num("%016lx", "vcpu_pc"), lit(" (r0: 0x"), num("%016lx", "r0"), lit(", imm: 0x"), num("%lx", "imm"), lit(")")],
+    print: [
+      lit("HVC at 0x"),
+      num("%016lx", "vcpu_pc"),
+      lit(" (r0: 0x"),
+      num("%016lx", "r0"),
+      lit(", imm: 0x"),
+      num("%lx", "imm"),
+      lit(")"),
+    ],
   },
   kvm_dirty_ring_push: {
     fields: [int("index"), u32("dirty_index"), u32("reset_index"), u32("slot"), u64("offset")],

@@ -67,7 +67,12 @@ function ourPrint(f: Field): Piece[] {
       case "hex64":
         return [lit("0x"), num("%llx", f.name)];
       case "enum":
-        return [sym(f.name, (f.values ?? []).map((v, i) => [i, v] as const))];
+        return [
+          sym(
+            f.name,
+            (f.values ?? []).map((v, i) => [i, v] as const),
+          ),
+        ];
       case "bool":
         return [num("%d", f.name)];
       case "name":
@@ -106,7 +111,15 @@ function layoutOf(event: EventDecl): Layout {
   // A gap that alignment leaves is written too: the same run gives the same bytes.
   for (let gap = COMMON_BYTES; gap < at; gap += 4)
     if (!fields.some((f) => f.offset < gap + 4 && f.offset + f.field.size > gap)) steps.unshift(ZERO_WORD, gap, 0);
-  return { event, type: FIRST_TYPE + event.id, steps: Int32Array.from(steps), size: Math.ceil(at / 4) * 4, hasText: steps.some((s, i) => i % 3 === 0 && s === PUT_TEXT), fields, print };
+  return {
+    event,
+    type: FIRST_TYPE + event.id,
+    steps: Int32Array.from(steps),
+    size: Math.ceil(at / 4) * 4,
+    hasText: steps.some((s, i) => i % 3 === 0 && s === PUT_TEXT),
+    fields,
+    print,
+  };
 }
 
 let layouts: readonly Layout[] | undefined;

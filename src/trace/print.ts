@@ -73,8 +73,9 @@ export function sym(field: string, symbols: Symbols): Piece {
   };
 }
 
-export function symbolText(names: ReadonlyMap<number, string>, { hi, lo }: { readonly hi: number; readonly lo: number }): string {
-  return (hi === 0 || hi === -1 ? names.get(lo >>> 0) : undefined) ?? `0x${hexDigits(hi, lo)}`;
+/** Fields that are printed so are of 32 bits. */
+export function symbolText(names: ReadonlyMap<number, string>, { lo }: { readonly lo: number }): string {
+  return names.get(lo >>> 0) ?? `0x${hexDigits(0, lo)}`;
 }
 
 /** `field ? "yes" : "no"`. */

@@ -190,7 +190,12 @@ export class TraceDat implements TraceSink {
     options.option(OPTION_BUFFER, bufferOption(sectionAt, dataAt)).option(0, new Bytes().u64(0));
     out.patch64(optionsAt, at).u16(SECTION_OPTIONS).u16(0).u32(0).u64(options.length).bytes(options.take());
     const data = sizes.reduce((a, b) => a + b, 0);
-    out.u16(SECTION_BUFFER).u16(0).u32(0).u64(dataAt - sectionAt - sectionHead + data).text(flyrecord);
+    out
+      .u16(SECTION_BUFFER)
+      .u16(0)
+      .u32(0)
+      .u64(dataAt - sectionAt - sectionHead + data)
+      .text(flyrecord);
     return out.align(PAGE).take();
   }
 }

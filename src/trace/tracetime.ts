@@ -9,6 +9,11 @@ export class TraceTime {
   private last = 0;
   private agent = -1;
 
+  /** The time of the last event. */
+  get now(): number {
+    return this.last;
+  }
+
   /** The trace's time of an event of this agent at this time of its clock. Call once per event, in order. */
   at(agent: number, time: number): number {
     if (agent >= this.offset.length) this.grow(agent);

@@ -1,0 +1,87 @@
+/**
+ * Chrome's trace event JSON, for chrome://tracing and ui.perfetto.dev: complete and nested slices, instants,
+ * flows and counters; times in microseconds of virtual time. No path, no date, no address of this machine.
+ */
+import type { ByteOutput } from "./jsonlines.js";
+import { Spans, type Arguments, type SpanWriter, type Track } from "./spans.js";
+import type { TraceMeta, TraceSink, TraceSource } from "./sink.js";
+
+const PID = 1;
+const FLUSH_CHARS = 1 << 16;
+
+export class ChromeTrace implements TraceSink, SpanWriter {
+  private text: string;
+  private first = true;
+  private readonly spans: Spans;
+  private readonly named = new Set<Track>();
+  readonly take: TraceSink["take"];
+
+  constructor(
+    private readonly out: ByteOutput,
+    source: TraceSource,
+    meta: TraceMeta,
+  ) {
+    const { variant, kernel, cpu, set } = meta;
+    this.text = `{"displayTimeUnit":"ns","otherData":${JSON.stringify({ producer: "faultline", variant, kernel, cpu, ...set })},"traceEvents":[\n`;
+    this.spans = new Spans(this, source);
+    this.take = this.spans.take;
+    this.add(`{"ph":"M","pid":${PID},"name":"process_name","args":{"name":${JSON.stringify(`${variant}: kernel ${kernel}, CPU ${cpu}`)}}}`);
+  }
+
+  private add(json: string): void {
+    this.text += this.first ? json : `,\n${json}`;
+    this.first = false;
+    if (this.text.length >= FLUSH_CHARS) this.flush();
+  }
+  private flush(): void {
+    const bytes = Buffer.from(this.text);
+    this.out.write(bytes, bytes.length);
+    this.text = "";
+  }
+  /** Nanoseconds as microseconds, exact. */
+  private at(track: Track, time: number): string {
+    return `"pid":${PID},"tid":${track},"ts":${micros(time)}`;
+  }
+
+  track(track: Track, name: string): void {
+    if (this.named.has(track)) return;
+    this.named.add(track);
+    this.add(`{"ph":"M","pid":${PID},"tid":${track},"name":"thread_name","args":{"name":${JSON.stringify(name)}}}`);
+    this.add(`{"ph":"M","pid":${PID},"tid":${track},"name":"thread_sort_index","args":{"sort_index":${track}}}`);
+  }
+  begin(track: Track, time: number, name: string, args: Arguments): void {
+    this.add(`{"ph":"B",${this.at(track, time)},"name":${JSON.stringify(name)},"args":${JSON.stringify(args)}}`);
+  }
+  end(track: Track, time: number): void {
+    this.add(`{"ph":"E",${this.at(track, time)}}`);
+  }
+  slice(track: Track, from: number, to: number, name: string): void {
+    this.add(`{"ph":"X",${this.at(track, from)},"dur":${micros(to - from)},"name":${JSON.stringify(name)}}`);
+  }
+  instant(track: Track, time: number, name: string, args: Arguments, flow: number): void {
+    this.add(`{"ph":"i","s":"t",${this.at(track, time)},"name":${JSON.stringify(name)},"args":${JSON.stringify(args)}}`);
+    if (flow > 0) this.add(`{"ph":"f","bp":"e","id":${flow},"cat":"retry",${this.at(track, time)},"name":"invalidation races with fault"}`);
+  }
+  flowStart(track: Track, time: number, _name: string, flow: number): void {
+    this.add(`{"ph":"s","id":${flow},"cat":"retry",${this.at(track, time)},"name":"invalidation races with fault"}`);
+  }
+  counter(name: string, time: number, value: number): void {
+    this.add(`{"ph":"C","pid":${PID},"ts":${micros(time)},"name":${JSON.stringify(name)},"args":{"value":${value}}}`);
+  }
+
+  finish(): void {
+    this.spans.finish();
+    this.text += "\n]}\n";
+    this.flush();
+    this.out.commit();
+  }
+  abandon(): void {
+    this.out.abandon();
+  }
+}
+
+function micros(ns: number): string {
+  const whole = Math.floor(ns / 1000);
+  const rest = ns - whole * 1000;
+  return rest === 0 ? String(whole) : `${whole}.${String(rest).padStart(3, "0").replace(/0+$/, "")}`;
+}

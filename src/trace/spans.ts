@@ -1,0 +1,256 @@
+/**
+ * A run as slices on one track per agent, for Chrome's and Perfetto's viewers, where slices of a track nest:
+ *
+ * guest         from kvm_entry to kvm_exit
+ * exit: CLASS   from kvm_exit to the next kvm_entry or the return of KVM_RUN; in it, for an abort,
+ *   kvm_handle_guest_abort   from kvm_guest_fault to its return, with one slice per phase:
+ *     a phase ends where the kernel has its answer (slot, VMA, table pages, pfn) and begins where the last ended
+ * invalidate_range_start … end, wherever it runs
+ *
+ * Locks are slices of a second track, since they need not nest with phases. What has no length is an instant.
+ * An arrow goes from the invalidate_range_start of an invalidation to the retry that it causes.
+ */
+import { eventCatalogue, RECORD_WORDS, type EventDecl, type EventRecord, type RecordSink } from "../sim/events.js";
+import { EXCEPTION_CLASSES, EXCEPTION_TYPES } from "./kernelformat.js";
+import { Stage2Pages } from "./stage2pages.js";
+import { taskName, type TraceSource } from "./sink.js";
+import { TraceTime } from "./tracetime.js";
+
+/** Tracks: an agent's own, and its locks. */
+export type Track = number;
+export const agentTrack = (agent: number): Track => 2 * agent;
+export const lockTrack = (agent: number): Track => 2 * agent + 1;
+
+export type Arguments = Readonly<Record<string, number | string | boolean>>;
+
+/** Writes slices. Times are nanoseconds; `slice` may come after what lies within it. */
+export interface SpanWriter {
+  track(track: Track, name: string): void;
+  begin(track: Track, time: number, name: string, args: Arguments): void;
+  end(track: Track, time: number): void;
+  /** A slice that is over. */
+  slice(track: Track, from: number, to: number, name: string): void;
+  /** @param flow number of the arrow that ends here, 0 for none */
+  instant(track: Track, time: number, name: string, args: Arguments, flow: number): void;
+  /** The arrow begins here. */
+  flowStart(track: Track, time: number, name: string, flow: number): void;
+  counter(name: string, time: number, value: number): void;
+}
+
+/** Where a phase of the fault ends, and what it is called. */
+const PHASE_ENDS: Readonly<Record<string, string>> = {
+  memslot_lookup: "gfn_to_memslot",
+  fault_vma: "find_vma",
+  memory_cache_topup: "topup memory cache",
+  pfn_lookup: "gfn to pfn",
+};
+/** Once a fault has its page, what follows under mmu_lock. */
+const LAST_PHASE = "stage 2";
+const INVALIDATE = "invalidate_range";
+const FAULT = "kvm_handle_guest_abort";
+
+interface AgentState {
+  /** Names of the open slices of the agent's track, outermost first. */
+  readonly open: string[];
+  readonly locks: string[];
+  /** Where the present phase of the present fault began, -1 outside of a fault. */
+  phase: number;
+  mapped: boolean;
+  /** Its last invalidate_range_end is not counted yet by its VM. */
+  ended: boolean;
+}
+
+export class Spans {
+  private readonly time = new TraceTime();
+  private readonly agents: AgentState[] = [];
+  private readonly pages = new Stage2Pages();
+  private sequence = 0;
+  private inProgress = 0;
+  private flows = 0;
+  /** The last invalidate_range_start: agent and time. */
+  private lastStart: { readonly agent: number; readonly time: number } | undefined;
+  /** By event id. */
+  private readonly actions: ((agent: number, time: number, ring: Float64Array, at: number) => void)[];
+  readonly take: RecordSink;
+
+  constructor(
+    private readonly writer: SpanWriter,
+    private readonly source: TraceSource,
+  ) {
+    this.actions = eventCatalogue().map((e) => this.action(e));
+    this.take = (ring, from, to) => {
+      for (let at = from * RECORD_WORDS; at < to * RECORD_WORDS; at += RECORD_WORDS) {
+        const agent = ring[at + 2]!;
+        this.actions[ring[at + 3]!]!(agent, this.time.at(agent, ring[at + 1]!), ring, at);
+      }
+    };
+  }
+
+  private state(agent: number): AgentState {
+    let s = this.agents[agent];
+    if (s === undefined) {
+      s = this.agents[agent] = { open: [], locks: [], phase: -1, mapped: false, ended: false };
+      this.writer.track(agentTrack(agent), taskName(this.source.agents, agent));
+    }
+    return s;
+  }
+
+  private action(e: EventDecl): (agent: number, time: number, ring: Float64Array, at: number) => void {
+    const phase = PHASE_ENDS[e.name];
+    const own = this.special(e);
+    return (agent, time, ring, at) => {
+      const s = this.state(agent);
+      if (phase !== undefined && s.phase >= 0) {
+        this.writer.slice(agentTrack(agent), s.phase, time, phase);
+        s.phase = time;
+        s.mapped ||= e.name === "pfn_lookup";
+      }
+      if (own !== undefined) own(agent, time, s, ring, at);
+      else this.writer.instant(agentTrack(agent), time, e.name, this.args(ring, at), 0);
+      s.ended = e.name === "mmu_notifier_invalidate_range_end";
+    };
+  }
+
+  private special(e: EventDecl): ((agent: number, time: number, s: AgentState, ring: Float64Array, at: number) => void) | undefined {
+    const { writer } = this;
+    switch (e.name) {
+      case "kvm_entry":
+        return (agent, time, s, ring, at) => {
+          this.endAll(agent, time, s);
+          this.begin(agent, time, s, "guest", this.args(ring, at));
+        };
+      case "kvm_exit":
+        return (agent, time, s, ring, at) => {
+          this.endAll(agent, time, s);
+          this.begin(agent, time, s, `exit: ${exitName(ring[at + 4]!, ring[at + 5]!)}`, this.args(ring, at));
+        };
+      case "kvm_userspace_exit":
+        return (agent, time, s, ring, at) => {
+          writer.instant(agentTrack(agent), time, e.name, this.args(ring, at), 0);
+          this.endAll(agent, time, s);
+        };
+      case "kvm_guest_fault":
+        return (agent, time, s, ring, at) => {
+          this.begin(agent, time, s, FAULT, this.args(ring, at));
+          s.phase = time;
+          s.mapped = false;
+        };
+      case "guest_abort":
+        return (agent, time, s, ring, at) => {
+          if (s.mapped) writer.slice(agentTrack(agent), s.phase, time, LAST_PHASE);
+          s.phase = -1;
+          writer.instant(agentTrack(agent), time, e.name, this.args(ring, at), 0);
+          this.end(agent, time, s, FAULT);
+        };
+      case "mmu_notifier_invalidate_range_start":
+        return (agent, time, s, ring, at) => {
+          this.begin(agent, time, s, INVALIDATE, this.args(ring, at));
+          this.lastStart = { agent, time };
+          writer.counter("mmu_notifier invalidations in progress", time, ++this.inProgress);
+        };
+      case "mmu_notifier_invalidate_range_end":
+        return (agent, time, s) => {
+          this.end(agent, time, s, INVALIDATE);
+          this.inProgress = Math.max(0, this.inProgress - 1);
+          writer.counter("mmu_notifier invalidations in progress", time, this.inProgress);
+        };
+      case "mmu_retry":
+        return (agent, time, _s, ring, at) => {
+          const flow = this.lastStart === undefined ? 0 : ++this.flows;
+          if (this.lastStart !== undefined)
+            writer.flowStart(agentTrack(this.lastStart.agent), this.lastStart.time, "invalidate_range_start", flow);
+          writer.instant(agentTrack(agent), time, "mmu_retry", this.args(ring, at), flow);
+        };
+      case "lock_acquired":
+        return (agent, time, s, ring, at) => this.lock(agent, time, s, this.args(ring, at));
+      case "lock_released":
+        return (agent, time, s, ring, at) => this.unlock(agent, time, s, this.args(ring, at));
+      case "stage2_entry":
+        return (agent, time, _s, ring, at) => {
+          const before = this.pages.total;
+          this.pages.entry(ring[at + 4]!, ring[at + 6]!, ring[at + 8]!, ring[at + 9]!, ring[at + 10]!, ring[at + 11]!);
+          writer.instant(agentTrack(agent), time, e.name, this.args(ring, at), 0);
+          if (this.pages.total !== before) writer.counter("stage-2 pages mapped", time, this.pages.total);
+        };
+      default:
+        return undefined;
+    }
+  }
+
+  private begin(agent: number, time: number, s: AgentState, name: string, args: Arguments): void {
+    s.open.push(name);
+    this.writer.begin(agentTrack(agent), time, name, args);
+  }
+  /** Ends the innermost slice of that name and what is open in it. */
+  private end(agent: number, time: number, s: AgentState, name: string): void {
+    const at = s.open.lastIndexOf(name);
+    if (at < 0) return;
+    for (; s.open.length > at; s.open.pop()) this.writer.end(agentTrack(agent), time);
+  }
+  private endAll(agent: number, time: number, s: AgentState): void {
+    s.phase = -1;
+    for (; s.open.length > 0; s.open.pop()) this.writer.end(agentTrack(agent), time);
+  }
+
+  private lock(agent: number, time: number, s: AgentState, args: Arguments): void {
+    const lock = String(args["lock"]);
+    if (s.locks.length === 0) this.writer.track(lockTrack(agent), `${taskName(this.source.agents, agent)} locks`);
+    s.locks.push(lock);
+    this.writer.begin(lockTrack(agent), time, `${lock} (${String(args["mode"])})`, {});
+    // kvm_mmu_notifier_invalidate_range_end counts under mmu_lock; from v5.15 only where a slot overlaps.
+    if (s.ended && lock === "mmu_lock") this.writer.counter("mmu_invalidate_seq", time, ++this.sequence);
+  }
+  /** A lock that is not the last taken: those above it are closed and opened again. */
+  private unlock(agent: number, time: number, s: AgentState, args: Arguments): void {
+    const at = s.locks.lastIndexOf(String(args["lock"]));
+    if (at < 0) return;
+    const above = s.locks.splice(at).slice(1);
+    for (let i = 0; i <= above.length; i++) this.writer.end(lockTrack(agent), time);
+    for (const name of above) {
+      s.locks.push(name);
+      this.writer.begin(lockTrack(agent), time, name, {});
+    }
+  }
+
+  /** The fields of an event, as its record has them. */
+  private args(ring: Float64Array, at: number): Arguments {
+    const { seq, time, agent, event, ...fields } = this.source.bus.decode(ring, at);
+    void [seq, time, agent, event];
+    return fields as EventRecord;
+  }
+
+  /** Closes what is open where the run ended. */
+  finish(): void {
+    for (const [agent, s] of this.agents.entries()) {
+      if (s === undefined) continue;
+      const time = this.time.now;
+      this.endAll(agent, time, s);
+      for (; s.locks.length > 0; s.locks.pop()) this.writer.end(lockTrack(agent), time);
+    }
+  }
+}
+
+const TYPES = new Map(EXCEPTION_TYPES);
+const CLASSES = new Map(EXCEPTION_CLASSES);
+const TRAP = 2;
+/** As `perf kvm stat` names an exit: the exception class of a trap, else the type. */
+export function exitName(ret: number, ec: number): string {
+  if (ret === TRAP) return CLASSES.get(ec) ?? `EC 0x${ec.toString(16)}`;
+  return TYPES.get(ret) ?? String(ret);
+}
+
+/** Events that this file gives a meaning by name: a test checks that each is declared. */
+export const SPAN_EVENTS = [
+  ...Object.keys(PHASE_ENDS),
+  "kvm_entry",
+  "kvm_exit",
+  "kvm_userspace_exit",
+  "kvm_guest_fault",
+  "guest_abort",
+  "mmu_notifier_invalidate_range_start",
+  "mmu_notifier_invalidate_range_end",
+  "mmu_retry",
+  "lock_acquired",
+  "lock_released",
+  "stage2_entry",
+] as const;

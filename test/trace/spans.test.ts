@@ -1,0 +1,187 @@
+import { readFileSync } from "node:fs";
+import protobuf from "protobufjs";
+import { describe, expect, test } from "vitest";
+import "../../src/machine.js";
+import { findEvent } from "../../src/sim/events.js";
+import { SPAN_EVENTS } from "../../src/trace/spans.js";
+import { COUNTED_EVENTS } from "../../src/trace/statistics.js";
+import { RACE, text, traced } from "./tracing.js";
+
+interface ChromeEvent {
+  readonly ph: string;
+  readonly tid: number;
+  readonly ts: number;
+  readonly dur?: number;
+  readonly name?: string;
+  readonly id?: number;
+  readonly args?: Record<string, number | string | boolean>;
+}
+/** A slice as both formats tell it, for one comparison. */
+interface Slice {
+  readonly track: string;
+  readonly name: string;
+  readonly from: number;
+  readonly to: number;
+}
+
+const { events, files } = traced(RACE, ["chrome", "perfetto"]);
+const chrome = (JSON.parse(text(files.chrome)) as { traceEvents: ChromeEvent[] }).traceEvents;
+const trackNames = new Map(chrome.filter((e) => e.ph === "M" && e.name === "thread_name").map((e) => [e.tid, String(e.args!["name"])]));
+
+function chromeSlices(): Slice[] {
+  const out: Slice[] = [];
+  const open = new Map<number, { name: string; from: number }[]>();
+  for (const e of chrome) {
+    const track = trackNames.get(e.tid)!;
+    const stack = open.get(e.tid) ?? [];
+    open.set(e.tid, stack);
+    if (e.ph === "B") stack.push({ name: e.name!, from: Math.round(e.ts * 1000) });
+    if (e.ph === "E") out.push({ track, ...stack.pop()!, to: Math.round(e.ts * 1000) });
+    if (e.ph === "X") out.push({ track, name: e.name!, from: Math.round(e.ts * 1000), to: Math.round((e.ts + e.dur!) * 1000) });
+  }
+  for (const stack of open.values()) expect(stack).toEqual([]);
+  return out;
+}
+
+/** The messages of Perfetto's protos, as far as they are used; numbers from perfetto's repository. */
+const SCHEMA = `syntax = "proto2";
+message Trace { repeated TracePacket packet = 1; }
+message TracePacket { optional uint64 timestamp = 8; optional uint32 trusted_packet_sequence_id = 10;
+  optional TrackEvent track_event = 11; optional TrackDescriptor track_descriptor = 60; }
+message TrackDescriptor { optional uint64 uuid = 1; optional string name = 2; optional ProcessDescriptor process = 3;
+  optional uint64 parent_uuid = 5; optional CounterDescriptor counter = 8; }
+message ProcessDescriptor { optional int32 pid = 1; optional string process_name = 6; }
+message CounterDescriptor { optional int32 type = 1; }
+message TrackEvent { enum Type { TYPE_UNSPECIFIED = 0; TYPE_SLICE_BEGIN = 1; TYPE_SLICE_END = 2; TYPE_INSTANT = 3; TYPE_COUNTER = 4; }
+  repeated DebugAnnotation debug_annotations = 4; optional Type type = 9; optional uint64 track_uuid = 11; optional string name = 23;
+  optional int64 counter_value = 30; repeated fixed64 flow_ids = 47; repeated fixed64 terminating_flow_ids = 48; }
+message DebugAnnotation { optional string name = 10; optional bool bool_value = 2; optional uint64 uint_value = 3;
+  optional int64 int_value = 4; optional string string_value = 6; }`;
+
+interface Packet {
+  readonly timestamp: number;
+  readonly trackEvent?: {
+    readonly type: string;
+    readonly trackUuid: number;
+    readonly name?: string;
+    readonly counterValue?: number;
+    readonly flowIds?: number[];
+    readonly terminatingFlowIds?: number[];
+    readonly debugAnnotations?: { name: string; uintValue?: number; intValue?: number; boolValue?: boolean; stringValue?: string }[];
+  };
+  readonly trackDescriptor?: { readonly uuid: number; readonly name?: string; readonly parentUuid?: number; readonly counter?: object };
+}
+const Trace = protobuf.parse(SCHEMA).root.lookupType("Trace");
+const packets = (Trace.toObject(Trace.decode(readFileSync(files.perfetto)), { longs: Number, enums: String }) as { packet: Packet[] })
+  .packet;
+const tracks = new Map(packets.flatMap((p) => (p.trackDescriptor === undefined ? [] : [[p.trackDescriptor.uuid, p.trackDescriptor]])));
+/** As the trace processor does: by time, equal times in the order of the file. */
+const sorted = packets.filter((p) => p.trackEvent !== undefined).sort((a, b) => a.timestamp - b.timestamp);
+
+function perfettoSlices(): Slice[] {
+  const out: Slice[] = [];
+  const open = new Map<number, { name: string; from: number }[]>();
+  for (const p of sorted) {
+    const e = p.trackEvent!;
+    const stack = open.get(e.trackUuid) ?? [];
+    open.set(e.trackUuid, stack);
+    if (e.type === "TYPE_SLICE_BEGIN") stack.push({ name: e.name!, from: p.timestamp });
+    if (e.type === "TYPE_SLICE_END") out.push({ track: tracks.get(e.trackUuid)!.name!, ...stack.pop()!, to: p.timestamp });
+  }
+  for (const stack of open.values()) expect(stack).toEqual([]);
+  return out;
+}
+
+const inOrder = (s: readonly Slice[]): string[] => s.map((x) => `${x.track} ${x.from}-${x.to} ${x.name}`).sort();
+const slices = chromeSlices();
+const count = (name: string): number => events.filter((e) => e.event === name).length;
+
+describe("a run as slices", () => {
+  test("the events that slices and statistics name are declared", () => {
+    expect([...SPAN_EVENTS, ...COUNTED_EVENTS].filter((n) => findEvent(n) === undefined)).toEqual([]);
+  });
+  test("there is a track per agent with its thread's name", () => {
+    expect([...trackNames.values()].filter((n) => !n.endsWith(" locks"))).toEqual(["vmm", "CPU 0/KVM", "CPU 1/KVM"]);
+  });
+  test("slices of a track nest", () => {
+    for (const track of trackNames.values()) {
+      const mine = slices.filter((s) => s.track === track);
+      for (const a of mine)
+        for (const b of mine) if (a.from < b.from && b.from < a.to) expect(b.to, `${a.name} ${b.name}`).toBeLessThanOrEqual(a.to);
+    }
+  });
+  test("each fault is a slice, in an exit, and its phases fill it", () => {
+    const faults = slices.filter((s) => s.name === "kvm_handle_guest_abort");
+    expect(faults).toHaveLength(count("kvm_guest_fault"));
+    for (const f of faults) {
+      const within = slices.filter((s) => s.track === f.track && s.from <= f.from && s.to >= f.to).map((s) => s.name);
+      expect(within.some((n) => n.startsWith("exit: "))).toBe(true);
+    }
+    const phases = new Set(["gfn_to_memslot", "find_vma", "topup memory cache", "gfn to pfn", "stage 2"]);
+    const whole = faults.filter((f) =>
+      slices.some((s) => s.name === "stage 2" && s.track === f.track && s.to === f.to && s.from >= f.from),
+    );
+    expect(whole.length).toBeGreaterThan(0);
+    for (const f of whole) {
+      const mine = slices.filter((s) => phases.has(s.name) && s.track === f.track && s.from >= f.from && s.to <= f.to);
+      expect(mine.reduce((n, s) => n + s.to - s.from, 0)).toBe(f.to - f.from);
+    }
+  });
+  test("an arrow goes from an invalidate_range_start to each retry", () => {
+    const starts = chrome.filter((e) => e.ph === "s");
+    const ends = chrome.filter((e) => e.ph === "f");
+    expect(count("mmu_retry")).toBeGreaterThan(0);
+    expect(ends).toHaveLength(count("mmu_retry"));
+    for (const e of ends) {
+      const start = starts.filter((s) => s.id === e.id);
+      expect(start).toHaveLength(1);
+      expect(trackNames.get(start[0]!.tid)).toBe("vmm");
+      expect(start[0]!.ts).toBeLessThanOrEqual(e.ts);
+      expect(slices.some((s) => s.track === "vmm" && s.name === "invalidate_range" && s.from === Math.round(start[0]!.ts * 1000))).toBe(
+        true,
+      );
+    }
+  });
+  test("the counters follow stage 2 and the sequence", () => {
+    const values = (name: string): number[] => chrome.filter((e) => e.ph === "C" && e.name === name).map((e) => Number(e.args!["value"]));
+    const valid = (v: unknown): number => Number(BigInt(String(v)) & 1n);
+    let pages = 0;
+    const expected: number[] = [];
+    for (const e of events.filter((x) => x.event === "stage2_entry" && x["level"] === 3)) {
+      const delta = valid(e["new"]) - valid(e["old"]);
+      pages += delta;
+      if (delta !== 0) expected.push(pages);
+    }
+    expect(values("stage-2 pages mapped")).toEqual(expected);
+    const seq = values("mmu_invalidate_seq");
+    expect(seq).toEqual(seq.map((_, i) => i + 1));
+    expect(seq.length).toBe(count("mmu_notifier_invalidate_range_end"));
+    const retry = events.filter((e) => e.event === "mmu_retry").at(-1)!;
+    expect(Number(retry["now"])).toBeLessThanOrEqual(seq.length);
+  });
+});
+
+describe("Perfetto's protobuf, read by a decoder of its own", () => {
+  test("tells the same slices as the Chrome JSON", () => {
+    expect(inOrder(perfettoSlices())).toEqual(inOrder(slices));
+  });
+  test("has the same arrows and counters", () => {
+    const starts = sorted.flatMap((p) => p.trackEvent!.flowIds ?? []);
+    const ends = sorted.flatMap((p) => p.trackEvent!.terminatingFlowIds ?? []);
+    expect(ends.sort()).toEqual(starts.sort());
+    expect(ends).toHaveLength(count("mmu_retry"));
+    const counters = sorted.filter((p) => p.trackEvent!.type === "TYPE_COUNTER");
+    const said = counters.map((p) => `${p.timestamp} ${tracks.get(p.trackEvent!.trackUuid)!.name!} ${p.trackEvent!.counterValue!}`);
+    const same = chrome.filter((e) => e.ph === "C").map((e) => `${Math.round(e.ts * 1000)} ${e.name!} ${String(e.args!["value"])}`);
+    expect(said.sort()).toEqual(same.sort());
+  });
+  test("every track hangs under the process, and an event's fields are its annotations", () => {
+    for (const t of tracks.values()) if (t.uuid !== 1) expect(t.parentUuid).toBe(1);
+    const faults = sorted.filter((p) => p.trackEvent!.name === "kvm_handle_guest_abort").map((p) => p.trackEvent!.debugAnnotations!);
+    const fields = faults.map((a) => Object.fromEntries(a.map((x) => [x.name, x.stringValue ?? x.uintValue ?? x.intValue ?? x.boolValue])));
+    const expected = events
+      .filter((e) => e.event === "kvm_guest_fault")
+      .map((e) => ({ vcpu_pc: e["vcpu_pc"], hsr: e["hsr"], hxfar: e["hxfar"], ipa: e["ipa"] }));
+    expect(fields).toEqual(expected);
+  });
+});
