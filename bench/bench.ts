@@ -15,11 +15,14 @@ import { RSS_OF, rssOf, sparseGuest } from "./sparse-guest.js";
 import { startUp } from "./start-up.js";
 import { tlbHitLoads } from "./tlb-hit-loads.js";
 import { tlbMissLoads } from "./tlb-miss-loads.js";
+import { demandFault4kJsonl, traceDat } from "./traces.js";
 import { unmapRefault } from "./unmap-refault.js";
 import { inlineMore } from "../src/cli/inlining.js";
 
 const SUITES: Readonly<Record<string, WorkloadFactory>> = {
   "demand-fault-4k": demandFault4k,
+  "demand-fault-4k-jsonl": demandFault4kJsonl,
+  "trace-dat": traceDat,
   "demand-fault-2m": demandFault2m,
   "demand-fault-bar": demandFaultBar,
   "unmap-refault": unmapRefault,

@@ -9,6 +9,7 @@ import { addBench } from "./cli/commands/bench.js";
 import { addCompare } from "./cli/commands/compare.js";
 import { addConform } from "./cli/commands/conform.js";
 import { addDemo } from "./cli/commands/demo.js";
+import { addDiff } from "./cli/commands/diff.js";
 import { addEsr } from "./cli/commands/esr.js";
 import { addKernels } from "./cli/commands/kernels.js";
 import { addNew } from "./cli/commands/new.js";
@@ -43,6 +44,7 @@ Examples:
   // In the order in which the help lists them.
   addRun(root, done);
   addCompare(root, done);
+  addDiff(root, done);
   addKernels(root, done);
   addScenarios(root, done);
   addNew(root, done);

@@ -1,0 +1,156 @@
+/** `faultline diff A B`: two traces of any readable format aligned by meaning, the first divergence first. */
+import { closeSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
+import { findEvent } from "../sim/events.js";
+import "../machine.js";
+import { diffTraces, type DiffOptions, type TraceDiff } from "../trace/differ.js";
+import { TraceError, type MeantEvent, type ReadTrace } from "../trace/meaning.js";
+import { readChrome, readFtrace, readJsonLines } from "../trace/readtext.js";
+import { isTraceDat, readTraceDat } from "../trace/readtracedat.js";
+import { hex } from "../trace/fields.js";
+import { FAILED, OK, UsageError } from "./status.js";
+import { palette, print } from "./terminal.js";
+
+export interface DiffArguments extends DiffOptions {
+  readonly json: boolean;
+}
+
+/** A text becomes one string: V8's longest. */
+const MOST_BYTES = 500 * 2 ** 20;
+
+/** @throws UsageError that names the file */
+function readBytes(path: string): Uint8Array {
+  try {
+    if (path === "-") return readFileSync(0);
+    const fd = openSync(path, "r");
+    try {
+      const stat = fstatSync(fd);
+      if (stat.isDirectory()) throw new UsageError(`${path} is a folder`);
+      if (stat.size > MOST_BYTES) throw new UsageError(`${path} has more than ${MOST_BYTES / 2 ** 20} MiB`);
+      if (!stat.isFile()) return readFileSync(fd);
+      const bytes = new Uint8Array(stat.size);
+      for (let at = 0; at < bytes.length;) {
+        const n = readSync(fd, bytes, at, bytes.length - at, at);
+        if (n === 0) break;
+        at += n;
+      }
+      return bytes;
+    } finally {
+      closeSync(fd);
+    }
+  } catch (e) {
+    if (e instanceof UsageError) throw e;
+    const { code, message } = e as NodeJS.ErrnoException;
+    throw new UsageError(code === "ENOENT" ? `there is no file ${path}` : `${path} cannot be read: ${message}`);
+  }
+}
+
+/** Reads a trace; what it is shows at its beginning, not in its name. */
+export function readTrace(path: string): ReadTrace {
+  const bytes = readBytes(path);
+  try {
+    if (isTraceDat(bytes)) return readTraceDat(bytes);
+    if (bytes.subarray(0, 4096).includes(0)) throw new TraceError("a binary format that is no trace.dat");
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
+    const start = text.slice(0, 4096).trimStart();
+    if (/^\{"(trace|variant|seq|result)":/.test(start)) return readJsonLines(text);
+    if (start.startsWith("{") || start.startsWith("[{")) return readChrome(text);
+    return readFtrace(text);
+  } catch (e) {
+    if (!(e instanceof TraceError)) throw e;
+    throw new UsageError(
+      `${path}: ${e.message}; readable are trace.dat, ftrace text (trace-cmd report, tracefs, perf script), and Faultline's JSON lines and Chrome JSON`,
+    );
+  }
+}
+
+/** Addresses and registers in hexadecimal, as traces print them. */
+function valueText(event: string, field: string, value: string): string {
+  const kind = findEvent(event)?.fields.find((f) => f.name === field)?.kind;
+  if ((kind === "hex" || kind === "hex64") && /^-?[0-9]+$/.test(value)) {
+    const v = BigInt(value);
+    return v < 0n ? (kind === "hex" ? hex(Number(v)) : `0x${BigInt.asUintN(64, v).toString(16)}`) : `0x${v.toString(16)}`;
+  }
+  return value;
+}
+
+function eventText(e: MeantEvent | undefined): string {
+  if (e === undefined) return "(the trace ends here)";
+  const fields = Object.entries(e.fields).map(([k, v]) => `${k}=${valueText(e.event, k, v)}`);
+  return `${e.agent} ${e.event}${fields.length === 0 ? "" : ` ${fields.join(" ")}`}`;
+}
+
+export async function diffCommand(a: string, b: string, args: DiffArguments): Promise<number> {
+  const wrong = (args.events ?? []).find((n) => findEvent(n) === undefined);
+  if (wrong !== undefined) {
+    const { unknownName } = await import("./status.js");
+    const { eventCatalogue } = await import("../sim/events.js");
+    throw unknownName(
+      "event",
+      wrong,
+      eventCatalogue().map((e) => e.name),
+    );
+  }
+  const [x, y] = [readTrace(a), readTrace(b)];
+  const diff = diffTraces(x, y, args);
+  if (diff.compared.a === 0 && diff.compared.b === 0) throw new UsageError(`${a} and ${b} have no events that can be compared`);
+  await print(args.json ? diffJson(a, b, x, y, diff) : diffText(a, b, x, y, diff));
+  return diff.same ? OK : FAILED;
+}
+
+function diffJson(a: string, b: string, x: ReadTrace, y: ReadTrace, d: TraceDiff): string {
+  return JSON.stringify(
+    {
+      a: { file: a, format: x.format, events: x.events.length, compared: d.compared.a },
+      b: { file: b, format: y.format, events: y.events.length, compared: d.compared.b },
+      same: d.same,
+      ignored: d.ignored,
+      perAgent: d.perAgent,
+      firstDivergence:
+        d.first === undefined
+          ? null
+          : { agent: d.first.agent ?? null, after: d.first.after, a: d.first.a ?? null, b: d.first.b ?? null, fields: d.first.fields },
+      only: d.only ?? null,
+    },
+    undefined,
+    2,
+  );
+}
+
+function diffText(a: string, b: string, x: ReadTrace, y: ReadTrace, d: TraceDiff): string {
+  const color = palette();
+  const left = (n: number): string => (n === 0 ? "" : `, ${n} left out`);
+  const lines = [
+    `A  ${a}: ${x.format}, ${d.compared.a} events compared${left(d.leftOut.a)}`,
+    `B  ${b}: ${y.format}, ${d.compared.b} events compared${left(d.leftOut.b)}`,
+  ];
+  if (x.ours !== y.ours) lines.push("   one is not of Faultline: only trace points of system kvm that both have, each vCPU for itself");
+  if (d.ignored.length > 0) lines.push(`   fields not compared: ${d.ignored.join(", ")}`);
+  const { first } = d;
+  if (first === undefined) return [...lines, "", "the same"].join("\n");
+  const of = first.agent === undefined ? "" : ` of ${first.agent}`;
+  lines.push("", color.bold(`first divergence, after ${first.after} equal events${of}:`));
+  for (const e of first.before) lines.push(`       ${eventText(e)}`);
+  lines.push(
+    color.yellow(`  A ${placeText(x, first.a)}${eventText(first.a)}`),
+    color.yellow(`  B ${placeText(y, first.b)}${eventText(first.b)}`),
+  );
+  if (first.fields.length > 0) {
+    const [p, q] = [first.a!, first.b!];
+    for (const f of first.fields)
+      lines.push(`  ${f}: ${valueText(p.event, f, p.fields[f] ?? "")} in A, ${valueText(q.event, f, q.fields[f] ?? "")} in B`);
+  }
+  lines.push("", ...onlyText(d));
+  return lines.join("\n");
+}
+
+const placeText = (t: ReadTrace, e: MeantEvent | undefined): string =>
+  e === undefined ? "" : `${t.format.startsWith("trace.dat") ? "event" : t.format === "Chrome JSON" ? "entry" : "line"} ${e.place}: `;
+
+function onlyText(d: TraceDiff): string[] {
+  if (d.only === undefined) return ["from there on they differ too much to be aligned"];
+  const rows = Object.entries(d.only).sort(([m, p], [n, q]) => q.a + q.b - p.a - p.b || (m < n ? -1 : 1));
+  return [
+    `${"from there on, not in both".padEnd(40)} ${"only A".padStart(8)} ${"only B".padStart(8)}`,
+    ...rows.map(([name, n]) => `  ${name.padEnd(38)} ${String(n.a).padStart(8)} ${String(n.b).padStart(8)}`),
+  ];
+}
