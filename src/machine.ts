@@ -68,6 +68,8 @@ export interface MachineOptions {
   readonly devices?: readonly (string | DeviceSpec)[];
   /** Keep what is done to the machine, so that `at` can go back to any of its events. */
   readonly history?: boolean;
+  /** The state registry notes which pools are looked at: for an explorer. */
+  readonly watchReads?: boolean;
 }
 
 /** The VMM's thread. */
@@ -107,7 +109,7 @@ export class Machine {
     this.profile = profileOf(options.profile, this.features);
     this.cpus = options.cpus ?? 4;
     const ramSize = options.ram ?? DEFAULT_RAM;
-    const sim = (this.sim = new Sim(options.costs));
+    const sim = (this.sim = new Sim(options.costs, options.watchReads));
     sim.locks.tracking = options.lockdep === true;
     this.phys = new PhysicalMemory(sim, { ramBase: ramSize > LOW_RAM_LIMIT ? 1024 * GIB : GIB, ramSize });
     this.tables = new TablePages(sim, this.phys, TABLE_WINDOW);

@@ -209,6 +209,16 @@ export class Tlbs {
     return c[at + K_NUMBER]!;
   }
 
+  /** Calls `visit` for every context that a CPU may hold entries of. @param ids VMID << 16 | ASID */
+  eachContext(cpu: number, visit: (number: number, kind: number, ids: number) => void): void {
+    const c = this.contexts.a;
+    for (let at = (cpu * CONTEXTS) << 2; at < ((cpu + 1) * CONTEXTS) << 2; at += 4) {
+      const ids = c[at + K_IDS]!;
+      const kind = c[at + K_KIND]!;
+      if (c[at + K_NUMBER] !== 0 && c[at + K_GENERATION] === this.generation(cpu, kind, ids >>> 16)) visit(c[at + K_NUMBER]!, kind, ids);
+    }
+  }
+
   private changed(): void {
     this.serial++;
     this.epoch.set(0, (this.epoch.a[0]! + 1) | 0);

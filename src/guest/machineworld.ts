@@ -74,7 +74,7 @@ export function machineOptions(config: MachineConfig, variant: VariantConfig): M
   };
 }
 
-/** Such a machine. */
-export function machineFor(config: MachineConfig, variant: VariantConfig): Machine {
-  return new Machine(machineOptions(config, variant));
+/** Such a machine. @param watchReads for an explorer: the registry notes what is looked at */
+export function machineFor(config: MachineConfig, variant: VariantConfig, watchReads = false): Machine {
+  return new Machine(watchReads ? { ...machineOptions(config, variant), watchReads } : machineOptions(config, variant));
 }

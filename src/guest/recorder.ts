@@ -29,7 +29,7 @@ export class Recorder {
   private stepKept = 0;
   /** The highest sequence number that came. */
   private highest = -1;
-  private readonly detach: () => void;
+  private detach: () => void;
   private readonly dsbEvent: number;
   private readonly faultEvent: number;
   /** Guest faults so far. */
@@ -174,5 +174,11 @@ export class Recorder {
 
   stop(): void {
     this.detach();
+  }
+
+  /** Listens again after `stop`. */
+  resume(): void {
+    this.detach();
+    this.detach = this.bus.stream((ring, from, to) => this.take(ring, from, to));
   }
 }

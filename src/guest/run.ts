@@ -792,13 +792,18 @@ class Interpreter implements Window {
   /** The agents of a `par` interleaved, by the scheduler of the run. */
   private *par(bodies: readonly (GuestBlock | ParThread)[], span: Span): Running<void> {
     const { kvm } = this.machine;
-    const run: ParRun = { line: span.line, muted: false };
+    const run: ParRun = { line: span.line, muted: this.options.onPar !== undefined };
     const par = new ParAgents(this.parWorld(run), bodies);
     if (kvm !== undefined) kvm.interleave = true;
     try {
-      if (this.options.onPar?.(par, run) === true) {
-        this.over = true;
-        return;
+      if (this.options.onPar !== undefined) {
+        this.recorder.stop();
+        if (this.options.onPar(par, run)) {
+          this.over = true;
+          return;
+        }
+        this.recorder.resume();
+        run.muted = false;
       }
       yield* this.schedule(par, span);
     } finally {

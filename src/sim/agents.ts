@@ -247,9 +247,16 @@ export class Agents {
     const agent = this.running.a[0]!;
     const prev = s.a[f + PREV]! | 0;
     this.top.set(agent, prev);
+    if (this.state.recording) this.wipe(f);
     if (prev >= 0) s.set3(prev + R0, r0, r1, r2);
     else this.results.set3(agent * 3, r0, r1, r2);
     return RETURN;
+  }
+
+  /** A frame that nobody will read again must not make two states differ. */
+  private wipe(f: number): void {
+    const s = this.stack;
+    for (let n = this.frameWords[s.a[f]! | 0]! - 1; n >= 0; n--) s.set(f + n, 0);
   }
 
   /** Starts a top-level activity on an idle agent. */

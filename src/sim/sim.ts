@@ -11,15 +11,19 @@ export const hostCrash = declareEvent("faultline", "host_crash", "the modelled h
 ]);
 
 export class Sim {
-  readonly state = new StateRegistry();
-  readonly bus = new EventBus(this.state);
-  readonly agents = new Agents(this.state);
+  readonly state: StateRegistry;
+  readonly bus: EventBus;
+  readonly agents: Agents;
   readonly costs: CostTable;
   readonly locks: Locks;
   /** [0] 1 after a host crash, [1] interned function, [2] interned reason. */
   private readonly crashState: I32Pool;
 
-  constructor(costs: Readonly<Record<string, number>> = {}) {
+  /** @param watchReads as of StateRegistry */
+  constructor(costs: Readonly<Record<string, number>> = {}, watchReads = false) {
+    this.state = new StateRegistry(watchReads);
+    this.bus = new EventBus(this.state);
+    this.agents = new Agents(this.state);
     this.costs = costTable(costs);
     this.bus.attach(this.agents);
     this.locks = new Locks(this.state, this.agents, this.bus, this.costs);

@@ -18,6 +18,9 @@ function mix(salt: number, index: number, value: number): number {
 const F64_VIEW = new Float64Array(1);
 const I32_VIEW = new Int32Array(F64_VIEW.buffer);
 
+/** Parts of the hash: whoever compares states may give pools to different ones. */
+export const GROUPS = 8;
+
 /** A place in the journal to roll back to. */
 export type Mark = number;
 
@@ -43,13 +46,18 @@ export class StateRegistry {
   private readonly tallies: Tally[] = [];
   /** True while `set` journals and hashes. */
   recording = false;
+  /** With `watchReads`: one bit for every pool that was looked at since somebody cleared it. */
+  readonly reads = new Int32Array(32);
   private journalPool = new Int32Array(0);
   private journalIndex = new Int32Array(0);
   private journalOld = new Float64Array(0);
   private journalLength = 0;
-  /** The two halves of the incremental hash; meaningful only while recording. */
-  private hashHi = 0;
-  private hashLo = 0;
+  /** The two halves of the incremental hash, by the pools' groups; meaningful only while recording. */
+  readonly hashHi = new Int32Array(GROUPS);
+  readonly hashLo = new Int32Array(GROUPS);
+
+  /** @param watchReads pools note in `reads` that they are looked at: for an explorer that asks what a step depends on */
+  constructor(readonly watchReads = false) {}
 
   /**
    * A pool of 32-bit signed words. @param length initial words; `ensure` grows it
@@ -57,14 +65,14 @@ export class StateRegistry {
    * every run and counts as memory per page
    */
   i32(name: string, length: number, spare = 1): I32Pool {
-    const pool = new I32Pool(this, this.pools.length, name, length, spare);
+    const pool = new (this.watchReads ? WatchedI32Pool : I32Pool)(this, this.pools.length, name, length, spare);
     this.register(pool);
     return pool;
   }
 
   /** A pool of doubles: addresses and counts exact below 2^53. */
   f64(name: string, length: number): F64Pool {
-    const pool = new F64Pool(this, this.pools.length, name, length);
+    const pool = new (this.watchReads ? WatchedF64Pool : F64Pool)(this, this.pools.length, name, length);
     this.register(pool);
     return pool;
   }
@@ -81,6 +89,7 @@ export class StateRegistry {
 
   private register(pool: Pool): void {
     if (this.pools.some((p) => p.name === pool.name)) throw new Error(`two pools named ${pool.name}`);
+    if (pool.id >= 32 * this.reads.length) throw new Error("too many pools");
     this.pools.push(pool);
   }
 
@@ -90,8 +99,8 @@ export class StateRegistry {
     this.storeTallies();
     this.recording = true;
     this.journalLength = 0;
-    this.hashHi = 0;
-    this.hashLo = 0;
+    this.hashHi.fill(0);
+    this.hashLo.fill(0);
     for (const pool of this.pools) {
       const words = pool.a;
       for (let i = 0; i < words.length; i++) if (words[i] !== 0) this.hashWord(pool, i, words[i]!);
@@ -106,15 +115,16 @@ export class StateRegistry {
   /** Xors one word in or out of the hash. */
   hashWord(pool: Pool, index: number, value: number): void {
     if (value === 0) return;
+    const g = pool.group;
     if (pool.wide) {
       F64_VIEW[0] = value;
       const lo = I32_VIEW[0]!;
       const hi = I32_VIEW[1]!;
-      this.hashLo ^= mix(pool.salt, index, lo ^ Math.imul(hi, 0x27d4eb2f));
-      this.hashHi ^= mix(~pool.salt, index, hi ^ Math.imul(lo, 0x165667b1));
+      this.hashLo[g]! ^= mix(pool.salt, index, lo ^ Math.imul(hi, 0x27d4eb2f));
+      this.hashHi[g]! ^= mix(~pool.salt, index, hi ^ Math.imul(lo, 0x165667b1));
     } else {
-      this.hashLo ^= mix(pool.salt, index, value);
-      this.hashHi ^= mix(~pool.salt, index, value);
+      this.hashLo[g]! ^= mix(pool.salt, index, value);
+      this.hashHi[g]! ^= mix(~pool.salt, index, value);
     }
   }
 
@@ -136,6 +146,18 @@ export class StateRegistry {
     this.journalPool = grow(this.journalPool, new Int32Array(n));
     this.journalIndex = grow(this.journalIndex, new Int32Array(n));
     this.journalOld = grow(this.journalOld, new Float64Array(n));
+  }
+
+  /** Entries of the journal. */
+  get journalled(): number {
+    return this.journalLength;
+  }
+  /** Number of the pool, and of the word in it, that an entry of the journal changed. */
+  journalledPool(n: number): number {
+    return this.journalPool[n]!;
+  }
+  journalledWord(n: number): number {
+    return this.journalIndex[n]!;
   }
 
   /** The present place in the journal. Only while recording. */
@@ -169,7 +191,7 @@ export class StateRegistry {
     }
     this.storeTallies();
     const hex = (v: number) => (v >>> 0).toString(16).padStart(8, "0");
-    return hex(this.hashHi) + hex(this.hashLo);
+    return hex(this.hashHi.reduce((a, b) => a ^ b)) + hex(this.hashLo.reduce((a, b) => a ^ b));
   }
 
   /** Copies all pools. */
@@ -211,11 +233,14 @@ function grownSize(length: number, n: number, spare: number): number {
 
 /** 32-bit signed words. Read `pool.a[i]`; write only through `set`. `a` changes when the pool grows. */
 export class I32Pool {
-  a: Int32Array;
+  // Declared only: an assignment must find the accessor of the watched pools.
+  declare a: Int32Array;
+  /** The part of the hash that its words count for, below GROUPS: set before recording starts. */
+  group = 0;
   readonly wide = false;
   readonly salt: number;
   constructor(
-    private readonly registry: StateRegistry,
+    protected readonly registry: StateRegistry,
     readonly id: number,
     readonly name: string,
     length: number,
@@ -260,11 +285,14 @@ export class I32Pool {
 
 /** Doubles: addresses, page numbers, times. Read `pool.a[i]`; write only through `set`. */
 export class F64Pool {
-  a: Float64Array;
+  // Declared only: an assignment must find the accessor of the watched pools.
+  declare a: Float64Array;
+  /** The part of the hash that its words count for, below GROUPS: set before recording starts. */
+  group = 0;
   readonly wide = true;
   readonly salt: number;
   constructor(
-    private readonly registry: StateRegistry,
+    protected readonly registry: StateRegistry,
     readonly id: number,
     readonly name: string,
     length: number,
@@ -309,3 +337,22 @@ export class F64Pool {
 }
 
 export type Pool = I32Pool | F64Pool;
+
+/** Pools that note in the registry that somebody looked at them. */
+class WatchedI32Pool extends I32Pool {}
+class WatchedF64Pool extends F64Pool {}
+interface Watched {
+  words: Int32Array | Float64Array;
+  readonly id: number;
+  readonly registry: StateRegistry;
+}
+for (const watched of [WatchedI32Pool, WatchedF64Pool])
+  Object.defineProperty(watched.prototype, "a", {
+    get(this: Watched) {
+      this.registry.reads[this.id >> 5]! |= 1 << (this.id & 31);
+      return this.words;
+    },
+    set(this: Watched, words: Int32Array | Float64Array) {
+      this.words = words;
+    },
+  });

@@ -1,0 +1,132 @@
+/**
+ * The agents of a script's `par` and the machine they run on, as a system to be searched.
+ *
+ * Words with owners: an agent's frames and results, and a vCPU's registers and kvm_run. A vCPU looks only at
+ * its own; the VMM's and the kernel's threads may look at any vCPU's. Everything else is shared.
+ */
+import { REGS_WORDS } from "../arch/registers.js";
+import type { ParAgents } from "../guest/paragents.js";
+import type { Machine } from "../machine.js";
+import { GROUPS, type StateRegistry } from "../sim/state.js";
+import { SHARED, type System } from "./system.js";
+import { TLB_POOLS, TlbDigest } from "./tlbdigest.js";
+
+/** Nothing in the modelled machine asks these: clocks, statistics, who ran last. They count for no state. */
+const IGNORED_POOLS = ["events.seq", "agents.running", "agents.clock", "locks.releasedAt", "kvm.vcpus.exits"];
+/** Asked, but only to save a look at what has not changed: such a count is not part of what a state is. */
+const STAMPS = ["tables.changes"];
+/** Groups of the hash: what states are compared by, the TLBs as they lie, and what counts for no state. */
+const GROUP_STATE = 0;
+const GROUP_TLB = 1;
+const GROUP_NONE = GROUPS - 1;
+/** Words per agent. */
+const OF_AGENTS: Readonly<Record<string, number>> = {
+  "agents.stack": 512,
+  "agents.top": 1,
+  "agents.cpu": 1,
+  "agents.results": 3,
+  "api.pending": 1,
+  "api.kept": 2,
+};
+/** Words per vCPU. */
+const OF_VCPUS: Readonly<Record<string, number>> = { "vcpu.regs": REGS_WORDS, "kvm.vcpus": 20, "kvm.vcpus.wide": 4 };
+const SCRIPT = "script.agents";
+/** Pools that no observer looks at. */
+const UNWATCHED = new Set(["locks.held", "kvm.memcaches"]);
+
+export class ScriptSystem implements System {
+  readonly state: StateRegistry;
+  readonly actors: number;
+  private readonly ignored: boolean[] = [];
+  /** Per pool: words of one owner, 0 for a shared pool. */
+  private readonly stride: number[] = [];
+  private readonly ofVcpus: boolean[] = [];
+  private readonly script: number;
+  private readonly tlb: TlbDigest;
+  digestLow = 0;
+  digestHigh = 0;
+  /** By agent of the machine, and by vCPU: the actor. */
+  private readonly byAgent: number[] = [];
+  private readonly byVcpu: number[] = [];
+  /** Per actor and operation: how far it has come. A loop is one position. */
+  private readonly positions: readonly (readonly number[])[];
+
+  constructor(
+    readonly machine: Machine,
+    readonly par: ParAgents,
+  ) {
+    this.state = machine.sim.state;
+    this.actors = par.count;
+    for (const [i, agent] of par.agents.entries()) this.byAgent[agent] = i;
+    for (const [i, p] of par.programs.entries()) if (p.vcpu >= 0) this.byVcpu[p.vcpu] = i;
+    for (const pool of this.state.pools) {
+      this.ignored.push(IGNORED_POOLS.includes(pool.name));
+      this.stride.push(pool.name === SCRIPT ? 1 : (OF_AGENTS[pool.name] ?? OF_VCPUS[pool.name] ?? 0));
+      this.ofVcpus.push(OF_VCPUS[pool.name] !== undefined);
+    }
+    this.script = this.state.pools.findIndex((p) => p.name === SCRIPT);
+    this.positions = par.programs.map((p) => {
+      const positions = [...p.ops.keys(), p.ops.length];
+      for (const [n, op] of p.ops.entries())
+        if (op.kind === "next") for (let i = op.target; i <= n; i++) positions[i] = Math.min(positions[i]!, positions[op.target]!);
+      return positions;
+    });
+    this.tlb = new TlbDigest(machine.pe.tlbs);
+    for (const pool of this.state.pools) {
+      if (this.ignored[pool.id]! || STAMPS.includes(pool.name)) pool.group = GROUP_NONE;
+      else if (TLB_POOLS.includes(pool.name)) pool.group = GROUP_TLB;
+    }
+  }
+
+  step(actor: number): boolean {
+    return this.par.step(actor);
+  }
+  finished(actor: number): boolean {
+    return this.par.finished(actor) || this.machine.crashed !== undefined;
+  }
+  position(actor: number): number {
+    return this.positions[actor]![this.par.position(actor)]!;
+  }
+  ownedPool(pool: number): boolean {
+    return this.stride[pool]! > 0;
+  }
+  ignoredPool(pool: number): boolean {
+    return this.ignored[pool]!;
+  }
+  watchedPool(pool: number): boolean {
+    return !this.ignored[pool]! && this.stride[pool] === 0 && !UNWATCHED.has(this.state.pools[pool]!.name);
+  }
+  owner(pool: number, word: number): number {
+    if (pool === this.script) return this.par.ownerOfWord(word);
+    const n = Math.floor(word / this.stride[pool]!);
+    return (this.ofVcpus[pool] ? this.byVcpu[n] : this.byAgent[n]) ?? SHARED;
+  }
+  looksAround(pool: number, actor: number): boolean {
+    return this.ofVcpus[pool]! && this.par.programs[actor]!.vcpu < 0;
+  }
+
+  digest(): void {
+    const { hashLo, hashHi } = this.state;
+    this.tlb.compute(hashLo[GROUP_TLB]!, hashHi[GROUP_TLB]!);
+    let lo = this.tlb.low;
+    let hi = this.tlb.high;
+    for (let g = GROUP_STATE; g < GROUP_NONE; g++) {
+      if (g === GROUP_TLB) continue;
+      lo ^= hashLo[g]!;
+      hi ^= hashHi[g]!;
+    }
+    this.digestLow = lo;
+    this.digestHigh = hi;
+  }
+
+  content(): string {
+    let text = this.tlb.content();
+    for (const p of this.state.pools) {
+      if (p.group === GROUP_TLB || p.group === GROUP_NONE) continue;
+      text += `;${p.name}:`;
+      const { a } = p;
+      for (let i = 0; i < a.length; i++) if (a[i] !== 0) text += `${i}=${a[i]},`;
+    }
+    return text;
+  }
+}
