@@ -150,7 +150,8 @@ export class Search {
       const sleepers = this.asleep[d]! | this.moved[d]!;
       const asleep = this.reduce && this.bound === Infinity ? this.prints.stillAsleep(d, actor, sleepers) : 0;
       this.moved[d]! |= 1 << actor;
-      const local = this.reduce && (this.bound === Infinity || this.came[d] === actor || this.came[d] === NONE) && this.prints.isLocal(d, actor);
+      const local =
+        this.reduce && (this.bound === Infinity || this.came[d] === actor || this.came[d] === NONE) && this.prints.isLocal(d, actor);
       const entered = this.enter(d + 1, asleep, actor, this.preemptions[d]! + (preempts ? 1 : 0));
       if (this.ending !== "complete") return;
       // A local step that comes back to its own way must not keep the others waiting for ever.
@@ -197,7 +198,7 @@ export class Search {
       return false;
     }
     const wrong = this.observer.step?.(actor);
-    if (wrong !== undefined) this.violated(d, actor, wrong);
+    if (typeof wrong === "string") this.violated(d, actor, wrong);
     return true;
   }
 
@@ -235,7 +236,7 @@ export class Search {
       this.terminals++;
       this.schedules++;
       const wrong = this.observer.end?.();
-      if (wrong !== undefined) this.violated(d, NONE, wrong);
+      if (typeof wrong === "string") this.violated(d, NONE, wrong);
       return false;
     }
     if (this.states > (options.maxStates ?? Infinity)) this.ending = "states";
@@ -283,7 +284,7 @@ export class Search {
     // Who is asleep can go on: it was followed from an earlier state.
     if (this.moved[d] !== 0 || this.asleep[d] !== 0 || this.fresh[d] === 0) return;
     const wrong = this.observer.stuck === undefined ? "deadlock" : this.observer.stuck();
-    if (wrong !== undefined) this.violated(d, NONE, wrong);
+    if (typeof wrong === "string") this.violated(d, NONE, wrong);
     else this.schedules++;
   }
 

@@ -40,11 +40,11 @@ export interface System {
 /** What somebody wants to know of every state. What it keeps for itself lies in pools too, or does not depend on the order of visits. */
 export interface Observer {
   /** After every step. @returns what is wrong with it, or undefined */
-  step?(actor: number): string | undefined;
+  step?(actor: number): string | undefined | void;
   /** Every actor has finished: a terminal state, visited once if states are hashed. @returns what is wrong */
-  end?(): string | undefined;
+  end?(): string | undefined | void;
   /** Nobody can go on, but somebody has not finished. @returns what is wrong; "deadlock" if this is absent */
-  stuck?(): string | undefined;
+  stuck?(): string | undefined | void;
   /** The search begins again at its first state: what was collected is void. */
   again?(): void;
 }
