@@ -12,6 +12,7 @@ import { addDemo } from "./cli/commands/demo.js";
 import { addDiff } from "./cli/commands/diff.js";
 import { addEsr } from "./cli/commands/esr.js";
 import { addKernels } from "./cli/commands/kernels.js";
+import { addLitmus } from "./cli/commands/litmus.js";
 import { addNew } from "./cli/commands/new.js";
 import { addRun } from "./cli/commands/run.js";
 import { addScenarios } from "./cli/commands/scenarios.js";
@@ -50,6 +51,7 @@ Examples:
   addNew(root, done);
   addDemo(root, done);
   addConform(root, done);
+  addLitmus(root, done);
   addBench(root, done);
   addAttrs(root, done);
   addEsr(root, done);

@@ -24,6 +24,7 @@ import { HostMm } from "./mmu/mm.js";
 import type { EventRecord } from "./sim/events.js";
 import { Sim } from "./sim/sim.js";
 import type { DeviceSpec } from "./vfio/devicespec.js";
+import { OrderingCalls } from "./vfio/orderingcalls.js";
 import { DEFAULT_FABRIC, Fabric, type FabricOptions } from "./vfio/fabric.js";
 import { VfioPci } from "./vfio/driver.js";
 import { FaultlineError } from "./sim/errors.js";
@@ -91,6 +92,7 @@ export class Machine {
   readonly vfioPci: VfioPci;
   /** The PCIe fabric, undefined while buffers are not modelled. */
   readonly fabric: Fabric | undefined;
+  readonly orderingCalls: OrderingCalls;
   readonly kvm: Kvm;
   /** Physical CPUs. */
   readonly cpus: number;
@@ -127,6 +129,7 @@ export class Machine {
     const { ordering } = this.pe;
     if (ordering !== undefined)
       this.fabric = new Fabric(sim, this.phys, this.vfioPci.pci, ordering.buffers, this.tables, { ...DEFAULT_FABRIC, ...options.fabric });
+    this.orderingCalls = new OrderingCalls(sim, this.pe, this.fabric);
     this.kvm = new Kvm(sim, this.phys, this.tables, this.pe, this.cpu, this.registers, this.features, this.mm, this.era.kvm, this.profile);
     this.dispatch = new Dispatch(this);
     this.host = new HostProcess(this, VMM);

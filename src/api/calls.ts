@@ -3,6 +3,7 @@
  * on an agent, runs phase by phase, and is finished; `par` and exploration interleave calls of
  * different agents. Results follow the kernel: `ret` >= 0, or -errno.
  */
+import type { OrderingOp } from "../vfio/orderingcalls.js";
 
 /** Bytes and addresses are plain numbers; values are bigint. */
 export type Call =
@@ -46,6 +47,10 @@ export type Call =
   | { readonly call: "kill"; readonly pid: number }
   | { readonly call: "read"; readonly addr: number; readonly size: number }
   | { readonly call: "write"; readonly addr: number; readonly size: number; readonly value: bigint }
+  /** A barrier of the VMM on its CPU, or what hardware does of its own accord. @see src/vfio/orderingcalls.ts */
+  | { readonly call: "ordering"; readonly op: OrderingOp; readonly cpu?: number }
+  /** Where a write to a BAR has got to: its value is 0 end point, 1 buffer of a CPU, 2 interconnect, 3 root complex. */
+  | { readonly call: "write_place"; readonly fd: number; readonly bar: number; readonly offset: number; readonly size: number }
   | { readonly call: "userfaultfd"; readonly flags?: number }
   | { readonly call: "uffd_api"; readonly uffd: number }
   | { readonly call: "uffd_register"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode: number }

@@ -14,6 +14,7 @@ import type { Activity } from "../sim/agents.js";
 import { EBADF } from "../mmu/context.js";
 import { HUGETLB_ORDERS } from "../mmu/frames.js";
 import { EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
+import { ORDERING_OPS } from "../vfio/orderingcalls.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
 import type { Call, CallName, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
 import type { Stage2Leaf } from "./nouns.js";
@@ -112,6 +113,14 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
       d.start(a, d.m.mm.hostAccess, VMM_MM, c.addr, c.size, 1, low(c.value), high(c.value));
     },
     finish: (d, a, ret) => d.accessed(a, ret),
+  },
+  ordering: { begin: (d, a, c) => d.start(a, d.m.orderingCalls.op, ORDERING_OPS.indexOf(c.op), c.cpu ?? 0) },
+  write_place: {
+    begin: (d, a, c) => {
+      const dev = d.m.vfioPci.ofFile(c.fd);
+      const bar = dev < 0 ? undefined : d.m.vfioPci.pci.functions[dev]!.bars[c.bar];
+      d.answer(a, bar === undefined ? -EINVAL : d.m.orderingCalls.place(bar.start + c.offset, c.size));
+    },
   },
   userfaultfd: { begin: (d, a, c) => d.start(a, d.m.mm.userfaultfd.create, VMM_MM, c.flags ?? 0) },
   uffd_api: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.api, c.uffd) },

@@ -114,7 +114,7 @@ export class HostTranslation {
   hostStore(pa: Pa, size: number, lo: number, hi: number): void {
     const { ordering } = this;
     if (ordering === undefined || (this.kind === KIND_WB && !ordering.weak)) this.phys.write(pa, size, lo, hi);
-    else ordering.buffers.store(this.sim.agents.cpu, this.kind, pa, size, lo, hi, 0, 0, false);
+    else ordering.buffers.store(this.sim.agents.cpu, this.kind, 0, pa, size, lo, hi, 0, 0, false);
   }
 
   private miss(rootPa: Pa, asid: number, cpu: number, i: number, hi: number, lo: number, write: boolean): Pa {

@@ -8,7 +8,7 @@
 import type { Sim } from "../sim/sim.js";
 import { EarlyAccesses } from "./orderingearly.js";
 import type { PhysicalMemory } from "./phys.js";
-import { DRAIN_BARRIER, DRAIN_DVM, DRAIN_OWN, StoreBuffers } from "./storebuffer.js";
+import { DRAIN_BARRIER, DRAIN_DVM, DRAIN_OWN, StoreBuffers, type MemorySide } from "./storebuffer.js";
 
 export const BUFFER_MODES = ["off", "modelled", "weak"] as const;
 export type BufferMode = (typeof BUFFER_MODES)[number];
@@ -28,8 +28,10 @@ export class Ordering {
     readonly weak: boolean,
     /** FEAT_ETS2 or 3: a fault is ordered after the accesses before it. */
     ets: number,
+    /** What is behind the buffers; RAM if absent. */
+    memory?: MemorySide,
   ) {
-    this.buffers = new StoreBuffers(sim, phys, cpus, weak);
+    this.buffers = new StoreBuffers(sim, phys, cpus, weak, memory);
     this.early = new EarlyAccesses(sim, cpus, ets);
   }
 
@@ -73,6 +75,8 @@ export class Ordering {
       if (c === cpu) continue;
       if (xs) this.buffers.drainAll(c, DRAIN_DVM);
       else this.buffers.drainXs0(c, DRAIN_DVM);
+      // An nGnRnE store has completed when the end of its path has answered.
+      if (xs) this.buffers.port.complete(c);
     }
   }
 

@@ -29,8 +29,8 @@ import {
   EARLY_LOAD,
   EARLY_WALK,
 } from "./orderingearly.js";
-import type { Pe } from "./pe.js";
-import { ESR_EL1, ESR_EL2, HPFAR_EL2, PC, ZR, type RegisterFile } from "./registers.js";
+import { NOT_EARLY, type Pe } from "./pe.js";
+import { ESR_EL1, ESR_EL2, HPFAR_EL2, PC, X, ZR, type RegisterFile } from "./registers.js";
 import { PE_EL1, PE_OK } from "./translation.js";
 import type { Sim } from "../sim/sim.js";
 
@@ -41,6 +41,8 @@ const LOADS = 1;
 export class LookAhead {
   private readonly fields = new Int32Array(FIELD_WORDS);
   private readonly alu = new Alu();
+  /** X0 … X30, ZR as they will be at the target, as far as `written` does not say that they are unknown. */
+  private readonly x = new Int32Array(ZR + 2);
 
   constructor(
     private readonly sim: Sim,
@@ -75,6 +77,7 @@ export class LookAhead {
     const r = this.regs.pool.a;
     const b = this.regs.base(v);
     let written = 0;
+    for (let i = 0; i < ZR; i++) this.x[i] = r[b + X + i]!;
     for (let k = 0; k < WINDOW; k++) {
       const word = this.pe.codeWord(v, r[b + PC + 1]!, (r[b + PC]! + 4 * k) | 0);
       if (word === 0) return -1;
@@ -99,6 +102,17 @@ export class LookAhead {
           if (!walk) return -1;
           written |= bit(f[F_RD]!);
           break;
+        case Op.MovConst:
+          this.x[f[F_RD]!] = f[F_LO]!;
+          this.x[f[F_RD]! + 1] = f[F_HI]!;
+          written &= ~bit(f[F_RD]!);
+          break;
+        case Op.MovkX: {
+          const mask = 0xffff << (f[F_HI]! & 16);
+          const at = f[F_RD]! + (f[F_HI]! >= 32 ? 1 : 0);
+          this.x[at] = (this.x[at]! & ~mask) | (f[F_LO]! << (f[F_HI]! & 16));
+          break;
+        }
         case Op.StoreRelease:
         case Op.BCond:
         case Op.CbzX:
@@ -125,17 +139,18 @@ export class LookAhead {
     const r = this.regs.pool.a;
     const b = this.regs.base(v);
     const write = f[F_OP] === Op.StoreImm || f[F_OP] === Op.StoreReg;
-    const n = b + f[F_RN]!;
+    const n = f[F_RN]!;
+    const { x } = this;
     let lo: number;
     let hi: number;
     if (f[F_OP] === Op.LoadReg || f[F_OP] === Op.StoreReg) {
-      const m = b + f[F_RM]!;
-      this.alu.extend(r[m]!, r[m + 1]!, f[F_HI]!, f[F_LO]!);
-      lo = (r[n]! + this.alu.lo) | 0;
-      hi = (r[n + 1]! + this.alu.hi + (lo >>> 0 < r[n]! >>> 0 ? 1 : 0)) | 0;
+      const m = f[F_RM]!;
+      this.alu.extend(x[m]!, x[m + 1]!, f[F_HI]!, f[F_LO]!);
+      lo = (x[n]! + this.alu.lo) | 0;
+      hi = (x[n + 1]! + this.alu.hi + (lo >>> 0 < x[n]! >>> 0 ? 1 : 0)) | 0;
     } else {
-      lo = (r[n]! + f[F_LO]!) | 0;
-      hi = (r[n + 1]! + (f[F_LO]! >> 31) + (lo >>> 0 < r[n]! >>> 0 ? 1 : 0)) | 0;
+      lo = (x[n]! + f[F_LO]!) | 0;
+      hi = (x[n + 1]! + (f[F_LO]! >> 31) + (lo >>> 0 < x[n]! >>> 0 ? 1 : 0)) | 0;
     }
     const size = f[F_RA]! & ACCESS_BYTES;
     const { state } = this.sim;
@@ -147,14 +162,14 @@ export class LookAhead {
     const hpLo = r[b + HPFAR_EL2]!;
     const hpHi = r[b + HPFAR_EL2 + 1]!;
     // A success that nobody will use, or a fault before its time: the exception is not taken now.
-    if (ok && (walk || write || this.pe.device)) {
+    if (rc === NOT_EARLY || (ok && (walk || write))) {
       state.rollback(mark);
       return false;
     }
-    if (!ok) {
-      state.rollback(mark);
-      if (early.ets >= 2) return false;
-    }
+    // Nor need the walk have left anything in the TLBs; what a device has seen it has seen.
+    const pa = this.pe.pa;
+    if (!ok || this.pe.phys.isRam(pa)) state.rollback(mark);
+    if (!ok && early.ets >= 2) return false;
     const p = early.pool;
     p.set(slot + E_WHAT, ok ? EARLY_LOAD : walk ? EARLY_WALK : EARLY_FAULT);
     p.set(slot + E_PC_LO, pcLo);
@@ -166,8 +181,8 @@ export class LookAhead {
     if (ok) {
       p.set(slot + E_DATA, this.pe.d0);
       p.set(slot + E_DATA + 1, this.pe.d1);
-      p.set(slot + E_PA_LO, this.pe.pa | 0);
-      p.set(slot + E_PA_HI, (this.pe.pa / 4294967296) | 0);
+      p.set(slot + E_PA_LO, pa | 0);
+      p.set(slot + E_PA_HI, (pa / 4294967296) | 0);
     } else {
       p.set(slot + E_ESR, esr);
       p.set(slot + E_HPFAR_LO, hpLo);

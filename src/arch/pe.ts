@@ -13,7 +13,7 @@ import type { I32Pool } from "../sim/state.js";
 import { AtOp, DcOp, IcOp } from "./a64system.js";
 import { Ordering, type BufferMode } from "./ordering.js";
 import { E_DATA, E_ESR, E_HPFAR_HI, E_HPFAR_LO, E_RESULT, E_SIZE, E_VA_HI, E_VA_LO } from "./orderingearly.js";
-import { KIND_OF, KIND_WB } from "./storebuffer.js";
+import { KIND_NC, KIND_OF, KIND_WB } from "./storebuffer.js";
 import { dcacheClean, icacheInval } from "./events.js";
 import { Exceptions } from "./exception.js";
 import type { CpuFeatures } from "./features.js";
@@ -83,6 +83,9 @@ export { PE_EL1, PE_EL2, PE_OK };
 
 /** Bytes of DC ZVA (DCZID_EL0.BS = 4) and of a cache line. */
 const LINE = 64;
+
+/** Of accessEarly: Device. */
+export const NOT_EARLY = 3;
 
 /** HypTlbi of kvm/tlbflush.ts -> operation of tlbi.ts. */
 const HYP_OPS = [TLBI_IPAS2E1, TLBI_RIPAS2E1, TlbiKind.Vmalle1, TLBI_VMALLS12E1, TLBI_ALLE1] as const;
@@ -463,10 +466,11 @@ export class Pe {
     const { cpu } = this.context;
     const p = this.phys;
     const kind = KIND_OF[t[i + C_FLAGS]! & 0xff]!;
-    this.device = t[i + C_SLOT]! < 0;
+    this.device = !p.isRam(pa);
     if (!this.device) {
       this.agents.charge(this.costs.ramAccess);
-      p.read(pa, size <= 2 || size === 4 || size === 8 || size === 16 ? size : 1);
+      // What crosses into another page is read again, byte by byte.
+      if (whole) b.memory.load(pa, size, t[i + C_FLAGS]!);
     } else {
       b.beforeDeviceLoad(cpu, kind, pa, size);
       b.port.read(kind, pa, size);
@@ -520,15 +524,16 @@ export class Pe {
   private storeBuffered(i: number, pa: Pa, size: number, release: boolean): void {
     const o = this.ordering!;
     const t = this.combined.a;
-    const kind = KIND_OF[t[i + C_FLAGS]! & 0xff]!;
-    this.device = t[i + C_SLOT]! < 0;
+    const marks = t[i + C_FLAGS]!;
+    const kind = KIND_OF[marks & 0xff]!;
+    this.device = !this.phys.isRam(pa);
     if (!this.device) this.agents.charge(this.costs.ramAccess);
     if (kind === KIND_WB && !o.weak) {
       if (release) o.buffers.drainAll(this.context.cpu, 0);
-      this.phys.write(pa, size, this.d0, this.d1, this.d2, this.d3);
+      o.buffers.memory.store(pa, size, marks, this.d0, this.d1, this.d2, this.d3);
       return;
     }
-    o.buffers.store(this.context.cpu, kind, pa, size, this.d0, this.d1, this.d2, this.d3, release);
+    o.buffers.store(this.context.cpu, kind, marks, pa, size, this.d0, this.d1, this.d2, this.d3, release);
   }
 
   /** What was performed early for the instruction at PC. @returns its PE_ code, -1: nothing that can be used */
@@ -566,9 +571,11 @@ export class Pe {
     if (c.outdated(v)) c.load(v);
     const rc = this.locate(v, c, vaHi, vaLo, write ? ACCESS_WRITE : ACCESS_READ, 0, 0);
     if (rc !== PE_OK) return rc;
-    this.device =
-      this.combined.a[this.translation.entry + C_SLOT]! < 0 && KIND_OF[this.combined.a[this.translation.entry + C_FLAGS]! & 0xff]! < 5;
-    if (load && !write && !this.device) this.loadBuffered(this.translation.entry, this.pa, size, true);
+    const t = this.combined.a;
+    const i = this.translation.entry;
+    // Device memory is never accessed speculatively.
+    if (!this.phys.isRam(this.pa) && KIND_OF[t[i + C_FLAGS]! & 0xff]! < KIND_NC) return NOT_EARLY;
+    if (load && !write) this.loadBuffered(this.translation.entry, this.pa, size, true);
     return PE_OK;
   }
   /** A speculative walk: a TLB entry is made where the tables permit a read. @returns false if they do not */

@@ -9,6 +9,7 @@
  * EPOCH      | barriers of the store kind executed before it: it may neither pass nor merge with an older epoch
  * RELEASE    | 1: a store-release, which leaves after everything before it
  * STALE      | 1: the device that it goes to was reset since
+ * MARKS      | C_FLAGS of its translation
  * DATA …     | 16 words
  *
  * Stores to Normal Non-cacheable and Device-GRE memory gather: same line, same type, no barrier between them. Device
@@ -54,12 +55,20 @@ const EPOCH = 5;
 const RELEASE = 6;
 /** 1: the device behind this address was reset since the store. */
 const STALE = 7;
-const DATA = 8;
+/** C_FLAGS of the translation: what a data cache asks. */
+const MARKS = 8;
+const DATA = 9;
 const WORDS = DATA + 16;
 /** Entries of one CPU. */
 const CAPACITY = 24;
 const SLICE = CAPACITY * WORDS;
 export const LINE = 64;
+
+/** Memory behind the buffers: the data cache where one is modelled, else RAM. Loads leave their data in the PhysicalMemory. */
+export interface MemorySide {
+  load(pa: Pa, size: number, marks: number): void;
+  store(pa: Pa, size: number, marks: number, lo: number, hi: number, lo2: number, hi2: number): void;
+}
 
 /** Where drained stores to device windows go, and loads from there: the interconnect and what is behind it. */
 export interface DevicePort {
@@ -86,6 +95,7 @@ export class StoreBuffers {
   readonly entries: I32Pool;
   /** Per CPU: [0] entries, [1] epoch. */
   private readonly heads: I32Pool;
+  readonly memory: MemorySide;
   /** Where stores to devices go. */
   port: DevicePort;
   /** Bytes of the last overlay: what a load sees of the CPU's own stores. */
@@ -100,7 +110,10 @@ export class StoreBuffers {
     private readonly phys: PhysicalMemory,
     readonly cpus: number,
     readonly weak: boolean,
+    /** Undefined: RAM. */
+    memory?: MemorySide,
   ) {
+    this.memory = memory ?? new PlainMemory(phys);
     this.entries = sim.state.i32("buffers.entries", cpus * SLICE);
     this.heads = sim.state.i32("buffers.heads", cpus * 2);
     this.port = new PlainPort(phys);
@@ -123,17 +136,29 @@ export class StoreBuffers {
   // ---- stores
 
   /** A store of 1 to 16 bytes leaves the pipeline. It may cross a line, not a page. */
-  store(cpu: number, kind: number, pa: Pa, size: number, d0: number, d1: number, d2: number, d3: number, release: boolean): void {
+  store(
+    cpu: number,
+    kind: number,
+    marks: number,
+    pa: Pa,
+    size: number,
+    d0: number,
+    d1: number,
+    d2: number,
+    d3: number,
+    release: boolean,
+  ): void {
     const o = pa % LINE;
     const here = Math.min(size, LINE - o);
-    this.put(cpu, kind, pa - o, o, 0, here, d0, d1, d2, d3, release);
-    if (here < size) this.put(cpu, kind, pa - o + LINE, 0, here, size, d0, d1, d2, d3, release);
+    this.put(cpu, kind, marks, pa - o, o, 0, here, d0, d1, d2, d3, release);
+    if (here < size) this.put(cpu, kind, marks, pa - o + LINE, 0, here, size, d0, d1, d2, d3, release);
   }
 
   /** Bytes from..to of the data, to offset o of a line. */
   private put(
     cpu: number,
     kind: number,
+    marks: number,
     line: Pa,
     o: number,
     from: number,
@@ -156,6 +181,7 @@ export class StoreBuffers {
       p.set(e + PA_HI, (line / 4294967296) | 0);
       p.set(e + EPOCH, this.heads.a[2 * cpu + 1]!);
       p.set(e + RELEASE, release ? 1 : 0);
+      p.set(e + MARKS, marks);
       this.heads.set(2 * cpu, n + 1);
     }
     const e = this.at(cpu, n);
@@ -275,7 +301,7 @@ export class StoreBuffers {
     const e = this.at(cpu, n);
     const line = this.line(cpu, n);
     this.sim.bus.emit(storeDrained, cpu, a[e + KIND]!, line, a[e + MASK_HI]!, a[e + MASK_LO]!, why);
-    if (this.phys.isRam(line)) this.toMemory(line, a[e + MASK_LO]!, a[e + MASK_HI]!, a, e + DATA);
+    if (this.phys.isRam(line)) this.toMemory(line, a[e + MARKS]!, a[e + MASK_LO]!, a[e + MASK_HI]!, a, e + DATA);
     else this.port.post(cpu, a[e + KIND]!, line, a[e + MASK_LO]!, a[e + MASK_HI]!, a, e + DATA, a[e + STALE] !== 0);
     const count = this.count(cpu);
     for (let k = n; k < count - 1; k++) {
@@ -290,8 +316,8 @@ export class StoreBuffers {
     if (count === 1) this.heads.set(2 * cpu + 1, 0);
   }
 
-  private toMemory(line: Pa, maskLo: number, maskHi: number, words: Int32Array, at: number): void {
-    writeRuns(line, maskLo, maskHi, words, at, (pa, size, lo, hi) => this.phys.write(pa, size, lo, hi));
+  private toMemory(line: Pa, marks: number, maskLo: number, maskHi: number, words: Int32Array, at: number): void {
+    writeRuns(line, maskLo, maskHi, words, at, (pa, size, lo, hi) => this.memory.store(pa, size, marks, lo, hi, 0, 0));
   }
 
   drainAll(cpu: number, why: number): void {
@@ -333,8 +359,8 @@ export class StoreBuffers {
     return false;
   }
 
-  /** Does a CPU's buffer hold a byte of this range? */
-  holds(cpu: number, pa: Pa, size: number): boolean {
+  /** Does a CPU's buffer hold any byte of this range? */
+  holdsAny(cpu: number, pa: Pa, size: number): boolean {
     for (let i = 0; i < size; i++) {
       const b = (pa + i) % LINE;
       for (let n = 0; n < this.count(cpu); n++) {
@@ -395,6 +421,17 @@ export function writeRuns(
       write(line + o, size, size === 8 ? w : w >>> ((o & 3) * 8), size === 8 ? words[at + (o >> 2) + 1]! : 0);
       o += size;
     }
+  }
+}
+
+/** Memory without caches. */
+class PlainMemory implements MemorySide {
+  constructor(private readonly phys: PhysicalMemory) {}
+  load(pa: Pa, size: number): void {
+    this.phys.read(pa, size);
+  }
+  store(pa: Pa, size: number, _marks: number, lo: number, hi: number, lo2: number, hi2: number): void {
+    this.phys.write(pa, size, lo, hi, lo2, hi2);
   }
 }
 

@@ -101,6 +101,15 @@ export const CALLS: readonly CallDecl[] = [
   decl("fork", [], "makes a child that only waits; its value is the child"),
   decl("kill", [number("pid")], "ends a child"),
   ...access,
+  decl("dsb", [], "the VMM's thread executes DSB SY on its CPU"),
+  decl("dmb", [], "the VMM's thread executes DMB SY on its CPU"),
+  decl("buffer_drain", [number("cpu", 0)], "the store and gathering buffer of a physical CPU drains of its own accord, as hardware may"),
+  decl("fabric_deliver", [], "everything on its way in interconnect and root complex arrives, as it does in time"),
+  decl(
+    "write_place",
+    [number("fd"), number("offset"), number("size", 1)],
+    "where the last write to a BAR is: WRITE_IN_BUFFER of a CPU, WRITE_IN_INTERCONNECT, WRITE_IN_ROOT_COMPLEX or WRITE_AT_ENDPOINT; its value",
+  ),
   decl("userfaultfd", [number("flags", 0)], "creates a userfaultfd with its API agreed; its value is the file descriptor"),
   decl(
     "UFFDIO_REGISTER",

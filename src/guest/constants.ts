@@ -58,6 +58,7 @@ const region = (index: number): bigint => BigInt(index) << 40n;
 
 const table = new Map<string, bigint>(Object.entries(UAPI).map(([k, v]) => [k, BigInt(v)]));
 for (let n = 0; n < 6; n++) table.set(`bar${n}`, region(n));
+["WRITE_AT_ENDPOINT", "WRITE_IN_BUFFER", "WRITE_IN_INTERCONNECT", "WRITE_IN_ROOT_COMPLEX"].forEach((name, n) => table.set(name, BigInt(n)));
 table.set("pci_rom", region(6));
 table.set("pci_config", region(7));
 

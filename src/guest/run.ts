@@ -540,6 +540,22 @@ class Interpreter implements Window {
         return plain(yield* this.host(agent, { call: "fork" }));
       case "kill":
         return plain(yield* this.host(agent, { call: "kill", pid: n("pid") }));
+      case "dsb":
+      case "dmb":
+      case "fabric_deliver":
+        return plain(yield* this.host(agent, { call: "ordering", op: name }));
+      case "buffer_drain":
+        return plain(yield* this.host(agent, { call: "ordering", op: name, cpu: n("cpu") }));
+      case "write_place":
+        return plain(
+          yield* this.host(agent, {
+            call: "write_place",
+            fd: n("fd"),
+            bar: Math.floor(n("offset") / REGION),
+            offset: n("offset") % REGION,
+            size: n("size"),
+          }),
+        );
       case "userfaultfd": {
         const made = yield* this.host(agent, { call: "userfaultfd", flags: n("flags") });
         if (made.ret >= 0) yield* this.host(agent, { call: "uffd_api", uffd: made.ret });
@@ -994,5 +1010,5 @@ function hasCall(e: Expr): boolean {
 }
 
 function showsValue(name: string): boolean {
-  return /^(mmap|mremap|read|uffd_read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(name);
+  return /^(mmap|mremap|read|write_place|uffd_read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(name);
 }

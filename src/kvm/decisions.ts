@@ -217,10 +217,14 @@ const userMemAbortDecisions = {
     "v5.14": ["not-linear-map", `v5.14 ${MMU} kvm_is_device_pfn: !pfn_is_map_memory`],
     "v6.17": ["vma-and-not-linear-map", `v6.17 ${MMU} user_mem_abort: PFNMAP or MIXEDMAP, and not in the linear map`],
   }),
-  deviceType: decision("stage-2 type of device memory", ["nGnRE", "nc-if-vma-allows"], {
-    "v4.0": ["nGnRE", `${MMU40} PAGE_S2_DEVICE; read up to v6.8`],
-    "v6.9": ["nc-if-vma-allows", `v6.9 ${MMU} user_mem_abort: VM_ALLOW_ANY_UNCACHED -> Normal-NC`],
-  }),
+  deviceType: decision(
+    "stage-2 type of device memory (nc-for-all is the first version of the series of Sep 2023, follows-vma an alternative of its review: in no release)",
+    ["nGnRE", "nc-if-vma-allows", "nc-for-all", "follows-vma"],
+    {
+      "v4.0": ["nGnRE", `${MMU40} PAGE_S2_DEVICE; read up to v6.8`],
+      "v6.9": ["nc-if-vma-allows", `v6.9 ${MMU} user_mem_abort: VM_ALLOW_ANY_UNCACHED -> Normal-NC`],
+    },
+  ),
   cacheablePfnmap: decision(
     "device pfns in a VMA with a cacheable page protection: device all the same, or Normal-WB with S2FWB and DIC",
     ["device", "write-back"],

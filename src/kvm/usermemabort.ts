@@ -25,6 +25,7 @@ import { EAGAIN, EFAULT, EHWPOISON, ENOEXEC, ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import {
   isCowMapping,
+  PAGE_PROT_DEVICE,
   PAGE_PROT_NONCACHED,
   PAGE_PROT_WRITECOMBINE,
   VM_ALLOW_ANY_UNCACHED,
@@ -492,7 +493,12 @@ export class UserMemAbort {
     }
     if (!device) return kind;
     kind |= DEVICE;
-    if (d.cacheablePfnmap === "write-back" && pageProt !== PAGE_PROT_NONCACHED && pageProt !== PAGE_PROT_WRITECOMBINE) {
+    if (
+      d.cacheablePfnmap === "write-back" &&
+      pageProt !== PAGE_PROT_NONCACHED &&
+      pageProt !== PAGE_PROT_WRITECOMBINE &&
+      pageProt !== PAGE_PROT_DEVICE
+    ) {
       this.chose(n.cacheablePfnmap, n["write-back"]);
       if (features.s2fwb && features.dic) return kind;
       this.branch(n["cacheable PFNMAP without S2FWB and DIC"]);
@@ -669,7 +675,7 @@ export class UserMemAbort {
     let prot = PROT_R;
     if (writable) prot |= PROT_W;
     if ((kind & FAULT_EXEC) !== 0) prot |= PROT_X;
-    if (noncacheable) prot |= this.deviceProt(s[f + VMA_FLAGS]! | 0);
+    if (noncacheable) prot |= this.deviceProt(s[f + VMA_FLAGS]! | 0, s[f + PAGE_PROT]! | 0);
     else if (this.features.dic) prot |= PROT_X;
     let ret: number;
     if ((kind & FAULT_PERMISSION) !== 0 && size === granule) {
@@ -683,9 +689,12 @@ export class UserMemAbort {
     return ret;
   }
 
-  private deviceProt(vmaFlags: number): number {
+  private deviceProt(vmaFlags: number, pageProt: number): number {
     const { d, n } = this;
-    const nc = d.deviceType === "nc-if-vma-allows" && (vmaFlags & VM_ALLOW_ANY_UNCACHED) !== 0;
+    const nc =
+      d.deviceType === "nc-if-vma-allows"
+        ? (vmaFlags & VM_ALLOW_ANY_UNCACHED) !== 0
+        : d.deviceType === "nc-for-all" || (d.deviceType === "follows-vma" && pageProt === PAGE_PROT_WRITECOMBINE);
     this.chose(n.deviceType, nc ? n["normal-nc"] : n.nGnRE);
     return nc ? PROT_NORMAL_NC : PROT_DEVICE;
   }

@@ -12,7 +12,16 @@
  * "Writable and dirty" is WRITE without RDONLY; "writable and clean" has both. A read-only page has
  * RDONLY without WRITE. A present entry that nobody may use has PROT_NONE instead of VALID.
  */
-import { PAGE_PROT_NONCACHED, PAGE_PROT_TAGGED, PAGE_PROT_WRITECOMBINE, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE } from "./vmflags.js";
+import {
+  PAGE_PROT_DEVICE,
+  PAGE_PROT_NONCACHED,
+  PAGE_PROT_TAGGED,
+  PAGE_PROT_WRITECOMBINE,
+  VM_EXEC,
+  VM_READ,
+  VM_SHARED,
+  VM_WRITE,
+} from "./vmflags.js";
 
 export const PTE_VALID = 1 << 0;
 export const PTE_TABLE_OR_PAGE = 1 << 1;
@@ -50,7 +59,8 @@ export const HOST_MAIR_LO = 0x0044f0ff;
 export const HOST_MAIR_HI = 0x00000004;
 
 const ATTR_OF_PROT: readonly number[] = (() => {
-  const t = [MT_NORMAL, MT_NORMAL, MT_NORMAL, MT_NORMAL];
+  const t = [MT_NORMAL, MT_NORMAL, MT_NORMAL, MT_NORMAL, MT_NORMAL];
+  t[PAGE_PROT_DEVICE] = MT_DEVICE_nGnRE;
   t[PAGE_PROT_NONCACHED] = MT_DEVICE_nGnRnE;
   t[PAGE_PROT_WRITECOMBINE] = MT_NORMAL_NC;
   t[PAGE_PROT_TAGGED] = MT_NORMAL_TAGGED;
@@ -91,7 +101,8 @@ export function protLo(vmFlags: number, pageProt: number): number {
 /** High-word attributes of vm_page_prot. @param writeNotify the VMA wants to know of first writes: no write permission (vma_wants_writenotify) */
 export function protHi(vmFlags: number, pageProt: number, writeNotify: boolean): number {
   let hi = HI_PXN;
-  if ((vmFlags & VM_EXEC) === 0 || pageProt === PAGE_PROT_NONCACHED || pageProt === PAGE_PROT_WRITECOMBINE) hi |= HI_UXN;
+  if ((vmFlags & VM_EXEC) === 0 || pageProt === PAGE_PROT_NONCACHED || pageProt === PAGE_PROT_WRITECOMBINE || pageProt === PAGE_PROT_DEVICE)
+    hi |= HI_UXN;
   if ((vmFlags & (VM_WRITE | VM_SHARED)) === (VM_WRITE | VM_SHARED) && !writeNotify) hi |= HI_WRITE;
   if ((vmFlags & (VM_READ | VM_WRITE | VM_EXEC)) === 0) hi |= HI_PROT_NONE;
   return hi;

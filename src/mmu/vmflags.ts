@@ -76,6 +76,8 @@ export const PAGE_PROT_NORMAL = 0;
 export const PAGE_PROT_NONCACHED = 1;
 /** pgprot_writecombine: Normal non-cacheable. */
 export const PAGE_PROT_WRITECOMBINE = 2;
+/** pgprot_device: Device-nGnRE, never executable. */
+export const PAGE_PROT_DEVICE = 4;
 /** Normal, with tags (PROT_MTE). */
 export const PAGE_PROT_TAGGED = 3;
 

@@ -44,6 +44,11 @@ export const vfioDecisions = {
     "v4.0": ["pfn", "v4.0 vfio_pci.c vfio_pci_mmap: vm_pgoff = (resource start >> PAGE_SHIFT) + pgoff"],
     "v6.12": ["fileOffset", "v6.12 vfio_pci_core.c vfio_pci_core_mmap: left as mmap set it (v6.10 as far as known)"],
   }),
+  vfioMmapType: decision(
+    "memory type of a BAR's mapping in user space (all but noncached are proposals of the reviews of Oct 2023 and Feb 2024, in no release)",
+    ["noncached", "device", "writecombine", "writecombine-if-prefetchable"],
+    { "v4.0": ["noncached", "v4.0 vfio_pci.c vfio_pci_mmap: pgprot_noncached"] },
+  ),
   vfioAllowAnyUncached: decision("BAR VMAs get VM_ALLOW_ANY_UNCACHED: a guest may map them Normal-NC", [false, true], {
     "v4.0": [false, "the flag does not exist"],
     "v6.9": [true, "v6.9 vfio_pci_core.c vfio_pci_core_mmap: vm_flags_set(VM_ALLOW_ANY_UNCACHED | …)"],

@@ -46,7 +46,7 @@ export interface DeviceSpec {
 }
 
 /** The functions of the recorded machine, by the name that scripts use. */
-export const KNOWN_DEVICES: Readonly<Record<"edu" | "testdev" | "ivshmem", DeviceSpec>> = {
+export const KNOWN_DEVICES: Readonly<Record<"edu" | "testdev" | "ivshmem" | "nic", DeviceSpec>> = {
   edu: {
     bdf: "0000:00:04.0",
     vendor: 0x1234,
@@ -77,7 +77,23 @@ export const KNOWN_DEVICES: Readonly<Record<"edu" | "testdev" | "ivshmem", Devic
       { index: 2, size: 0x1000000, bits: 64, prefetch: true, model: "memory", at: 0x8001000000 },
     ],
   },
+  // A PCIe function of a network adapter: registers with a doorbell, a buffer that write combining is for, FLR.
+  nic: {
+    bdf: "0000:01:00.0",
+    vendor: 0x15b3,
+    device: 0x101e,
+    class: 0x020000,
+    pcie: true,
+    reset: "flr",
+    bars: [
+      { index: 0, size: 0x10000, bits: 64, model: "registers", at: 0x8004000000 },
+      { index: 2, size: 0x100000, bits: 64, prefetch: true, model: "memory", at: 0x8004100000 },
+    ],
+  },
 };
+
+/** The devices of the recordings. */
+const RECORDED_DEVICES: readonly string[] = ["edu", "testdev", "ivshmem"];
 
 const BDF = /^(?:([0-9a-f]{4}):)?([0-9a-f]{2}):([0-1][0-9a-f])\.([0-7])$/i;
 
@@ -88,9 +104,9 @@ export function canonicalBdf(text: string): string {
   return `${m[1] ?? "0000"}:${m[2]!}:${m[3]!}.${m[4]!}`.toLowerCase();
 }
 
-/** Names and specs to checked specs; "recorded" stands for all known ones. @throws Error that names the device, the field and what was expected. */
+/** Names and specs to checked specs; "recorded" stands for the devices of the recordings. @throws Error that names the device, the field and what was expected. */
 export function deviceSpecs(devices: readonly (string | DeviceSpec)[]): DeviceSpec[] {
-  const all = devices.flatMap((d) => (d === "recorded" ? Object.keys(KNOWN_DEVICES) : [d]));
+  const all = devices.flatMap((d): readonly (string | DeviceSpec)[] => (d === "recorded" ? RECORDED_DEVICES : [d]));
   const specs = all.map((d) => (typeof d === "string" ? knownDevice(d) : checked(d)));
   const seen = new Set<string>();
   for (const s of specs) {

@@ -60,8 +60,9 @@ const COUNT = 0;
 const STATUS = 1;
 /** Late writes so far. */
 const LATE = 2;
-/** Memory write requests that left the root complex. */
+/** Memory write and memory read requests that left the root complex. */
 const SENT = 3;
+const READS = 4;
 
 export const STATUS_SC = 0;
 export const STATUS_UR = 1;
@@ -105,7 +106,7 @@ export class Fabric implements DevicePort, PciFabric {
     readonly options: FabricOptions,
   ) {
     this.queue = sim.state.i32("fabric.queue", CAPACITY * WORDS);
-    this.meta = sim.state.i32("fabric.meta", 4);
+    this.meta = sim.state.i32("fabric.meta", 5);
     this.dirty = sim.state.i32("fabric.dirty", Math.max(1, pci.functions.length));
     buffers.port = this;
     pci.fabric = this;
@@ -120,6 +121,9 @@ export class Fabric implements DevicePort, PciFabric {
   }
   get late(): number {
     return this.meta.a[LATE]!;
+  }
+  get reads(): number {
+    return this.meta.a[READS]!;
   }
   get sent(): number {
     return this.meta.a[SENT]!;
@@ -193,6 +197,7 @@ export class Fabric implements DevicePort, PciFabric {
       return;
     }
     this.push(0);
+    this.meta.set(READS, this.reads + 1);
     this.sim.bus.emit(tlpMemoryRead, pa, size);
     const claimed = claimingBar(this.pci, pa, size) !== undefined;
     this.meta.set(STATUS, claimed ? STATUS_SC : STATUS_UR);
@@ -356,7 +361,7 @@ export class Fabric implements DevicePort, PciFabric {
   /** writel, iowrite: DMB OSHST, then a Device-nGnRE store. */
   driverWrite(pa: Pa, size: number, lo: number, hi: number): void {
     this.buffers.newEpoch(this.sim.agents.cpu);
-    this.buffers.store(this.sim.agents.cpu, KIND_nGnRE, pa, size, lo, hi, 0, 0, false);
+    this.buffers.store(this.sim.agents.cpu, KIND_nGnRE, 0, pa, size, lo, hi, 0, 0, false);
   }
 
   /** Is a request for this range on its way? */

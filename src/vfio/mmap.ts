@@ -4,8 +4,19 @@
  */
 import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import { EBUSY, EINVAL } from "../sim/errno.js";
-import { PAGE_PROT_NONCACHED, VM_ALLOW_ANY_UNCACHED, VM_DONTDUMP, VM_DONTEXPAND, VM_IO, VM_PFNMAP, VM_SHARED } from "../mmu/vmflags.js";
+import {
+  PAGE_PROT_DEVICE,
+  PAGE_PROT_NONCACHED,
+  PAGE_PROT_WRITECOMBINE,
+  VM_ALLOW_ANY_UNCACHED,
+  VM_DONTDUMP,
+  VM_DONTEXPAND,
+  VM_IO,
+  VM_PFNMAP,
+  VM_SHARED,
+} from "../mmu/vmflags.js";
 import { NUM_REGIONS, PAGE_SIZE, REGION_PAGES, ROM_REGION, type VfioDevices } from "./device.js";
+import type { Bar } from "./pci.js";
 import { vfioMmap } from "./trace.js";
 import type { VmaList } from "./vmalist.js";
 
@@ -77,12 +88,26 @@ export class VfioMmap {
     if (first < msixEnd && first + request / PAGE_SIZE > v.msixFirst(dev)) return -EINVAL;
     if (!v.claim(dev, index)) return -EBUSY;
     const pfn = bar.start / PAGE_SIZE + first;
-    vmas.setPageProt(vma, PAGE_PROT_NONCACHED);
+    vmas.setPageProt(vma, this.pageProt(bar));
     if (v.d.vfioPgoff === "pfn") vmas.setPgoff(vma, Math.floor(pfn));
     const uncached = v.d.vfioAllowAnyUncached ? VM_ALLOW_ANY_UNCACHED : 0;
     vmas.setFlags(vma, vmas.flags(vma) | VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP | uncached);
     if (v.d.vfioPtes !== "atMmap") return 0;
     return v.mm.zap.remapPfnRange(mm, vma, vmas.start(vma), Math.floor(pfn), request);
+  }
+
+  /** vm_page_prot of a BAR's VMA. */
+  private pageProt(bar: Bar): number {
+    switch (this.v.d.vfioMmapType) {
+      case "device":
+        return PAGE_PROT_DEVICE;
+      case "writecombine":
+        return PAGE_PROT_WRITECOMBINE;
+      case "writecombine-if-prefetchable":
+        return bar.spec.prefetch === true ? PAGE_PROT_WRITECOMBINE : PAGE_PROT_NONCACHED;
+      default:
+        return PAGE_PROT_NONCACHED;
+    }
   }
 
   /** A split or a fork made a new VMA. In eras that zap it, it is not tracked until it faults. */

@@ -17,6 +17,7 @@ const SHOWN: Readonly<Record<string, Shown>> = {
 /** Shown by tests and scenarios of their own, or not to be seen in a trace. */
 const OTHERS: Readonly<Record<string, string>> = {
   vfioRegionLookup: "both refuse with EINVAL: no modelled device has device-specific regions",
+  vfioMmapType: "one value in all releases; the proposals are shown by scenarios/2023-nc-unmap.guest",
   vfioMsixMmap: "none of the bundled devices has an MSI-X table in a mappable BAR",
   vfioPgoff: "test/vfio/mmap.test.ts",
   vfioPowerState: "test/vfio/config.test.ts",

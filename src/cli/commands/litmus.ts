@@ -1,0 +1,32 @@
+/** The words of `faultline litmus`: small multi-CPU tests, every interleaving of each. */
+import type { Command } from "commander";
+import { count, type Common, type Done, format, json, wantsJson } from "../options.js";
+
+export function addLitmus(root: Command, done: Done): void {
+  root
+    .command("litmus")
+    .description("run litmus tests of translation, ordering, caches and PCIe: every outcome of every interleaving")
+    .argument("[files...]", "files of tests; the bundled catalogue if absent")
+    .option("--test <id>", "only this test, or all tests of a row: A12, A12/ctrl", (v: string, before: string[] = []) => [...before, v])
+    .option("--outcomes", "list every outcome that was reached")
+    .option("--quiet", "the tests that do not agree, and the totals")
+    .option("--max-states <n>", "states after which the search of one test ends", count)
+    .addOption(format("text", "json"))
+    .addOption(json())
+    .addHelpText(
+      "after",
+      "\nExamples:\n  faultline litmus\n  faultline litmus --test C2 --outcomes\n  faultline litmus mine.litmus --format json\n  faultline litmus --quiet --max-states 1M",
+    )
+    .action(async (files: string[], o: Common & { test?: string[]; outcomes?: boolean; quiet?: boolean; maxStates?: number }) => {
+      const { litmusCommand } = await import("../litmus.js");
+      done(
+        await litmusCommand(files, {
+          format: wantsJson(o) ? "json" : "text",
+          tests: o.test ?? [],
+          outcomes: o.outcomes === true,
+          quiet: o.quiet === true,
+          ...(o.maxStates === undefined ? {} : { maxStates: o.maxStates }),
+        }),
+      );
+    });
+}
