@@ -13,6 +13,7 @@ import { addDiff } from "./cli/commands/diff.js";
 import { addEsr } from "./cli/commands/esr.js";
 import { addKernels } from "./cli/commands/kernels.js";
 import { addLitmus } from "./cli/commands/litmus.js";
+import { addMeasure } from "./cli/commands/measure.js";
 import { addNew } from "./cli/commands/new.js";
 import { addRun } from "./cli/commands/run.js";
 import { addScenarios } from "./cli/commands/scenarios.js";
@@ -46,6 +47,7 @@ Examples:
   addRun(root, done);
   addCompare(root, done);
   addDiff(root, done);
+  addMeasure(root, done);
   addKernels(root, done);
   addScenarios(root, done);
   addNew(root, done);

@@ -20,6 +20,7 @@ import { TablePages } from "./arch/tables.js";
 import { DEFAULT_ERA, eraRow, type EraRow } from "./eras.js";
 import { Kvm } from "./kvm/kvm.js";
 import { PlatformDrivers } from "./mmu/drivers/platform.js";
+import type { ThpPolicy } from "./mmu/hugeanon.js";
 import { HostMm } from "./mmu/mm.js";
 import type { EventRecord } from "./sim/events.js";
 import { Sim } from "./sim/sim.js";
@@ -63,6 +64,8 @@ export interface MachineOptions {
   readonly seed?: number;
   /** Keep who holds which lock and compare every taking with the kernel's lock order (CONFIG_LOCKDEP); false if absent. */
   readonly lockdep?: boolean;
+  /** /sys/kernel/mm/transparent_hugepage/enabled; always if absent. */
+  readonly thp?: ThpPolicy;
   /** Cycles by cost name. */
   readonly costs?: Readonly<Record<string, number>>;
   /** PCI functions, by known name or described; none if absent. */
@@ -123,7 +126,9 @@ export class Machine {
     });
     this.cpu = new Cpu(sim, this.registers, this.pe, this.features);
     sim.agents.add("vmm", "vmm", 0);
-    this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, this.era.mm);
+    this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, this.era.mm, {
+      ...(options.thp === undefined ? {} : { thp: options.thp }),
+    });
     this.platform = new PlatformDrivers(sim, this.phys, this.mm);
     this.vfioPci = new VfioPci(sim, this.phys, this.mm, this.era.vfio, options.devices ?? []);
     const { ordering } = this.pe;

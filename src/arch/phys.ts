@@ -416,7 +416,8 @@ export class PhysicalMemory {
       this.sim.bus.emit(busUnclaimed, pa, size, 1);
       return;
     }
-    this.sim.agents.charge(this.sim.costs.deviceWrite);
+    const { deviceWrite: accepted, tlp, tlpDword } = this.sim.costs;
+    this.sim.agents.charge(accepted + tlp + tlpDword * ((size + 3) >> 2));
     this.sim.bus.emit(deviceWrite, pa, size, hi, lo);
     this.devices[n]!.write(pa - this.windows.a[2 * n]!, size, lo, hi);
   }

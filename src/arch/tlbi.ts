@@ -46,6 +46,9 @@ export const DSB_SY = 15;
 
 const EL2_NAMES = ["ipas2e1", "ipas2le1", "ripas2e1", "ripas2le1", "vmalls12e1", "alle1"];
 
+const isRange = (kind: number): boolean =>
+  (kind >= TlbiKind.Rvae1 && kind <= TlbiKind.Rvaale1) || kind === TLBI_RIPAS2E1 || kind === TLBI_RIPAS2LE1;
+
 /** The mnemonic of an operation number. */
 export function tlbiName(op: number): string {
   const kind = op & KIND;
@@ -155,7 +158,8 @@ export class TlbMaintenance {
       p.set(at + 1, Math.max(over & 3, (op & DOMAIN) >> 4) | (over & ~3) | (vmid < 0 ? OVER_HOST : OVER_GUEST));
     }
     const costs = this.sim.costs;
-    this.sim.agents.charge((op & (DOMAIN | TLBI_FORCED)) === 0 ? costs.tlbiLocal : costs.tlbiBroadcast);
+    const issued = (op & (DOMAIN | TLBI_FORCED)) === 0 ? costs.tlbiLocal : isRange(op & KIND) ? costs.tlbiRange : costs.tlbiBroadcast;
+    this.sim.agents.charge(issued);
     this.sim.bus.emit(tlbiIssued, this.opNames[op & 127]!, vmid, hi, lo);
   }
 
@@ -184,6 +188,7 @@ export class TlbMaintenance {
   private complete(cpu: number, at: number, n: number, width: number): number {
     const p = this.pending;
     let kept = 0;
+    let broadcast = false;
     for (let i = 0; i < n; i++) {
       const r = at + FIRST + i * RECORD;
       const a = p.a;
@@ -191,12 +196,14 @@ export class TlbMaintenance {
       if ((op & DOMAIN) >> 4 <= width) {
         if ((op & APPLIED) === 0) this.applyScope(cpu, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
         if (this.ordering !== undefined && (op & (DOMAIN | TLBI_FORCED)) !== 0) this.remote(this.ordering, cpu, op, a[r + 3]!);
+        broadcast ||= (op & (DOMAIN | TLBI_FORCED)) !== 0;
         continue;
       }
       if (kept !== i) for (let k = 0; k < RECORD; k++) p.set(at + FIRST + kept * RECORD + k, a[r + k]!);
       kept++;
     }
     p.set(at, kept);
+    if (broadcast) this.chargeOthers();
     return n - kept;
   }
 
@@ -240,7 +247,13 @@ export class TlbMaintenance {
       if ((over & OVER_HOST) !== 0) this.tlbs.dropHost(c);
     }
     this.pending.set(at + 1, 0);
+    if ((over & 3) !== 0) this.chargeOthers();
     return 1;
+  }
+
+  /** The DVMSync waits for every other CPU. */
+  private chargeOthers(): void {
+    this.sim.agents.charge(this.sim.costs.dsbTlbiCpu * (this.tlbs.cpus - 1));
   }
 
   /** Takes effect on one CPU's TLBs: the scope table of arch-translation.md 5.2. */

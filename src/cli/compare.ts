@@ -3,7 +3,7 @@
  * the same once, the first difference marked, and every leaf of stage 2 at the end.
  */
 import { align } from "./difference.js";
-import { compileScript, eraNamed, execute, selectVariants, type Selection } from "./execute.js";
+import { compileScript, eraNamed, execute, selectVariants, type Selection, withCosts } from "./execute.js";
 import { compareLeaves, leavesText } from "./leaves.js";
 import { loadScript } from "./load.js";
 import { paint, renderFailure, resultJson, stepHead, verdictLine, type RenderOptions } from "./render.js";
@@ -25,7 +25,7 @@ export interface CompareArguments extends Selection {
 }
 
 export async function compareCommand(file: string, args: CompareArguments): Promise<number> {
-  const program = compileScript(loadScript(file));
+  const program = withCosts(compileScript(loadScript(file)), args.costs);
   const variants = varied(
     chosen(
       program.variants,

@@ -19,10 +19,17 @@ export interface Selection {
   readonly cpu?: string;
   readonly set?: Readonly<Record<string, string>>;
   readonly seed?: number;
+  /** `--cost` and `--costs`: cycles by name. */
+  readonly costs?: Readonly<Record<string, number>>;
 }
 
 export function compileScript(script: LoadedScript): Program {
   return compile(script.file, script.source, machineWorld);
+}
+
+/** The program with costs replaced over those of its header. */
+export function withCosts(program: Program, costs: Readonly<Record<string, number>> = {}): Program {
+  return { ...program, machine: { ...program.machine, costs: { ...program.machine.costs, ...costs } } };
 }
 
 /** The canonical name of an era. @throws UsageError that names the nearest, or the rows around it */

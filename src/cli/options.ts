@@ -33,7 +33,21 @@ export const json = (): Option => new Option("--json", "the same as --format jso
 export const events = (): Option =>
   new Option("--events <which>", "events that the trace shows").choices(["none", "story", "explain", "all"]);
 
-export interface Common {
+/** An option that may be given several times. */
+export const several = (text: string, before: string[] = []): string[] => [...before, text];
+
+/** Cycles of named steps, replaced: docs/cost-model.md. */
+export interface Costs {
+  cost?: string[];
+  costs?: string;
+}
+export function costOptions(c: Command): Command {
+  return c
+    .option("--cost <name=cycles>", "replace one number of the cost model (repeatable)", several)
+    .option("--costs <file>", "replace the numbers that a file gives: lines name = cycles");
+}
+
+export interface Common extends Costs {
   format: Format;
   json?: boolean;
   kernel?: string;
@@ -56,13 +70,14 @@ export async function selection(o: Common): Promise<Omit<RunArguments, "format" 
     ...(o.maxSteps === undefined ? {} : { maxSteps: o.maxSteps }),
     ...(o.maxMemory === undefined ? {} : { maxMemory: o.maxMemory }),
     ...(o.events === undefined ? {} : { events: o.events }),
+    ...(o.cost === undefined && o.costs === undefined ? {} : { costs: (await import("./costs.js")).costOverrides(o.cost, o.costs) }),
   };
 }
 
 export function withMachineOptions(c: Command): Command {
-  return c
+  return costOptions(c)
     .option("--cpu <name>", "the script's variants of this CPU, or its first variant on this CPU: a profile, or BASE,+feature,-feature")
-    .option("--set <decision=value>", "replace one decision of the era (repeatable)", (v: string, before: string[] = []) => [...before, v])
+    .option("--set <decision=value>", "replace one decision of the era (repeatable)", several)
     .option("--seed <n>", "seed of the run", whole)
     .option("--max-steps <n>", "phases and guest instructions that a run may take", count)
     .option("--max-memory <size>", "memory that a run may use: 512M, 2G", whole)

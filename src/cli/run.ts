@@ -3,7 +3,7 @@ import { causes } from "../guest/cause.js";
 import { jsonLine } from "../trace/json.js";
 import type { TraceFormat } from "../trace/formats.js";
 import type { Detail } from "../trace/story.js";
-import { compileScript, execute, selectVariants, type Selection } from "./execute.js";
+import { compileScript, execute, selectVariants, withCosts, type Selection } from "./execute.js";
 import { loadScript } from "./load.js";
 import { renderResult, resultJson, verdictLine, type RenderOptions } from "./render.js";
 import { statText } from "./stat.js";
@@ -25,7 +25,7 @@ export interface RunArguments extends Selection {
 
 export async function runCommand(file: string, args: RunArguments): Promise<number> {
   const script = loadScript(file);
-  const program = compileScript(script);
+  const program = withCosts(compileScript(script), args.costs);
   const variants = selectVariants(program, args);
   const detail: Detail = args.events ?? (args.explain ? "explain" : "story");
   const color = palette();

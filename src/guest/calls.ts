@@ -137,8 +137,8 @@ export const CALLS: readonly CallDecl[] = [
   decl("UFFDIO_WAKE", [number("fd"), number("start"), number("len")], "wakes who waits for these pages"),
   decl(
     "KVM_CREATE_VM",
-    [number("ipa_bits", 0), number("mte", 0)],
-    "creates the VM, with memory tagging if mte is not 0; without this call a script has one of default IPA size",
+    [number("ipa_bits", 0), number("mte", 0), number("eager_split", 0)],
+    "creates the VM, with memory tagging if mte is not 0, with that chunk size for eager splitting; without this call there is a default one",
   ),
   decl(
     "KVM_SET_USER_MEMORY_REGION",

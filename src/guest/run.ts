@@ -65,6 +65,10 @@ export interface RunOptions {
   readonly onEvent?: (e: EventRecord) => void;
   /** Attaches streaming sinks when the VM stands and the script begins; what it returns detaches them. */
   readonly attach?: () => () => void;
+  /** Told when the VM stands and the script's first statement comes. */
+  readonly onStart?: () => void;
+  /** Told of every step when it has ended. */
+  readonly onStep?: (step: Step) => void;
   /** Runs one phase of an agent in place of `machine.step`: rollback tests and explorers. */
   readonly stepper?: (machine: ScriptMachine, agent: number) => boolean;
   /** Who goes next in a `par`; one phase of each in turn if absent. A new one for every `par`. */
@@ -174,6 +178,7 @@ class Interpreter implements Window {
       this.recorder.window();
       this.setup = false;
       detach = this.options.attach?.();
+      this.options.onStart?.();
       this.drive(this.statements(this.program.script.body));
       this.close();
       this.look();
@@ -262,7 +267,7 @@ class Interpreter implements Window {
   }
 
   /** The VM with its code slot, guest code written by the VMM, vCPUs at reset with VBAR at the vectors. */
-  private *createVm(ipaBits: number, mte = false): Running<CallResult> {
+  private *createVm(ipaBits: number, mte = false, eagerSplit = 0n): Running<CallResult> {
     const m = this.machine;
     const { image } = this.program;
     const made = yield* this.host(VMM, ipaBits === 0 ? { call: "KVM_CREATE_VM" } : { call: "KVM_CREATE_VM", ipaBits });
@@ -271,6 +276,11 @@ class Interpreter implements Window {
     if (mte) {
       const tagged = yield* this.host(VMM, { call: "KVM_ENABLE_CAP", vm: this.vm, cap: KVM_CAP_ARM_MTE, value: 1 });
       if (tagged.ret < 0) return tagged;
+    }
+    if (eagerSplit !== 0n) {
+      const cap = KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE;
+      // A kernel without it says EINVAL, and the VM goes on without.
+      yield* this.host(VMM, { call: "KVM_ENABLE_CAP", vm: this.vm, cap, value: Number(eagerSplit) });
     }
     const { ret: hva } = yield* this.host(VMM, {
       call: "mmap",
@@ -595,7 +605,7 @@ class Interpreter implements Window {
         );
       }
       case "KVM_CREATE_VM":
-        return plain(yield* this.createVm(n("ipa_bits"), n("mte") !== 0));
+        return plain(yield* this.createVm(n("ipa_bits"), n("mte") !== 0, big("eager_split")));
       case "KVM_SET_USER_MEMORY_REGION":
         return plain(
           yield* this.host(agent, {
@@ -951,7 +961,9 @@ class Interpreter implements Window {
 
   private step(agent: string, text: string, line: number, result: string): void {
     const { events, dropped } = this.recorder.step();
-    this.steps.push({ agent, text, line, result, events, dropped });
+    const step: Step = { agent, text, line, result, events, dropped };
+    this.steps.push(step);
+    this.options.onStep?.(step);
   }
 
   private expectation(s: Extract<Statement, { kind: "expect" }>): void {
@@ -997,6 +1009,7 @@ class Interpreter implements Window {
 export const CODE_SLOT = 31;
 const REGION = 2 ** 40;
 const KVM_CAP_ARM_MTE = 205;
+const KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE = 228;
 const PCI_COMMAND = 4;
 /** A handler was entered through one of the vectors; which one it does not say. */
 const VECTOR_UNKNOWN = -1n;
