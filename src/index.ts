@@ -25,4 +25,7 @@ export { ERAS, ERA_ALIASES, DECISIONS, eraRow, findEra, answer, type Era, type E
 export { cpuProfile, customProfile, type CpuFeatures } from "./arch/features.js";
 export { eventCatalogue, type EventDecl, type EventRecord, type Field } from "./sim/events.js";
 export { errnoName } from "./sim/errno.js";
+export { Debugger } from "./inspect/debugger.js";
+export { openDebugger, type DebugOptions } from "./inspect/open.js";
+export { dump, DUMPS, type Dump, type DumpName } from "./inspect/dump.js";
 export { FaultlineError } from "./sim/errors.js";

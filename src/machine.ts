@@ -139,7 +139,10 @@ export class Machine {
     this.dispatch = new Dispatch(this);
     this.host = new HostProcess(this, VMM);
     this.vfio = new Vfio(this, VMM);
-    if (options.history === true) this.tape = new Tape();
+    if (options.history === true) {
+      const tape = (this.tape = new Tape());
+      sim.agents.onCatchUp = (agent, time) => tape.note({ kind: "catchUp", agent, time });
+    }
   }
 
   // ---- calls ----
@@ -177,6 +180,7 @@ export class Machine {
 
   /** A thread of the kernel: khugepaged, kswapd, ksmd. @returns its agent */
   addKthread(name: string): number {
+    if (this.tape !== undefined) this.tape.note({ kind: "kthread", name });
     return this.sim.agents.add(name, "kthread", this.sim.agents.count % this.cpus);
   }
 

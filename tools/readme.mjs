@@ -7,13 +7,16 @@ const CLI = "dist/cli.js";
 
 /** The output of one documented command, as a reader without a terminal sees it. */
 export function run(command) {
-  const words = command
+  // printf 'a\nb\n' | npx faultline …: what is printed is the standard input.
+  const piped = /^printf '([^']*)' \| (npx faultline .*)$/.exec(command);
+  const words = (piped === null ? command : piped[2])
     .replace(/^npm start$/, "npx faultline demo")
     .match(/'[^']*'|\S+/g)
     .map((w) => w.replace(/^'|'$/g, ""));
   const { stdout, stderr } = spawnSync(process.execPath, [CLI, ...words.slice(2)], {
     encoding: "utf8",
     env: { ...process.env, NO_COLOR: "1" },
+    ...(piped === null ? {} : { input: piped[1].replaceAll("\\n", "\n") }),
   });
   return (stdout + stderr).trimEnd();
 }
@@ -33,7 +36,7 @@ export function blocks(text) {
   return out;
 }
 
-const isOurs = (command) => command.startsWith("npx faultline ") || command === "npm start";
+const isOurs = (command) => /^(printf '[^']*' \| )?npx faultline /.test(command) || command === "npm start";
 
 /** What should stand below the command, given what stands there now. */
 export function expectedOutput({ command, output }) {

@@ -12,6 +12,8 @@ export interface Step {
   readonly agent: string;
   /** What came back: "= 0x7f…", "-> EFAULT"; "" if nothing worth saying. */
   readonly result: string;
+  /** Number of the first event after it. */
+  readonly to: number;
   readonly events: readonly EventRecord[];
   /** Events that were not kept. */
   readonly dropped: number;
@@ -42,6 +44,8 @@ export interface VariantResult {
   readonly crash: { readonly function: string; readonly reason: string } | undefined;
   /** Stage 2 at the end, in the order of addresses; empty after a crash. */
   readonly leaves: readonly Stage2Leaf[];
+  /** Number of the script's first event: before it the machine was set up. */
+  readonly begins: number;
   /** Events of the whole run. */
   readonly seq: number;
   /** Phases that ran. */

@@ -141,6 +141,7 @@ class Interpreter implements Window {
   private replay: Replay | undefined;
   /** An expectation of this window counts what lockdep reports. */
   private lockdepAsked = false;
+  private begins = 0;
 
   constructor(
     private readonly program: Program,
@@ -178,6 +179,7 @@ class Interpreter implements Window {
       this.recorder.window();
       this.setup = false;
       detach = this.options.attach?.();
+      this.begins = this.machine.sim.bus.seq;
       this.options.onStart?.();
       this.drive(this.statements(this.program.script.body));
       this.close();
@@ -199,6 +201,7 @@ class Interpreter implements Window {
       outcomes: this.outcomes,
       crash: this.crash,
       leaves: this.crash === undefined ? this.leaves() : [],
+      begins: this.begins,
       seq: this.machine.sim.bus.seq,
       phases: this.phases,
       unknown,
@@ -961,7 +964,7 @@ class Interpreter implements Window {
 
   private step(agent: string, text: string, line: number, result: string): void {
     const { events, dropped } = this.recorder.step();
-    const step: Step = { agent, text, line, result, events, dropped };
+    const step: Step = { agent, text, line, result, to: this.machine.sim.bus.seq, events, dropped };
     this.steps.push(step);
     this.options.onStep?.(step);
   }

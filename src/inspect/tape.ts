@@ -12,7 +12,9 @@ export type Input =
   | { readonly kind: "steps"; readonly agent: number; readonly interleave: boolean; count: number }
   /** Phases until the agent is idle or blocked. */
   | { readonly kind: "run"; readonly agent: number }
-  | { readonly kind: "thread"; readonly name: string }
+  /** What the agent does next happens after that time. */
+  | { readonly kind: "catchUp"; readonly agent: number; readonly time: number }
+  | { readonly kind: "thread" | "kthread"; readonly name: string }
   | { readonly kind: "register"; readonly vcpu: number; readonly register: string; readonly value: bigint }
   | { readonly kind: "breakpoint"; readonly vcpu: number; readonly address: bigint }
   | { readonly kind: "answerMmio"; readonly vcpu: number; readonly data: bigint }

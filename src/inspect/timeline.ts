@@ -135,8 +135,14 @@ export class Timeline {
         return ++this.done < input.count;
       case "run":
         return m.step(input.agent) && m.busy(input.agent);
+      case "catchUp":
+        m.sim.agents.catchUp(input.agent, input.time);
+        return false;
       case "thread":
         m.addThread(input.name);
+        return false;
+      case "kthread":
+        m.addKthread(input.name);
         return false;
       case "register":
         m.setRegister(input.vcpu, input.register, input.value);

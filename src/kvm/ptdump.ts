@@ -10,6 +10,9 @@ import type { Row } from "../sim/decisions.js";
 import { LEVEL_SIZE, S2_XN, type Stage2Entries } from "./stage2walk.js";
 import type { Vms } from "./vm.js";
 
+/** How the releases write the attributes. */
+export type PtdumpStyle = "reversed-x" | "nx" | "px-ux";
+
 /** A valid leaf of stage 2. */
 export interface Stage2Leaf {
   readonly ipa: number;
@@ -128,7 +131,7 @@ export class Stage2Dump {
   }
 
   /** The same in a given style, whatever the era. */
-  text(vm: number, style: "reversed-x" | "nx" | "px-ux"): string[] {
+  text(vm: number, style: PtdumpStyle): string[] {
     const out = ["---[ Guest IPA ]---"];
     let start = 0;
     let level = -2;
@@ -150,7 +153,7 @@ export class Stage2Dump {
 }
 
 /** The attribute columns of pg_level[].bits, each after one blank. */
-function attributeText(level: number, hi: number, lo: number, style: "reversed-x" | "nx" | "px-ux"): string {
+export function attributeText(level: number, hi: number, lo: number, style: PtdumpStyle): string {
   const columns = [
     " ",
     (lo & S2_S2AP_R) !== 0 ? "R" : " ",
@@ -163,7 +166,7 @@ function attributeText(level: number, hi: number, lo: number, style: "reversed-x
 }
 
 /** In v6.12 and v6.17 "X" means execute-never; v6.18 says NX. v7.0+: privileged and unprivileged execute. */
-function executeText(hi: number, style: "reversed-x" | "nx" | "px-ux"): string {
+function executeText(hi: number, style: PtdumpStyle): string {
   if (style === "reversed-x") return (hi & S2_XN) !== 0 ? "X" : " ";
   if (style === "nx") return (hi & S2_XN) !== 0 ? "NX" : "x ";
   return ["px ux ", "PXNux ", "PXNUXN", "px UXN"][xnOf(hi)]!;

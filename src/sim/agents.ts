@@ -150,8 +150,12 @@ export class Agents {
   /** What an agent does next happens after that time. */
   catchUp(agent: number, time: number): void {
     this.settle();
-    if (this.clock.a[agent]! < time) this.clock.set(agent, time);
+    if (this.clock.a[agent]! >= time) return;
+    this.clock.set(agent, time);
+    this.onCatchUp?.(agent, time);
   }
+  /** Told of every `catchUp` that moved a clock: it comes from outside of the machine, and a repetition needs it. */
+  onCatchUp: ((agent: number, time: number) => void) | undefined;
   /** Brings the running agent's clock up to date. */
   private settle(): void {
     if (this.owed === 0) return;

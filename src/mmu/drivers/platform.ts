@@ -186,6 +186,12 @@ export class PlatformDrivers {
     return file;
   }
 
+  /** The name of the device that a file was opened as, or undefined. */
+  nameOf(file: number): string | undefined {
+    const ops = this.mm.files.vmOps(file);
+    return this.drivers.find((d) => d.ops === ops)?.kind.name;
+  }
+
   private allocate(driver: PlatformDriver, at: number, npages: number): boolean {
     const { frames } = this.mm;
     const { backing } = driver.kind;
