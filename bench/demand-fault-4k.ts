@@ -39,7 +39,7 @@ export function demandFault4k(quick: boolean): Workload {
       const leaves = g.machine.stage2Leaves(g.vm.id).filter((l) => l.ipa >= MEMORY_IPA).length;
       if (leaves !== pages) throw new Error(`${leaves} stage-2 leaves for ${pages} pages`);
     },
-    notes: () => [`tables and page metadata: ${perPage.toFixed(1)} bytes per mapped page as allocated (at most 24), data excluded`],
+    notes: () => [`tables and page metadata: ${perPage.toFixed(1)} bytes per mapped page (at most 24), data excluded`],
   };
 }
 
@@ -47,5 +47,5 @@ export function demandFault4k(quick: boolean): Workload {
 function tableBytes(g: Guest): number {
   return g.machine.sim.state.pools
     .filter((p) => /^(tables|frames|kvm|stage2|phys\.dir|phys\.top|pt)/.test(p.name))
-    .reduce((sum, p) => sum + p.a.byteLength, 0);
+    .reduce((sum, p) => sum + p.bytes, 0);
 }

@@ -296,7 +296,7 @@ export class Cpu {
    * @param budget at most this many instructions
    * @returns a RUN_ reason
    */
-  run(v: number, budget: number): number {
+  readonly run = (v: number, budget: number): number => {
     const pool = this.pool;
     const pe = this.pe;
     const alu = this.alu;
@@ -914,7 +914,7 @@ export class Cpu {
     // Leaving the guest for EL2 and coming back is an exception return: the monitor is lost.
     if ((reason === RUN_EL2 || reason === RUN_WFI) && r[b + MONITOR] !== 0) pool.set(b + MONITOR, 0);
     return reason;
-  }
+  };
 
   // Register writes outside the hot paths.
   private syncPc(b: number, lo: number, hi: number): void {

@@ -80,7 +80,7 @@ export class PhysicalMemory {
     const s = sim.state;
     this.top = s.i32("phys.top", Math.ceil(ramSize / (PAGE_SIZE << GROUP_SHIFT)));
     this.mid = s.i32("phys.mid", 2 << MID_SHIFT);
-    this.dir = s.i32("phys.dir", 1024, 1 / 8);
+    this.dir = s.i32("phys.dir", 1024);
     this.recs = s.i32("phys.recs", 64);
     this.lines = s.i32("phys.lines", 256);
     this.full = s.i32("phys.full", PAGE_WORDS * 4);
@@ -423,7 +423,7 @@ export class PhysicalMemory {
   }
 
   /** Writes into a RAM page by its slot. */
-  writeSlot(slot: number, o: number, size: number, lo: number, hi: number, lo2 = 0, hi2 = 0): void {
+  readonly writeSlot = (slot: number, o: number, size: number, lo: number, hi: number, lo2 = 0, hi2 = 0): void => {
     let ref = this.dir.a[slot]!;
     if (ref < 0) {
       this.writeWords(this.full, ~ref << 10, o, size, lo, hi, lo2, hi2);
@@ -455,7 +455,7 @@ export class PhysicalMemory {
       }
     }
     this.writeWords(this.lines, (line - tag) << 4, o, size, lo, hi, lo2, hi2);
-  }
+  };
 
   /** Gives a record a new line. @returns 0 when it has four already. */
   private addLine(rec: number, tag: number): number {

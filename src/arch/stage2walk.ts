@@ -116,7 +116,7 @@ export class Stage2 {
    * @param fresh do not trust a cached leaf: its permission was not enough
    * @returns true when a leaf with its access flag set was found; else `fault` says why not
    */
-  translate(v: number, cpu: number, tag: number, ipa: Ipa, fresh: boolean): boolean {
+  readonly translate = (v: number, cpu: number, tag: number, ipa: Ipa, fresh: boolean): boolean => {
     const hi = (ipa / 4294967296) | 0;
     const lo = ipa | 0;
     this.stale = false;
@@ -139,7 +139,7 @@ export class Stage2 {
     if (!this.walk(v, cpu, tag, ipa, hi, lo, true)) return false;
     this.fill(cpu, tag, hi, lo);
     return true;
-  }
+  };
 
   private hit(v: number, i: number, hi: number, lo: number, shift: number, ipa: Ipa): void {
     const t = this.tlbs.stage2;
@@ -208,7 +208,7 @@ export class Stage2 {
   }
 
   /** The walk. @param real with TLB, events, costs and hardware updates; else a look only */
-  private walk(v: number, cpu: number, tag: number, ipa: Ipa, hi: number, lo: number, real: boolean): boolean {
+  private readonly walk = (v: number, cpu: number, tag: number, ipa: Ipa, hi: number, lo: number, real: boolean): boolean => {
     const r = this.regs.a;
     const b = v * REGS_WORDS;
     if (r[b + VTCR_EL2] !== this.vtcrLo || r[b + VTCR_EL2 + 1] !== this.vtcrHi) this.decode(r[b + VTCR_EL2]!, r[b + VTCR_EL2 + 1]!);
@@ -257,7 +257,7 @@ export class Stage2 {
         if (real) this.cacheTable(cpu, tag, hi, lo, this.lastTable);
       }
     }
-  }
+  };
 
   /** PA of a descriptor outside the window of tables (a root that nobody allocated); `wordOf` gave -1. */
   private outside: Pa = 0;

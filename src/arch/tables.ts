@@ -42,7 +42,7 @@ export class TablePages {
     if (base % 65536 !== 0 || size % 65536 !== 0) throw new Error("the table window must be aligned to 64 KiB");
     this.base = base;
     this.size = size;
-    this.words = sim.state.i32("tables.words", TABLE_WORDS * 16, 1 / 8);
+    this.words = sim.state.i32("tables.words", TABLE_WORDS * 16);
     this.refs = sim.state.i32("tables.refs", 16);
     this.next = sim.state.i32("tables.next", 16);
     this.meta = sim.state.i32("tables.meta", FREE + MAX_ORDER + 1);

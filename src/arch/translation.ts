@@ -185,7 +185,16 @@ export class Translation {
    * @param iss template of the decoder @param flags T_ bits
    * @returns PE_OK with `entry` set, PE_EL1 or PE_EL2
    */
-  translate(v: number, c: GuestContext, hi: number, vaHi: number, lo: number, access: number, iss: number, flags: number): number {
+  readonly translate = (
+    v: number,
+    c: GuestContext,
+    hi: number,
+    vaHi: number,
+    lo: number,
+    access: number,
+    iss: number,
+    flags: number,
+  ): number => {
     this.sim.bus.emit(tlbMiss, hi, lo, c.vmid, c.asid, (flags & T_CM) !== 0 ? 3 : access);
     this.access = access;
     this.iss = iss;
@@ -194,7 +203,7 @@ export class Translation {
     this.need = access === ACCESS_READ ? c.readMask : access === ACCESS_WRITE ? c.writeMask : c.fetchMask;
     const rc = c.stage1 ? this.first(v, c, hi, lo) : this.identity(v, c, hi, lo);
     return rc === PE_OK ? this.second(v, c, hi, lo) : rc;
-  }
+  };
 
   /** Stage 1 on: walk, alignment by type, permission. */
   private first(v: number, c: GuestContext, hi: number, lo: number): number {
@@ -258,7 +267,7 @@ export class Translation {
   }
 
   /** Stage 2 of the final IPA, the resulting type, the entry. */
-  private second(v: number, c: GuestContext, hi: number, lo: number): number {
+  private readonly second = (v: number, c: GuestContext, hi: number, lo: number): number => {
     const ipa = this.ipa;
     const attr = this.attr;
     const flags = this.flags;
@@ -306,14 +315,14 @@ export class Translation {
     this.fill(c, hi, lo, result | perms | marks, pa, ipa);
     if (this.stale) this.reportStale(hi, lo, ipa, pa, -1);
     return PE_OK;
-  }
+  };
 
   private stage2Permits(access: number, el0: boolean): boolean {
     const s2 = this.stage2;
     return access === ACCESS_READ ? s2.readable : access === ACCESS_WRITE ? s2.writable : s2.executable(el0);
   }
 
-  private fill(c: GuestContext, hi: number, lo: number, flags: number, pa: number, ipa: number): void {
+  private readonly fill = (c: GuestContext, hi: number, lo: number, flags: number, pa: number, ipa: number): void => {
     const tag = this.tag;
     const size = this.size;
     const t = this.combined;
@@ -348,7 +357,7 @@ export class Translation {
     t.set(i + C_IPA_HI, (ipa / 4294967296) | 0);
     t.set(i + C_S1, size);
     t.set(i + C_IDS, c.ids);
-  }
+  };
 
   /**
    * A combined entry is older than the last change of a valid descriptor: is it still what stage 2 says?
@@ -414,7 +423,7 @@ export class Translation {
   }
 
   /** A stage-2 fault: the syndrome is latched for EL2. @param walk it is a fault of the stage-1 walk */
-  private toEl2(v: number, fsc: number, walk: boolean, ipa: Ipa, vaLo: number): number {
+  private readonly toEl2 = (v: number, fsc: number, walk: boolean, ipa: Ipa, vaLo: number): number => {
     const maintenance = (this.flags & T_CM) !== 0;
     let iss = walk ? ISS_S1PTW : 0;
     if (maintenance) iss |= ISS_CM | ISS_WNR;
@@ -435,5 +444,5 @@ export class Translation {
     }
     this.sim.bus.emit(memoryAbort, esr >>> 0, this.vaHi, vaLo, ipa, 2);
     return PE_EL2;
-  }
+  };
 }

@@ -124,9 +124,9 @@ export class GuestAbort {
     this.n = internNames(sim.bus, NAMES);
     this.hostIpaSize = 2 ** vms.ipaLimit;
     this.activity = sim.agents.activity("kvmHandleGuestAbort", "arch/arm64/kvm/mmu.c kvm_handle_guest_abort", WORDS, [
-      ["classify", (f) => this.classify(f)],
+      ["classify", this.classify],
       ["accessFault", (f) => this.accessFault(f)],
-      ["finish", (f) => this.finish(f)],
+      ["finish", this.finish],
     ]);
     this.first = this.activity.first;
   }
@@ -139,7 +139,7 @@ export class GuestAbort {
   }
 
   /** Everything up to user_mem_abort. Nothing in it sleeps. */
-  private classify(f: number): number {
+  private readonly classify = (f: number): number => {
     const { regs, d, vms, vcpus } = this;
     const stack = this.sim.agents.stack;
     const v = stack.a[f + V]! | 0;
@@ -211,7 +211,7 @@ export class GuestAbort {
       hva,
       exclusive ? kind | FAULT_EXCLUSIVE : kind,
     );
-  }
+  };
 
   /** Beyond the host's IPA limit: size fault; beyond the VM's: external abort with the IPA in FAR. No kvm_guest_fault. */
   private outOfRange(v: number, vm: number, ipa: number, iabt: boolean): boolean {
@@ -352,7 +352,7 @@ export class GuestAbort {
   }
 
   /** user_mem_abort returned: 0 becomes 1, -ENOEXEC an injected prefetch abort. */
-  private finish(f: number): number {
+  private readonly finish = (f: number): number => {
     const { d, n } = this;
     const s = this.sim.agents.stack.a;
     const v = s[f + V]! | 0;
@@ -369,7 +369,7 @@ export class GuestAbort {
       return this.done(f, 1);
     }
     return this.done(f, r);
-  }
+  };
 
   private done(f: number, ret: number): number {
     const mmio = ret === 0 && this.vcpus.exitReason(this.sim.agents.stack.a[f + V]! | 0) === KVM_EXIT_MMIO;

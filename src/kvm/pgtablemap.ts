@@ -49,7 +49,7 @@ export class PgtableMap {
    * @returns 0; -EAGAIN where an entry differs in permissions only (nothing was written there);
    *   -ENOMEM without a page for a table; -EINVAL for an impossible prot; -ERANGE beyond the IPA space
    */
-  map(vm: number, cache: number, ipa: number, size: number, pa: number, prot: number): number {
+  readonly map = (vm: number, cache: number, ipa: number, size: number, pa: number, prot: number): number => {
     const entries = this.entries;
     entries.sim.bus.emit(stage2Map, ipa, size, pa, prot & 31);
     if (this.badProt(prot)) return -EINVAL;
@@ -66,7 +66,7 @@ export class PgtableMap {
     }
     this.tlb.publishTables();
     return ret;
-  }
+  };
 
   /** Descends to where one leaf fits and tries it there. Sets `step` to the bytes that it maps. */
   private mapOne(vm: number, cache: number, ipa: number, end: number, pa: number, prot: number): number {

@@ -142,7 +142,7 @@ export class Stage2Entries {
 
   private count(vm: number, level: number, n: number): void {
     const at = vm * 4 + level;
-    if (at >= this.leaves.a.length) this.leaves.ensure(at + 1);
+    this.leaves.ensure(at + 1);
     this.leaves.set(at, this.leaves.a[at]! + n);
   }
 

@@ -185,12 +185,12 @@ export class UserMemAbort {
   ) {
     this.n = internNames(sim.bus, NAMES);
     this.activity = sim.agents.activity("userMemAbort", "arch/arm64/kvm/mmu.c user_mem_abort", WORDS, [
-      ["vma", (f) => this.vma(f)],
-      ["snapshot", (f) => this.snapshot(f)],
-      ["pfn", (f) => this.pfn(f)],
-      ["gotPfn", (f) => this.gotPfn(f)],
-      ["decide", (f) => this.decide(f)],
-      ["install", (f) => this.install(f)],
+      ["vma", this.vma],
+      ["snapshot", this.snapshot],
+      ["pfn", this.pfn],
+      ["gotPfn", this.gotPfn],
+      ["decide", this.decide],
+      ["install", this.install],
     ]);
     this.first = this.activity.first;
   }
@@ -211,7 +211,7 @@ export class UserMemAbort {
    * Under mmap_lock: the VMA that covers hva, the size of the mapping from it, what later steps need
    * of its flags; where the era does so also the table cache (before) and the sequence (inside).
    */
-  private vma(f: number): number {
+  private readonly vma = (f: number): number => {
     const { sim, d, n } = this;
     const stack = sim.agents.stack;
     const s = stack.a;
@@ -257,7 +257,7 @@ export class UserMemAbort {
     }
     sim.locks.unlockRead(lock);
     return this.first + 1;
-  }
+  };
 
   /** memslot_is_logging: a writable slot with a dirty bitmap (with a dirty ring alone there is none). */
   private loggingActive(slot: number): boolean {
@@ -349,7 +349,7 @@ export class UserMemAbort {
   // ------------------------------------------------------------------------- snapshot and pfn
 
   /** Up to v6.1: mmap_lock is gone already when the sequence is read. */
-  private snapshot(f: number): number {
+  private readonly snapshot = (f: number): number => {
     const stack = this.sim.agents.stack;
     const s = stack.a;
     const v = s[f + V]! | 0;
@@ -357,10 +357,10 @@ export class UserMemAbort {
     if (this.d.memcacheTopup === "after-unlock" && !this.topup(v, vm, s[f + KIND]! | 0)) return this.ret(f, -ENOMEM);
     stack.set(f + SEQ, this.vms.seq(vm));
     return this.first + 2;
-  }
+  };
 
   /** gfn_to_pfn_prot / __kvm_faultin_pfn: fast GUP at once, the rest as an activity. */
-  private pfn(f: number): number {
+  private readonly pfn = (f: number): number => {
     const { agents } = this.sim;
     const s = agents.stack.a;
     const slot = s[f + SLOT]! | 0;
@@ -374,12 +374,12 @@ export class UserMemAbort {
       return this.havePfn(f, faulted, PFN_WRITABLE | PFN_REFERENCED);
     }
     return this.havePfn(f, pfn, PFN_WRITABLE | PFN_REFERENCED);
-  }
+  };
 
-  private gotPfn(f: number): number {
+  private readonly gotPfn = (f: number): number => {
     const s = this.sim.agents.stack.a;
     return this.havePfn(f, s[f + R0]!, s[f + R1]!);
-  }
+  };
 
   private havePfn(f: number, pfn: number, flags: number): number {
     const stack = this.sim.agents.stack;
@@ -422,7 +422,7 @@ export class UserMemAbort {
   // ------------------------------------------------------------------------------------ decide
 
   /** Device or memory, cacheable or not, logging and read-only, exec on device: everything before mmu_lock. */
-  private decide(f: number): number {
+  private readonly decide = (f: number): number => {
     const { d, n } = this;
     const stack = this.sim.agents.stack;
     const s = stack.a;
@@ -450,7 +450,7 @@ export class UserMemAbort {
     }
     stack.set(f + KIND, kind);
     return this.first + 5;
-  }
+  };
 
   private mteAllowed(vmaFlags: number): boolean {
     const allowed = this.d.mteVma === "not-shared" ? (vmaFlags & VM_SHARED) === 0 : (vmaFlags & VM_MTE_ALLOWED) !== 0;
@@ -511,7 +511,7 @@ export class UserMemAbort {
   // ----------------------------------------------------------------------------------- install
 
   /** From taking mmu_lock to dropping it, and what the era does right after. */
-  private install(f: number): number {
+  private readonly install = (f: number): number => {
     const { sim, d, n, vms } = this;
     const stack = sim.agents.stack;
     const s = stack.a;
@@ -543,7 +543,7 @@ export class UserMemAbort {
     const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, vm, s[f + IPA]!, size, granule, kind);
     if (sim.crashed !== undefined) return -1;
     return this.unlock(f, lock, shared, kind, s[f + PFN]!, ret, size);
-  }
+  };
 
   private crash(where: string, why: string): number {
     return this.sim.crash(where, why);
@@ -553,7 +553,7 @@ export class UserMemAbort {
    * transparent_hugepage_adjust: a page-sized mapping becomes a PMD block where a huge host page is
    * behind it. Moves IPA and PFN in the frame. @returns the size, -EAGAIN, or CRASH_*
    */
-  private adjustSize(f: number, kind: number, granule: number): number {
+  private readonly adjustSize = (f: number, kind: number, granule: number): number => {
     const { d, n } = this;
     const stack = this.sim.agents.stack;
     const s = stack.a;
@@ -584,7 +584,7 @@ export class UserMemAbort {
     stack.set(f + IPA, alignDown(s[f + IPA]!, PMD_SIZE));
     this.moveReference(f, pfn, pfn - (pfn & 511));
     return PMD_SIZE;
-  }
+  };
 
   /** get_user_mapping_size: bytes of the host leaf, 0 where the entry vanished. */
   private userMappingSize(f: number, hva: number): number {
@@ -659,7 +659,7 @@ export class UserMemAbort {
   // ---------------------------------------------------------------- the walker: map or relax
 
   /** v5.10 on: permissions are added to an entry of the right size, anything else is mapped. */
-  private mapOrRelax(f: number, vm: number, ipa: number, size: number, granule: number, kind: number): number {
+  private readonly mapOrRelax = (f: number, vm: number, ipa: number, size: number, granule: number, kind: number): number => {
     const { d, n, sim } = this;
     const s = sim.agents.stack.a;
     const v = s[f + V]! | 0;
@@ -687,7 +687,7 @@ export class UserMemAbort {
     }
     if (ret === 0 && writable && d.dirtyMark === "after-map") this.markDirty(f, vm, size);
     return ret;
-  }
+  };
 
   private deviceProt(vmaFlags: number, pageProt: number): number {
     const { d, n } = this;

@@ -90,17 +90,17 @@ export class VcpuRun {
     private readonly d: Row<typeof kvmDecisions>,
   ) {
     this.activity = sim.agents.activity("kvmVcpuRun", "arch/arm64/kvm/arm.c kvm_arch_vcpu_ioctl_run", WORDS, [
-      ["begin", (f) => this.begin(f)],
-      ["enter", (f) => this.enter(f)],
-      ["guest", (f) => this.guest(f)],
-      ["handled", (f) => this.handled(f)],
+      ["begin", this.begin],
+      ["enter", this.enter],
+      ["guest", this.guest],
+      ["handled", this.handled],
       ["vgicMapped", (f) => this.vgicMapped(f)],
     ]);
     this.first = this.activity.first;
   }
 
   /** The ioctl starts: a pending MMIO access is completed. */
-  private begin(f: number): number {
+  private readonly begin = (f: number): number => {
     const { sim, vcpus } = this;
     const stack = sim.agents.stack;
     const v = stack.a[f + V]! | 0;
@@ -114,7 +114,7 @@ export class VcpuRun {
     vcpus.setSignal(v, 0, 0, 0, 0);
     vcpus.setExitReason(v, KVM_EXIT_UNKNOWN);
     return this.enter(f);
-  }
+  };
 
   /** kvm_vcpu_first_run_init, kvm_vgic_map_resources: the GICv2 CPU interface, by KVM alone. */
   private mapVgic(f: number, vm: number): number {
@@ -131,7 +131,7 @@ export class VcpuRun {
   }
 
   /** The top of the loop: requests, signals, VMID; then the guest. */
-  private enter(f: number): number {
+  private readonly enter = (f: number): number => {
     const { sim, vcpus, regs } = this;
     const s = sim.agents.stack.a;
     const v = s[f + V]! | 0;
@@ -157,7 +157,7 @@ export class VcpuRun {
     if (vcpus.needsAdjust(v)) this.injector.adjustPc(v);
     sim.agents.charge(sim.costs.eret);
     return this.guest(f);
-  }
+  };
 
   /** kvm_arch_vcpu_load when the thread arrives on a CPU, the VMID update, and VTTBR_EL2. */
   private load(v: number): void {
@@ -175,7 +175,7 @@ export class VcpuRun {
   }
 
   /** Guest code runs until it needs EL2, or its slice is over. */
-  private guest(f: number): number {
+  private readonly guest = (f: number): number => {
     const { sim, vcpus } = this;
     const stack = sim.agents.stack;
     const v = stack.a[f + V]! | 0;
@@ -205,7 +205,7 @@ export class VcpuRun {
       default:
         throw new Error(`the CPU stopped for an unknown reason ${reason}`);
     }
-  }
+  };
 
   /** The run ends although the guest could go on: as if an interrupt had taken it out. */
   private stopped(f: number, v: number, reason: number): number {
@@ -221,7 +221,7 @@ export class VcpuRun {
   }
 
   /** fixup_guest_exit and handle_exit: an abort or trap. */
-  private exit(f: number, v: number): number {
+  private readonly exit = (f: number, v: number): number => {
     const { sim, regs } = this;
     const esr = regs.lo(v, ESR_EL2);
     const ec = esr >>> 26;
@@ -236,7 +236,7 @@ export class VcpuRun {
     if (ec === EC_SYS64) return sim.agents.call(f, this.first + 3, this.sysregs.activity, v);
     stack.set(f + R0, this.handleTrap(v, ec, esr));
     return this.first + 3;
-  }
+  };
 
   /**
    * __populate_fault_info: where the architecture leaves HPFAR_EL2 unknown the IPA is found by
@@ -342,12 +342,12 @@ export class VcpuRun {
   }
 
   /** A handler returned: 1 goes on, 0 and errors go to userspace. */
-  private handled(f: number): number {
+  private readonly handled = (f: number): number => {
     const s = this.sim.agents.stack.a;
     const r = s[f + R0]!;
     if (r > 0) return this.enter(f);
     return this.leave(f, s[f + V]! | 0, r);
-  }
+  };
 
   /** KVM_RUN returns. */
   private leave(f: number, v: number, ret: number): number {

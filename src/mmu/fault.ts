@@ -143,13 +143,13 @@ export class HostFault {
   }
 
   /** The same for a VMA without hugetlb whose tables the caller has just walked at addr. */
-  faultWalked(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+  readonly faultWalked = (mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number => {
     if (this.pt.level < 3) {
       const r = this.pmdFault(mm, vma, vmFlags, addr, write);
       if (r !== VM_FAULT_FALLBACK) return r;
     }
     return this.pteFault(mm, vma, vmFlags, addr, write);
-  }
+  };
 
   /** The PMD step: create_huge_pmd or wp_huge_pmd. @returns FALLBACK: go on with a page */
   private pmdFault(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
@@ -189,7 +189,7 @@ export class HostFault {
   }
 
   /** handle_pte_fault. The last walk stopped at the PMD or at the entry of addr. */
-  private pteFault(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+  private readonly pteFault = (mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number => {
     const { pt } = this;
     if (pt.level < 3 || pt.none) {
       const file = this.vmas.file(vma);
@@ -200,10 +200,10 @@ export class HostFault {
     if (write && !pt.writable) return this.doWpPage(mm, vmFlags, addr);
     this.setAccessFlags(mm, addr, write);
     return 0;
-  }
+  };
 
   /** do_anonymous_page: a read maps the zero page, a write a fresh page. */
-  private doAnonymousPage(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+  private readonly doAnonymousPage = (mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number => {
     if ((vmFlags & VM_UFFD_MISSING) !== 0) return DEFER_UFFD_MISSING;
     const { frames, pt } = this;
     const page = addr - (addr & 0xfff);
@@ -225,7 +225,7 @@ export class HostFault {
     const e = pt.level === 3 ? pt.entry : pt.ensure(mm, page, 3);
     pt.setEntry(mm, page, 3, e, pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     return 0;
-  }
+  };
 
   /** do_swap_page: what a non-present entry stands for. */
   private doSwapPage(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {

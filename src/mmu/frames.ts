@@ -156,7 +156,7 @@ export class Frames {
     this.frames = options.frames - (options.frames % 512);
     this.blockLimit = this.frames / 512;
     this.blocks = sim.state.i32("frames.blocks", 64 * B);
-    this.recs = sim.state.i32("frames.records", 1024 * REC, 1 / 8);
+    this.recs = sim.state.i32("frames.records", 1024 * REC);
     this.specialRefs = sim.state.i32("frames.specialRefs", 1);
     this.heads = sim.state.i32("frames.heads", H_POOL + 2 * HUGETLB_ORDERS.length);
     this.zeroPfn = this.take(ORDER_PAGE);

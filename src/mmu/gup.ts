@@ -98,14 +98,14 @@ export class Gup {
    * get_user_pages_unlocked of one page in one step, where nothing in it has to wait: what nearly every
    * fault of a guest does. @returns pfn with a reference, -errno, GUP_CONTENDED or GUP_FAULTING
    */
-  tryUnlocked(mm: number, addr: number, gupFlags: number): number {
+  readonly tryUnlocked = (mm: number, addr: number, gupFlags: number): number => {
     const lock = this.locks.mmapLock(mm);
     if (this.sim.locks.heldByWriter(lock)) return GUP_CONTENDED;
     this.sim.locks.read(lock);
     const r = this.lookup(mm, addr, gupFlags);
     if (r !== GUP_FAULTING) this.sim.locks.unlockRead(lock);
     return r;
-  }
+  };
 
   private lockAndLookup(f: number): number {
     const s = this.sim.agents.stack.a;
@@ -130,7 +130,7 @@ export class Gup {
   }
 
   /** __get_user_pages for one page: VMA, check_vma_flags, follow_page_mask, faultin_page until it is there. @returns pfn, -errno or GUP_FAULTING */
-  private lookup(mm: number, addr: number, gupFlags: number): number {
+  private readonly lookup = (mm: number, addr: number, gupFlags: number): number => {
     const vma = this.vmas.covering(mm, addr);
     if (vma < 0) return -EFAULT;
     const vmFlags = this.vmas.flags(vma);
@@ -150,7 +150,7 @@ export class Gup {
       if ((r & VM_FAULT_ERROR) !== 0) return vmFaultToErrno(r, gupFlags);
       present = this.pt.rewalk(mm, addr);
     }
-  }
+  };
 
   /** The fault as an activity; the mmap_lock is held. */
   private faultIn(f: number): number {

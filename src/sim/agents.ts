@@ -186,7 +186,7 @@ export class Agents {
   }
 
   /** Pushes a frame and writes its header and arguments; locals start as zero. */
-  private push(
+  private readonly push = (
     agent: number,
     prev: number,
     at: number,
@@ -197,7 +197,7 @@ export class Agents {
     a3: number,
     a4: number,
     a5: number,
-  ): void {
+  ): void => {
     const words = act.words;
     if (at + ARG + words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.name(agent)} is full in ${act.name}`);
     this.top.set(agent, at);
@@ -231,19 +231,19 @@ export class Agents {
     if (words > 3) s.set(at + ARG + 3, a3);
     if (words > 4) s.set(at + ARG + 4, a4);
     if (words > 5) s.set(at + ARG + 5, a5);
-  }
+  };
 
   /**
    * Calls an activity from a phase: `return agents.call(f, resumePhase, activity, a0, …)`.
    * The caller runs again at `resume` with the child's results in its R0..R2.
    */
-  call(f: number, resume: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): number {
+  readonly call = (f: number, resume: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): number => {
     const s = this.stack;
     const size = this.frameWords[s.a[f]! | 0]!;
     s.set(f + PHASE, resume);
     this.push(this.running.a[0]!, f, f + size, act, a0, a1, a2, a3, a4, a5);
     return CALLED;
-  }
+  };
 
   /** Ends an activity: `return agents.ret(f, r0, …)`. The results go to the caller's R0..R2. */
   ret(f: number, r0 = 0, r1 = 0, r2 = 0): number {

@@ -59,13 +59,9 @@ export class StateRegistry {
   /** @param watchReads pools note in `reads` that they are looked at: for an explorer that asks what a step depends on */
   constructor(readonly watchReads = false) {}
 
-  /**
-   * A pool of 32-bit signed words. @param length initial words; `ensure` grows it
-   * @param spare by which part of its size a large pool grows: 1 doubles it; less for what is large in
-   * every run and counts as memory per page
-   */
-  i32(name: string, length: number, spare = 1): I32Pool {
-    const pool = new (this.watchReads ? WatchedI32Pool : I32Pool)(this, this.pools.length, name, length, spare);
+  /** A pool of 32-bit signed words. @param length initial words; `ensure` grows it */
+  i32(name: string, length: number): I32Pool {
+    const pool = new (this.watchReads ? WatchedI32Pool : I32Pool)(this, this.pools.length, name, length);
     this.register(pool);
     return pool;
   }
@@ -103,7 +99,7 @@ export class StateRegistry {
     this.hashLo.fill(0);
     for (const pool of this.pools) {
       const words = pool.a;
-      for (let i = 0; i < words.length; i++) if (words[i] !== 0) this.hashWord(pool, i, words[i]!);
+      for (let i = 0; i < pool.needed; i++) if (words[i] !== 0) this.hashWord(pool, i, words[i]!);
     }
   }
 
@@ -197,7 +193,7 @@ export class StateRegistry {
   /** Copies all pools. */
   checkpoint(): Checkpoint {
     this.storeTallies();
-    return { words: this.pools.map((p) => p.a.slice()) };
+    return { words: this.pools.map((p) => p.a.slice(0, p.needed)) };
   }
 
   /** Puts a checkpoint back; the journal ends there. */
@@ -205,7 +201,7 @@ export class StateRegistry {
     for (const [n, pool] of this.pools.entries()) {
       const words = from.words[n];
       pool.ensure(words === undefined ? 0 : words.length);
-      pool.a.fill(0);
+      pool.a.fill(0, 0, pool.needed);
       if (words !== undefined) pool.a.set(words);
     }
     this.loadTallies();
@@ -215,19 +211,19 @@ export class StateRegistry {
     }
   }
 
-  /** Bytes held by all pools. */
+  /** Bytes of all pools, without the room that nobody has asked for yet. */
   bytes(): number {
-    return this.pools.reduce((sum, p) => sum + p.a.byteLength, 0);
+    return this.pools.reduce((sum, p) => sum + p.bytes, 0);
   }
 }
 
-/** Up to so many words a pool always doubles. */
+/** Up to so many words a pool doubles; beyond, four times as much: memory that nobody has touched yet costs no memory, copying does. */
 const LARGE = 1 << 20;
 
-/** Words of a pool that must hold n: doubled, and from LARGE on increased by its spare part. */
-function grownSize(length: number, n: number, spare: number): number {
+/** Words of a pool that must hold n. */
+function grownSize(length: number, n: number): number {
   let size = Math.max(16, length);
-  while (size < n) size = size < LARGE ? size * 2 : Math.ceil((size * (1 + spare)) / 1024) * 1024;
+  while (size < n) size *= size < LARGE ? 2 : 4;
   return size;
 }
 
@@ -239,14 +235,16 @@ export class I32Pool {
   group = 0;
   readonly wide = false;
   readonly salt: number;
+  /** Words that somebody asked for; what `a` has beyond them was never written. */
+  needed: number;
   constructor(
     protected readonly registry: StateRegistry,
     readonly id: number,
     readonly name: string,
     length: number,
-    private readonly spare = 1,
   ) {
     this.a = new Int32Array(length);
+    this.needed = length;
     this.salt = Math.imul(id + 1, 0x3c6ef372) | 1;
   }
 
@@ -273,11 +271,17 @@ export class I32Pool {
     a[i + 1] = v1;
   }
 
+  /** Bytes of the words that somebody asked for. */
+  get bytes(): number {
+    return this.needed * this.a.BYTES_PER_ELEMENT;
+  }
+
   /** Makes room for at least n words. */
   ensure(n: number): void {
+    if (n <= this.needed) return;
+    this.needed = n;
     if (n <= this.a.length) return;
-    const size = grownSize(this.a.length, n, this.spare);
-    const grown = new Int32Array(size);
+    const grown = new Int32Array(grownSize(this.a.length, n));
     grown.set(this.a);
     this.a = grown;
   }
@@ -291,14 +295,16 @@ export class F64Pool {
   group = 0;
   readonly wide = true;
   readonly salt: number;
+  /** Words that somebody asked for; what `a` has beyond them was never written. */
+  needed: number;
   constructor(
     protected readonly registry: StateRegistry,
     readonly id: number,
     readonly name: string,
     length: number,
-    private readonly spare = 1,
   ) {
     this.a = new Float64Array(length);
+    this.needed = length;
     this.salt = Math.imul(id + 1, 0x3c6ef372) | 1;
   }
 
@@ -326,11 +332,17 @@ export class F64Pool {
     a[i + 2] = v2;
   }
 
+  /** Bytes of the words that somebody asked for. */
+  get bytes(): number {
+    return this.needed * this.a.BYTES_PER_ELEMENT;
+  }
+
   /** Makes room for at least n words. */
   ensure(n: number): void {
+    if (n <= this.needed) return;
+    this.needed = n;
     if (n <= this.a.length) return;
-    const size = grownSize(this.a.length, n, this.spare);
-    const grown = new Float64Array(size);
+    const grown = new Float64Array(grownSize(this.a.length, n));
     grown.set(this.a);
     this.a = grown;
   }

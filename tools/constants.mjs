@@ -1,0 +1,117 @@
+// Module-level constants become literals in the bundle.
+//
+// A bundle keeps `const ESR_EL2 = 256` of one file as a variable that the code of another file loads, and
+// checks, each time it runs; the code of the fault path consists of such names. This replaces every read of a
+// module-level variable that is written once, with a number, by that number, and lets esbuild fold what follows.
+import { readFileSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
+import { parse } from "acorn";
+import { transform } from "esbuild";
+import { analyze } from "eslint-scope";
+import MagicString from "magic-string";
+
+const UNARY = { "-": (a) => -a, "+": (a) => a, "~": (a) => ~a };
+const BINARY = {
+  "+": (a, b) => a + b,
+  "-": (a, b) => a - b,
+  "*": (a, b) => a * b,
+  "/": (a, b) => a / b,
+  "%": (a, b) => a % b,
+  "**": (a, b) => a ** b,
+  "<<": (a, b) => a << b,
+  ">>": (a, b) => a >> b,
+  ">>>": (a, b) => a >>> b,
+  "&": (a, b) => a & b,
+  "|": (a, b) => a | b,
+  "^": (a, b) => a ^ b,
+};
+
+/** The number that an expression is, or undefined. @param known name -> number of the constants before it */
+function numberOf(node, known) {
+  switch (node?.type) {
+    case "Literal":
+      return typeof node.value === "number" ? node.value : undefined;
+    case "Identifier":
+      return known.get(node.name);
+    case "UnaryExpression": {
+      const a = numberOf(node.argument, known);
+      return a === undefined ? undefined : UNARY[node.operator]?.(a);
+    }
+    case "BinaryExpression": {
+      const a = numberOf(node.left, known);
+      const b = numberOf(node.right, known);
+      return a === undefined || b === undefined ? undefined : BINARY[node.operator]?.(a, b);
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** Module-level variables of a program that are numbers for ever: variable -> number. */
+function constantsOf(scope, imported) {
+  const known = new Map();
+  const out = new Map();
+  for (const variable of scope.variables) {
+    const [def] = variable.defs;
+    if (variable.defs.length !== 1) continue;
+    let value;
+    if (def.type === "ImportBinding" && def.node.type === "ImportSpecifier")
+      value = imported(def.parent.source.value, def.node.imported.name);
+    else if (def.type === "Variable" && def.node.id.type === "Identifier" && !variable.references.some((r) => r.isWrite() && !r.init))
+      value = numberOf(def.node.init, known);
+    if (value === undefined || Number.isNaN(value)) continue;
+    known.set(variable.name, value);
+    out.set(variable, value);
+  }
+  return out;
+}
+
+/** One file. @returns its new text and the constants that it exports, by exported name */
+function replace(text, imported) {
+  const ast = parse(text, { ecmaVersion: 2023, sourceType: "module", allowHashBang: true, ranges: true });
+  const module = analyze(ast, { ecmaVersion: 2023, sourceType: "module" }).scopes.find((s) => s.type === "module");
+  const names = new Map();
+  /** Identifiers of `export { … }`, which stay, and of `{ NAME }`, which become `NAME: value`. */
+  const keep = new Set();
+  const shorthand = new Set();
+  for (const statement of ast.body) {
+    if (statement.type !== "ExportNamedDeclaration" || statement.source !== null) continue;
+    for (const s of statement.specifiers) {
+      keep.add(s.local);
+      names.set(s.local.name, s.exported.name);
+    }
+  }
+  walk(ast, (node) => {
+    if (node.type === "Property" && node.shorthand) shorthand.add(node.value);
+  });
+  const exported = new Map();
+  const out = new MagicString(text);
+  for (const [variable, value] of constantsOf(module, imported)) {
+    if (names.has(variable.name)) exported.set(names.get(variable.name), value);
+    const literal = value < 0 || Object.is(value, -0) ? `(${String(value)})` : String(value);
+    for (const { identifier, init } of variable.references) {
+      if (init || keep.has(identifier)) continue;
+      out.overwrite(identifier.start, identifier.end, shorthand.has(identifier) ? `${identifier.name}: ${literal}` : literal);
+    }
+  }
+  return { text: out.toString(), exported };
+}
+
+function walk(node, visit) {
+  if (Array.isArray(node)) for (const n of node) walk(n, visit);
+  else if (node !== null && typeof node === "object" && typeof node.type === "string") {
+    visit(node);
+    for (const key of Object.keys(node)) if (key !== "type") walk(node[key], visit);
+  }
+}
+
+/** Replaces in all files of a bundle. @param files paths, each after those that it imports */
+export async function inlineConstants(files) {
+  const exports = new Map();
+  for (const file of files) {
+    const imported = (from, name) => exports.get(basename(from))?.get(name);
+    const { text, exported } = replace(readFileSync(file, "utf8"), imported);
+    exports.set(basename(file), exported);
+    writeFileSync(file, (await transform(text, { minifySyntax: true, format: "esm", target: "node20" })).code);
+  }
+}
