@@ -44,5 +44,6 @@ function inOrder(outputs) {
 await inlineConstants(inOrder(metafile.outputs).map((f) => join(process.cwd(), f)));
 
 if (existsSync("dist/cli.js")) chmodSync("dist/cli.js", 0o755);
-if (existsSync("tsconfig.types.json"))
+// Declarations take longer than all the rest: they are made where the package is (npm ci, npm pack).
+if (process.argv.includes("--types") && existsSync("tsconfig.types.json"))
   execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.types.json"], { stdio: "inherit" });
