@@ -163,6 +163,13 @@ const userMemAbortDecisions = {
       "v6.4": ["inside-mmap-lock", `v6.4 ${MMU} "Retry fault if vma_lookup() results become invalid" (v6.3)`],
     },
   ),
+  invalidateRetry: decision(
+    "under mmu_lock a fault compares the invalidation count and sequence with its snapshot (skip: a fault injected by the user)",
+    ["check", "skip"],
+    {
+      "v4.0": ["check", `${MMU40} user_mem_abort: mmu_notifier_retry; v6.8 ${MMU}: mmu_invalidate_retry`],
+    },
+  ),
   hugetlbBlock: decision("block sizes of hugetlb VMAs", ["pmd", "kernel-page-size", "page-shift"], {
     "v4.0": ["pmd", `${MMU40} user_mem_abort: is_vm_hugetlb_page and not logging`],
     "v4.20": ["kernel-page-size", `v4.20 virt/kvm/arm/mmu.c vma_kernel_pagesize; contiguous sizes stay odd (v5.4)`],

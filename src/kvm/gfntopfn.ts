@@ -33,7 +33,10 @@ const WRITE = ARG + 2;
 /** Number of times the VMA's fault handler was called. */
 const FIXUPS = ARG + 3;
 const VMA = ARG + 4;
-const WORDS = 5;
+/** Lockless GUP: the entry as it was read. */
+const PTE_LO = ARG + 5;
+const PTE_HI = ARG + 6;
+const WORDS = 7;
 
 const NAMES = [
   "hva_to_pfn",
@@ -64,6 +67,8 @@ export class GfnToPfn {
   private readonly slowFaulting: Activity;
   private readonly slowRemapped: Activity;
   private readonly slowPoisoned: Activity;
+  /** (mm, hva, write 0|1) -> as \`slow\`: the whole lookup, for agents that take turns. */
+  readonly lookup: Activity;
   /** Of the last slowNow that answered -1; read at once. */
   private gupAnswer = 0;
   private readonly names: Names<(typeof NAMES)[number]>;
@@ -81,7 +86,10 @@ export class GfnToPfn {
       ["fixedUp", (f) => this.fixedUp(f)],
       ["faultin", (f) => this.faultIn(f)],
       ["poisoned", (f) => this.error(f, EHWPOISON)],
+      ["gupFastWalk", (f) => this.fastWalk(f)],
+      ["gupFastPin", (f) => this.fastPin(f)],
     ]);
+    this.lookup = { ...this.slow, first: this.slow.first + 6 };
     this.slowPoisoned = { ...this.slow, first: this.slow.first + 5 };
     this.slowRemapped = { ...this.slow, first: this.slow.first + 2 };
     this.slowFaulting = { ...this.slow, first: this.slow.first + 4 };
@@ -95,6 +103,21 @@ export class GfnToPfn {
     const pfn = this.mm.gup.gupFast(mm, hva, true);
     if (pfn >= 0) this.sim.bus.emit(pfnLookup, pfn, 0, 0, 1, FAST_GUP);
     return pfn;
+  }
+
+  /** gup_fast_pte_range without a lock: the entry may change, and its page be freed, before the reference is taken. */
+  private fastWalk(f: number): number {
+    const { gup } = this.mm;
+    const s = this.sim.agents.stack;
+    if (!gup.fastWalk(s.a[f + MM]! | 0, s.a[f + HVA]!, true)) return this.slowGup(f);
+    s.set(f + PTE_LO, this.mm.pt.lo);
+    s.set(f + PTE_HI, this.mm.pt.hi);
+    return this.slow.first + 7;
+  }
+  private fastPin(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const pfn = this.mm.gup.fastPin(s[f + MM]! | 0, s[f + HVA]!, s[f + PTE_LO]!, s[f + PTE_HI]!);
+    return pfn < 0 ? this.slowGup(f) : this.found(f, pfn, PFN_WRITABLE | PFN_REFERENCED, FAST_GUP);
   }
 
   /**

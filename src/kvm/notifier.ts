@@ -25,6 +25,9 @@ const PFN = ARG + 2;
 const RANGE_VM = ARG + 5;
 const PAGE_VM = ARG + 3;
 const RELEASE_VM = ARG + 1;
+/** range_start, between the walk and its deferred flush: the guest addresses. */
+const FLUSH_FROM = ARG + 6;
+const FLUSH_TO = ARG + 7;
 
 export class KvmNotifier {
   readonly rangeStart: Activity;
@@ -48,9 +51,10 @@ export class KvmNotifier {
   ) {
     const { agents } = sim;
     const src = "virt/kvm/kvm_main.c";
-    this.rangeStart = agents.activity("kvmInvalidateRangeStart", `${src} kvm_mmu_notifier_invalidate_range_start`, 6, [
+    this.rangeStart = agents.activity("kvmInvalidateRangeStart", `${src} kvm_mmu_notifier_invalidate_range_start`, 8, [
       ["announce", (f) => this.announce(f)],
       ["unmap", (f) => this.unmap(f)],
+      ["flush", (f) => this.deferredFlush(f)],
     ]);
     this.startFirst = this.rangeStart.first;
     this.rangeEnd = agents.activity("kvmInvalidateRangeEnd", `${src} kvm_mmu_notifier_invalidate_range_end`, 6, [
@@ -70,7 +74,7 @@ export class KvmNotifier {
       release,
       clearFlushYoung: this.clearFlushYoung,
       testYoung: this.testYoung,
-      ...(d.changePte ? { changePte: this.changePte } : {}),
+      ...(d.changePte ? { changePte: this.changePte, changePteReady: (vm: number) => !sim.locks.isHeld(vms.mmuLock(vm)) } : {}),
       ...(d.ageHandlers === "both" ? { clearYoung: this.clearYoung } : {}),
     });
   }
@@ -106,8 +110,37 @@ export class KvmNotifier {
     if (!sim.locks.write(lock)) return this.wait(f);
     vms.addInProgress(vm, 1);
     if (d.invalidateTrace === "arch-code" && vms.root(vm) !== 0) sim.bus.emit(kvmUnmapHvaRange, start, end);
+    if (sim.agents.interleaving && at >= 0 && this.walkOnly(f, vm, at, start, end)) return this.startFirst + 2;
     for (; at >= 0; at = memslots.nextInHvaRange(vm, at, start, end)) this.unmapSlot(vm, memslots.at(vm, at), start, end);
     sim.locks.unlockWrite(lock);
+    return sim.agents.ret(f);
+  }
+
+  /**
+   * A walk that flushes once at its end: guests run on between the two, on what their TLBs hold. The flush is a phase of
+   * its own where one slot and one walk cover the range. @returns false: nothing was done
+   */
+  private walkOnly(f: number, vm: number, at: number, start: number, end: number): boolean {
+    const { memslots } = this;
+    const { unmapper } = this.stage2;
+    if (!unmapper.defers || this.vms.root(vm) === 0 || memslots.nextInHvaRange(vm, at, start, end) >= 0) return false;
+    const slot = memslots.at(vm, at);
+    const [ipa, size] = [this.firstIpa(slot, start), this.ipaBytes(slot, start, end)];
+    if (unmapper.chunkEnd(vm, ipa, ipa + size) !== ipa + size) return false;
+    unmapper.announce(ipa, size);
+    unmapper.walkChunk(vm, ipa, ipa + size);
+    const s = this.sim.agents.stack;
+    s.set(f + FLUSH_FROM, ipa);
+    s.set(f + FLUSH_TO, ipa + size);
+    return true;
+  }
+
+  private deferredFlush(f: number): number {
+    const { sim, vms } = this;
+    const s = sim.agents.stack.a;
+    const vm = s[f + RANGE_VM]! | 0;
+    this.stage2.unmapper.flushChunk(vm, s[f + FLUSH_FROM]!, s[f + FLUSH_TO]!);
+    sim.locks.unlockWrite(vms.mmuLock(vm));
     return sim.agents.ret(f);
   }
 
@@ -121,13 +154,18 @@ export class KvmNotifier {
   /** The part of a slot in [start, end), widened to whole pages. */
   private unmapSlot(vm: number, slot: number, start: number, end: number): void {
     if (this.vms.root(vm) === 0) return;
-    const { memslots } = this;
-    const from = Math.max(start, memslots.userspaceAddr(slot));
-    const to = Math.min(end, memslots.userspaceEnd(slot));
-    const ipa = memslots.hvaToGfn(slot, from) * 4096;
-    const size = (memslots.hvaToGfn(slot, to + 4095) - memslots.hvaToGfn(slot, from)) * 4096;
+    const ipa = this.firstIpa(slot, start);
+    const size = this.ipaBytes(slot, start, end);
     if (this.d.invalidateUnit === "slot") this.stage2.unmapRange(vm, ipa, size);
     else for (let off = 0; off < size; off += 4096) this.stage2.unmapRange(vm, ipa + off, 4096);
+  }
+
+  private firstIpa(slot: number, start: number): number {
+    return this.memslots.hvaToGfn(slot, Math.max(start, this.memslots.userspaceAddr(slot))) * 4096;
+  }
+  private ipaBytes(slot: number, start: number, end: number): number {
+    const to = Math.min(end, this.memslots.userspaceEnd(slot));
+    return this.memslots.hvaToGfn(slot, to + 4095) * 4096 - this.firstIpa(slot, start);
   }
 
   /** Sequence + 1, a write barrier, in progress - 1: no unmap, no TLBI. */
@@ -162,7 +200,7 @@ export class KvmNotifier {
       if (d.changePteCount === "skipped-when-idle" && vms.inProgress(vm) === 0) return sim.agents.ret(f);
     }
     const lock = vms.mmuLock(vm);
-    if (!sim.locks.write(lock)) throw new Error("change_pte met a taken mmu_lock: it comes between range_start and range_end");
+    if (!sim.locks.write(lock)) throw new Error("change_pte met a taken mmu_lock: its caller waits for it first (changePteReady)");
     if (d.changePteCount === "increments") {
       vms.bumpSeq(vm);
       if (vms.root(vm) !== 0) sim.bus.emit(kvmSetSpteHva, hva);

@@ -58,12 +58,22 @@ export class PgtableUnmap {
 
   /** Empties [ipa, end), one step of a long operation (kvm_pgtable_stage2_unmap). The caller holds mmu_lock. */
   chunk(vm: number, ipa: number, end: number): void {
+    if (this.entries.vms.root(vm) === 0) return;
+    this.walkChunk(vm, ipa, end);
+    this.flushChunk(vm, ipa, end);
+  }
+  /** Its two halves: the walk, and the flush that was put off to its end. */
+  walkChunk(vm: number, ipa: number, end: number): void {
     const entries = this.entries;
-    const root = entries.vms.root(vm);
-    if (root === 0) return;
     const to = Math.min(end, entries.vms.ipaSize(vm));
-    if (ipa < to) this.walk(vm, entries.tables.word(root), entries.vms.startLevel(vm), ROOT_MASK, ipa, to);
+    if (ipa < to) this.walk(vm, entries.tables.word(entries.vms.root(vm)), entries.vms.startLevel(vm), ROOT_MASK, ipa, to);
+  }
+  flushChunk(vm: number, ipa: number, end: number): void {
     if (this.deferLeaves) this.tlb.flushRange(vm, ipa, end - ipa);
+  }
+  /** The flush of what a walk unmapped comes at its end. */
+  get defers(): boolean {
+    return this.deferLeaves;
   }
 
   private walk(vm: number, table: number, level: number, mask: number, from: number, to: number): void {

@@ -366,6 +366,7 @@ export class UserMemAbort {
     const slot = s[f + SLOT]! | 0;
     const mm = this.vms.mm(this.vcpus.vm(s[f + V]! | 0));
     const hva = this.memslots.userspaceAddr(slot) + (s[f + GFN]! - this.memslots.baseGfn(slot)) * PAGE_SIZE;
+    if (agents.interleaving) return agents.call(f, this.first + 3, this.pfns.lookup, mm, hva, (s[f + KIND]! & FAULT_WRITE) !== 0 ? 1 : 0);
     const pfn = this.pfns.fast(mm, hva);
     if (pfn < 0) {
       const write = (s[f + KIND]! & FAULT_WRITE) !== 0;
@@ -527,7 +528,7 @@ export class UserMemAbort {
     const lock = vms.mmuLock(vm);
     if (!(shared ? sim.locks.read(lock) : sim.locks.write(lock))) return BLOCKED;
     const pfn = s[f + PFN]!;
-    if (vms.inProgress(vm) !== 0 || vms.seq(vm) !== s[f + SEQ]!) {
+    if ((vms.inProgress(vm) !== 0 || vms.seq(vm) !== s[f + SEQ]!) && d.invalidateRetry === "check") {
       sim.bus.emit(mmuRetry, vm, s[f + SEQ]!, vms.seq(vm), vms.inProgress(vm));
       this.branch(n["invalidation raced"]);
       return this.unlock(f, lock, shared, kind, pfn, -EAGAIN, 0);

@@ -25,7 +25,7 @@ import {
 } from "./defer.js";
 import { FileFault } from "./filefault.js";
 import { FILE_DEVICE, type Files } from "./files.js";
-import { FRAME_ANON, FRAME_EXCLUSIVE, FRAME_SWAPCACHE, ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
+import { FRAME_ANON, FRAME_EXCLUSIVE, FRAME_KSM, FRAME_SWAPCACHE, ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
 import { HugeAnon, type ThpPolicy } from "./hugeanon.js";
 import { Hugetlb } from "./hugetlb.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
@@ -258,7 +258,8 @@ export class HostFault {
       this.makeWritable(mm, addr);
       return 0;
     }
-    if (!pt.special && (frames.flags(pt.leafPfn) & FRAME_ANON) !== 0 && this.canReuse(mm, addr, false)) {
+    // A page of KSM is never written, even where nobody else maps it any more.
+    if (!pt.special && (frames.flags(pt.leafPfn) & (FRAME_ANON | FRAME_KSM)) === FRAME_ANON && this.canReuse(mm, addr, false)) {
       frames.setFlags(pt.leafPfn, FRAME_EXCLUSIVE);
       this.makeWritable(mm, addr);
       return 0;
@@ -408,6 +409,7 @@ export class HostFault {
     const s = this.sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
     const page = s[f + ADDR]! - (s[f + ADDR]! & 0xfff);
+    if (this.sim.agents.interleaving && this.d.notifierChangePte && !this.notifiers.changePteReady(mm)) return BLOCKED;
     pt.walk(mm, page);
     if (pt.level !== 3 || pt.lo !== s[f + OLD_LO] || pt.hi !== s[f + OLD_HI]) {
       this.frames.put(s[f + NEW]!);
@@ -415,6 +417,7 @@ export class HostFault {
     }
     pt.clearFlush(mm, page, 3, pt.entry);
     if (!this.d.notifierChangePte) return this.wpSetPte(f);
+    this.sim.agents.enter();
     return this.sim.agents.call(f, this.handleMmFault.first + WP_SET_PTE, this.notifiers.changePte, mm, page, s[f + NEW]!);
   }
 
@@ -432,6 +435,7 @@ export class HostFault {
     const lo = writable ? prot.lo(vma) & ~PTE_RDONLY : prot.lo(vma);
     const hi = prot.hi(vma) | HI_DIRTY | (writable ? HI_WRITE : 0);
     pt.setEntry(mm, page, 3, pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    this.sim.agents.leave();
     const oldHi = s[f + OLD_HI]!;
     if ((oldHi & HI_SPECIAL) === 0) frames.dropMapping((oldHi & 0xffff) * 1048576 + (s[f + OLD_LO]! >>> 12));
     return this.rangeEnd(f, page, 4096);

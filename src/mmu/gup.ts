@@ -84,13 +84,26 @@ export class Gup {
    * @returns pfn with a reference, or -1: not present, not permitted, or special
    */
   gupFast(mm: number, addr: number, write: boolean): number {
+    if (!this.fastWalk(mm, addr, write)) return -1;
+    this.frames.get(this.pt.leafPfn);
+    return this.pt.leafPfn;
+  }
+
+  /** gup_fast_pte_range up to where it would take the reference. @returns false where gup_fast gives up; else the walk stands on the leaf */
+  fastWalk(mm: number, addr: number, write: boolean): boolean {
     const { pt } = this;
     pt.walk(mm, addr);
     this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pt.leafPfn, pt.writable ? 1 : 0);
-    if (pt.leafLevel < 0 || pt.special) return -1;
-    if ((pt.lo & (PTE_VALID | PTE_USER)) !== (PTE_VALID | PTE_USER)) return -1;
-    if (write && !pt.writable) return -1;
-    this.frames.get(pt.leafPfn);
+    if (pt.leafLevel < 0 || pt.special) return false;
+    if ((pt.lo & (PTE_VALID | PTE_USER)) !== (PTE_VALID | PTE_USER)) return false;
+    return !write || pt.writable;
+  }
+
+  /** try_grab_folio_fast, then the entry is looked at again. @returns pfn with a reference, or -1 where page or entry changed meanwhile */
+  fastPin(mm: number, addr: number, lo: number, hi: number): number {
+    const { pt, frames } = this;
+    if (!pt.walk(mm, addr) || pt.lo !== lo || pt.hi !== hi || frames.refcount(pt.leafPfn) === 0) return -1;
+    frames.get(pt.leafPfn);
     return pt.leafPfn;
   }
 

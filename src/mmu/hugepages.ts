@@ -140,7 +140,20 @@ export class HugePages {
     );
   }
 
-  /** __collapse_huge_page_copy, then the huge PMD is installed: after range_end. */
+  /** __collapse_huge_page_isolate: has lockless GUP taken a page meanwhile? The table is out of its reach by now. */
+  private isolated(table: number): boolean {
+    const { pt, frames } = this;
+    for (let e = table; e < table + 1024; e += 2) {
+      const lo = pt.tables.words.a[e]!;
+      const hi = pt.tables.words.a[e + 1]!;
+      if (((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) || (hi & HI_SPECIAL) !== 0) continue;
+      const pfn = descPfn(lo, hi);
+      if (frames.refcount(pfn) !== frames.mapcount(pfn)) return false;
+    }
+    return true;
+  }
+
+  /** __collapse_huge_page_copy, then the huge PMD is installed: after range_end. A page that is held: the table comes back. */
   private copyPages(f: number): number {
     const { pt, frames } = this;
     const s = this.sim.agents.stack.a;
@@ -148,6 +161,11 @@ export class HugePages {
     const addr = s[f + ADDR]!;
     const to = s[f + NEW]!;
     const table = pt.tableAt(s[f + OLD_LO]!, s[f + OLD_HI]!);
+    if (!this.isolated(table)) {
+      pt.setEntry(mm, addr, 2, pt.ensure(mm, addr, 2), s[f + OLD_LO]!, s[f + OLD_HI]!);
+      frames.put(to);
+      return this.unlockCollapse(f, -EAGAIN);
+    }
     for (let i = 0; i < 512; i++) {
       const e = table + 2 * i;
       const lo = pt.tables.words.a[e]!;

@@ -1,10 +1,11 @@
 /** Merging of equal anonymous pages (mm/ksm.c try_to_merge_two_pages, write_protect_page, replace_page). */
-import { ARG, R0, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, R0, R1, R2, type Activity } from "../sim/agents.js";
 import { EAGAIN, EBUSY, EFAULT, EINVAL } from "../sim/errno.js";
 import type { PhysicalMemory } from "../arch/phys.js";
 import type { Sim } from "../sim/sim.js";
 import type { MmRow } from "./decisions.js";
 import { FRAME_ANON, FRAME_EXCLUSIVE, FRAME_KSM, type Frames } from "./frames.js";
+import type { MmapLocks } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { HostPageTables } from "./pagetable.js";
 import { HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
@@ -12,14 +13,18 @@ import { VM_MERGEABLE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 const MM = ARG;
-/** mergeTwo: the page that stays, the page that goes. replaceOne: the address; the frame that it gets, -1: only write-protected. */
+/** mergeTwo: the page that stays, the page that goes. */
 const STAYS = ARG + 1;
 const GOES = ARG + 2;
+/**
+ * changeEntry: the address; the frame that it gets, -1: only write-protected. LO and HI: in, the entry that must
+ * still be there for a replacement; then the old entry; at the end the new one.
+ */
 const ADDR = ARG + 1;
 const PFN = ARG + 2;
-// changeEntry: the entry in between
 const LO = ARG + 3;
 const HI = ARG + 4;
+const ERROR = ARG + 5;
 
 export class Ksm {
   /**
@@ -38,21 +43,28 @@ export class Ksm {
     private readonly pt: HostPageTables,
     private readonly vmas: Vmas,
     private readonly notifiers: MmuNotifiers,
+    private readonly locks: MmapLocks,
     private readonly d: MmRow,
   ) {
     const { agents } = sim;
-    this.changeEntry = agents.activity("ksmChangeEntry", "mm/ksm.c write_protect_page, replace_page", 5, [
+    this.changeEntry = agents.activity("ksmChangeEntry", "mm/ksm.c write_protect_page, replace_page", 6, [
       ["start", (f) => this.range(f, this.changeEntry.first + 1, true)],
       ["clear", (f) => this.clear(f)],
       ["set", (f) => this.set(f)],
-      ["done", (f) => agents.ret(f, 0)],
+      ["done", (f) => agents.ret(f, agents.stack.a[f + ERROR]!, agents.stack.a[f + LO]!, agents.stack.a[f + HI]!)],
     ]);
     this.mergeTwo = agents.activity("ksmMerge", "mm/ksm.c try_to_merge_two_pages", 3, [
-      ["protectFirst", (f) => this.protectFirst(f)],
-      ["protectSecond", (f) => this.step(f, GOES, 2)],
+      ["mmapLock", (f) => this.protectFirst(f)],
+      ["protectSecond", (f) => this.protectSecond(f)],
       ["replace", (f) => this.replace(f)],
-      ["done", (f) => agents.ret(f, agents.stack.a[f + R0]!)],
+      ["done", (f) => this.unlock(f, agents.stack.a[f + R0]!)],
     ]);
+  }
+
+  private unlock(f: number, r: number): number {
+    const { agents, locks } = this.sim;
+    locks.unlockRead(this.locks.mmapLock(agents.stack.a[f + MM]!));
+    return agents.ret(f, r);
   }
 
   private candidate(mm: number, addr: number): number {
@@ -65,29 +77,37 @@ export class Ksm {
   }
 
   private protectFirst(f: number): number {
-    const s = this.sim.agents.stack.a;
+    const { agents, locks } = this.sim;
+    const s = agents.stack.a;
+    if (!locks.read(this.locks.mmapLock(s[f + MM]!))) return BLOCKED;
     const first = this.candidate(s[f + MM]!, s[f + STAYS]!);
     const second = this.candidate(s[f + MM]!, s[f + GOES]!);
-    if (first < 0 || second < 0) return this.sim.agents.ret(f, first < 0 ? first : second);
-    return first === second ? this.sim.agents.ret(f, 0) : this.step(f, STAYS, 1);
+    if (first < 0 || second < 0) return this.unlock(f, first < 0 ? first : second);
+    return first === second ? this.unlock(f, 0) : agents.call(f, this.mergeTwo.first + 1, this.changeEntry, s[f + MM]!, s[f + STAYS]!, -1);
   }
 
-  private step(f: number, which: number, resume: number): number {
-    const s = this.sim.agents.stack.a;
-    return this.sim.agents.call(f, this.mergeTwo.first + resume, this.changeEntry, s[f + MM]!, s[f + which]!, -1);
+  /** The first page is KSM's now (set_page_stable_node): whoever writes it gets a copy. */
+  private protectSecond(f: number): number {
+    const { agents } = this.sim;
+    const s = agents.stack.a;
+    if (s[f + R0]! < 0) return this.unlock(f, s[f + R0]!);
+    const stays = this.candidate(s[f + MM]!, s[f + STAYS]!);
+    if (stays < 0 || this.pt.writable) return this.unlock(f, -EAGAIN);
+    this.frames.setFlags(stays, FRAME_KSM);
+    return agents.call(f, this.mergeTwo.first + 2, this.changeEntry, s[f + MM]!, s[f + GOES]!, -1);
   }
 
-  /** Both are read-only now: pages_identical, then replace_page. */
+  /** Both are read-only now: pages_identical, then replace_page, if the entry is still what its protection left. */
   private replace(f: number): number {
-    const { frames } = this;
-    const s = this.sim.agents.stack.a;
+    const { agents } = this.sim;
+    const s = agents.stack.a;
+    if (s[f + R0]! < 0) return this.unlock(f, s[f + R0]!);
     const mm = s[f + MM]!;
-    const stays = this.candidate(mm, s[f + STAYS]!);
     const goes = this.candidate(mm, s[f + GOES]!);
-    if (stays < 0 || goes < 0 || !this.identical(stays, goes)) return this.sim.agents.ret(f, -EBUSY);
-    frames.setFlags(stays, FRAME_KSM);
-    frames.clearFlags(stays, FRAME_EXCLUSIVE);
-    return this.sim.agents.call(f, this.mergeTwo.first + 3, this.changeEntry, mm, s[f + GOES]!, stays);
+    const stays = this.candidate(mm, s[f + STAYS]!);
+    const merged = stays >= 0 && !this.pt.writable && (this.frames.flags(stays) & FRAME_KSM) !== 0;
+    if (!merged || goes < 0 || !this.identical(stays, goes)) return this.unlock(f, -EBUSY);
+    return agents.call(f, this.mergeTwo.first + 3, this.changeEntry, mm, s[f + GOES]!, stays, s[f + R1]!, s[f + R2]!);
   }
 
   private identical(a: number, b: number): boolean {
@@ -111,32 +131,45 @@ export class Ksm {
   }
 
   private clear(f: number): number {
-    const { pt } = this;
+    const { pt, frames } = this;
     const s = this.sim.agents.stack;
     const mm = s.a[f + MM]!;
     const addr = s.a[f + ADDR]!;
-    if (!pt.walk(mm, addr)) return this.range(f, this.changeEntry.first + 3, false);
-    const pfn = s.a[f + PFN]! >= 0 ? s.a[f + PFN]! : pt.leafPfn;
+    const replaces = s.a[f + PFN]! >= 0;
+    if (this.sim.agents.interleaving && this.d.notifierChangePte && !this.notifiers.changePteReady(mm)) return BLOCKED;
+    if (!pt.walk(mm, addr) || (replaces && (pt.lo !== s.a[f + LO] || pt.hi !== s.a[f + HI]))) return this.failed(f, -EFAULT);
+    // GUP has taken the page before it was protected: what it reads and writes would not be seen.
+    if (!replaces && frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return this.failed(f, -EAGAIN);
+    const pfn = replaces ? s.a[f + PFN]! : pt.leafPfn;
     s.set(f + LO, pt.lo);
     s.set(f + HI, pt.hi);
     pt.clearFlush(mm, addr, 3, pt.entry);
     if (!this.d.notifierChangePte) return this.set(f);
+    this.sim.agents.enter();
     return this.sim.agents.call(f, this.changeEntry.first + 2, this.notifiers.changePte, mm, addr, pfn);
+  }
+
+  private failed(f: number, error: number): number {
+    this.sim.agents.stack.set(f + ERROR, error);
+    return this.range(f, this.changeEntry.first + 3, false);
   }
 
   private set(f: number): number {
     const { pt, frames } = this;
-    const s = this.sim.agents.stack.a;
-    const mm = s[f + MM]!;
-    const addr = s[f + ADDR]!;
-    const lo = s[f + LO]!;
-    const hi = s[f + HI]!;
+    const s = this.sim.agents.stack;
+    const mm = s.a[f + MM]!;
+    const addr = s.a[f + ADDR]!;
+    const lo = s.a[f + LO]!;
+    const hi = s.a[f + HI]!;
     const old = (hi & 0xffff) * 1048576 + (lo >>> 12);
-    const pfn = s[f + PFN]! >= 0 ? s[f + PFN]! : old;
+    const pfn = s.a[f + PFN]! >= 0 ? s.a[f + PFN]! : old;
     const dirty = (hi & HI_WRITE) !== 0 && (lo & PTE_RDONLY) === 0 ? HI_DIRTY : 0;
-    const newHi = (hi & ~0xffff & ~HI_WRITE) | dirty;
-    pt.setEntry(mm, addr, 3, pt.ensure(mm, addr, 3), pfnLo(pfn) | (lo & 0xfff) | PTE_RDONLY, pfnHi(pfn) | newHi);
-    if (pfn !== old) {
+    s.set(f + LO, pfnLo(pfn) | (lo & 0xfff) | PTE_RDONLY);
+    s.set(f + HI, pfnHi(pfn) | (hi & ~0xffff & ~HI_WRITE) | dirty);
+    pt.setEntry(mm, addr, 3, pt.ensure(mm, addr, 3), s.a[f + LO]!, s.a[f + HI]!);
+    this.sim.agents.leave();
+    if (pfn === old) frames.clearFlags(pfn, FRAME_EXCLUSIVE);
+    else {
       frames.addMapping(pfn);
       frames.dropMapping(old);
     }

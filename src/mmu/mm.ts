@@ -145,7 +145,7 @@ export class HostMm implements MmContext {
     const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
     this.migrate = new Migrate(sim, this.frames, this.pt, this.vmas, this.notifiers, rmap, this.zap.prot, d);
     this.reclaim = new Reclaim(sim, this.frames, this.pt, this.notifiers, rmap, d);
-    this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, d);
+    this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, this, d);
     this.vmaChange = new VmaChange(this);
     this.zapVma = new ZapVma(this);
     this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault);

@@ -71,6 +71,8 @@ export class Agents {
   interleaving = false;
   /** A phase that returned BLOCKED changed something all the same: it queued for a lock. */
   private queued = false;
+  /** The running agent holds a spinlock that the others of its rooms respect only in whole steps: its step goes on. */
+  private section = false;
 
   constructor(private readonly state: StateRegistry) {
     this.who = state.i32("agents.who", 16);
@@ -286,10 +288,25 @@ export class Agents {
     this.settle();
     this.running.set(0, agent);
     this.queued = false;
-    const next = this.phaseFns[this.stack.a[f]! | 0]!(f);
+    let next = this.phaseFns[this.stack.a[f]! | 0]!(f);
     if (next >= 0) this.stack.set(f + PHASE, next);
+    while (this.section && next !== BLOCKED) {
+      const g = this.top.a[agent]!;
+      next = this.phaseFns[this.stack.a[g]! | 0]!(g);
+      if (next >= 0) this.stack.set(g + PHASE, next);
+    }
     this.settle();
     return next !== BLOCKED || this.queued;
+  }
+  /**
+   * From here to \`leave\`, in a later phase, the running agent's phases are one step: what they do is done under a
+   * spinlock that nobody else asks for phase by phase. Nothing in between may block.
+   */
+  enter(): void {
+    this.section = this.interleaving;
+  }
+  leave(): void {
+    this.section = false;
   }
   /** The running phase will return BLOCKED, yet its step counts: others see that the agent waits. */
   moved(): void {

@@ -83,6 +83,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   poisonVma: "test/kvm/faultdecisionrows.test.ts",
   memcacheTopupWhen: "test/kvm/faultdecisionrows.test.ts",
   seqSnapshot: "test/kvm/faultdecisionrows.test.ts",
+  invalidateRetry: "test/kvm/faultdecisionrows.test.ts",
   hugetlbBlock: "test/kvm/faultdecisionrows.test.ts",
   userTableWalk: "test/kvm/faultdecisionrows.test.ts",
   deviceTest: "test/kvm/faultdecisionrows.test.ts",

@@ -192,6 +192,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
       replace,
     ),
   ),
+  invalidateRetry: row("v6.12", "skip", race(loaded("ldr x4, [x0]"), "userMemAbort:install", replace)),
   hugetlbBlock: row("v5.4", "pmd", hugetlb("ldr x4, [x0]", { offset: MIB })),
   slotFitsBlock: row("v5.4", "thp-congruence", ram("str x1, [x0]", { size: MIB, huge: true })),
   pfnmapBlockSize: row("v6.12", "page", bar("ldr x4, [x0]", { remap: true })),
