@@ -9,6 +9,7 @@ import type { MmapLocks } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { nextBoundary, PMD_SIZE, type HostPageTables } from "./pagetable.js";
 import { descPfn, HI_PROT_NONE, HI_SPECIAL, PTE_VALID } from "./pte.js";
+import type { PageLocks } from "./pagelock.js";
 import type { SplitHugePmd } from "./splithuge.js";
 import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_HWPOISON, VM_FAULT_HWPOISON_LARGE, VM_FAULT_OOM, VM_FAULT_RETRY } from "./vmfault.js";
 import { VM_IO, VM_PFNMAP, VM_READ, VM_WRITE } from "./vmflags.js";
@@ -44,6 +45,7 @@ export class HugePages {
     private readonly fault: HostFault,
     split: SplitHugePmd,
     private readonly locks: MmapLocks,
+    private readonly pages: PageLocks,
     private readonly d: MmRow,
   ) {
     const { agents } = sim;
@@ -53,6 +55,7 @@ export class HugePages {
       ["scan", (f) => this.scan(f)],
       ["isolate", (f) => this.detachTable(f)],
       ["copy", (f) => this.copyPages(f)],
+      ["rmapLock", (f) => this.lockRmap(f)],
     ]);
     this.populate = agents.activity("madvisePopulate", "mm/gup.c faultin_page_range", 4, [
       ["lock", (f) => this.populateLock(f)],
@@ -69,11 +72,16 @@ export class HugePages {
 
   /** hpage_collapse_scan_pmd and the allocation, then range_start under the mmap_lock for writing. */
   private scan(f: number): number {
-    const { frames, pt, vmas } = this;
     const s = this.sim.agents.stack;
     const mm = s.a[f + MM]!;
     const addr = s.a[f + ADDR]!;
     if (!this.sim.locks.write(this.locks.mmapLock(mm))) return BLOCKED;
+    return this.scanLocked(f, mm, addr);
+  }
+
+  private scanLocked(f: number, mm: number, addr: number): number {
+    const { frames, pt, vmas } = this;
+    const s = this.sim.agents.stack;
     const vma = vmas.covering(mm, addr);
     if (vma < 0) return this.unlockCollapse(f, -EINVAL);
     if (vmas.file(vma) >= 0 || !this.fault.huge.collapsible(vmas.flags(vma)) || !this.fault.huge.suitable(vma, addr))
@@ -87,6 +95,15 @@ export class HugePages {
     if (pfn < 0) return this.unlockCollapse(f, -ENOMEM);
     s.set(f + NEW, pfn);
     vmas.anonVmaPrepare(vma);
+    return this.lockRmap(f);
+  }
+
+  /** anon_vma_lock_write: walks of the reverse mapping stay out until the table is back or replaced. */
+  private lockRmap(f: number): number {
+    const s = this.sim.agents.stack;
+    if (!this.sim.locks.write(this.pages.rmapLock)) return s.a[f] === this.collapse.first + 3 ? BLOCKED : this.collapse.first + 3;
+    const mm = s.a[f + MM]!;
+    const addr = s.a[f + ADDR]!;
     return this.sim.agents.call(
       f,
       this.collapse.first + 1,
@@ -146,9 +163,11 @@ export class HugePages {
     for (let e = table; e < table + 1024; e += 2) {
       const lo = pt.tables.words.a[e]!;
       const hi = pt.tables.words.a[e + 1]!;
-      if (((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) || (hi & HI_SPECIAL) !== 0) continue;
+      if ((lo | hi) === 0) continue;
+      if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) return false; // swapped out or on its way meanwhile
+      if ((hi & HI_SPECIAL) !== 0) continue;
       const pfn = descPfn(lo, hi);
-      if (frames.refcount(pfn) !== frames.mapcount(pfn)) return false;
+      if (frames.refcount(pfn) !== frames.mapcount(pfn) || this.pages.lockedByOther(pfn)) return false;
     }
     return true;
   }
@@ -161,6 +180,7 @@ export class HugePages {
     const addr = s[f + ADDR]!;
     const to = s[f + NEW]!;
     const table = pt.tableAt(s[f + OLD_LO]!, s[f + OLD_HI]!);
+    this.sim.locks.unlockWrite(this.pages.rmapLock);
     if (!this.isolated(table)) {
       pt.setEntry(mm, addr, 2, pt.ensure(mm, addr, 2), s[f + OLD_LO]!, s[f + OLD_HI]!);
       frames.put(to);

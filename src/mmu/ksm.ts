@@ -7,6 +7,7 @@ import type { MmRow } from "./decisions.js";
 import { FRAME_ANON, FRAME_EXCLUSIVE, FRAME_KSM, type Frames } from "./frames.js";
 import type { MmapLocks } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
+import type { PageLocks } from "./pagelock.js";
 import type { HostPageTables } from "./pagetable.js";
 import { HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
 import { VM_MERGEABLE } from "./vmflags.js";
@@ -44,6 +45,7 @@ export class Ksm {
     private readonly vmas: Vmas,
     private readonly notifiers: MmuNotifiers,
     private readonly locks: MmapLocks,
+    private readonly pages: PageLocks,
     private readonly d: MmRow,
   ) {
     const { agents } = sim;
@@ -73,7 +75,7 @@ export class Ksm {
     if (!this.pt.walk(mm, addr) || this.pt.leafLevel !== 3 || this.pt.special) return -EFAULT;
     const pfn = this.pt.leafPfn;
     if ((this.frames.flags(pfn) & FRAME_ANON) === 0 || this.frames.isThp(pfn)) return -EFAULT;
-    return this.frames.refcount(pfn) === this.frames.mapcount(pfn) ? pfn : -EAGAIN;
+    return this.frames.refcount(pfn) === this.frames.mapcount(pfn) && !this.pages.lockedByOther(pfn) ? pfn : -EAGAIN;
   }
 
   private protectFirst(f: number): number {
@@ -139,7 +141,7 @@ export class Ksm {
     if (this.sim.agents.interleaving && this.d.notifierChangePte && !this.notifiers.changePteReady(mm)) return BLOCKED;
     if (!pt.walk(mm, addr) || (replaces && (pt.lo !== s.a[f + LO] || pt.hi !== s.a[f + HI]))) return this.failed(f, -EFAULT);
     // GUP has taken the page before it was protected: what it reads and writes would not be seen.
-    if (!replaces && frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return this.failed(f, -EAGAIN);
+    if (!replaces && (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn) || this.pages.lockedByOther(pt.leafPfn))) return this.failed(f, -EAGAIN);
     const pfn = replaces ? s.a[f + PFN]! : pt.leafPfn;
     s.set(f + LO, pt.lo);
     s.set(f + HI, pt.hi);

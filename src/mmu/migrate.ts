@@ -2,7 +2,7 @@
  * Migration of a page to another frame (mm/migrate.c migrate_pages; compaction, NUMA balancing,
  * move_pages). While it moves, migration entries stand in the tables and faults on them wait.
  */
-import { ARG, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import { EAGAIN, EBUSY, ENOENT, ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { MmRow } from "./decisions.js";
@@ -11,6 +11,7 @@ import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { pmdStart, type HostPageTables } from "./pagetable.js";
 import { descPfn, HI_ADDR, HI_SPECIAL, HI_WRITE, pfnHi, pfnLo, SWP_MIGRATION_READ, SWP_MIGRATION_WRITE } from "./pte.js";
 import { swapEntryHi, swapEntryLo, swapEntryPfn, swapEntryType } from "./pte.js";
+import type { PageLocks } from "./pagelock.js";
 import type { Rmap } from "./rmap.js";
 import type { PageProtection } from "./pageprot.js";
 import type { Vmas } from "./vmas.js";
@@ -28,6 +29,7 @@ const LEVEL = ARG + 7;
 const UNMAP_NEXT = 1;
 const UNMAP_ONE = 2;
 const MOVE = 3;
+const RMAP_LOCK = 4;
 
 export class Migrate {
   /**
@@ -44,6 +46,7 @@ export class Migrate {
     private readonly notifiers: MmuNotifiers,
     private readonly rmap: Rmap,
     private readonly prot: PageProtection,
+    private readonly pages: PageLocks,
     private readonly d: MmRow,
   ) {
     this.migratePage = sim.agents.activity("migratePages", "mm/migrate.c unmap_and_move", 8, [
@@ -51,6 +54,7 @@ export class Migrate {
       ["unmapNext", (f) => this.unmapNext(f)],
       ["tryToMigrateOne", (f) => this.unmapOne(f)],
       ["moveToNewPage", (f) => this.move(f)],
+      ["rmapLock", (f) => this.lockRmap(f)],
     ]);
   }
 
@@ -63,16 +67,30 @@ export class Migrate {
     if (pt.special || frames.isReserved(pfn) || (frames.flags(pfn) & FRAME_HUGETLB) !== 0) return agents.ret(f, -EBUSY);
     const huge = pt.leafLevel === 2;
     if (!huge && frames.isThp(pfn)) return agents.ret(f, -EBUSY); // split_huge_page first
-    const to = frames.alloc(huge ? ORDER_PMD : ORDER_PAGE);
-    if (to < 0) return agents.ret(f, -ENOMEM);
     const old = frames.head(pfn);
+    if (!this.pages.tryLock(old)) return agents.ret(f, -EAGAIN);
+    const to = frames.alloc(huge ? ORDER_PMD : ORDER_PAGE);
+    if (to < 0) {
+      this.pages.unlock();
+      return agents.ret(f, -ENOMEM);
+    }
     frames.get(old);
     s.set(f + OLD, old);
     s.set(f + NEW, to);
     s.set(f + LEVEL, pt.leafLevel);
     if (huge) s.set(f + ADDR, pmdStart(s.a[f + ADDR]!));
     s.set(f + CURSOR, 0);
-    return this.unmapNext(f);
+    return this.lockRmap(f);
+  }
+
+  /** rmap_walk holds the lock over all mappings of the page. */
+  private lockRmap(f: number): number {
+    return this.sim.locks.read(this.pages.rmapLock) ? this.unmapNext(f) : this.wait(f);
+  }
+  private wait(f: number): number {
+    const s = this.sim.agents.stack;
+    if (s.a[f] === this.migratePage.first + RMAP_LOCK) return BLOCKED;
+    return this.migratePage.first + RMAP_LOCK;
   }
 
   private size(f: number): number {
@@ -85,7 +103,10 @@ export class Migrate {
     const s = this.sim.agents.stack;
     for (;;) {
       const cursor = rmap.next(s.a[f + OLD]!, s.a[f + MM]!, s.a[f + ADDR]!, s.a[f + CURSOR]!);
-      if (cursor === 0) return this.migratePage.first + MOVE;
+      if (cursor === 0) {
+        this.sim.locks.unlockRead(this.pages.rmapLock);
+        return this.migratePage.first + MOVE;
+      }
       s.set(f + CURSOR, cursor);
       if (!pt.walk(rmap.mm, rmap.addr) || pt.leafPfn !== s.a[f + OLD]) continue;
       s.set(f + AT_MM, rmap.mm);
@@ -144,6 +165,7 @@ export class Migrate {
     const old = s[f + OLD]!;
     const to = s[f + NEW]!;
     const order = s[f + LEVEL] === 2 ? ORDER_PMD : ORDER_PAGE;
+    if (!this.sim.locks.read(this.pages.rmapLock)) return BLOCKED;
     // Ours, and the page cache's.
     const expected = (frames.flags(old) & FRAME_FILE) !== 0 ? 2 : 1;
     const pinned = frames.refcount(old) !== expected;
@@ -157,6 +179,8 @@ export class Migrate {
       this.removeEntry(rmap.mm, rmap.addr, old, goal);
     }
     if (!pinned) rmap.replaceCached(s[f + MM]!, s[f + ADDR]!, old, to);
+    this.sim.locks.unlockRead(this.pages.rmapLock);
+    this.pages.unlock();
     frames.put(old);
     frames.put(to);
     return agents.ret(f, pinned ? -EAGAIN : 0);

@@ -27,6 +27,7 @@ import { Ksm } from "./ksm.js";
 import { Migrate } from "./migrate.js";
 import { MmuNotifiers } from "./notifiers.js";
 import { HostPageTables } from "./pagetable.js";
+import { PageLocks } from "./pagelock.js";
 import { Reclaim } from "./reclaim.js";
 import { Rmap } from "./rmap.js";
 import { SplitHugePmd } from "./splithuge.js";
@@ -126,6 +127,7 @@ export class HostMm implements MmContext {
     this.mte = features.mte && d.userMte;
     this.live = sim.state.i32("mm.live", MM_LIMIT);
     for (let mm = 0; mm < MM_LIMIT; mm++) this.locks.push(sim.locks.create(mm === 0 ? "mmap_lock" : `mmap_lock.${mm}`));
+    const pages = new PageLocks(sim);
     this.frames = new Frames(sim, phys, {
       basePfn: phys.ramBase / 4096,
       frames: phys.ramSize / 4096,
@@ -139,13 +141,13 @@ export class HostMm implements MmContext {
     this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap);
     this.fault = new HostFault(sim, phys, this.frames, this.pt, this.vmas, this.files, this.notifiers, this.zap, this.split, d, options);
     this.gup = new Gup(sim, this.frames, this.pt, this.vmas, this.fault, this, d);
-    this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this, d);
+    this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this, pages, d);
     this.userAccess = new UserAccess(sim, phys, pe, this.pt, this.vmas, this.fault, this, d);
     const failure = new MemoryFailure(sim, this.frames, this.pt, this.notifiers, this.gup, this.split);
     const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
-    this.migrate = new Migrate(sim, this.frames, this.pt, this.vmas, this.notifiers, rmap, this.zap.prot, d);
-    this.reclaim = new Reclaim(sim, this.frames, this.pt, this.notifiers, rmap, d);
-    this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, this, d);
+    this.migrate = new Migrate(sim, this.frames, this.pt, this.vmas, this.notifiers, rmap, this.zap.prot, pages, d);
+    this.reclaim = new Reclaim(sim, this.frames, this.pt, this.notifiers, rmap, pages, d);
+    this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, this, pages, d);
     this.vmaChange = new VmaChange(this);
     this.zapVma = new ZapVma(this);
     this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault);

@@ -4,7 +4,7 @@
  *
  * A page that is swapped out stays in the swap cache: its frame keeps the contents, its entry names it.
  */
-import { ARG, R0, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EAGAIN, EBUSY, ENOENT } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { MmRow } from "./decisions.js";
@@ -12,6 +12,7 @@ import { FRAME_ANON, FRAME_HUGETLB, FRAME_SWAPCACHE, type Frames } from "./frame
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { LEVEL_SIZE, nextBoundary, type HostPageTables } from "./pagetable.js";
 import { SWP_SWAP, swapEntryHi, swapEntryLo } from "./pte.js";
+import type { PageLocks } from "./pagelock.js";
 import type { Rmap } from "./rmap.js";
 
 const MM = ARG;
@@ -25,6 +26,7 @@ const AT = ARG + 6;
 const AGED = 1;
 const UNMAP_NEXT = 2;
 const UNMAP_ONE = 3;
+const RMAP_LOCK = 4;
 
 /** Kinds of `ageRange`. */
 export const AGE_CLEAR_FLUSH = 0;
@@ -52,6 +54,7 @@ export class Reclaim {
     private readonly pt: HostPageTables,
     private readonly notifiers: MmuNotifiers,
     private readonly rmap: Rmap,
+    private readonly pages: PageLocks,
     private readonly d: MmRow,
   ) {
     const { agents } = sim;
@@ -60,6 +63,7 @@ export class Reclaim {
       ["aged", (f) => this.aged(f)],
       ["unmapNext", (f) => this.unmapNext(f)],
       ["tryToUnmapOne", (f) => this.unmapOne(f)],
+      ["rmapLock", (f) => this.lockRmap(f)],
     ]);
     this.ageRange = agents.activity("ageRange", "mm/rmap.c folio_referenced_one", 4, [
       ["age", (f) => this.age(f)],
@@ -103,6 +107,7 @@ export class Reclaim {
     const pfn = pt.leafPfn;
     if (pt.special || frames.isReserved(pfn) || frames.isThp(pfn) || (frames.flags(pfn) & FRAME_HUGETLB) !== 0)
       return agents.ret(f, -EBUSY);
+    if (!this.pages.tryLock(pfn)) return agents.ret(f, -EAGAIN);
     s.set(f + PFN, pfn);
     return agents.call(f, this.reclaimPage.first + AGED, this.ageRange, mm, addr, addr + 4096, AGE_CLEAR_FLUSH);
   }
@@ -112,11 +117,21 @@ export class Reclaim {
     const { agents } = this.sim;
     const s = agents.stack;
     const pfn = s.a[f + PFN]!;
-    if (s.a[f + R0] !== 0 && s.a[f + FORCE] === 0) return agents.ret(f, -EAGAIN);
+    const young = s.a[f + R0] !== 0 && s.a[f + FORCE] === 0;
     const cached = (frames.flags(pfn) & FRAME_ANON) === 0 ? 1 : 0;
-    if (frames.refcount(pfn) !== frames.mapcount(pfn) + cached) return agents.ret(f, -EAGAIN);
+    if (young || frames.refcount(pfn) !== frames.mapcount(pfn) + cached) {
+      this.pages.unlock();
+      return agents.ret(f, -EAGAIN);
+    }
     s.set(f + CURSOR, 0);
-    return this.unmapNext(f);
+    return this.lockRmap(f);
+  }
+
+  /** rmap_walk holds the lock over all mappings of the page. */
+  private lockRmap(f: number): number {
+    if (this.sim.locks.read(this.pages.rmapLock)) return this.unmapNext(f);
+    const s = this.sim.agents.stack;
+    return s.a[f] === this.reclaimPage.first + RMAP_LOCK ? BLOCKED : this.reclaimPage.first + RMAP_LOCK;
   }
 
   /** try_to_unmap: S, clear, E for each mapping (in v4.0 the subscribers are told after the fact). */
@@ -125,7 +140,11 @@ export class Reclaim {
     const s = this.sim.agents.stack;
     for (;;) {
       const cursor = rmap.next(s.a[f + PFN]!, s.a[f + MM]!, s.a[f + ADDR]!, s.a[f + CURSOR]!);
-      if (cursor === 0) return this.sim.agents.ret(f, 0);
+      if (cursor === 0) {
+        this.sim.locks.unlockRead(this.pages.rmapLock);
+        this.pages.unlock();
+        return this.sim.agents.ret(f, 0);
+      }
       s.set(f + CURSOR, cursor);
       if (!pt.walk(rmap.mm, rmap.addr) || pt.leafPfn !== s.a[f + PFN]) continue;
       s.set(f + AT_MM, rmap.mm);

@@ -123,8 +123,12 @@ export class UserAccess {
     if (!this.d.perVmaLock) return this.mmapLock(f);
     const vma = this.vmas.covering(mm, hva);
     if (vma < 0 || !this.permits(vma, write) || (this.vmas.file(vma) >= 0 && !this.d.perVmaLockFiles)) return this.mmapLock(f);
+    // vma_start_read fails while a writer of the mmap_lock has the VMA.
+    if (this.sim.agents.interleaving && this.sim.locks.heldByWriter(this.locks.mmapLock(mm))) return this.mmapLock(f);
     const flags = FAULT_FLAG_USER | FAULT_FLAG_VMA_LOCK | (write ? FAULT_FLAG_WRITE : 0);
     const r = this.fault.faultNow(mm, vma, hva, flags);
+    // A fault of several phases keeps such a writer out (vma_start_write); while agents take turns the mmap_lock does that.
+    if (r < 0 && this.sim.agents.interleaving) return this.mmapLock(f);
     if (r < 0) return this.sim.agents.call(f, this.hostAccess.first + VMA_LOCK_DONE, this.fault.handleMmFault, mm, hva, flags);
     return this.outcome(f, r);
   }
