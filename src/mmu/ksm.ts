@@ -141,7 +141,8 @@ export class Ksm {
     if (this.sim.agents.interleaving && this.d.notifierChangePte && !this.notifiers.changePteReady(mm)) return BLOCKED;
     if (!pt.walk(mm, addr) || (replaces && (pt.lo !== s.a[f + LO] || pt.hi !== s.a[f + HI]))) return this.failed(f, -EFAULT);
     // GUP has taken the page before it was protected: what it reads and writes would not be seen.
-    if (!replaces && (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn) || this.pages.lockedByOther(pt.leafPfn))) return this.failed(f, -EAGAIN);
+    if (!replaces && (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn) || this.pages.lockedByOther(pt.leafPfn)))
+      return this.failed(f, -EAGAIN);
     const pfn = replaces ? s.a[f + PFN]! : pt.leafPfn;
     s.set(f + LO, pt.lo);
     s.set(f + HI, pt.hi);

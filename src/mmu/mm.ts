@@ -138,7 +138,7 @@ export class HostMm implements MmContext {
     this.notifiers = new MmuNotifiers(sim);
     this.pt = new HostPageTables(sim, tables, new HostTlbFlush(pe, features.tlbiRange && d.hostTlbiRange));
     this.zap = new Zap(sim, this.frames, this.pt, this.vmas, this.files, d);
-    this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap);
+    this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap, pages);
     this.fault = new HostFault(sim, phys, this.frames, this.pt, this.vmas, this.files, this.notifiers, this.zap, this.split, d, options);
     this.gup = new Gup(sim, this.frames, this.pt, this.vmas, this.fault, this, d);
     this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this, pages, d);

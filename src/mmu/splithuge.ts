@@ -1,9 +1,10 @@
 /** Splitting transparent huge pages: the mapping (__split_huge_pmd) or the page itself (split_huge_page), mm/huge_memory.c. */
-import { ARG, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import { EBUSY } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { Frames } from "./frames.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
+import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { Zap } from "./zap.js";
 
@@ -27,6 +28,7 @@ export class SplitHugePmd {
     private readonly pt: HostPageTables,
     private readonly notifiers: MmuNotifiers,
     private readonly zap: Zap,
+    private readonly pages: PageLocks,
   ) {
     const { agents } = sim;
     this.activity = agents.activity("splitHugePmd", "mm/huge_memory.c __split_huge_pmd", 2, [
@@ -35,11 +37,29 @@ export class SplitHugePmd {
       ["done", (f) => agents.ret(f, 0)],
     ]);
     this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 3, [
-      ["splitPmd", (f) => agents.call(f, this.splitHugePage.first + 1, this.activity, agents.stack.a[f + MM]!, agents.stack.a[f + ADDR]!)],
+      ["lock", (f) => this.lockPage(f)],
       ["unmapPage", (f) => this.rangeStart(f, this.splitHugePage.first + 2)],
       ["splitLocked", (f) => this.splitPage(f)],
-      ["done", (f) => agents.ret(f, agents.stack.a[f + RESULT]!)],
+      ["done", (f) => this.unlockPage(f)],
     ]);
+  }
+
+  /** The page lock, and anon_vma_lock_write: nobody walks the reverse mapping of the page until it is split. */
+  private lockPage(f: number): number {
+    const { agents, locks } = this.sim;
+    const s = agents.stack.a;
+    if (!locks.write(this.pages.rmapLock)) return BLOCKED;
+    if (this.pt.walk(s[f + MM]!, s[f + ADDR]!) && !this.pages.tryLock(this.frames.head(this.pt.leafPfn))) {
+      locks.unlockWrite(this.pages.rmapLock);
+      return agents.ret(f, -EBUSY);
+    }
+    return agents.call(f, this.splitHugePage.first + 1, this.activity, s[f + MM]!, s[f + ADDR]!);
+  }
+  private unlockPage(f: number): number {
+    const { agents, locks } = this.sim;
+    locks.unlockWrite(this.pages.rmapLock);
+    this.pages.unlock();
+    return agents.ret(f, agents.stack.a[f + RESULT]!);
   }
 
   private rangeStart(f: number, resume: number): number {
