@@ -98,7 +98,15 @@ export type Call =
   | { readonly call: "vfio_open"; readonly bdf: string }
   | { readonly call: "VFIO_DEVICE_GET_REGION_INFO"; readonly fd: number; readonly index: number }
   | { readonly call: "VFIO_DEVICE_RESET"; readonly fd: number }
-  | { readonly call: "vfio_read"; readonly fd: number; readonly index: number; readonly offset: number; readonly size: number }
+  | {
+      readonly call: "vfio_read";
+      readonly fd: number;
+      readonly index: number;
+      readonly offset: number;
+      readonly size: number;
+      /** Host address that the bytes of a BAR are copied to; the result has them in any case. */
+      readonly buffer?: number;
+    }
   | {
       readonly call: "vfio_write";
       readonly fd: number;

@@ -203,10 +203,10 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   },
   VFIO_DEVICE_RESET: { begin: (d, a, c) => d.onDevice(a, c.fd, d.m.vfioPci.reset) },
   vfio_read: {
-    begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 0, 0n),
+    begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 0, c.buffer ?? 0, 0),
     finish: (d, a, ret) => ({ ret, value: ret < 0 ? 0n : BigInt.asUintN(8 * ret, d.resultValue(a)) }),
   },
-  vfio_write: { begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 1, c.value) },
+  vfio_write: { begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 1, low(c.value), high(c.value)) },
 };
 
 /** The handlers by the number that stands for a pending call, and those numbers by name. */
@@ -298,12 +298,12 @@ export class Dispatch {
     else this.start(agent, act, dev, a1);
   }
 
-  deviceAccess(agent: number, fd: number, index: number, offset: number, size: number, write: number, value: bigint): void {
+  deviceAccess(agent: number, fd: number, index: number, offset: number, size: number, write: number, lo: number, hi: number): void {
     const { vfioPci } = this.m;
     const dev = vfioPci.ofFile(fd);
     if (dev < 0) return this.answer(agent, -EBADF);
-    if (index === CONFIG_REGION) return this.start(agent, vfioPci.configRw, dev, offset, size, write, low(value), high(value));
-    this.start(agent, vfioPci.rw, dev, vfioPci.regionOffset(index, offset), size, write, low(value), high(value));
+    if (index === CONFIG_REGION) return this.start(agent, vfioPci.configRw, dev, offset, size, write, write !== 0 ? lo : 0, hi);
+    this.start(agent, vfioPci.rw, dev, vfioPci.regionOffset(index, offset), size, write, lo, hi);
   }
 
   region(agent: number, ret: number): RegionInfo {

@@ -72,6 +72,7 @@ export interface Count {
 export type Condition =
   | { readonly kind: "crash"; readonly not: boolean; readonly where: string | undefined; readonly reason: string | undefined }
   | { readonly kind: "livelock" }
+  | { readonly kind: "deadlock" }
   | { readonly kind: "errno"; readonly name: string | undefined; readonly span: Span }
   | { readonly kind: "exit"; readonly count: Count; readonly reason: string; readonly fields: readonly FieldTest[]; readonly span: Span }
   | {

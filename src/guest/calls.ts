@@ -174,8 +174,8 @@ export const CALLS: readonly CallDecl[] = [
   decl("VFIO_DEVICE_RESET", [number("fd")], "resets the device"),
   decl(
     "pread",
-    [number("fd"), number("size"), number("offset")],
-    "reads a region of a device (1 to 8 bytes): bar0 + 8, pci_config + 4; its value",
+    [number("fd"), number("size"), number("offset"), number("buf", 0)],
+    "reads a region of a device (1 to 8 bytes): bar0 + 8, pci_config + 4; its value. buf is where in host memory a BAR's bytes also go",
   ),
   decl("pwrite", [number("fd"), number("value"), number("size"), number("offset")], "writes a region of a device"),
   decl("pci_config_read", [number("fd"), number("offset"), number("size")], "reads the device's config space; its value"),

@@ -577,6 +577,7 @@ class Checker {
     switch (c.kind) {
       case "crash":
       case "livelock":
+      case "deadlock":
         return;
       case "errno":
         if (c.name !== undefined && !(ERRNO_NAMES as readonly string[]).includes(c.name))

@@ -70,6 +70,9 @@ export function judge(c: Condition, w: Window): string | undefined {
     case "livelock":
       settle(w, "livelock");
       return w.livelock ? undefined : "the guest made progress";
+    case "deadlock":
+      settle(w, "stuck");
+      return w.problems.some((p) => p.kind === "stuck") ? undefined : "every agent of par came to its end";
     case "errno":
       return errno(c.name, w);
     case "exit":

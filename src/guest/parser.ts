@@ -63,6 +63,7 @@ export const CONDITION_WORDS = [
   "host",
   "no",
   "livelock",
+  "deadlock",
   "errno",
   "ok",
   "exit",
@@ -535,6 +536,9 @@ class Parser {
         case "livelock":
           this.i++;
           return { kind: "livelock" };
+        case "deadlock":
+          this.i++;
+          return { kind: "deadlock" };
         case "ok":
           this.i++;
           return { kind: "errno", name: undefined, span: this.place(t) };

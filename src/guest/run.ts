@@ -670,6 +670,7 @@ class Interpreter implements Window {
             index: Math.floor(offset / REGION),
             offset: offset % REGION,
             size: n("size"),
+            ...(name === "pread" ? { buffer: n("buf") } : {}),
           }),
         );
       }

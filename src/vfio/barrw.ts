@@ -1,6 +1,6 @@
 /** read() and write() of a device file (vfio_pci_core.c vfio_pci_rw, vfio_pci_rdwr.c vfio_pci_bar_rw, do_io_rw). */
 import { ARG, BLOCKED, R0, R1, R2, type Activity } from "../sim/agents.js";
-import { EBUSY, EINVAL, EIO } from "../sim/errno.js";
+import { EBUSY, EFAULT, EINVAL, EIO } from "../sim/errno.js";
 import type { PhysicalMemory } from "../arch/phys.js";
 import { CONFIG_REGION, REGION_SPAN, type VfioDevices } from "./device.js";
 import { barRead, barWrite } from "./hostbridge.js";
@@ -15,12 +15,15 @@ const WRITE = ARG + 3;
 const LO = ARG + 4;
 const HI = ARG + 5;
 const DONE = ARG + 6;
+/** Of a read: where in the VMM's memory the bytes go, 0: the caller of this activity takes them. It comes in LO. */
+const BUFFER = ARG + 7;
 
 const ACCESS = 1;
 const FINISH = 2;
+const COPIED = 3;
 
 export class VfioRegionRw {
-  /** pread and pwrite: (dev, position, count 1..8, write 0|1, lo, hi) -> R0 bytes | -errno, R1 lo, R2 hi. */
+  /** pread and pwrite: (dev, position, count 1..8, write 0|1, lo or the buffer of a read, hi) -> R0 bytes | -errno, R1 lo, R2 hi. */
   readonly rw: Activity;
 
   constructor(
@@ -28,10 +31,11 @@ export class VfioRegionRw {
     private readonly phys: PhysicalMemory,
     private readonly configRw: Activity,
   ) {
-    this.rw = v.sim.agents.activity("vfioPciRw", "drivers/vfio/pci/vfio_pci_core.c vfio_pci_rw", 7, [
+    this.rw = v.sim.agents.activity("vfioPciRw", "drivers/vfio/pci/vfio_pci_core.c vfio_pci_rw", 8, [
       ["dispatch", (f) => this.dispatch(f)],
       ["access", (f) => this.access(f)],
       ["finish", (f) => this.finishConfig(f)],
+      ["copied", (f) => this.copied(f)],
     ]);
   }
 
@@ -39,6 +43,10 @@ export class VfioRegionRw {
     const { agents } = this.v.sim;
     const s = agents.stack;
     const dev = s.a[f + DEV]!;
+    if (s.a[f + WRITE] === 0) {
+      s.set(f + BUFFER, s.a[f + LO]!);
+      s.set(f + LO, 0);
+    }
     const position = s.a[f + POSITION]!;
     const index = Math.floor(position / REGION_SPAN);
     const offset = position - index * REGION_SPAN;
@@ -68,9 +76,28 @@ export class VfioRegionRw {
     const start = position % REGION_SPAN;
     if (ok) this.chunk(f, dev, bar, start);
     while (ok && policy !== "eioLockedPerAccess" && a[f + DONE]! < a[f + COUNT]!) this.chunk(f, dev, bar, start);
+    const copies = ok && a[f + BUFFER] !== 0 && a[f + DONE]! >= a[f + COUNT]!;
+    // Up to v5.10 copy_to_user comes with the lock held, and may fault.
+    if (copies && policy === "eioLockedWhole") return this.copyToUser(f);
     if (policy !== "reachesHardware") locks.unlockRead(this.v.memoryLock[dev]!);
     if (!ok) return this.finish(f, -EIO);
+    if (copies) return this.copyToUser(f);
     return a[f + DONE]! < a[f + COUNT]! ? this.rw.first + ACCESS : this.finish(f, a[f + DONE]!);
+  }
+
+  private copyToUser(f: number): number {
+    const { agents } = this.v.sim;
+    const a = agents.stack.a;
+    return agents.call(f, this.rw.first + COPIED, this.v.mm.hostAccess, 0, a[f + BUFFER], a[f + COUNT], 1, a[f + LO]! | 0, a[f + HI]! | 0);
+  }
+
+  private copied(f: number): number {
+    const { agents, locks } = this.v.sim;
+    const a = agents.stack.a;
+    const dev = a[f + DEV]!;
+    const bar = this.v.function(dev).bars[Math.floor(a[f + POSITION]! / REGION_SPAN)]!;
+    if (!bar.io && this.v.d.vfioRegionRw === "eioLockedWhole") locks.unlockRead(this.v.memoryLock[dev]!);
+    return this.finish(f, a[f + R0]! < 0 ? -EFAULT : a[f + DONE]!);
   }
 
   /** The widest aligned access that fits: do_io_rw. */

@@ -32,6 +32,8 @@ export interface VfioMm {
   readonly zapVmaPtes: Activity;
   /** (file, first byte, end byte, evenCows): the same for every VMA of the file that meets the range. */
   readonly unmapMappingRange: Activity;
+  /** (mm, hva, size, write, lo, hi): copy_to_user. */
+  readonly hostAccess: Activity;
   /** The lock number of an address space's mmap_lock. */
   mmapLock(mm: number): number;
 }
