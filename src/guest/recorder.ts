@@ -27,8 +27,6 @@ export class Recorder {
   private stepTraced = 0;
   /** How many of them are kept. */
   private stepKept = 0;
-  /** The highest sequence number that came. */
-  private highest = -1;
   private detach: () => void;
   private readonly dsbEvent: number;
   private readonly faultEvent: number;
@@ -61,15 +59,13 @@ export class Recorder {
       const id = ring[at + 3]!;
       // A machine that was rolled back says the same sequence numbers again: what it said first is void.
       while (this.length > 0 && this.data[(this.length - 1) * RECORD_WORDS]! >= ring[at]!) this.drop();
-      const again = ring[at]! <= this.highest;
-      this.highest = Math.max(this.highest, ring[at]!);
       if (id === this.faultEvent) this.noteFault(ring, at);
       const want = this.wanted[id]!;
       if (want === 0) continue;
       const idle = this.isIdle(ring, at);
       if (idle && (want & ASKED) === 0) continue;
       if ((want & TRACED) !== 0 && !idle) {
-        if (!again) this.stepTraced++;
+        this.stepTraced++;
         if (this.onEvent !== undefined) this.onEvent(this.bus.decode(ring, at));
         if ((want & ASKED) === 0 && this.stepKept >= TRACED_PER_STEP) continue;
         this.stepKept++;
@@ -81,7 +77,9 @@ export class Recorder {
   /** Takes back the last record kept. */
   private drop(): void {
     const at = --this.length * RECORD_WORDS;
-    if ((this.wanted[this.data[at + 3]!]! & TRACED) !== 0 && !this.isIdle(this.data, at)) this.stepKept--;
+    if ((this.wanted[this.data[at + 3]!]! & TRACED) === 0 || this.isIdle(this.data, at)) return;
+    this.stepKept--;
+    this.stepTraced--;
   }
 
   /** A DSB that completed no TLBI says nothing; a thousand of them would push the rest out of the trace. */
