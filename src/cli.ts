@@ -14,6 +14,7 @@ import { addDiff } from "./cli/commands/diff.js";
 import { addDump } from "./cli/commands/dump.js";
 import { addEsr } from "./cli/commands/esr.js";
 import { addExplain } from "./cli/commands/explain.js";
+import { addFuzz } from "./cli/commands/fuzz.js";
 import { addKernels } from "./cli/commands/kernels.js";
 import { addLitmus } from "./cli/commands/litmus.js";
 import { addMeasure } from "./cli/commands/measure.js";
@@ -21,6 +22,7 @@ import { addNew } from "./cli/commands/new.js";
 import { addRun } from "./cli/commands/run.js";
 import { addScenarios } from "./cli/commands/scenarios.js";
 import { addSelftest } from "./cli/commands/selftest.js";
+import { addWorker } from "./cli/commands/worker.js";
 import { BudgetError, didYouMean, ScriptError } from "./guest/diagnostics.js";
 import { inlineMore } from "./cli/inlining.js";
 import type { Done } from "./cli/options.js";
@@ -60,6 +62,8 @@ Examples:
   addDemo(root, done);
   addConform(root, done);
   addLitmus(root, done);
+  addFuzz(root, done);
+  addWorker(root, done);
   addBench(root, done);
   addAttrs(root, done);
   addEsr(root, done);
@@ -76,7 +80,8 @@ function report(e: unknown): number {
   if (e instanceof ScriptError) process.stderr.write(`${e.message}\n`);
   else if (e instanceof UsageError) process.stderr.write(`error: ${e.message}\n`);
   else if (e instanceof BudgetError) process.stderr.write(`error: ${e.message}${e.option === "" ? "" : `; ${e.option} raises it`}\n`);
-  else if (e instanceof Error && e.name === "RecordingError") process.stderr.write(`error: ${e.message}\n`);
+  else if (e instanceof Error && (e.name === "RecordingError" || e.name === "FaultlineError"))
+    process.stderr.write(`error: ${e.message}\n`);
   else throw e;
   return e instanceof BudgetError ? BUDGET : WRONG_INPUT;
 }

@@ -110,8 +110,14 @@ export function decisionValue(name: string, text: string): string | number | boo
  * The row of an era with some decisions replaced. A decision without a source in this era takes its
  * first legal value, is listed by `unknownDecisions`, and tells whenever it is asked.
  * @param onUnknown called when such a decision is asked
+ * @param onAsked called when any decision is asked: the row is slower then
  */
-export function eraRow(name: string, set: Readonly<Record<string, string>> = {}, onUnknown?: (decision: string) => void): EraRow {
+export function eraRow(
+  name: string,
+  set: Readonly<Record<string, string>> = {},
+  onUnknown?: (decision: string) => void,
+  onAsked?: (decision: string) => void,
+): EraRow {
   const e = findEra(name);
   if (e === undefined) throw new FaultlineError(`no era named ${name}`);
   for (const key of Object.keys(set)) decisionValue(key, set[key]!);
@@ -126,11 +132,13 @@ export function eraRow(name: string, set: Readonly<Record<string, string>> = {},
         return [key, value ?? d.values[0]!];
       }),
     );
-    if (onUnknown !== undefined) {
-      for (const key of unknown) {
+    if (onUnknown !== undefined || onAsked !== undefined) {
+      for (const key of onAsked === undefined ? unknown : Object.keys(row)) {
         const value = row[key]!;
+        const isUnknown = unknown.includes(key);
         const get = () => {
-          onUnknown(key);
+          if (isUnknown) onUnknown?.(key);
+          onAsked?.(key);
           return value;
         };
         Object.defineProperty(row, key, { enumerable: true, get });

@@ -70,6 +70,8 @@ export interface MachineOptions {
   readonly costs?: Readonly<Record<string, number>>;
   /** PCI functions, by known name or described; none if absent. */
   readonly devices?: readonly (string | DeviceSpec)[];
+  /** Told the name of each decision whenever the kernel asks it: for coverage; it slows the machine down. */
+  readonly onDecision?: (name: string) => void;
   /** Keep what is done to the machine, so that `at` can go back to any of its events. */
   readonly history?: boolean;
   /** The state registry notes which pools are looked at: for an explorer. */
@@ -109,7 +111,7 @@ export class Machine {
   /** @throws Error for an unknown era, CPU, decision, device or cost, or RAM that is no multiple of 2 MiB */
   constructor(readonly options: MachineOptions = {}) {
     const kernel = options.kernel ?? DEFAULT_ERA;
-    this.era = eraRow(kernel, options.set, (name) => void this.asked.add(name));
+    this.era = eraRow(kernel, options.set, (name) => void this.asked.add(name), options.onDecision);
     this.features = typeof options.cpu === "object" ? options.cpu : cpuProfile(options.cpu ?? "max");
     this.profile = profileOf(options.profile, this.features);
     this.cpus = options.cpus ?? 4;

@@ -25,8 +25,8 @@ const { metafile } = await build({
   ...common,
   metafile: true,
   entryPoints: entryPoints.map((f) => ({ in: f, out: f.replace(/^.*\//, "").replace(/\.ts$/, "") })),
-  // benny is a development dependency with dynamic requires; tinypool starts a file of its own as a thread: they stay outside.
-  external: ["benny", "tinypool"],
+  // benny is a development dependency with dynamic requires; tinypool starts a file of its own as a thread; the queue is loaded only when asked for: they stay outside.
+  external: ["benny", "tinypool", "bullmq", "ioredis"],
   banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
 });
 

@@ -12,8 +12,8 @@ export interface CampaignOptions {
   readonly time?: number;
   /** Aborted: nothing more is waited for. */
   readonly signal?: AbortSignal;
-  /** Called after each merge with what a terminal could show. */
-  readonly onProgress?: (text: string) => void;
+  /** Called after each merge with what a terminal could show, and how much is done of what it counts. */
+  readonly onProgress?: (text: string, done: number) => void;
 }
 
 export async function campaign<S, T, I, R>(work: Work<S, T, I, R>, spec: S, options: CampaignOptions): Promise<Campaigned<T>> {
@@ -58,7 +58,7 @@ export async function campaign<S, T, I, R>(work: Work<S, T, I, R>, spec: S, opti
       if (work.enough?.(spec, state) === true) closing = "complete";
       ask();
     }
-    if (work.progress !== undefined) options.onProgress?.(work.progress(spec, state, merged));
+    if (work.progress !== undefined) options.onProgress?.(work.progress(spec, state, merged), work.counted?.(state) ?? merged);
   };
   const begin = (): void => {
     while (running < executor.capacity && begun < asked && closing === undefined) {

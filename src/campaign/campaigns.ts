@@ -14,6 +14,8 @@ export interface Means {
   /** Where the campaign is kept, so that it can be resumed. */
   readonly folder?: string;
   readonly resume?: boolean;
+  /** Redis: units are done by `faultline worker`s. */
+  readonly queue?: string;
 }
 
 /** @throws FaultlineError for a folder that holds another campaign */
@@ -21,12 +23,17 @@ export async function carryOut<S, T, I, R>(work: Work<S, T, I, R>, spec: S, mean
   const journal = means.folder === undefined ? undefined : Journal.open(means.folder, work.kind, spec, means.resume === true);
   const executor = await executorOf(work, spec, means);
   const progress = progressLine();
+  let before: { readonly done: number; readonly at: number } | undefined;
   return interruptible(async (signal) => {
     try {
       return await campaign(work, spec, {
         executor,
         signal,
-        onProgress: progress.show,
+        onProgress: (text, done) => {
+          before ??= { done, at: performance.now() };
+          const seconds = (performance.now() - before.at) / 1000;
+          progress.show(seconds < 1 ? text : `${text}, ${Math.round((done - before.done) / seconds)}/s`);
+        },
         ...(journal === undefined ? {} : { journal }),
         ...(means.time === undefined ? {} : { time: means.time }),
       });
@@ -37,6 +44,10 @@ export async function carryOut<S, T, I, R>(work: Work<S, T, I, R>, spec: S, mean
 }
 
 async function executorOf<S, T, I, R>(work: Work<S, T, I, R>, spec: S, means: Means): Promise<Executor> {
+  if (means.queue !== undefined) {
+    const { queueExecutor } = await import("./queue.js");
+    return queueExecutor(means.queue, work.kind, spec);
+  }
   if (means.jobs <= 1) return inlineExecutor(work, spec);
   const { poolExecutor } = await import("./pool.js");
   return poolExecutor(work.kind, spec, means.jobs);

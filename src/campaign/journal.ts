@@ -11,6 +11,7 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
   truncateSync,
   writeFileSync,
   writeSync,
@@ -47,6 +48,16 @@ export class Journal {
       renameSync(`${head}.tmp`, head);
     }
     return new Journal(openSync(results, "a"), done);
+  }
+
+  /** The specification of the campaign in this folder; undefined if there is none. */
+  static spec(folder: string): unknown {
+    const head = join(folder, "campaign.json");
+    return existsSync(head) ? (JSON.parse(readFileSync(head, "utf8")) as { spec: unknown }).spec : undefined;
+  }
+  /** Takes a completed campaign away, so that the folder can have another. */
+  static remove(folder: string): void {
+    for (const name of ["campaign.json", "results.jsonl"]) rmSync(join(folder, name), { force: true });
   }
 
   add(unit: number, result: string): void {

@@ -3,6 +3,10 @@ import type { AnyWork } from "./work.js";
 
 const KINDS: Readonly<Record<string, () => Promise<AnyWork>>> = {
   conform: async () => (await import("../conform/work.js")).conformWork as unknown as AnyWork,
+  fuzz: async () => (await import("../fuzz/work.js")).fuzzWork as unknown as AnyWork,
+  "fuzz-compare": async () => (await import("../fuzz/compare.js")).compareWork as unknown as AnyWork,
+  // Only the submitter reads files.
+  "fuzz-hostile": async () => (await import("../fuzz/hostile.js")).hostileWork("") as unknown as AnyWork,
 };
 
 /** @throws Error for a name that is no kind of work: worker and submitter are of different releases */

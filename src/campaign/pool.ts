@@ -18,7 +18,14 @@ function workerFile(): string {
   return found;
 }
 
-export async function poolExecutor(kind: string, spec: unknown, jobs: number): Promise<Executor> {
+export interface UnitPool {
+  /** @returns the result as JSON text */
+  run(task: PoolTask): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** Worker threads that do units of any work. */
+export async function unitPool(jobs: number): Promise<UnitPool> {
   const { default: Tinypool } = await import("tinypool");
   const pool = new Tinypool({
     filename: workerFile(),
@@ -29,10 +36,14 @@ export async function poolExecutor(kind: string, spec: unknown, jobs: number): P
     useAtomics: false,
   });
   return {
-    capacity: jobs,
-    run: async (_unit, input) => (await pool.run({ kind, spec, input } satisfies PoolTask)) as string,
+    run: async (task) => (await pool.run(task)) as string,
     close: async () => {
       await pool.destroy();
     },
   };
+}
+
+export async function poolExecutor(kind: string, spec: unknown, jobs: number): Promise<Executor> {
+  const pool = await unitPool(jobs);
+  return { capacity: jobs, run: (_unit, input) => pool.run({ kind, spec, input }), close: () => pool.close() };
 }

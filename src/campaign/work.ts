@@ -32,6 +32,8 @@ export interface Work<Spec, State, Input, Result> {
   enough?(spec: Spec, state: State): boolean;
   /** What a terminal shows while it goes on: "1200 of 4000 runs, 3 failures". */
   progress?(spec: Spec, state: State, merged: number): string;
+  /** What the terminal's rate counts; units if absent. */
+  counted?(state: State): number;
 }
 
 /** A work whose types do not matter to who carries it out. */

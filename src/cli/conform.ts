@@ -16,6 +16,7 @@ export interface ConformArguments {
   /** Text: only the recordings that differ, and the totals. */
   readonly quiet: boolean;
   readonly jobs: number;
+  readonly queue?: string;
 }
 
 export async function conformCommand(paths: readonly string[], args: ConformArguments): Promise<number> {
@@ -29,7 +30,10 @@ export async function conformCommand(paths: readonly string[], args: ConformArgu
     ...(args.kernel === undefined ? {} : { kernel: eraNamed(args.kernel) }),
     ...(args.cpu === undefined ? {} : { cpu: args.cpu }),
   };
-  const { state, ended } = await carryOut(conformWork, spec, { jobs: Math.min(args.jobs, files.length) });
+  const { state, ended } = await carryOut(conformWork, spec, {
+    jobs: Math.min(args.jobs, files.length),
+    ...(args.queue === undefined ? {} : { queue: args.queue }),
+  });
   const result = conformReport(state);
   if (args.format === "json") await print(JSON.stringify(result, undefined, 2));
   else await text(result, args.quiet);

@@ -27,6 +27,13 @@ export const jobs = (text: string): number => {
   if (!(n >= 1 && n <= 256)) throw new InvalidArgumentError(`expected a number of jobs from 1 to 256, not "${text}".`);
   return n;
 };
+/** `--time`: 90s, 10m, 1h; milliseconds. */
+export const duration = (text: string): number => {
+  const m = /^([0-9]+)(s|m|h|)$/.exec(text);
+  const value = m === null ? NaN : Number(m[1]!) * { s: 1, m: 60, h: 3600, "": 1 }[m[2]! as "s" | "m" | "h" | ""] * 1000;
+  if (!(value > 0)) throw new InvalidArgumentError(`expected a time such as 90s, 10m or 1h, not "${text}".`);
+  return value;
+};
 export const list = (text: string, before: string[] = []): string[] => [...before, ...text.split(",").filter((w) => w !== "")];
 export const format = (...choices: Format[]): Option => new Option("--format <format>", "output format").choices(choices).default("text");
 export const json = (): Option => new Option("--json", "the same as --format json");

@@ -4,6 +4,7 @@
  * recordings/README.md and no recording.
  */
 import { errnoName } from "../sim/errno.js";
+import { FaultlineError } from "../sim/errors.js";
 import type { EventRecord } from "../sim/events.js";
 import { Machine, type ExitInfo, type RunResult, type Vcpu, type Vm, type VfioDevice } from "../machine.js";
 import {
@@ -151,7 +152,8 @@ export class Replayer {
       try {
         this.command(step);
       } catch (error) {
-        if (error instanceof BadCommand) throw new RecordingError(this.recording.file, step.line, error.message);
+        if (error instanceof BadCommand || error instanceof FaultlineError)
+          throw new RecordingError(this.recording.file, step.line, error.message);
         throw error;
       }
       if (this.machine.crashed !== undefined) {

@@ -425,6 +425,9 @@ class Interpreter implements Window {
   /** Makes one call of the script and notes what came of it. @returns its value */
   private *action(c: Call, agent: number, who: string, text: string, span: Span): Running<bigint> {
     const args = yield* this.arguments(c, agent, who);
+    const align = c.name === "mmap" ? (args.get("align") as bigint) : 0n;
+    if (align !== 0n && !(align >= 4096n && align <= 1n << 46n && (align & (align - 1n)) === 0n))
+      throw new EvaluationError(span, `an alignment is a power of two from 4K to 64T, not ${align}`);
     if (c.name === "KVM_RUN") {
       const vcpu = vcpuOf(args.get("vcpu"));
       yield* this.enter(vcpu, text, span);

@@ -18,7 +18,7 @@ export async function buildCommand(): Promise<void> {
       { in: join(root, "src/campaign/poolworker.ts"), out: "poolworker" },
     ],
     bundle: true,
-    external: ["tinypool"],
+    external: ["tinypool", "bullmq", "ioredis"],
     platform: "node",
     format: "esm",
     target: "node20",

@@ -15,18 +15,20 @@ export function addConform(root: Command, done: Done): void {
     )
     .option("--quiet", "print the differences and the totals only")
     .option("--jobs <n>", "worker threads: the result is the same for any number", jobs, 1)
+    .option("--queue <url>", "Redis, redis://host:port/: the work is done by faultline worker")
     .addOption(format("text", "json"))
     .addOption(json())
     .addHelpText(
       "after",
       "\nExamples:\n  faultline conform recordings\n  faultline conform recordings/v5.5 --format json\n  faultline conform mine.rec --kernel v6.12\n  faultline conform recordings --jobs 4\n  faultline conform recordings --quiet --baseline recordings/baseline.json",
     )
-    .action(async (paths: string[], o: Common & { baseline?: string; quiet?: boolean; jobs: number }) => {
+    .action(async (paths: string[], o: Common & { baseline?: string; quiet?: boolean; jobs: number; queue?: string }) => {
       const { conformCommand } = await import("../conform.js");
       done(
         await conformCommand(paths, {
           quiet: o.quiet === true,
           jobs: o.jobs,
+          ...(o.queue === undefined ? {} : { queue: o.queue }),
           format: wantsJson(o) ? "json" : "text",
           ...(o.kernel === undefined ? {} : { kernel: o.kernel }),
           ...(o.cpu === undefined ? {} : { cpu: o.cpu }),

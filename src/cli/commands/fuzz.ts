@@ -1,0 +1,68 @@
+/** The words of `faultline fuzz`: random programs against a naive model. */
+import type { Command } from "commander";
+import { count, type Done, duration, format, jobs, json, list, wantsJson, whole } from "../options.js";
+
+export interface FuzzWords {
+  readonly format: string;
+  readonly json?: boolean;
+  readonly kernel?: string[];
+  readonly cpu?: string[];
+  readonly set?: string[];
+  readonly seed: number;
+  readonly runs?: number;
+  readonly time?: number;
+  readonly jobs: number;
+  readonly corpus?: string;
+  readonly resume: boolean;
+  readonly queue?: string;
+  readonly compare?: string;
+  readonly hostile: boolean;
+}
+
+export function addFuzz(root: Command, done: Done): void {
+  root
+    .command("fuzz")
+    .description("random programs against a naive model of memory and dirty pages; a failure becomes a small script")
+    .option("--kernel <eras>", "eras, separated by commas or repeated; v6.12 if absent", list)
+    .option("--cpu <names>", "CPU profiles, separated by commas; max if absent", (v: string, before: string[] = []) => [...before, v])
+    .option("--set <decision=value>", "replace one decision of the eras (repeatable)", (v: string, before: string[] = []) => [...before, v])
+    .option("--seed <n>", "decides every program", whole, 1)
+    .option("--runs <n>", "programs; 2000 if neither this nor --time is given", count)
+    .option("--time <t>", "how long programs are begun: 90s, 10m, 1h", duration)
+    .option("--jobs <n>", "worker threads: the report is the same for any number", jobs, 1)
+    .option("--queue <url>", "Redis, redis://host:port/: the work is done by faultline worker")
+    .option("--compare <eras>", "two eras, A,B: the classes of programs that they answer differently, and the decision behind each")
+    .option("--hostile", "bundled scripts and recordings, broken at random, through the commands that read them", false)
+    .option("--corpus <dir>", "keeps the corpus, the failing scripts and the state of the campaign here")
+    .option("--resume", "go on with the campaign in --corpus", false)
+    .addOption(format("text", "json"))
+    .addOption(json())
+    .addHelpText(
+      "after",
+      `
+Exit status 1: a failure that no decision of the kernel explains.
+
+Examples:
+  faultline fuzz
+  faultline fuzz --kernel v5.5,v7.2.12 --cpu cortex-a76 --runs 20k --jobs 2
+  faultline fuzz --time 1h --jobs 2 --corpus campaign
+  faultline fuzz --time 1h --jobs 2 --corpus campaign --resume
+  faultline fuzz --compare v6.8,v6.9 --runs 500
+  faultline fuzz --hostile --runs 10k
+  faultline fuzz --set dirtyMark=pages-before-set --runs 5k`,
+    )
+    .action(async (o: FuzzWords) => {
+      if (o.hostile) {
+        const { fuzzHostileCommand } = await import("../fuzzhostile.js");
+        done(await fuzzHostileCommand(o, wantsJson(o)));
+        return;
+      }
+      if (o.compare !== undefined) {
+        const { fuzzCompareCommand } = await import("../fuzzcompare.js");
+        done(await fuzzCompareCommand(o, o.compare, wantsJson(o)));
+        return;
+      }
+      const { fuzzCommand } = await import("../fuzz.js");
+      done(await fuzzCommand(o, wantsJson(o)));
+    });
+}

@@ -1,0 +1,44 @@
+/** `faultline fuzz --hostile`: files that somebody broke, through every command that reads such a file. */
+import { createHash } from "node:crypto";
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { carryOut } from "../campaign/campaigns.js";
+import { bundledFiles, hostileWork, type HostileFinding } from "../fuzz/hostile.js";
+import type { FuzzWords } from "./commands/fuzz.js";
+import { meansOf } from "./fuzz.js";
+import { packageFolder } from "./load.js";
+import { FAILED, INTERRUPTED, OK } from "./status.js";
+import { print } from "./terminal.js";
+
+const DEFAULT_RUNS = 5000;
+
+export async function fuzzHostileCommand(o: FuzzWords, json: boolean): Promise<number> {
+  const folder = packageFolder();
+  const spec = { seed: o.seed, runs: o.runs ?? (o.time === undefined ? DEFAULT_RUNS : 0), names: bundledFiles(folder) };
+  const { state, ended } = await carryOut(hostileWork(folder), spec, meansOf(o));
+  const failures = [...state.found.values()].map(({ input, ...f }) => ({
+    ...f,
+    times: state.counts.get(f.kind) ?? 0,
+    file: save(o.corpus ?? ".", f, Buffer.from(input, "base64")),
+  }));
+  const report = { seed: o.seed, ended, inputs: state.runs, ...state.answers, failures };
+  if (json) await print(JSON.stringify(report, undefined, 2));
+  else {
+    const { accepted, refused, budget } = state.answers;
+    await print(
+      `${state.runs} inputs: ${accepted} ran to an end, ${refused} refused with a place, ${budget} ended by a budget, ${failures.reduce((n, f) => n + f.times, 0)} failures`,
+    );
+    for (const f of failures) await print(`  ${f.kind}, ${f.times} times, from ${f.from}: ${f.file}`);
+  }
+  if (ended === "interrupted") return INTERRUPTED;
+  return failures.length === 0 ? OK : FAILED;
+}
+
+function save(folder: string, f: Omit<HostileFinding, "input">, bytes: Uint8Array): string {
+  const name = createHash("sha256").update(bytes).digest("hex").slice(0, 12);
+  mkdirSync(join(folder, "hostile"), { recursive: true });
+  const file = join(folder, "hostile", `${name}.${f.door === "conform" ? "rec" : "guest"}`);
+  writeFileSync(`${file}.tmp`, bytes);
+  renameSync(`${file}.tmp`, file);
+  return file;
+}

@@ -1,0 +1,138 @@
+/** Hostile files as a campaign: bundled scripts and recordings, changed, through every command that reads such a file. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Work } from "../campaign/work.js";
+import { enter, MOST_TIME, type Answer, type Door } from "./doors.js";
+import { errorText } from "./errors.js";
+import { mutateBytes, mutateText } from "./mutatetext.js";
+import { Rng } from "./rng.js";
+
+export interface HostileSpec {
+  readonly seed: number;
+  /** Inputs in all; 0: until something else ends it. */
+  readonly runs: number;
+  /** The folder with scenarios/ and recordings/; a worker elsewhere has the same ones. */
+  readonly names: readonly string[];
+}
+
+const UNIT = 200;
+const WINDOW = 16;
+
+export interface HostileFinding {
+  readonly kind: string;
+  readonly door: Door;
+  readonly from: string;
+  readonly unit: number;
+  readonly number: number;
+  /** The input, base64. */
+  readonly input: string;
+}
+interface Input {
+  readonly unit: number;
+  readonly runs: number;
+  /** The files that this unit changes. */
+  readonly seeds: readonly { readonly name: string; readonly text: string }[];
+  readonly kinds: readonly string[];
+}
+interface Result {
+  readonly runs: number;
+  readonly answers: Readonly<Record<Answer, number>>;
+  readonly found: readonly HostileFinding[];
+  readonly counts: Readonly<Record<string, number>>;
+}
+export interface HostileState {
+  runs: number;
+  readonly answers: Record<Answer, number>;
+  readonly found: Map<string, HostileFinding>;
+  readonly counts: Map<string, number>;
+}
+
+/** Scripts and recordings that come with Faultline, as paths in its folder. */
+export function bundledFiles(folder: string): string[] {
+  const scripts = readdirSync(join(folder, "scenarios")).filter((f) => f.endsWith(".guest"));
+  const recordings = readdirSync(join(folder, "recordings"), { recursive: true, encoding: "utf8" }).filter((f) => f.endsWith(".rec"));
+  return [...scripts.map((f) => `scenarios/${f}`), ...recordings.map((f) => `recordings/${f}`)].sort();
+}
+
+export const hostileWork = (folder: string): Work<HostileSpec, HostileState, Input, Result> => ({
+  kind: "fuzz-hostile",
+  window: () => WINDOW,
+  start: () => ({ runs: 0, answers: { accepted: 0, refused: 0, budget: 0 }, found: new Map(), counts: new Map() }),
+  next: (spec, state, unit) => {
+    const left = spec.runs === 0 ? UNIT : spec.runs - unit * UNIT;
+    if (left <= 0) return undefined;
+    const rng = new Rng(spec.seed, unit, 1);
+    const scripts = spec.names.filter((n) => n.startsWith("scenarios/"));
+    const recordings = spec.names.filter((n) => n.startsWith("recordings/"));
+    const seeds = [...Array.from({ length: 6 }, () => rng.pick(scripts)), ...Array.from({ length: 3 }, () => rng.pick(recordings))];
+    return {
+      unit,
+      runs: Math.min(UNIT, left),
+      seeds: seeds.map((name) => ({ name, text: readFileSync(join(folder, name), "utf8") })),
+      kinds: [...state.found.keys()],
+    };
+  },
+  run: (spec, input) => unitOf(spec.seed, input),
+  merge: (_spec, state, _unit, r) => {
+    state.runs += r.runs;
+    for (const key of ["accepted", "refused", "budget"] as const) state.answers[key] += r.answers[key];
+    for (const f of r.found) if (!state.found.has(f.kind)) state.found.set(f.kind, f);
+    for (const [key, n] of Object.entries(r.counts)) state.counts.set(key, (state.counts.get(key) ?? 0) + n);
+  },
+  counted: (state) => state.runs,
+  progress: (spec, state) => `${state.runs}${spec.runs === 0 ? "" : ` of ${spec.runs}`} inputs, ${state.found.size} kinds of failure`,
+});
+
+function unitOf(seed: number, input: Input): Result {
+  const answers: Record<Answer, number> = { accepted: 0, refused: 0, budget: 0 };
+  const found: HostileFinding[] = [];
+  const counts: Record<string, number> = {};
+  const seen = new Set(input.kinds);
+  for (let n = 0; n < input.runs; n++) {
+    const rng = new Rng(seed, input.unit, n + 2);
+    const from = rng.pick(input.seeds);
+    const isScript = from.name.endsWith(".guest");
+    const door: Door = isScript ? rng.pick(["run", "run", "compare"]) : "conform";
+    const other = rng.pick(input.seeds).text;
+    const bytes = rng.once(5) ? mutateBytes(rng, Buffer.from(from.text)) : Buffer.from(mutateText(rng, from.text, other));
+    const kind = attempt(door, bytes, answers);
+    if (kind === undefined) continue;
+    counts[kind] = (counts[kind] ?? 0) + 1;
+    if (seen.has(kind)) continue;
+    seen.add(kind);
+    found.push({
+      kind,
+      door,
+      from: from.name,
+      unit: input.unit,
+      number: n,
+      input: Buffer.from(smaller(door, bytes, kind)).toString("base64"),
+    });
+  }
+  return { runs: input.runs, answers, found, counts };
+}
+
+/** @returns what is wrong with the answer, or undefined */
+function attempt(door: Door, bytes: Uint8Array, answers?: Record<Answer, number>): string | undefined {
+  const before = process.cpuUsage();
+  try {
+    const answer = enter(door, bytes);
+    if (answers !== undefined) answers[answer]++;
+  } catch (e) {
+    return `${door}: ${errorText(e).replace(/\d+/g, "N")}`;
+  }
+  const { user, system } = process.cpuUsage(before);
+  // Threads share the process: only what is far beyond is told.
+  return (user + system) / 1000 > MOST_TIME * 4 ? `${door}: more processor time than its budget can need` : undefined;
+}
+
+/** Lines taken away while the failure stays. */
+function smaller(door: Door, bytes: Uint8Array, kind: string): Uint8Array {
+  let lines = Buffer.from(bytes).toString("latin1").split("\n");
+  for (let size = lines.length >> 1, left = 200; size >= 1; size >>= 1)
+    for (let at = lines.length - size; at >= 0 && left > 0; at -= size, left--) {
+      const less = [...lines.slice(0, at), ...lines.slice(at + size)];
+      if (attempt(door, Buffer.from(less.join("\n"), "latin1")) === kind) lines = less;
+    }
+  return Buffer.from(lines.join("\n"), "latin1");
+}

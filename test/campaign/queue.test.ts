@@ -1,0 +1,84 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { createServer } from "node:net";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { redisPlace } from "../../src/campaign/redis.js";
+import { buildCommand, CLI, faultline, temporaryFolder } from "../cli/command.js";
+
+vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
+const running: ChildProcess[] = [];
+let port = 0;
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return address.port;
+}
+
+function start(command: string, args: readonly string[]): ChildProcess {
+  const p = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], cwd: temporaryFolder() });
+  running.push(p);
+  return p;
+}
+
+const PASSWORD = "open-sesame";
+const url = (password = PASSWORD): string => `redis://:${password}@127.0.0.1:${port}/2`;
+const worker = (...more: string[]): ChildProcess =>
+  start(process.execPath, [CLI, "worker", "--queue", url(), "--lost-after", "2s", ...more]);
+
+beforeAll(async () => {
+  await buildCommand();
+  port = await freePort();
+  const args = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--requirepass", PASSWORD];
+  const server = start("redis-server", args);
+  await new Promise<void>((resolve, reject) => {
+    server.on("error", (e) => reject(new Error(`redis-server (Debian package redis-server) does not start: ${e.message}`)));
+    server.stdout!.on("data", (d: Buffer) => d.toString().includes("Ready to accept connections") && resolve());
+  });
+});
+
+afterAll(() => {
+  for (const p of running) if (p.exitCode === null) p.kill("SIGKILL");
+});
+
+test("three workers, one of them killed in the middle, give the report of a local run byte for byte, each unit once", async () => {
+  const args = ["fuzz", "--kernel", "v5.5,v7.2.12", "--runs", "800", "--json"];
+  const cwd = temporaryFolder();
+  const workers = [worker(), worker(), worker()];
+  const submitted = faultline([...args, "--corpus", "c", "--queue", url()], { cwd });
+  // One of them dies with a unit in its hands: as soon as it has told its first line of output it has one, or soon will.
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  workers[1]!.kill("SIGKILL");
+  const [far, local] = [await submitted, await faultline([...args, "--corpus", "d"], { cwd })];
+  expect({ ...far, out: far.out.replaceAll("c/failures", "d/failures") }).toEqual(local);
+  expect((JSON.parse(far.out) as { programs: number }).programs).toBe(800);
+  const stopped = new Promise<number | null>((resolve) => workers[0]!.on("exit", resolve));
+  workers[0]!.kill("SIGINT");
+  expect(await stopped).toBe(130);
+});
+
+test("a wrong password, an address where nobody answers and a URL of something else are said in one line", async () => {
+  const said = async (queue: string) => {
+    const r = await faultline(["worker", "--queue", queue]);
+    return `${r.status} ${r.err.trim()}`;
+  };
+  expect(await said(url("wrong"))).toMatch(/^2 error: redis:\/\/:\*\*\*@127.0.0.1:\d+\/2 cannot be used: WRONGPASS/);
+  expect(await said(`redis://127.0.0.1:${await freePort()}/`)).toMatch(
+    /^2 error: redis:\/\/127.0.0.1:\d+\/ cannot be used: .*ECONNREFUSED/,
+  );
+  expect(await said("http://127.0.0.1/")).toContain("2 error: --queue takes redis://");
+});
+
+test("TLS options are taken from the URL and only there where there is TLS", () => {
+  const { url: plain, tls } = redisPlace("rediss://fuzz:secret@queue.example:6380/1?servername=other&rejectUnauthorized=0&ca=LICENSE");
+  expect(plain).toBe("rediss://fuzz:secret@queue.example:6380/1");
+  expect({ ...tls, ca: (tls!["ca"] as string).slice(0, 60).trim().split(/\s+/)[0] }).toEqual({
+    servername: "other",
+    rejectUnauthorized: false,
+    ca: "Apache",
+  });
+  expect(redisPlace("redis://localhost").tls).toBeUndefined();
+  expect(() => redisPlace("redis://localhost/?ca=x")).toThrow('"ca" is an option of TLS');
+  expect(() => redisPlace("rediss://localhost/?cart=x")).toThrow('no option "cart"');
+});
