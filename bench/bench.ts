@@ -3,6 +3,7 @@
  * bench/results/latest.json and says what got slower than bench/baseline.json allows (status 1).
  */
 import { bulkUnmap } from "./bulk-unmap.js";
+import { cachedAccesses } from "./cached-accesses.js";
 import { demandFault2m } from "./demand-fault-2m.js";
 import { demandFault4k } from "./demand-fault-4k.js";
 import { demandFaultBar } from "./demand-fault-bar.js";
@@ -34,6 +35,7 @@ const SUITES: Readonly<Record<string, WorkloadFactory>> = {
   scale,
   garbage,
   "sparse-guest": sparseGuest,
+  "cached-accesses": cachedAccesses,
   "start-up": startUp,
 };
 

@@ -4,9 +4,9 @@ import type { Workload } from "./harness.js";
 
 const SIZE = 0x100000;
 /** Loads of one trip through the loop. */
-const UNROLLED = 16;
+export const UNROLLED = 16;
 
-const LOAD_LOOP = `
+export const LOAD_LOOP = `
 loop: ${Array.from({ length: UNROLLED }, (_, i) => `ldr x1, [x0, #${8 * (UNROLLED - 1 - i)}]`).join("\n")}
   add x4, x4, x1
   add x0, x0, x3

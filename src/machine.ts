@@ -9,12 +9,13 @@ import type { Call, CallResult, ExitInfo } from "./api/calls.js";
 import type { EventName, Events } from "./api/events.js";
 import { HostProcess, Vfio, Vm, type Stage2Leaf } from "./api/nouns.js";
 import { snapshotOf, type MachineSnapshot } from "./api/snapshot.js";
+import type { CacheModel } from "./arch/cachemaintenance.js";
 import { Cpu } from "./arch/cpu.js";
 import { cpuProfile, type CpuFeatures } from "./arch/features.js";
 import { Pe } from "./arch/pe.js";
 import { PhysicalMemory } from "./arch/phys.js";
-import { ARCHITECTURAL, recordedProfile, type MachineProfile } from "./arch/profile.js";
 import type { BufferMode } from "./arch/ordering.js";
+import { ARCHITECTURAL, recordedProfile, type MachineProfile, type UnsupportedAtomics } from "./arch/profile.js";
 import { RegisterFile } from "./arch/registers.js";
 import { TablePages } from "./arch/tables.js";
 import { DEFAULT_ERA, eraRow, type EraRow } from "./eras.js";
@@ -57,6 +58,8 @@ export interface MachineOptions {
   readonly buffers?: BufferMode;
   /** How the fabric differs from a root complex that is the point of serialisation. */
   readonly fabric?: Partial<FabricOptions>;
+  /** Replaces the profile's answer to exclusives and atomics on memory that does not support them. */
+  readonly unsupportedAtomics?: UnsupportedAtomics;
   /** Bytes of RAM, a multiple of 2 MiB; 2 GiB if absent. */
   readonly ram?: number;
   /** Physical CPUs; 4 if absent. */
@@ -66,6 +69,11 @@ export interface MachineOptions {
   readonly lockdep?: boolean;
   /** /sys/kernel/mm/transparent_hugepage/enabled; always if absent. */
   readonly thp?: ThpPolicy;
+  /**
+   * Models the caches: "modelled", where non-cacheable accesses go past them, or "coherent", a host whose
+   * interconnect lets those look the caches up. Absent: RAM is the one copy of everything.
+   */
+  readonly cache?: CacheModel;
   /** Cycles by cost name. */
   readonly costs?: Readonly<Record<string, number>>;
   /** PCI functions, by known name or described; none if absent. */
@@ -78,6 +86,7 @@ export interface MachineOptions {
   readonly watchReads?: boolean;
 }
 
+const CACHE_STATES = ["invalid", "clean", "dirty"] as const;
 /** The VMM's thread. */
 const VMM = 0;
 
@@ -113,7 +122,8 @@ export class Machine {
     const kernel = options.kernel ?? DEFAULT_ERA;
     this.era = eraRow(kernel, options.set, (name) => void this.asked.add(name), options.onDecision);
     this.features = typeof options.cpu === "object" ? options.cpu : cpuProfile(options.cpu ?? "max");
-    this.profile = profileOf(options.profile, this.features);
+    const profile = profileOf(options.profile, this.features);
+    this.profile = options.unsupportedAtomics === undefined ? profile : { ...profile, unsupportedAtomics: options.unsupportedAtomics };
     this.cpus = options.cpus ?? 4;
     const ramSize = options.ram ?? DEFAULT_RAM;
     const sim = (this.sim = new Sim(options.costs, options.watchReads));
@@ -125,6 +135,8 @@ export class Machine {
       profile: this.profile,
       cpus: this.cpus,
       buffers: options.buffers ?? "off",
+      seed: options.seed ?? 0,
+      ...(options.cache === undefined ? {} : { cache: options.cache }),
     });
     this.cpu = new Cpu(sim, this.registers, this.pe, this.features);
     sim.agents.add("vmm", "vmm", 0);
@@ -269,6 +281,14 @@ export class Machine {
   /** Why KVM_RUN of a vCPU last returned. */
   exitReason(vcpu: number): ExitInfo["reason"] {
     return this.dispatch.exitOf(vcpu).reason;
+  }
+  /** State of the data cache line of a host address of the VMM's; undefined where caches are not modelled. */
+  cacheState(hva: number): "invalid" | "clean" | "dirty" | undefined {
+    const data = this.pe.cacheOps.caches?.data;
+    const { pt } = this.mm;
+    if (data === undefined) return undefined;
+    if (!pt.walk(VMM, hva) || !pt.valid) return "invalid";
+    return CACHE_STATES[data.stateAt(pt.leafPfn * 4096 + (hva % 4096))]!;
   }
   /** The machine as a person compares it: frozen, unchanged parts shared with the last snapshot. */
   snapshot(): MachineSnapshot {

@@ -51,6 +51,16 @@ export type Call =
   | { readonly call: "ordering"; readonly op: OrderingOp; readonly cpu?: number }
   /** Where a write to a BAR has got to: its value is 0 end point, 1 buffer of a CPU, 2 interconnect, 3 root complex. */
   | { readonly call: "write_place"; readonly fd: number; readonly bar: number; readonly offset: number; readonly size: number }
+  /**
+   * Something with every cache line of a host range: the VMM's instructions at EL0; the kernel's for it ("kernel …",
+   * an Arm-private system call as proposed in 2015); what hardware may do at any moment (speculate, evict).
+   */
+  | { readonly call: "cache_line"; readonly op: CacheLineOp; readonly addr: number; readonly length: number }
+  /** A bus master's access to memory that the VMM mapped for it (VFIO type1), of 1 to 8 bytes. */
+  | { readonly call: "dma_read"; readonly addr: number; readonly size: number; readonly snoop: boolean }
+  | { readonly call: "dma_write"; readonly addr: number; readonly size: number; readonly snoop: boolean; readonly value: bigint }
+  /** The VM is now on another host, whose interconnect makes non-cacheable accesses coherent or does not: empty caches. */
+  | { readonly call: "migrate_host"; readonly coherent: boolean }
   | { readonly call: "userfaultfd"; readonly flags?: number }
   | { readonly call: "uffd_api"; readonly uffd: number }
   | { readonly call: "uffd_register"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode: number }
@@ -115,6 +125,18 @@ export type Call =
       readonly size: number;
       readonly value: bigint;
     };
+
+export const CACHE_LINE_OPS = [
+  "dc cvac",
+  "dc cvau",
+  "dc civac",
+  "ic ivau",
+  "kernel dc ivac",
+  "kernel dc civac",
+  "speculate",
+  "evict",
+] as const;
+export type CacheLineOp = (typeof CACHE_LINE_OPS)[number];
 
 export type CallName = Call["call"];
 

@@ -8,15 +8,15 @@ import { nearestName } from "../arch/features.js";
 import { exitName, KVM_EXIT_ARM_NISV, KVM_EXIT_MMIO, KVM_EXIT_UNKNOWN } from "../kvm/vcpus.js";
 import type { Machine } from "../machine.js";
 import { mmapMode } from "../mmu/mmap.js";
-import { HOST_SIGSEGV } from "../mmu/useraccess.js";
 import { PMD_SIZE } from "../mmu/pagetable.js";
+import { HOST_DMA_READ, HOST_DMA_WRITE, HOST_LINES, HOST_SIGSEGV } from "../mmu/useraccess.js";
 import type { Activity } from "../sim/agents.js";
 import { EBADF } from "../mmu/context.js";
 import { HUGETLB_ORDERS } from "../mmu/frames.js";
 import { EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
 import { ORDERING_OPS } from "../vfio/orderingcalls.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
-import type { Call, CallName, CallResult, ExitInfo, RegionInfo, SignalInfo } from "./calls.js";
+import { CACHE_LINE_OPS, type Call, type CallName, type CallResult, type ExitInfo, type RegionInfo, type SignalInfo } from "./calls.js";
 import type { Stage2Leaf } from "./nouns.js";
 import { FaultlineError } from "../sim/errors.js";
 
@@ -120,6 +120,35 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
       const dev = d.m.vfioPci.ofFile(c.fd);
       const bar = dev < 0 ? undefined : d.m.vfioPci.pci.functions[dev]!.bars[c.bar];
       d.answer(a, bar === undefined ? -EINVAL : d.m.orderingCalls.place(bar.start + c.offset, c.size));
+    },
+  },
+  cache_line: {
+    begin: (d, a, c) => {
+      d.keep(a, 0, c.addr);
+      if (c.length < 0) d.answer(a, -EINVAL);
+      else d.start(a, d.m.mm.hostAccess, VMM_MM, c.addr, c.length, HOST_LINES + CACHE_LINE_OPS.indexOf(c.op), 0, 0);
+    },
+    finish: (d, a, ret) => d.accessed(a, ret),
+  },
+  dma_read: {
+    begin: (d, a, c) => {
+      d.keep(a, 0, c.addr);
+      d.keep(a, 1, c.size);
+      d.start(a, d.m.mm.hostAccess, VMM_MM, c.addr, c.size, HOST_DMA_READ + (c.snoop ? 0 : 1), 0, 0);
+    },
+    finish: (d, a, ret) => ({ ...d.accessed(a, ret), value: BigInt.asUintN(8 * d.kept(a, 1), d.resultValue(a)) }),
+  },
+  dma_write: {
+    begin: (d, a, c) => {
+      d.keep(a, 0, c.addr);
+      d.start(a, d.m.mm.hostAccess, VMM_MM, c.addr, c.size, HOST_DMA_WRITE + (c.snoop ? 0 : 1), low(c.value), high(c.value));
+    },
+    finish: (d, a, ret) => d.accessed(a, ret),
+  },
+  migrate_host: {
+    begin: (d, a, c) => {
+      d.m.pe.cacheOps.changeHost(c.coherent);
+      d.answer(a, 0);
     },
   },
   userfaultfd: { begin: (d, a, c) => d.start(a, d.m.mm.userfaultfd.create, VMM_MM, c.flags ?? 0) },

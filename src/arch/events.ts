@@ -74,13 +74,13 @@ export const breakBeforeMakeViolation = declareEvent(
 export const dcacheClean = declareEvent("faultline", "dcache_clean", "data cache maintenance by address", [
   { name: "pa", kind: "hex" },
   { name: "size", kind: "hex" },
-  { name: "by", kind: "enum", values: ["guest", "kernel"] },
+  { name: "by", kind: "enum", values: ["guest", "kernel", "vmm"] },
   { name: "op", kind: "enum", values: ["clean-poc", "clean-pou", "invalidate", "clean-invalidate"] },
 ]);
 export const icacheInval = declareEvent("faultline", "icache_inval", "instruction cache invalidation", [
   { name: "pa", kind: "hex" },
   { name: "size", kind: "hex" },
-  { name: "by", kind: "enum", values: ["guest", "kernel"] },
+  { name: "by", kind: "enum", values: ["guest", "kernel", "vmm"] },
 ]);
 export const deviceRead = declareEvent("faultline", "device_read", "a read reached a device window", [
   { name: "pa", kind: "hex" },

@@ -9,7 +9,7 @@ import type { I32Pool } from "../sim/state.js";
 import { DESC_AF, DESC_TABLE, DESC_VALID, HI_DBM, HI_OA, S1_AP_EL0, S1_AP_RDONLY } from "./descriptors.js";
 import { staleTranslation, tlbMiss } from "./events.js";
 import type { CpuFeatures } from "./features.js";
-import { ATTR_NC, ATTR_nGnRE, ATTR_nGnRnE, ATTR_TAGGED, ATTR_WB } from "./mair.js";
+import { ATTR_NC, ATTR_nGnRE, ATTR_nGnRnE, ATTR_TAGGED, ATTR_WB, isCacheable } from "./mair.js";
 import type { Ordering } from "./ordering.js";
 import { KIND_OF, KIND_WB } from "./storebuffer.js";
 import type { PhysicalMemory } from "./phys.js";
@@ -29,6 +29,7 @@ import {
   C_VA_HI,
   C_VA_LO,
   CTX_HOST,
+  F_CACHED,
   F_R0,
   F_W0,
   type Tlbs,
@@ -56,6 +57,8 @@ export class HostTranslation {
   private shift = 12;
   private word = 0;
   private level = 3;
+  /** C_FLAGS of the last successful look-up: how the access uses the caches. */
+  marks = 0;
   private readonly combined: I32Pool;
 
   constructor(
@@ -84,6 +87,7 @@ export class HostTranslation {
     if (tag !== 0 && t.a[i + C_TAG] === tag && t.a[i] === (lo & ~0xfff) && t.a[i + C_VA_HI] === hi && (t.a[i + C_FLAGS]! & need) !== 0) {
       if (t.a[i + C_CHANGES] !== this.tables.changes.a[0]) this.recheck(rootPa, i, hva, write);
       this.kind = KIND_OF[t.a[i + C_FLAGS]! & 0xff]!;
+      this.marks = t.a[i + C_FLAGS]!;
       return joinWords(t.a[i + C_PA_HI]!, t.a[i + C_PA_LO]!) + (lo & 0xfff);
     }
     return this.miss(rootPa, asid, cpu, i, hi, lo, write);
@@ -93,7 +97,7 @@ export class HostTranslation {
   hostLoad(pa: Pa, size: number): void {
     const { ordering, phys } = this;
     if (ordering === undefined) {
-      phys.read(pa, size);
+      phys.readBy(pa, size, this.marks);
       return;
     }
     const b = ordering.buffers;
@@ -103,7 +107,7 @@ export class HostTranslation {
       b.port.read(this.kind, pa, size);
       return;
     }
-    phys.read(pa, size);
+    phys.readBy(pa, size, this.marks);
     b.d0 = phys.lo;
     b.d1 = phys.hi;
     b.overlay(cpu, pa, size);
@@ -113,8 +117,8 @@ export class HostTranslation {
   /** The store of a translated access. */
   hostStore(pa: Pa, size: number, lo: number, hi: number): void {
     const { ordering } = this;
-    if (ordering === undefined || (this.kind === KIND_WB && !ordering.weak)) this.phys.write(pa, size, lo, hi);
-    else ordering.buffers.store(this.sim.agents.cpu, this.kind, 0, pa, size, lo, hi, 0, 0, false);
+    if (ordering === undefined || (this.kind === KIND_WB && !ordering.weak)) this.phys.writeBy(pa, size, this.marks, lo, hi);
+    else ordering.buffers.store(this.sim.agents.cpu, this.kind, this.marks, pa, size, lo, hi, 0, 0, false);
   }
 
   private miss(rootPa: Pa, asid: number, cpu: number, i: number, hi: number, lo: number, write: boolean): Pa {
@@ -125,14 +129,15 @@ export class HostTranslation {
     const t = this.combined;
     const attr = HOST_MAIR[(this.lo >>> 2) & 7]!;
     this.kind = KIND_OF[attr]!;
-    let flags = F_R0 | attr;
+    let flags = F_R0 | attr | (isCacheable(attr) ? F_CACHED : 0);
     if ((this.lo & S1_AP_RDONLY) === 0) flags |= F_W0;
     const pa = this.pa;
     t.set(i + C_VA_LO, lo & ~0xfff);
     t.set(i + C_VA_HI, hi);
     t.set(i + C_TAG, this.tlbs.context(cpu, CTX_HOST, 0, asid));
     t.set(i + C_FLAGS, flags);
-    t.set(i + C_SLOT, this.phys.slot(pa));
+    t.set(i + C_SLOT, this.phys.directSlot(pa));
+    this.marks = flags;
     t.set(i + C_CHANGES, this.tables.changes.a[0]!);
     t.set(i + C_PA_LO, pa & ~0xfff);
     t.set(i + C_PA_HI, (pa / 4294967296) | 0);

@@ -31,6 +31,10 @@ export function isDevice(attr: number): boolean {
 export function isWriteBack(attr: number): boolean {
   return attr === ATTR_TAGGED || (((attr >> 6) & 1) !== 0 && ((attr >> 2) & 1) !== 0 && (attr & 0xf0) !== 0x40 && (attr & 0x0f) !== 0x04);
 }
+/** True for Normal memory that is neither inner nor outer Non-cacheable. */
+export function isCacheable(attr: number): boolean {
+  return (attr & 0xf0) !== 0 && attr !== 0x40 && attr >> 4 !== 4 && (attr & 0xf) !== 4;
+}
 /**
  * True where exclusives and LSE atomics are architecturally guaranteed, given a shareable location:
  * write-back both, read and write allocate, non-transient (Arm ARM B2.9).

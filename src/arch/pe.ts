@@ -11,10 +11,20 @@ import type { CostTable } from "../sim/costs.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 import { AtOp, DcOp, IcOp } from "./a64system.js";
+import { BRACKETS } from "./brackets.js";
 import { Ordering, type BufferMode } from "./ordering.js";
 import { E_DATA, E_ESR, E_HPFAR_HI, E_HPFAR_LO, E_RESULT, E_SIZE, E_VA_HI, E_VA_LO } from "./orderingearly.js";
 import { KIND_NC, KIND_OF, KIND_WB } from "./storebuffer.js";
-import { dcacheClean, icacheInval } from "./events.js";
+import {
+  BY_GUEST,
+  CacheMaintenance,
+  CLEAN_INVALIDATE,
+  CLEAN_POC,
+  CLEAN_POU,
+  INVALIDATE,
+  type CacheModel,
+  type Caches,
+} from "./cachemaintenance.js";
 import { Exceptions } from "./exception.js";
 import type { CpuFeatures } from "./features.js";
 import { GuestContext } from "./guestcontext.js";
@@ -29,6 +39,7 @@ import {
   HCR_DC,
   HCR_EL2,
   HCR_FB,
+  HCR_VM,
   HPFAR_EL2,
   MAIR_EL1,
   PAR_EL1,
@@ -56,6 +67,7 @@ import {
   F_ATOMICS,
   F_DEVICE,
   F_DEVICE1,
+  F_FETCH_CACHED,
   F_R0,
   F_R1,
   F_W0,
@@ -96,6 +108,10 @@ export interface PeOptions {
   readonly profile?: MachineProfile;
   /** Store and gathering buffers; "off" if absent. */
   readonly buffers?: BufferMode;
+  /** Absent: caches are not modelled. */
+  readonly cache?: CacheModel;
+  /** With caches: 0 for none of the evictions and speculative fills that hardware may do on its own. */
+  readonly seed?: number;
 }
 
 export class Pe {
@@ -114,7 +130,10 @@ export class Pe {
   readonly maintenance: TlbMaintenance;
   readonly host: HostTranslation;
   readonly profile: MachineProfile;
+  readonly cacheOps: CacheMaintenance;
 
+  /** The modelled caches, if any: what a page of RAM without a direct slot goes through. */
+  private readonly caches: Caches | undefined;
   private readonly context: GuestContext;
   private readonly stage1: Stage1;
   private readonly stage2: Stage2;
@@ -139,7 +158,11 @@ export class Pe {
     options: PeOptions = {},
   ) {
     this.profile = options.profile ?? ARCHITECTURAL;
-    this.tlbs = new Tlbs(sim, options.cpus ?? 1);
+    const cpus = options.cpus ?? 1;
+    const model = options.cache === undefined ? undefined : { model: options.cache, seed: options.seed ?? 0, cpus };
+    this.cacheOps = new CacheMaintenance(sim, phys, features, model);
+    this.caches = this.cacheOps.caches;
+    this.tlbs = new Tlbs(sim, cpus);
     this.maintenance = new TlbMaintenance(sim, this.tlbs, features);
     this.host = new HostTranslation(sim, phys, tables, this.tlbs, this.maintenance, features);
     this.context = new GuestContext(sim, regs, this.tlbs, features);
@@ -147,7 +170,8 @@ export class Pe {
     this.stage1 = new Stage1(sim, regs, phys, tables, this.tlbs, features, this.stage2);
     this.exceptions = new Exceptions(regs, features);
     const mode = options.buffers ?? "off";
-    this.ordering = mode === "off" ? undefined : new Ordering(sim, phys, this.tlbs.cpus, mode === "weak", this.profile.ets);
+    this.ordering =
+      mode === "off" ? undefined : new Ordering(sim, phys, this.tlbs.cpus, mode === "weak", this.profile.ets, this.caches?.data);
     this.modelled = mode !== "off";
     this.maintenance.ordering = this.ordering;
     this.host.ordering = this.ordering;
@@ -196,7 +220,7 @@ export class Pe {
   }
   /** `read` after `enter(v)`. */
   readHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
-    if (this.modelled) return this.readBuffered(v, vaHi, vaLo, size, iss);
+    if (BRACKETS && this.modelled) return this.readBuffered(v, vaHi, vaLo, size, iss);
     const c = this.context;
     if ((vaLo & (size - 1)) !== 0) return this.readUnaligned(v, vaHi, vaLo, size, iss);
     const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
@@ -234,7 +258,8 @@ export class Pe {
       this.phys.readRef(ref, o, size);
     } else {
       const t = this.combined.a;
-      this.phys.read(joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + o, size);
+      const pa = joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + o;
+      this.phys.readBy(pa, size, t[i + C_FLAGS]!);
     }
     const p = this.phys;
     this.d0 = p.lo;
@@ -253,7 +278,7 @@ export class Pe {
   }
   /** `write` after `enter(v)`. */
   writeHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
-    if (this.modelled) return this.writeBuffered(v, vaHi, vaLo, size, iss);
+    if (BRACKETS && this.modelled) return this.writeBuffered(v, vaHi, vaLo, size, iss);
     const c = this.context;
     if ((vaLo & (size - 1)) !== 0) return this.writeUnaligned(v, vaHi, vaLo, size, iss);
     const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
@@ -291,7 +316,8 @@ export class Pe {
       return;
     }
     const t = this.combined.a;
-    this.phys.write(joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + o, size, this.d0, this.d1, this.d2, this.d3);
+    const pa = joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + o;
+    this.phys.writeBy(pa, size, t[i + C_FLAGS]!, this.d0, this.d1, this.d2, this.d3);
   }
 
   /** After `enter(v)`: is the combined entry at index i one of this context and CPU that permits fetches? */
@@ -339,7 +365,12 @@ export class Pe {
       } else this.d0 = 0;
       return PE_OK;
     }
-    this.phys.read(joinWords(this.combined.a[i + C_PA_HI]!, this.combined.a[i + C_PA_LO]!) + o, 4);
+    const pa = joinWords(this.combined.a[i + C_PA_HI]!, this.combined.a[i + C_PA_LO]!) + o;
+    if (BRACKETS && this.caches !== undefined && this.phys.isRam(pa)) {
+      this.d0 = this.caches.instr.fetch(pa, (this.combined.a[i + C_FLAGS]! & F_FETCH_CACHED) !== 0);
+      return PE_OK;
+    }
+    this.phys.read(pa, 4);
     this.d0 = this.phys.lo;
     return PE_OK;
   }
@@ -355,7 +386,7 @@ export class Pe {
     if ((vaLo & (size - 1)) !== 0 && (!this.lse2 || (vaLo & 15) + size > 16)) {
       return this.translation.alignmentFault(v, c, access, vaHi, vaLo);
     }
-    if (this.modelled) this.ordering!.atomic(c.cpu);
+    if (BRACKETS && this.modelled) this.ordering!.atomic(c.cpu);
     return this.locate(v, c, vaHi, vaLo, access, iss, T_ATOMIC);
   }
 
@@ -369,7 +400,7 @@ export class Pe {
     // What only the walk can judge: alignment on Device, unsupported atomics.
     const wrong =
       ((flags & T_UNALIGNED) !== 0 ? F_DEVICE | F_DEVICE1 : 0) |
-      ((flags & T_ATOMIC) !== 0 && this.profile.atomicsOnDevice === "fault35" ? F_DEVICE : 0);
+      ((flags & T_ATOMIC) !== 0 && this.profile.unsupportedAtomics === "fault35" ? F_DEVICE : 0);
     const entry = t[i + C_FLAGS]!;
     const hit =
       (tag === c.asidTag || tag === c.globalTag) &&
@@ -377,7 +408,7 @@ export class Pe {
       t[i + C_VA_HI] === hi &&
       ((flags & T_ANY) !== 0 || (entry & need) !== 0) &&
       (entry & wrong) === 0 &&
-      ((flags & T_ATOMIC) === 0 || (entry & F_ATOMICS) !== 0 || this.profile.atomicsOnDevice === "work");
+      ((flags & T_ATOMIC) === 0 || (entry & F_ATOMICS) !== 0 || this.profile.unsupportedAtomics === "work");
     if (hit) {
       if (t[i + C_CHANGES] !== this.changes.a[0]) this.translation.recheck(v, c, i, access);
       this.translation.entry = i;
@@ -413,11 +444,12 @@ export class Pe {
     if (rc !== PE_OK) return rc;
     const here = 4096 - (vaLo & 0xfff);
     const first = this.pa;
+    const marks = this.marks();
     this.loadBuffered(this.translation.entry, first, Math.min(here, size), here >= size);
     if (here < size) {
       rc = this.locateOrdered(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_READ, iss, T_UNALIGNED, size - here);
       if (rc !== PE_OK) return rc;
-      this.readSplit(first, this.pa, here, size);
+      this.readSplit(first, this.pa, here, size, marks);
       o.buffers.d0 = this.d0;
       o.buffers.d1 = this.d1;
       o.buffers.overlay(c.cpu, first, here);
@@ -617,16 +649,24 @@ export class Pe {
       return PE_OK;
     }
     const first = this.pa;
+    const marks = this.marks();
     rc = this.locate(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_READ, iss, T_UNALIGNED);
     if (rc !== PE_OK) return rc;
-    this.readSplit(first, this.pa, here, size);
+    this.readSplit(first, this.pa, here, size, marks);
     return PE_OK;
   }
 
-  private readSplit(first: Pa, second: Pa, here: number, size: number): void {
+  /** C_FLAGS of the last translation. */
+  private marks(): number {
+    return this.combined.a[this.translation.entry + C_FLAGS]!;
+  }
+
+  /** @param marks of the first page; the second is the last translation */
+  private readSplit(first: Pa, second: Pa, here: number, size: number, marks: number): void {
     const d = [0, 0, 0, 0];
     for (let n = 0; n < size; n++) {
-      this.phys.read(n < here ? first + n : second + n - here, 1);
+      const pa = n < here ? first + n : second + n - here;
+      this.phys.readBy(pa, 1, n < here ? marks : this.marks());
       d[n >> 2]! |= this.phys.lo << ((n & 3) * 8);
     }
     this.d0 = d[0]!;
@@ -647,12 +687,15 @@ export class Pe {
       return PE_OK;
     }
     const first = this.pa;
+    const marks = this.marks();
     rc = this.locate(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_WRITE, iss, T_UNALIGNED);
     if (rc !== PE_OK) return rc;
     const second = this.pa;
     for (let n = 0; n < size; n++) {
       const w = n < 4 ? this.d0 : n < 8 ? this.d1 : n < 12 ? this.d2 : this.d3;
-      this.phys.write(n < here ? first + n : second + n - here, 1, (w >>> ((n & 3) * 8)) & 0xff);
+      const pa = n < here ? first + n : second + n - here;
+      const byte = (w >>> ((n & 3) * 8)) & 0xff;
+      this.phys.writeBy(pa, 1, n < here ? marks : this.marks(), byte);
     }
     this.pa = first;
     return PE_OK;
@@ -664,18 +707,17 @@ export class Pe {
   dc(v: number, op: number, vaHi: number, vaLo: number): number {
     if (op === DcOp.Zva) return this.dcZva(v, vaHi, vaLo);
     // Maintenance by address comes after the CPU's own stores to the line.
-    if (this.modelled) this.ordering!.atomic(this.agents.cpu);
+    if (BRACKETS && this.modelled) this.ordering!.atomic(this.agents.cpu);
     if (op === DcOp.Isw || op === DcOp.Csw || op === DcOp.Cisw) {
       this.agents.charge(this.costs.cacheLine);
       return PE_OK;
     }
-    return this.maintain(
-      v,
-      op === DcOp.Ivac ? ACCESS_WRITE : ACCESS_READ,
-      vaHi,
-      vaLo,
-      op === DcOp.Cvau ? 1 : op === DcOp.Ivac ? 2 : op === DcOp.Civac ? 3 : 0,
-    );
+    if (op === DcOp.Ivac) {
+      // With stage 2 on it also cleans (Arm ARM D7.5.9).
+      const stage2 = (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! & (HCR_VM | HCR_DC)) !== 0;
+      return this.maintain(v, ACCESS_WRITE, vaHi, vaLo, stage2 ? CLEAN_INVALIDATE : INVALIDATE);
+    }
+    return this.maintain(v, ACCESS_READ, vaHi, vaLo, op === DcOp.Cvau ? CLEAN_POU : op === DcOp.Civac ? CLEAN_INVALIDATE : CLEAN_POC);
   }
 
   /** @param what values of dcache_clean's op, -1: instruction cache */
@@ -689,8 +731,8 @@ export class Pe {
     const rc = this.locate(v, c, vaHi, vaLo, access, 0, T_CM | any);
     if (rc !== PE_OK) return rc;
     const line = this.pa - (this.pa % LINE);
-    if (what < 0) this.sim.bus.emit(icacheInval, line, LINE, 0);
-    else this.sim.bus.emit(dcacheClean, line, LINE, 0, what);
+    if (what < 0) this.cacheOps.icache(line, LINE, BY_GUEST);
+    else this.cacheOps.dcache(line, LINE, what, BY_GUEST);
     return PE_OK;
   }
 
@@ -707,7 +749,8 @@ export class Pe {
       return PE_OK;
     }
     this.agents.charge(this.costs.ramAccess);
-    this.phys.zeroLine(this.pa - (this.pa % LINE));
+    if (this.caches !== undefined) this.caches.data.zero(this.pa, this.marks());
+    else this.phys.zeroLine(this.pa - (this.pa % LINE));
     return PE_OK;
   }
 
@@ -715,7 +758,9 @@ export class Pe {
   ic(v: number, op: number, vaHi: number, vaLo: number): number {
     if (op === IcOp.Ivau) return this.maintain(v, ACCESS_READ, vaHi, vaLo, -1);
     this.agents.charge(this.costs.cacheLine);
-    this.sim.bus.emit(icacheInval, 0, 0, 0);
+    // HCR_EL2.FB broadcasts IC IALLU.
+    const local = op === IcOp.Iallu && (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! & HCR_FB) === 0;
+    this.cacheOps.icache(0, 0, BY_GUEST, local ? this.agents.cpu : -1);
     return PE_OK;
   }
 
@@ -844,6 +889,18 @@ export class Pe {
 
   // ---- the host's own accesses (the HostCpu and HostTlb of src/mmu)
 
+  /** A bus master reads into phys.lo, hi, or writes. @param snoops it is in the coherent domain */
+  dma(pa: Pa, size: number, write: boolean, snoops: boolean, lo: number, hi: number): void {
+    if (this.caches === undefined) {
+      if (write) this.phys.write(pa, size, lo, hi);
+      else this.phys.read(pa, size);
+    } else if (write) this.caches.data.dmaWrite(pa, size, snoops, lo, hi);
+    else this.caches.data.dmaRead(pa, size, snoops);
+  }
+  /** Something with the line at pa. @param op LINE_* of src/mmu/useraccess.ts */
+  lineOp(pa: Pa, op: number): void {
+    this.cacheOps.line(pa, op);
+  }
   hostLookup(rootPa: Pa, asid: number, hva: Hva, write: boolean): Pa {
     return this.host.hostLookup(rootPa, asid, hva, write);
   }

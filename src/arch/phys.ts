@@ -12,6 +12,7 @@
  * recs [4r .. 4r + 3]        line << 6 | number of the line in its page, 0: unused
  * lines[16 l ..], full[1024 f ..]   data words, little endian
  */
+import { BRACKETS } from "./brackets.js";
 import type { Sim } from "../sim/sim.js";
 import type { F64Pool, I32Pool } from "../sim/state.js";
 import { busUnclaimed, deviceRead, deviceWrite } from "./events.js";
@@ -38,6 +39,21 @@ const FULLS = 5;
 const FULL_FREE = 6;
 const GROUPS = 7;
 
+/** The data cache in front of RAM, where caches are modelled (cache.ts). */
+export interface MemoryCache {
+  /** A read or write by the type of its translation. @param marks its C_FLAGS (tlb.ts) */
+  load(pa: Pa, size: number, marks: number): void;
+  store(pa: Pa, size: number, marks: number, lo: number, hi: number, lo2: number, hi2: number): void;
+  /** A cacheable read or write of the kernel through its linear map. */
+  read(pa: Pa, size: number): void;
+  write(pa: Pa, size: number, lo: number, hi: number, lo2: number, hi2: number): void;
+  /** clear_page and copy_page through the linear map. */
+  clearPages(pfn: Pfn, count: number): void;
+  copyPage(dst: Pfn, src: Pfn): void;
+  /** dcache_clean_inval_poc by the kernel. */
+  flush(pa: Pa, size: number): void;
+}
+
 /** What answers in a device window. It holds the PhysicalMemory and puts read data into its `lo` and `hi`. */
 export interface BusDevice {
   /** A read of 1, 2, 4 or 8 bytes at an offset in the window. */
@@ -63,6 +79,12 @@ export class PhysicalMemory {
   private readonly devices: BusDevice[] = [];
   private lastWindow = 0;
   private tables: TablePages | undefined;
+  /**
+   * What stands between the CPUs and RAM. Without it RAM is the one copy; with it `read`, `write`,
+   * `clearPages` and `copyPage` are the kernel's, through its cacheable linear map, and `readMemory` and
+   * `writeMemory` reach RAM itself.
+   */
+  cache: MemoryCache | undefined;
   /** What the last read gave: bits 63:0 in hi:lo, of a 16-byte read bits 127:64 in hi2:lo2. */
   lo = 0;
   hi = 0;
@@ -130,6 +152,11 @@ export class PhysicalMemory {
 
   // ---- page slots
 
+  /** The slot that an access may use directly: none while a cache stands before RAM. */
+  directSlot(pa: Pa): number {
+    return !BRACKETS || this.cache === undefined ? this.slot(pa) : -1;
+  }
+
   /** The slot of a RAM page, made if needed. @returns -1 when pa is not RAM. */
   slot(pa: Pa): number {
     const off = pa - this.ramBase;
@@ -171,6 +198,10 @@ export class PhysicalMemory {
     let page = pfn - this.ramBase / PAGE_SIZE;
     const end = page + count;
     if (page < 0 || end > this.ramSize / PAGE_SIZE) return;
+    if (BRACKETS && this.cache !== undefined) {
+      this.cache.clearPages(pfn, count);
+      return;
+    }
     const dir = this.dir.a;
     while (page < end) {
       const next = Math.min(end, (page | CHUNK_MASK) + 1);
@@ -202,6 +233,10 @@ export class PhysicalMemory {
     const d = this.slot(dst * PAGE_SIZE);
     const s = this.slot(src * PAGE_SIZE);
     if (d < 0 || s < 0 || d === s) return;
+    if (BRACKETS && this.cache !== undefined) {
+      this.cache.copyPage(dst, src);
+      return;
+    }
     this.clearSlot(d);
     const ref = this.dir.a[s]!;
     if (ref < 0) {
@@ -224,7 +259,8 @@ export class PhysicalMemory {
   /** True when every byte of the page is zero and holds no data. */
   isClear(pfn: Pfn): boolean {
     const slot = this.slot(pfn * PAGE_SIZE);
-    return slot < 0 || this.dir.a[slot] === 0;
+    // A line may hold what memory does not have yet.
+    return this.cache === undefined && (slot < 0 || this.dir.a[slot] === 0);
   }
 
   private copyWords(pool: I32Pool, to: number, from: number, n: number): void {
@@ -261,6 +297,27 @@ export class PhysicalMemory {
    * A device sees at most 8 bytes at a time. An address that nothing claims gives all ones and an event.
    */
   read(pa: Pa, size: number): void {
+    if (BRACKETS && this.cache !== undefined && this.inRam(pa)) this.cache.read(pa, size);
+    else this.readMemory(pa, size);
+  }
+
+  /** A read by the type of its translation. @param marks its C_FLAGS (tlb.ts) */
+  readBy(pa: Pa, size: number, marks: number): void {
+    if (BRACKETS && this.cache !== undefined) this.cache.load(pa, size, marks);
+    else this.readMemory(pa, size);
+  }
+  writeBy(pa: Pa, size: number, marks: number, lo: number, hi = 0, lo2 = 0, hi2 = 0): void {
+    if (BRACKETS && this.cache !== undefined) this.cache.store(pa, size, marks, lo, hi, lo2, hi2);
+    else this.writeMemory(pa, size, lo, hi, lo2, hi2);
+  }
+
+  private inRam(pa: Pa): boolean {
+    const off = pa - this.ramBase;
+    return off >= 0 && off < this.ramSize;
+  }
+
+  /** `read` of memory itself, whatever the cache holds. */
+  readMemory(pa: Pa, size: number): void {
     const off = pa - this.ramBase;
     if (off >= 0 && off < this.ramSize) {
       const page = (off / PAGE_SIZE) | 0;
@@ -393,6 +450,12 @@ export class PhysicalMemory {
 
   /** Writes 1, 2, 4, 8 or 16 bytes; must not cross a page. A write that nothing claims is dropped with an event. */
   write(pa: Pa, size: number, lo: number, hi = 0, lo2 = 0, hi2 = 0): void {
+    if (BRACKETS && this.cache !== undefined && this.inRam(pa)) this.cache.write(pa, size, lo, hi, lo2, hi2);
+    else this.writeMemory(pa, size, lo, hi, lo2, hi2);
+  }
+
+  /** `write` of memory itself, whatever the cache holds. */
+  writeMemory(pa: Pa, size: number, lo: number, hi = 0, lo2 = 0, hi2 = 0): void {
     const slot = this.slot(pa);
     if (slot >= 0) {
       this.writeSlot(slot, pa & 4095, size, lo, hi, lo2, hi2);
@@ -509,6 +572,20 @@ export class PhysicalMemory {
   /** Zeroes the 64-byte line at pa (DC ZVA's block). */
   zeroLine(pa: Pa): void {
     for (let i = 0; i < 64; i += 8) this.write(pa + i, 8, 0, 0);
+  }
+
+  // ---- lines, for the caches
+
+  /** Copies the 64-byte line at pa from memory to 16 words of a cache. */
+  readLine(pa: Pa, to: I32Pool, at: number): void {
+    for (let i = 0; i < LINE_WORDS; i += 2) {
+      this.readMemory(pa + 4 * i, 8);
+      to.set2(at + i, this.lo, this.hi);
+    }
+  }
+  /** Copies 16 words of a cache to the 64-byte line at pa in memory. */
+  writeLine(pa: Pa, from: Int32Array, at: number): void {
+    for (let i = 0; i < LINE_WORDS; i += 2) this.writeMemory(pa + 4 * i, 8, from[at + i]!, from[at + i + 1]!);
   }
 
   /** Bytes of memory that hold page data now, as allocated. */

@@ -1,3 +1,7 @@
+/** What an implementation may do with an exclusive or atomic access whose type does not support it. */
+export const UNSUPPORTED_ATOMICS = ["work", "fault35"] as const;
+export type UnsupportedAtomics = (typeof UNSUPPORTED_ATOMICS)[number];
+
 /**
  * How the machine treats cases that the architecture leaves open, or that the emulated machine under
  * the recordings did differently. The default is architectural; `RECORDED` departs like that machine.
@@ -19,7 +23,7 @@ export interface MachineProfile {
    * non-atomically, as in the recordings), or "fault35" (abort with FSC 0x35, to the level whose
    * attributes are the cause). Arm ARM B2.2.1 leaves the choice to the implementation.
    */
-  readonly atomicsOnDevice: "work" | "fault35";
+  readonly unsupportedAtomics: UnsupportedAtomics;
   /**
    * A fetch from memory that a translation calls Device and lets execute (CONSTRAINED UNPREDICTABLE): it
    * works, as Normal Non-cacheable, or it is a permission fault of the stage that says Device.
@@ -42,7 +46,7 @@ export const ARCHITECTURAL: MachineProfile = Object.freeze({
   mmuOffAlignmentFaults: true,
   parShareability: "architectural",
   walkFaultLevel: "stage2",
-  atomicsOnDevice: "work",
+  unsupportedAtomics: "work",
   fetchFromDevice: "works",
   hpfarOnPermission: "stale",
   ets: 0,
@@ -54,7 +58,7 @@ export const RECORDED: MachineProfile = Object.freeze({
   mmuOffAlignmentFaults: false,
   parShareability: "raw",
   walkFaultLevel: "stage1",
-  atomicsOnDevice: "work",
+  unsupportedAtomics: "work",
   fetchFromDevice: "works",
   hpfarOnPermission: "written",
   ets: 0,

@@ -215,6 +215,9 @@ export const HCR_AMO = 1 << 5;
 export const HCR_VSE = 1 << 8;
 export const HCR_FB = 1 << 9;
 export const HCR_DC = 1 << 12;
+/** In the high word: ID (bit 33), DCT (bit 57). */
+export const HCR_ID_HI = 1 << 1;
+export const HCR_DCT_HI = 1 << 25;
 export const HCR_TWI = 1 << 13;
 export const HCR_TWE = 1 << 14;
 export const HCR_TSC = 1 << 19;

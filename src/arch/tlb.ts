@@ -52,6 +52,10 @@ export const C_S1 = 10;
 /** VMID << 16 | ASID, as at the fill. */
 export const C_IDS = 11;
 
+/** Where caches are modelled: data goes through the cache, stores also to memory; fetches go through the instruction cache. */
+export const F_CACHED = 0x800;
+export const F_WRITE_THROUGH = 0x1000;
+export const F_FETCH_CACHED = 0x2000;
 export const F_R1 = 0x10000;
 export const F_W1 = 0x20000;
 export const F_X1 = 0x40000;

@@ -5,25 +5,40 @@
  */
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
+import { BRACKETS } from "./brackets.js";
 import { HI_PXN, HI_UXN, S1_AP_EL0, S1_AP_RDONLY } from "./descriptors.js";
 import { memoryAbort, staleTranslation, tlbMiss } from "./events.js";
 import type { Exceptions } from "./exception.js";
 import type { CpuFeatures } from "./features.js";
 import type { GuestContext } from "./guestcontext.js";
-import { ATTR_NC, canonicalAttr, isDevice, mairByte, supportsAtomics } from "./mair.js";
-import { combine, RESULT_ATTR, RESULT_SH_SHIFT, SH_OSH, stage1Only } from "./memtype.js";
+import {
+  ATTR_NC,
+  ATTR_TAGGED,
+  ATTR_WB,
+  ATTR_WT_RA,
+  canonicalAttr,
+  isCacheable,
+  isDevice,
+  isWriteBack,
+  mairByte,
+  supportsAtomics,
+} from "./mair.js";
+import { combine, combineAttr, RESULT_ATTR, RESULT_SH_SHIFT, SH_OSH, stage1Only } from "./memtype.js";
 import type { PhysicalMemory } from "./phys.js";
 import type { MachineProfile } from "./profile.js";
 import {
   ESR_EL2,
   FAR_EL2,
   HCR_DC,
+  HCR_DCT_HI,
   HCR_EL2,
+  HCR_ID_HI,
   HPFAR_EL2,
   MAIR_EL1,
   REGS_WORDS,
   SCTLR_C,
   SCTLR_EL1,
+  SCTLR_I,
   SCTLR_WXN,
   type RegisterFile,
 } from "./registers.js";
@@ -65,14 +80,17 @@ import {
   C_VA_HI,
   C_VA_LO,
   F_ATOMICS,
+  F_CACHED,
   F_DEVICE,
   F_DEVICE1,
+  F_FETCH_CACHED,
   F_R0,
   F_R1,
   F_R1_PAN,
   F_W0,
   F_W1,
   F_W1_PAN,
+  F_WRITE_THROUGH,
   F_X0,
   F_X1,
   type Tlbs,
@@ -248,7 +266,8 @@ export class Translation {
     const cacheable = (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! & HCR_DC) !== 0;
     if ((this.flags & T_UNALIGNED) !== 0 && !cacheable && this.profile.mmuOffAlignmentFaults) return this.toEl1(v, c, FSC_ALIGNMENT, lo);
     this.perms = ALL;
-    this.attr = cacheable ? 0xff : 0;
+    const tagged = (this.regs.pool.a[v * REGS_WORDS + HCR_EL2 + 1]! & HCR_DCT_HI) !== 0 && this.features.mte;
+    this.attr = !cacheable ? 0 : tagged ? ATTR_TAGGED : ATTR_WB;
     this.sh = cacheable ? 0 : SH_OSH;
     this.ipa = joinWords(hi, lo);
     this.tag = c.asidTag;
@@ -306,16 +325,40 @@ export class Translation {
       pa = ipa as number;
     }
     const atomics = supportsAtomics(result & RESULT_ATTR) && ((result >> RESULT_SH_SHIFT) & 3) !== 0;
-    if ((flags & T_ATOMIC) !== 0 && !atomics && this.profile.atomicsOnDevice === "fault35") {
+    if ((flags & T_ATOMIC) !== 0 && !atomics && this.profile.unsupportedAtomics === "fault35") {
       // Stage 1 is the cause unless its own attributes would have done.
       if (c.stage2 && supportsAtomics(attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, ipa, lo);
       return this.toEl1(v, c, FSC_UNSUPPORTED_ATOMIC, lo);
     }
-    const marks = (device1 ? F_DEVICE1 : 0) | (isDevice(result & RESULT_ATTR) ? F_DEVICE : 0) | (atomics ? F_ATOMICS : 0);
+    let marks = (device1 ? F_DEVICE1 : 0) | (isDevice(result & RESULT_ATTR) ? F_DEVICE : 0) | (atomics ? F_ATOMICS : 0);
+    if (BRACKETS && this.phys.cache !== undefined) marks |= this.cacheMarks(v, c, result & RESULT_ATTR);
     this.fill(c, hi, lo, result | perms | marks, pa, ipa);
     if (this.stale) this.reportStale(hi, lo, ipa, pa, -1);
     return PE_OK;
   };
+
+  /**
+   * How data accesses and fetches of this translation use the caches. A type that is not cacheable both
+   * inner and outer does not (as Cortex-A57, A77: cacheability is a permission); of the rest what is not
+   * write-back both is written through.
+   */
+  private cacheMarks(v: number, c: GuestContext, result: number): number {
+    const r = this.regs.pool.a;
+    const b = v * REGS_WORDS;
+    const data = isCacheable(result) ? F_CACHED | (isWriteBack(result) ? 0 : F_WRITE_THROUGH) : 0;
+    // A fetch: SCTLR_EL1.I = 0 makes Normal memory Non-cacheable; with stage 1 off it is Non-cacheable or write-through.
+    let fetch = ATTR_NC;
+    const on = (r[b + SCTLR_EL1]! & SCTLR_I) !== 0;
+    if (!c.stage1) fetch = (r[b + HCR_EL2]! & HCR_DC) !== 0 ? ATTR_WB : on ? ATTR_WT_RA : ATTR_NC;
+    else if (on) fetch = mairByte(r[b + MAIR_EL1 + 1]!, r[b + MAIR_EL1]!, (this.stage1.lo >>> 2) & 7);
+    // Fetched from Device memory as from Normal Non-cacheable.
+    if (this.device[fetch] !== 0) fetch = ATTR_NC;
+    if (c.stage2) {
+      fetch = combineAttr(fetch, this.stage2.memAttr, this.stage2.fwb(v));
+      if ((r[b + HCR_EL2 + 1]! & HCR_ID_HI) !== 0) fetch = ATTR_NC;
+    }
+    return data | (isCacheable(fetch) ? F_FETCH_CACHED : 0);
+  }
 
   private stage2Permits(access: number, el0: boolean): boolean {
     const s2 = this.stage2;
@@ -335,7 +378,7 @@ export class Translation {
       a[i + C_VA_HI] = hi;
       a[i + C_TAG] = tag;
       a[i + C_FLAGS] = flags;
-      a[i + C_SLOT] = this.phys.slot(pa);
+      a[i + C_SLOT] = this.phys.directSlot(pa);
       a[i + C_CHANGES] = this.tables.changes.a[0]!;
       a[i + C_PA_LO] = pa & ~0xfff;
       a[i + C_PA_HI] = (pa / 4294967296) | 0;
@@ -349,7 +392,7 @@ export class Translation {
     t.set(i + C_VA_HI, hi);
     t.set(i + C_TAG, tag);
     t.set(i + C_FLAGS, flags);
-    t.set(i + C_SLOT, this.phys.slot(pa));
+    t.set(i + C_SLOT, this.phys.directSlot(pa));
     t.set(i + C_CHANGES, this.tables.changes.a[0]!);
     t.set(i + C_PA_LO, pa & ~0xfff);
     t.set(i + C_PA_HI, (pa / 4294967296) | 0);

@@ -67,7 +67,7 @@ export interface Common extends Costs {
 }
 
 /** Options under their names in the commands; absent ones stay absent. */
-export async function selection(o: Common): Promise<Omit<RunArguments, "format" | "quiet" | "explain">> {
+export async function selection(o: Common): Promise<Omit<RunArguments, "format" | "quiet" | "explain" | "table">> {
   const { settingOf } = await import("./execute.js");
   return {
     ...(o.kernel === undefined ? {} : { kernel: o.kernel }),

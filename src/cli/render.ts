@@ -1,5 +1,6 @@
 /** A run's result as text: steps with their annotated events, what failed and why, the verdict. */
 import { causes, causeText } from "../guest/cause.js";
+import { COLUMNS } from "../guest/tally.js";
 import type { Outcome, Step, VariantResult } from "../guest/result.js";
 import { telling, type Detail } from "../trace/story.js";
 import { eventLine, fit, fold, foldedLines, type TextOptions } from "../trace/text.js";
@@ -34,7 +35,8 @@ export function renderSteps(r: VariantResult, options: RenderOptions): string[] 
 }
 
 export function paint(line: string, color: Palette): string {
-  if (/ host_crash |HOST CRASH| break_before_make_violation | stale_translation /.test(line)) return color.red(line);
+  if (/ host_crash |HOST CRASH| stale_read | write_lost | dirty_line_dropped | break_before_make_violation | stale_translation /.test(line))
+    return color.red(line);
   if (/ kvm_guest_fault /.test(line)) return color.cyan(line);
   if (/ inject_| exception_injected | kvm_userspace_exit /.test(line)) return color.yellow(line);
   return line;
@@ -66,6 +68,51 @@ export function renderResult(r: VariantResult, file: string, source: string, opt
   return out;
 }
 
+/**
+ * The rows of several runs as one table in plain text, to be pasted into a mail: quantities down and
+ * variants across, or, where that is too wide, a row for each variant. "–": not in this variant.
+ */
+export function resultTable(results: readonly VariantResult[]): string[] {
+  const labels: string[] = [];
+  for (const r of results) for (const c of r.row) if (!labels.includes(c.label)) labels.push(c.label);
+  // What every run has comes last, however few variants have counted it.
+  const own = labels.filter((l) => !ALWAYS.has(l));
+  const rows = [...own, ...labels.filter((l) => ALWAYS.has(l))];
+  const cell = (r: VariantResult, l: string): string => r.row.find((c) => c.label === l)?.text ?? (COUNTED.has(l) ? "0" : "–");
+  const down = [["", ...results.map((r) => r.variant.name)], ...rows.map((l) => [l, ...results.map((r) => cell(r, l))])];
+  if (columnWidths(down).reduce((a, b) => a + b + 2, -2) <= MAIL_WIDTH) return aligned(down);
+  // Too wide for a mail: a row for each variant, letters for the quantities, and what they stand for below.
+  const letter = (i: number): string => String.fromCharCode(97 + (i % 26)).repeat(1 + Math.floor(i / 26));
+  const rows_ = results.map((r) => [r.variant.name, ...rows.map((l) => cell(r, l))]);
+  return [...aligned([["", ...rows.map((_, i) => letter(i))], ...rows_]), "", ...rows.map((l, i) => `${letter(i)}  ${l}`)];
+}
+/** Characters of a line that a mail reader shows without wrapping a quotation of it. */
+const MAIL_WIDTH = 76;
+const ALWAYS = new Set([...COLUMNS.map((c) => c.label), "cycles"]);
+const COUNTED = new Set(COLUMNS.map((c) => c.label));
+
+function columnWidths(t: readonly (readonly string[])[]): number[] {
+  return t[0]!.map((_, i) => Math.max(...t.map((row) => row[i]!.length)));
+}
+function aligned(t: readonly (readonly string[])[]): string[] {
+  const widths = columnWidths(t);
+  return t.map((row) =>
+    row
+      .map((c, i) => (i === 0 ? c.padEnd(widths[i]!) : c.padStart(widths[i]!)))
+      .join("  ")
+      .trimEnd(),
+  );
+}
+
+/** What failed, a line each. */
+export function failureLines(results: readonly VariantResult[], file: string): string[] {
+  return results.flatMap((r) =>
+    r.outcomes
+      .filter((o) => o.status === "failed")
+      .map((o) => `${file}:${o.line}:${o.column}: failed on ${r.variant.name}: ${o.text === "" ? o.actual : `${o.text}: ${o.actual}`}`),
+  );
+}
+
 export function verdictLine(r: VariantResult, color: Palette): string {
   return r.passed ? color.green(r.verdict) : color.red(r.verdict);
 }
@@ -87,6 +134,7 @@ export function resultJson(r: VariantResult): Record<string, unknown> {
     crash: r.crash ?? null,
     seq: r.seq,
     steps: r.phases,
+    row: Object.fromEntries(r.row.map((c) => [c.label, c.value])),
     unknown: r.unknown,
     expectations: r.outcomes.map((o) => ({
       status: o.status,

@@ -1,11 +1,12 @@
 /** `faultline run`: a script, all of its variants or those that the options select. */
 import { causes } from "../guest/cause.js";
+import type { VariantResult } from "../guest/result.js";
 import { jsonLine } from "../trace/json.js";
 import type { TraceFormat } from "../trace/formats.js";
 import type { Detail } from "../trace/story.js";
 import { compileScript, execute, selectVariants, withCosts, type Selection } from "./execute.js";
 import { loadScript } from "./load.js";
-import { renderResult, resultJson, verdictLine, type RenderOptions } from "./render.js";
+import { failureLines, renderResult, resultJson, resultTable, verdictLine, type RenderOptions } from "./render.js";
 import { statText } from "./stat.js";
 import { FAILED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
@@ -15,6 +16,8 @@ export interface RunArguments extends Selection {
   readonly format: "text" | "json" | "jsonl";
   readonly quiet: boolean;
   readonly explain: boolean;
+  /** Only the table of all variants' results. */
+  readonly table: boolean;
   readonly events?: Detail;
   readonly maxSteps?: number;
   readonly maxMemory?: number;
@@ -30,7 +33,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
   const detail: Detail = args.events ?? (args.explain ? "explain" : "story");
   const color = palette();
   const render: RenderOptions = {
-    detail: args.quiet ? "none" : detail,
+    detail: args.quiet || args.table ? "none" : detail,
     annotate: detail !== "all",
     width: process.stdout.isTTY ? process.stdout.columns : 0,
     color,
@@ -44,6 +47,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
   let lines: string[] = [];
   if (args.format === "text" && !args.quiet && program.script.title !== "") await print(`${color.bold(program.script.title)}\n`);
   const verdicts: string[] = [];
+  const rows: VariantResult[] = [];
   const traces = args.trace === undefined ? undefined : traceFiles(args.trace, variants);
   for (const [n, variant] of variants.entries()) {
     let tracing: Tracing | undefined;
@@ -66,6 +70,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
         : {}),
     });
     passed &&= result.passed;
+    rows.push(result);
     if (traces !== undefined && !args.quiet) process.stderr.write(`trace of ${variant.name}: ${traces[n]!.path}\n`);
     const stat = tracing?.result;
     switch (args.format) {
@@ -92,6 +97,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
         lines = [];
         break;
       case "text": {
+        if (args.table) break;
         const text = renderResult(result, script.file, script.source, render);
         if (text.length > 0) await print(text.join("\n"));
         if (stat !== undefined)
@@ -108,6 +114,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
         2,
       ),
     );
+  else if (args.format === "text" && args.table) await print([...resultTable(rows), ...failureLines(rows, script.file)].join("\n"));
   else if (args.format === "text") await print(verdicts.join("\n"));
   return passed ? OK : FAILED;
 }

@@ -87,6 +87,8 @@ export type Condition =
   | { readonly kind: "exception"; readonly not: boolean; readonly fields: readonly FieldTest[] }
   | { readonly kind: "stage2"; readonly ipa: Expr; readonly none: boolean; readonly fields: readonly FieldTest[] }
   | { readonly kind: "dirty"; readonly pages: readonly Expr[] }
+  /** The line of a host address in the data cache: invalid, clean, dirty. */
+  | { readonly kind: "cache"; readonly addr: Expr; readonly state: string; readonly span: Span }
   | { readonly kind: "value"; readonly expr: Expr };
 
 export interface Expectation {
@@ -95,6 +97,24 @@ export interface Expectation {
   readonly on: readonly NameAt[];
   readonly condition: Condition;
   readonly text: string;
+  readonly span: Span;
+}
+
+/** A cell of the run's table: a value, or how often an event came in the whole run, or the sum of one of its fields. */
+export interface Report {
+  readonly kind: "report";
+  readonly label: string;
+  readonly what:
+    | { readonly kind: "value"; readonly expr: Expr }
+    | { readonly kind: "count"; readonly event: string; readonly fields: readonly FieldTest[]; readonly span: Span }
+    | {
+        readonly kind: "sum";
+        readonly event: string;
+        readonly field: string;
+        readonly fields: readonly FieldTest[];
+        readonly span: Span;
+        readonly fieldSpan: Span;
+      };
   readonly span: Span;
 }
 
@@ -121,6 +141,7 @@ export type Statement =
   | { readonly kind: "par"; readonly agents: readonly (GuestBlock | ParThread)[]; readonly span: Span }
   | { readonly kind: "on"; readonly on: readonly NameAt[]; readonly body: readonly Statement[]; readonly span: Span }
   | { readonly kind: "answer"; readonly address: Expr; readonly value: Expr; readonly span: Span }
+  | Report
   | Expectation;
 
 /** A VMM thread inside `par`, or a kernel thread anywhere. */

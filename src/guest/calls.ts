@@ -110,6 +110,38 @@ export const CALLS: readonly CallDecl[] = [
     [number("fd"), number("offset"), number("size", 1)],
     "where the last write to a BAR is: WRITE_IN_BUFFER of a CPU, WRITE_IN_INTERCONNECT, WRITE_IN_ROOT_COMPLEX or WRITE_AT_ENDPOINT; its value",
   ),
+  decl("dc_cvac", [number("addr"), number("length", 64)], "the VMM cleans the lines of a host range to the point of coherency, at EL0"),
+  decl("dc_cvau", [number("addr"), number("length", 64)], "the VMM cleans them to the point of unification"),
+  decl("dc_civac", [number("addr"), number("length", 64)], "the VMM cleans and invalidates them to the point of coherency"),
+  decl("ic_ivau", [number("addr"), number("length", 64)], "the VMM invalidates the instruction cache lines of a host range"),
+  decl(
+    "arm_cacheflush",
+    [number("addr"), number("length"), number("invalidate_only", 0)],
+    "an Arm-private system call as proposed in 2015: the kernel cleans and invalidates a host range, or only invalidates it (EL0 cannot)",
+  ),
+  decl(
+    "speculate",
+    [number("addr"), number("length", 64)],
+    "hardware reads lines speculatively through the linear map, as it may at any moment",
+  ),
+  decl("evict", [number("addr"), number("length", 64)], "hardware evicts lines, written back if they are dirty, as it may at any moment"),
+  ...[1, 2, 4, 8].flatMap((bytes) => [
+    decl(
+      `dma_read${8 * bytes}`,
+      [number("addr"), number("snoop", 1)],
+      `a device reads ${bytes} byte${bytes > 1 ? "s" : ""} of memory that the VMM mapped for it, looking the caches up or not; its value`,
+    ),
+    decl(
+      `dma_write${8 * bytes}`,
+      [number("addr"), number("value"), number("snoop", 1)],
+      `a device writes ${bytes} byte${bytes > 1 ? "s" : ""}`,
+    ),
+  ]),
+  decl(
+    "migrate_host",
+    [number("coherent", 0)],
+    "the VM goes on on another host with empty caches, whose non-cacheable accesses look the caches up (1) or not (0)",
+  ),
   decl("userfaultfd", [number("flags", 0)], "creates a userfaultfd with its API agreed; its value is the file descriptor"),
   decl(
     "UFFDIO_REGISTER",

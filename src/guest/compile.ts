@@ -2,7 +2,20 @@
  * A parsed script to a program: every name is checked, settings become machine configurations, guest
  * blocks become words at addresses. All errors of the script are found here, before anything runs.
  */
-import type { Call, Condition, Expectation, Expr, FieldTest, GuestBlock, NameAt, ParThread, Script, Setting, Statement } from "./ast.js";
+import type {
+  Call,
+  Condition,
+  Expectation,
+  Expr,
+  FieldTest,
+  GuestBlock,
+  NameAt,
+  ParThread,
+  Report,
+  Script,
+  Setting,
+  Statement,
+} from "./ast.js";
 import { CALLS, findCall, signature } from "./calls.js";
 import { CONSTANTS } from "./constants.js";
 import { Diagnostics, didYouMean, ScriptError, type Span } from "./diagnostics.js";
@@ -27,13 +40,16 @@ export interface VariantConfig {
   /** The point of serialisation: root-complex, interconnect. */
   readonly serialization: string | undefined;
   readonly seed: number;
+  /** What exclusives and LSE atomics do where the memory type does not support them; undefined: as the profile says. */
+  readonly atomics: string | undefined;
+  /** How the caches are modelled; undefined: not at all. */
+  readonly cache: string | undefined;
 }
 
 export interface MachineConfig {
   readonly ram: number | undefined;
   readonly cpus: number | undefined;
   readonly devices: readonly string[];
-  readonly cache: string | undefined;
   readonly costs: Readonly<Record<string, number>>;
   /** Guest faults in one place after which a guest makes no progress. */
   readonly livelock: number;
@@ -70,6 +86,7 @@ export const EXIT_FIELDS: Readonly<Record<string, readonly string[]>> = {
 };
 export const STAGE2_FIELDS = ["pa", "size", "level", "type", "perms", "s2ap", "memattr", "xn", "af"] as const;
 export const STAGE2_TYPES = ["Device-nGnRnE", "Device-nGnRE", "Normal-NC", "Normal-WB"] as const;
+export const CACHE_STATES = ["invalid", "clean", "dirty"] as const;
 export const EXCEPTION_FIELDS = ["vector", "esr", "far", "elr", "spsr"] as const;
 export const INJECT_FIELDS = ["far"] as const;
 export const ERRNO_NAMES = [
@@ -215,10 +232,22 @@ class Checker {
   private checkSettings(settings: readonly Setting[]): void {
     for (const s of settings) {
       if (s.key === "kernel") this.known(s.words, this.world.eras, "era", (n) => this.world.eraHint(n));
-      if (s.key === "cpu") this.known(s.words, this.world.cpus, "CPU");
+      if (s.key === "cpu") {
+        for (const w of s.words) {
+          const problem = w.name.includes(",") ? this.world.cpuProblem(w.name) : "";
+          if (problem !== "") this.errors.add(w.span, problem, 'expected a profile and features, like "max,-s2fwb,+dic"');
+        }
+        this.known(
+          s.words.filter((w) => !w.name.includes(",")),
+          this.world.cpus,
+          "CPU",
+        );
+      }
       if (s.key === "profile") this.known(s.words, this.world.profiles, "profile");
       if (s.key === "buffers") this.known(s.words, BUFFER_MODES, "way to model buffers");
       if (s.key === "serialization") this.known(s.words, SERIALISATION_POINTS, "point of serialisation");
+      if (s.key === "atomics") this.known(s.words, this.world.atomics, "answer to unsupported atomics");
+      if (s.key === "cache") this.known(s.words, this.world.caches, "cache model");
       if (s.key === "devices") {
         const specs = s.words.filter((w) => w.name !== "none");
         this.known(specs, this.world.devices, "device");
@@ -258,7 +287,6 @@ class Checker {
       ram: this.number(m, "ram", 1024 ** 2, LIMITS.ram),
       cpus: this.number(m, "cpus", 1, 64),
       devices: (this.setting(m, "devices")?.words ?? []).map((w) => w.name).filter((n) => n !== "none"),
-      cache: this.name(m, "cache"),
       costs,
       livelock: this.number(m, "livelock", 2, 1_000_000) ?? DEFAULT_LIVELOCK,
     };
@@ -272,6 +300,8 @@ class Checker {
       profile: this.name(m, "profile"),
       buffers: this.name(m, "buffers"),
       serialization: this.name(m, "serialization"),
+      cache: this.name(m, "cache"),
+      atomics: this.name(m, "atomics"),
       seed: this.number(m, "seed", 0, 0xffffffff) ?? 0,
     };
     if (this.script.variants.length === 0) {
@@ -295,6 +325,8 @@ class Checker {
         profile: this.name(v.settings, "profile") ?? base.profile,
         buffers: this.name(v.settings, "buffers") ?? base.buffers,
         serialization: this.name(v.settings, "serialization") ?? base.serialization,
+        cache: this.name(v.settings, "cache") ?? base.cache,
+        atomics: this.name(v.settings, "atomics") ?? base.atomics,
         seed: this.number(v.settings, "seed", 0, 0xffffffff) ?? base.seed,
         set: { ...this.decisions(m), ...this.decisions(v.settings) },
       };
@@ -464,6 +496,9 @@ class Checker {
         this.expr(s.address, "vmm");
         this.expr(s.value, "vmm");
         return;
+      case "report":
+        this.report(s);
+        return;
       case "expect":
         this.expectation(s);
     }
@@ -490,6 +525,28 @@ class Checker {
         else this.statement(inner);
     });
     this.inKernel = false;
+  }
+
+  private report(s: Report): void {
+    const { what } = s;
+    if (what.kind === "value") {
+      this.expr(what.expr, "expect");
+      return;
+    }
+    this.condition(
+      { kind: "event", count: { least: 0, most: 0 }, event: what.event, fields: what.fields, span: what.span, anywhere: false },
+      s.span,
+    );
+    const fields = this.world.eventFields(what.event);
+    if (what.kind !== "sum" || fields === undefined) return;
+    const field = fieldOf(what.field, fields);
+    const numbers = fields.filter((f) => f.kind === "dec" || f.kind === "hex" || f.kind === "hex64").map((f) => f.name);
+    if (field === undefined || !numbers.includes(field.name))
+      this.errors.add(
+        what.fieldSpan,
+        `${what.event} has no number "${what.field}"`,
+        didYouMean(what.field, numbers) || `expected ${numbers.join(", ")}`,
+      );
   }
 
   private block(b: GuestBlock): void {
@@ -633,6 +690,11 @@ class Checker {
       }
       case "dirty":
         for (const p of c.pages) this.expr(p, "expect");
+        return;
+      case "cache":
+        this.expr(c.addr, "expect");
+        if (!(CACHE_STATES as readonly string[]).includes(c.state))
+          this.errors.add(c.span, `a cache line is never "${c.state}"`, `expected ${CACHE_STATES.join(", ")}`);
         return;
       case "value":
         this.expr(c.expr, "expect");

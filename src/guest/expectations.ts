@@ -52,6 +52,8 @@ export interface Window {
   readonly livelock: boolean;
   readonly dirty: readonly number[] | undefined;
   leaves(): readonly Stage2Leaf[];
+  /** State of the data cache line of a host address, as a word; what there is instead where caches are not modelled. */
+  cacheState(hva: number): string;
 }
 
 /** Events that a condition counts. */
@@ -87,6 +89,11 @@ export function judge(c: Condition, w: Window): string | undefined {
       return stage2(c, w);
     case "dirty":
       return dirty(c, w);
+    case "cache": {
+      const addr = evaluate(c.addr, w.scope);
+      const state = w.cacheState(Number(addr));
+      return state === c.state ? undefined : `the line of ${hexOf(addr)} is ${state}`;
+    }
     case "value": {
       if (mentions(c.expr, "ret")) settle(w, "errno");
       if (evaluate(c.expr, w.scope) !== 0n) return undefined;

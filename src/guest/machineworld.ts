@@ -1,9 +1,11 @@
 /** The names that the real machine knows, and a machine for a variant of a script. */
 import { MNEMONICS } from "../arch/a64forms.js";
+import { CACHE_MODELS, type CacheModel } from "../arch/cachemaintenance.js";
 import { assemble } from "../arch/assemble.js";
 import type { BufferMode } from "../arch/ordering.js";
 import type { SerialisationPoint } from "../vfio/fabric.js";
-import { CPU_PROFILES } from "../arch/features.js";
+import { UNSUPPORTED_ATOMICS, type UnsupportedAtomics } from "../arch/profile.js";
+import { CPU_PROFILES, cpuProfile } from "../arch/features.js";
 import { decisionNames, ERA_ALIASES, ERAS, findDecision, findEra } from "../eras.js";
 import { Machine, type MachineOptions } from "../machine.js";
 import { COSTS } from "../sim/costs.js";
@@ -44,8 +46,18 @@ export const machineWorld: World = {
   eras: eraNames(),
   eraHint,
   cpus: Object.keys(CPU_PROFILES),
+  cpuProblem: (name) => {
+    try {
+      cpuProfile(name);
+      return "";
+    } catch (e) {
+      return (e as Error).message;
+    }
+  },
   devices: [...Object.keys(KNOWN_DEVICES), "recorded"],
   profiles: PROFILES,
+  atomics: UNSUPPORTED_ATOMICS,
+  caches: [...CACHE_MODELS, "off"],
   costs: Object.keys(COSTS),
   decisions: decisionNames(),
   decisionValues: (name) => findDecision(name)?.values.map(String) ?? [],
@@ -69,6 +81,8 @@ export function machineOptions(config: MachineConfig, variant: VariantConfig): M
     ...(variant.profile === undefined ? {} : { profile: variant.profile as (typeof PROFILES)[number] }),
     ...(variant.buffers === undefined ? {} : { buffers: variant.buffers as BufferMode }),
     ...(variant.serialization === undefined ? {} : { fabric: { serialisation: variant.serialization as SerialisationPoint } }),
+    ...(variant.atomics === undefined ? {} : { unsupportedAtomics: variant.atomics as UnsupportedAtomics }),
+    ...(variant.cache === undefined || variant.cache === "off" ? {} : { cache: variant.cache as CacheModel }),
     ...(config.ram === undefined ? {} : { ram: config.ram }),
     ...(config.cpus === undefined ? {} : { cpus: config.cpus }),
   };

@@ -15,6 +15,7 @@ import type {
   NameAt,
   OperandPart,
   ParThread,
+  Report,
   Script,
   Setting,
   Statement,
@@ -40,6 +41,7 @@ export const STATEMENT_WORDS = [
   "kthread",
   "par",
   "on",
+  "report",
   "expect",
 ] as const;
 export const MACHINE_KEYS = [
@@ -52,13 +54,14 @@ export const MACHINE_KEYS = [
   "cache",
   "buffers",
   "serialization",
+  "atomics",
   "code",
   "set",
   "seed",
   "cost",
   "livelock",
 ] as const;
-export const VARIANT_KEYS = ["kernel", "cpu", "set", "profile", "buffers", "serialization", "seed"] as const;
+export const VARIANT_KEYS = ["kernel", "cpu", "set", "profile", "cache", "atomics", "buffers", "serialization", "seed"] as const;
 export const CONDITION_WORDS = [
   "host",
   "no",
@@ -74,6 +77,7 @@ export const CONDITION_WORDS = [
   "exception",
   "stage2",
   "dirty",
+  "cache",
   "at",
 ] as const;
 const INJECTIONS = ["pabt", "dabt", "sea", "serror", "size", "undef"] as const;
@@ -328,6 +332,9 @@ class Parser {
       case "on":
         this.on(out, top);
         return;
+      case "report":
+        out.push(this.report());
+        return;
       case "expect":
         out.push(this.expectation());
         return;
@@ -516,6 +523,31 @@ class Parser {
     return on;
   }
 
+  // --- the table of a run ---------------------------------------------------------
+
+  private report(): Report {
+    const t = this.next();
+    if (this.t.kind !== "string")
+      this.fail(this.t, `unexpected ${this.shown(this.t)} after "report"`, 'expected the label of a column in "…"');
+    const label = this.next().text;
+    const what = this.reported();
+    const span = this.span(t);
+    this.endOfStatement("the report");
+    return { kind: "report", label, what, span };
+  }
+
+  private reported(): Report["what"] {
+    const counts = this.is("count") || this.is("sum");
+    if (!counts || this.peek().kind !== "name") return { kind: "value", expr: this.expression() };
+    const kind = this.next().text;
+    const name = this.name("an event's name");
+    const event = name.text === "fault" ? "kvm_guest_fault" : name.text;
+    const span = this.place(name);
+    if (kind === "count") return { kind: "count", event, fields: this.fields(), span };
+    const field = this.name("the field that is summed");
+    return { kind: "sum", event, field: field.text, fields: this.fields(), span, fieldSpan: this.place(field) };
+  }
+
   // --- expectations ------------------------------------------------------------
 
   private expectation(): Expectation {
@@ -561,6 +593,12 @@ class Parser {
             while (this.accept(",")) pages.push(this.expression());
           }
           return { kind: "dirty", pages };
+        }
+        case "cache": {
+          this.i++;
+          const addr = this.expression();
+          const state = this.name("invalid, clean or dirty");
+          return { kind: "cache", addr, state: state.text, span: this.place(state) };
         }
         case "exception":
           this.i++;

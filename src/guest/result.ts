@@ -1,6 +1,7 @@
 /** What a run of one variant gives: steps with their events, expectations with their outcomes, a verdict. */
 import type { EventRecord } from "../sim/events.js";
 import type { Stage2Leaf } from "../api/nouns.js";
+import type { Cell } from "./tally.js";
 import type { VariantConfig } from "./compile.js";
 
 /** One thing the script did. */
@@ -46,6 +47,8 @@ export interface VariantResult {
   readonly leaves: readonly Stage2Leaf[];
   /** Number of the script's first event: before it the machine was set up. */
   readonly begins: number;
+  /** The run's row of the table (`faultline run --table`). */
+  readonly row: readonly Cell[];
   /** Events of the whole run. */
   readonly seq: number;
   /** Phases that ran. */

@@ -5,14 +5,14 @@
  * The interpreter is a generator that yields after every phase of the machine; nothing of the machine
  * lives in it, so the machine can be stopped and rolled back between any two phases.
  */
-import type { Call as HostCall, CallResult, ExitInfo } from "../api/calls.js";
+import type { CacheLineOp, Call as HostCall, CallResult, ExitInfo } from "../api/calls.js";
 import type { Stage2Leaf } from "../api/nouns.js";
 import { errnoName } from "../sim/errno.js";
 import type { EventBus, EventRecord } from "../sim/events.js";
 import { lockdepReport } from "../sim/lockdep.js";
 import type { StateRegistry } from "../sim/state.js";
 import type { Detail } from "../trace/story.js";
-import type { Call, Expr, GuestBlock, ParThread, Statement } from "./ast.js";
+import type { Call, Expr, GuestBlock, ParThread, Report, Statement } from "./ast.js";
 import { ParAgents, type Arguments, type ParWorld, type Progress } from "./paragents.js";
 import { blockText, callsIn } from "./parprogram.js";
 import { roundRobin, type Scheduler } from "./schedule.js";
@@ -25,6 +25,7 @@ import { eventsOf, judge, type Exception, type Problem, type Result, type Window
 import { LIMITS, type Budget } from "./limits.js";
 import { Recorder } from "./recorder.js";
 import type { Outcome, Step, VariantResult } from "./result.js";
+import { Tally, type Cell } from "./tally.js";
 import { verdictOf } from "./verdict.js";
 
 /** What a run needs of a machine; `Machine` of src/machine.ts has it. */
@@ -33,7 +34,12 @@ export interface ScriptMachine {
     readonly bus: EventBus;
     readonly state: StateRegistry;
     /** Clocks: a statement happens after the one before it. */
-    readonly agents?: { readonly latest: number; catchUp(agent: number, time: number): void };
+    readonly agents?: {
+      readonly count: number;
+      clockOf(agent: number): number;
+      readonly latest: number;
+      catchUp(agent: number, time: number): void;
+    };
   };
   readonly crashed: { readonly function: string; readonly reason: string } | undefined;
   begin(agent: number, call: HostCall): void;
@@ -52,6 +58,8 @@ export interface ScriptMachine {
   answerMmio(vcpu: number, data: bigint): void;
   cancelMmio(vcpu: number): void;
   stage2Leaves(vm: number): readonly Stage2Leaf[];
+  /** State of the data cache line of a host address: invalid, clean, dirty; undefined where caches are not modelled. */
+  cacheState?(hva: number): string | undefined;
   /** While agents are interleaved, each guest instruction is a phase of its own. */
   readonly kvm?: { interleave: boolean };
   /** Names of decisions that have no source in this era and were asked. */
@@ -84,6 +92,16 @@ export interface ParRun {
   muted: boolean;
 }
 
+/** Calls that do one thing with every cache line of a range. */
+const LINE_CALLS: Readonly<Record<string, CacheLineOp>> = {
+  dc_cvac: "dc cvac",
+  dc_cvau: "dc cvau",
+  dc_civac: "dc civac",
+  ic_ivau: "ic ivau",
+  speculate: "speculate",
+  evict: "evict",
+};
+
 const VMM = 0;
 const PSTATE_EL1H_DAIF = 0x3c5n;
 const CPACR_FPEN = 0x300000n;
@@ -114,6 +132,7 @@ export function runProgram(program: Program, variant: VariantConfig, machine: Sc
 class Interpreter implements Window {
   readonly scope: Scope;
   readonly recorder: Recorder;
+  private readonly tally: Tally;
   results: Result[] = [];
   exits: ExitInfo[] = [];
   exceptions: Exception[] = [];
@@ -150,10 +169,12 @@ class Interpreter implements Window {
     private readonly options: RunOptions,
   ) {
     const asked = new Set<string>([lockdepReport.name]);
+    const reports: Report[] = [];
     const visit = (body: readonly Statement[]): void => {
       for (const s of body) {
         for (const t of s.kind === "par" ? s.agents : [s]) if (t.kind === "thread" && t.kernel) this.kthreads.add(t.name);
-        if (s.kind === "expect") for (const e of eventsOf(s.condition)) asked.add(e);
+        if (s.kind === "report") reports.push(s);
+        else if (s.kind === "expect") for (const e of eventsOf(s.condition)) asked.add(e);
         else if (s.kind === "for" || s.kind === "vmm" || s.kind === "on" || s.kind === "thread") visit(s.body);
       }
     };
@@ -163,6 +184,7 @@ class Interpreter implements Window {
       if (!this.setup && options.detail !== "none") options.onEvent?.(e);
     });
     this.scope = { name: (name, span) => this.valueOf(name, span), call: (c) => this.called.get(c) ?? 0n };
+    this.tally = new Tally(machine.sim.bus, reports, this.scope);
   }
 
   get crash(): { readonly function: string; readonly reason: string } | undefined {
@@ -172,8 +194,21 @@ class Interpreter implements Window {
     return this.machine.stage2Leaves(this.vm);
   }
 
+  cacheState(hva: number): string {
+    return this.machine.cacheState?.(hva) ?? "not modelled: the machine has no `cache modelled`";
+  }
+
+  /** The latest of all agents' clocks. */
+  private cycles(): number {
+    const { agents } = this.machine.sim;
+    let most = 0;
+    for (let a = 0; a < (agents?.count ?? 0); a++) most = Math.max(most, agents!.clockOf(a));
+    return most;
+  }
+
   run(): VariantResult {
     let detach: (() => void) | undefined;
+    let row: readonly Cell[] = [];
     try {
       if (!this.program.createsVm) this.drive(this.createVm(0));
       this.recorder.window();
@@ -184,12 +219,14 @@ class Interpreter implements Window {
       this.drive(this.statements(this.program.script.body));
       this.close();
       this.look();
+      row = this.tally.row(this.cycles());
     } catch (e) {
       if (e instanceof EvaluationError) throw this.scriptError(e);
       throw e;
     } finally {
       detach?.();
       this.recorder.stop();
+      this.tally.stop();
     }
     const unknown = this.machine.unknownDecisions ?? [];
     const failed = this.outcomes.some((o) => o.status === "failed");
@@ -202,6 +239,7 @@ class Interpreter implements Window {
       crash: this.crash,
       leaves: this.crash === undefined ? this.leaves() : [],
       begins: this.begins,
+      row,
       seq: this.machine.sim.bus.seq,
       phases: this.phases,
       unknown,
@@ -338,6 +376,10 @@ class Interpreter implements Window {
     }
     if (s.kind === "on") {
       if (s.on.some((n) => this.isThis(n.name))) yield* this.scoped(s.body);
+      return;
+    }
+    if (s.kind === "report") {
+      if (!this.over) this.tally.report(s, s.what.kind === "value" ? evaluate(s.what.expr, this.scope) : undefined);
       return;
     }
     if (s.kind === "vmm") {
@@ -495,7 +537,21 @@ class Interpreter implements Window {
       if (access[1] === "read") return valued(yield* this.host(agent, { call: "read", addr: n("addr"), size }));
       return plain(yield* this.host(agent, { call: "write", addr: n("addr"), size, value: BigInt.asUintN(8 * size, big("value")) }));
     }
+    const dma = /^dma_(read|write)(8|16|32|64)$/.exec(name);
+    if (dma !== null) {
+      const of = { addr: n("addr"), size: Number(dma[2]) / 8, snoop: n("snoop") !== 0 };
+      if (dma[1] === "read") return valued(yield* this.host(agent, { call: "dma_read", ...of }));
+      return plain(yield* this.host(agent, { call: "dma_write", ...of, value: BigInt.asUintN(8 * of.size, big("value")) }));
+    }
+    const line = LINE_CALLS[name];
+    if (line !== undefined) return plain(yield* this.host(agent, { call: "cache_line", op: line, addr: n("addr"), length: n("length") }));
     switch (name) {
+      case "arm_cacheflush": {
+        const op = n("invalidate_only") !== 0 ? "kernel dc ivac" : "kernel dc civac";
+        return plain(yield* this.host(agent, { call: "cache_line", op, addr: n("addr"), length: n("length") }));
+      }
+      case "migrate_host":
+        return plain(yield* this.host(agent, { call: "migrate_host", coherent: n("coherent") !== 0 }));
       case "mmap":
         return plain(
           yield* this.host(agent, {
@@ -1030,5 +1086,5 @@ function hasCall(e: Expr): boolean {
 }
 
 function showsValue(name: string): boolean {
-  return /^(mmap|mremap|read|write_place|uffd_read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(name);
+  return /^(mmap|mremap|read|write_place|dma_read|uffd_read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(name);
 }

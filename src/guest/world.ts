@@ -7,8 +7,12 @@ export interface World {
   /** What to say about an era that is no row: the rows around it; "" if it is not like an era at all. */
   eraHint(name: string): string;
   readonly cpus: readonly string[];
+  /** What is wrong with a CPU of one's own, "max,-s2fwb"; "" if nothing is. */
+  cpuProblem(name: string): string;
   readonly devices: readonly string[];
   readonly profiles: readonly string[];
+  readonly caches: readonly string[];
+  readonly atomics: readonly string[];
   readonly costs: readonly string[];
   readonly decisions: readonly string[];
   /** Legal values of a decision. */

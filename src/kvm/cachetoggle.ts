@@ -5,10 +5,12 @@
  * (HCR_EL2.TVM); the write that switches both on, or one off, cleans and invalidates all its memory.
  */
 import { EC_SYS64 } from "../arch/exception.js";
-import { ESR_EL2, HCR_EL2, HCR_TVM, PC, SCTLR_EL1, X, type RegisterFile } from "../arch/registers.js";
+import { ESR_EL2, HCR_EL2, HCR_TVM, MAIR_EL1, PC, SCTLR_EL1, X, type RegisterFile } from "../arch/registers.js";
 import { sysregByKey, sysregKey, SYSREGS } from "../arch/sysregs.js";
 import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
+import type { Row } from "../sim/decisions.js";
 import type { Sim } from "../sim/sim.js";
+import type { kvmDecisions } from "./decisions.js";
 import type { Injector } from "./inject.js";
 import type { Memslots } from "./memslots.js";
 import type { Stage2 } from "./stage2.js";
@@ -36,6 +38,7 @@ export class CacheToggle {
     private readonly memslots: Memslots,
     private readonly stage2: Stage2,
     private readonly injector: Injector,
+    private readonly d: Row<typeof kvmDecisions>,
   ) {
     this.activity = sim.agents.activity("kvmHandleSysReg", "arch/arm64/kvm/sys_regs.c kvm_handle_sys_reg", 1, [
       ["emulate", (f) => this.emulate(f)],
@@ -71,9 +74,12 @@ export class CacheToggle {
     // access_vm_reg
     const was = this.enabled(v);
     const t = X + 2 * ((iss >> 5) & 31);
-    regs.set64(v, reg.slot, regs.hi(v, t), regs.lo(v, t));
+    // The RFC's mangling: whatever type the guest asks for, it gets Normal write-back. The trap stays.
+    const mangle = this.d.guestMair === "write-back";
+    if (mangle && reg.slot === MAIR_EL1) regs.set64(v, reg.slot, -1, -1);
+    else regs.set64(v, reg.slot, regs.hi(v, t), regs.lo(v, t));
     const now = this.enabled(v);
-    if (now) this.trap(v, false);
+    if (now && !mangle) this.trap(v, false);
     const pc = regs.base(v) + PC;
     sim.bus.emit(kvmToggleCache, regs.pool.a[pc + 1], regs.pool.a[pc], was ? 1 : 0, now ? 1 : 0);
     injector.incrementPc(v);

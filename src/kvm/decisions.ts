@@ -234,8 +234,9 @@ const userMemAbortDecisions = {
   ),
   cacheablePfnmap: decision(
     "device pfns in a VMA with a cacheable page protection: device all the same, or Normal-WB with S2FWB and DIC",
-    ["device", "write-back"],
+    ["device", "write-back", "write-back-if-flagged"],
     {
+      // write-back-if-flagged: the VM_FORCE_CACHED of the review of Jan 2025, in no release.
       "v4.0": ["device", "never looked at vm_page_prot before v6.17"],
       "v6.17": ["write-back", `v6.17 ${MMU} user_mem_abort: kvm_vma_is_cacheable; -EFAULT without S2FWB and DIC`],
     },
@@ -601,6 +602,30 @@ const capDecisions = {
   ),
 } as const;
 
+/** Ways out of the incoherency of uncached guest mappings that were proposed in Mar 2015 and are in no release. */
+const proposedDecisions = {
+  guestMair: decision(
+    "MAIR_EL1 as the guest writes it, or every attribute replaced by Normal-WB in the trapped write (RFC of Mar 2015, in no release)",
+    ["as-written", "write-back"],
+    { "v4.0": ["as-written", "RFC/RFT arm64: KVM: work around incoherency with uncached guest mappings, Ard Biesheuvel, Feb 2015"] },
+  ),
+  memslotIncoherent: decision(
+    "the memslot flag KVM_MEM_INCOHERENT: pages are cleaned and invalidated when they are mapped and when the dirty log is fetched (proposed Mar 2015, in no release)",
+    ["einval", "clean"],
+    {
+      "v4.0": [
+        "einval",
+        "KVM_MEM_* of include/uapi/linux/kvm.h; the internal KVM_MEMSLOT_INCOHERENT of v4.0 is set for read-only slots only",
+      ],
+    },
+  ),
+  stage2Memory: decision(
+    "stage-2 type of RAM, or Normal-NC so that a guest that maps cacheable is coherent with masters that do not snoop (proposed Mar 2015, in no release)",
+    ["write-back", "non-cacheable"],
+    { "v4.0": ["write-back", `${MMU40} PAGE_S2; every release since`] },
+  ),
+} as const;
+
 /** The decisions that the fault path asks. */
 export const faultPathDecisions = {
   ...guestAbortDecisions,
@@ -612,6 +637,7 @@ export const faultPathDecisions = {
   ...notifierDecisions,
   ...eagerDecisions,
   ...capDecisions,
+  ...proposedDecisions,
 } as const;
 
 /** All decisions of src/kvm. */

@@ -17,6 +17,7 @@ import type { I32Pool } from "../sim/state.js";
 import type { kvmTableDecisions } from "./decisions-tables.js";
 import type { DirtyRings } from "./dirtyring.js";
 import { KVM_MEM_LOG_DIRTY_PAGES, type Memslots } from "./memslots.js";
+import { KVM_MEM_INCOHERENT } from "./ports.js";
 import type { Stage2 } from "./stage2.js";
 import type { Vms } from "./vm.js";
 
@@ -181,6 +182,20 @@ export class DirtyLog {
     this.stage2.wrprotectRange(vm, (this.memslots.baseGfn(slot) + relGfn + low) * 4096, (high - low + 1) * 4096);
   }
 
+  /** The slot's flag of 2015: what the VMM is about to read comes from memory. */
+  private cleanIncoherent(vm: number, slot: number, relGfn: number, hi: number, lo: number): void {
+    if ((this.memslots.flags(slot) & KVM_MEM_INCOHERENT) === 0) return;
+    for (let b = 0; b < 64; b++) {
+      if ((((b < 32 ? lo : hi) >>> (b & 31)) & 1) === 0) continue;
+      const ipa = (this.memslots.baseGfn(slot) + relGfn + b) * 4096;
+      const level = this.stage2.leaf(vm, ipa);
+      if (level < 0) continue;
+      const size = level === 3 ? 4096 : level === 2 ? 0x200000 : 0x40000000;
+      const pa = this.stage2.entries.outputAddress(this.stage2.leafHi, this.stage2.leafLo) + (level === 3 ? 0 : ipa % size);
+      this.stage2.entries.cleanDcache(pa, 4096);
+    }
+  }
+
   private flushSlot(vm: number, slot: number): void {
     if (this.d.dirtyLogFlush === "flush")
       this.stage2.tlb.flushMemslot(vm, this.memslots.baseGfn(slot) * 4096, this.memslots.npages(slot) * 4096);
@@ -239,6 +254,7 @@ export class DirtyLog {
       s.set(f + FLUSH, 1);
       this.bits.set(bitmap + i, 0);
       this.bits.set(bitmap + i + 1, 0);
+      this.cleanIncoherent(vm, slot, i * 32, hi, lo);
       this.protectMasked(vm, slot, i * 32, hi, lo);
     }
     this.sim.locks.unlockWrite(lock);

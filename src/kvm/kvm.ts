@@ -98,7 +98,7 @@ export class Kvm {
     this.vms = new Vms(sim, tables, features, d);
     this.vcpus = new Vcpus(sim, regs, features);
     this.memslots = new Memslots(sim, this.vms, d);
-    this.stage2 = new Stage2(sim, tables, this.vms, pe.maintenance, features, d, mm.frames);
+    this.stage2 = new Stage2(sim, tables, this.vms, pe.maintenance, features, d, mm.frames, pe.cacheOps);
     this.vmids = new Vmids(sim, this.vms, this.stage2.tlb, features, d, this.cpus);
     this.dump = new Stage2Dump(this.stage2.entries, tables, this.vms, d);
     this.rings = new DirtyRings(sim, this.vms, this.memslots, this.stage2);
@@ -160,7 +160,7 @@ export class Kvm {
       this.injector,
       this.mmio,
       this.guestAbort,
-      new CacheToggle(sim, regs, this.vms, this.vcpus, this.memslots, this.stage2, this.injector),
+      new CacheToggle(sim, regs, this.vms, this.vcpus, this.memslots, this.stage2, this.injector, d),
       this.vmids,
       this.rings,
       this.vgic,
@@ -227,7 +227,7 @@ export class Kvm {
     this.rings.createForVcpu(vm, v);
     let hcr = HCR_VM | HCR_SWIO | HCR_FMO | HCR_IMO | HCR_AMO | HCR_FB | HCR_TWI | HCR_TSC | HCR_TSW | HCR_RW;
     if (d.hcrPtw) hcr |= HCR_PTW;
-    if (d.trapVmRegisters === "always" || !this.stage2.fwb) hcr |= HCR_TVM;
+    if (d.trapVmRegisters === "always" || !this.stage2.fwb || d.guestMair === "write-back") hcr |= HCR_TVM;
     regs.set64(v, HCR_EL2, this.stage2.fwb ? HCR_FWB_HI : 0, hcr);
     regs.set64(v, VTCR_EL2, vms.vtcrHi(vm), vms.vtcrLo(vm));
     return v;

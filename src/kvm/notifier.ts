@@ -12,8 +12,9 @@ import type { MmuNotifiers, MmuSubscriber } from "../mmu/notifiers.js";
 import type { kvmDecisions } from "./decisions.js";
 import type { Memslots } from "./memslots.js";
 import { NO_CACHE, type Stage2 } from "./stage2.js";
-import { dcacheClean, kvmAgeHva, kvmSetSpteHva, kvmTestAgeHva, kvmUnmapHvaRange, PROT_R, PROT_X } from "./trace.js";
+import { kvmAgeHva, kvmSetSpteHva, kvmTestAgeHva, kvmUnmapHvaRange, PROT_R, PROT_X } from "./trace.js";
 import type { Vms } from "./vm.js";
+import { BY_KERNEL, CLEAN_INVALIDATE } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
 
 // Arguments come as the notifiers give them: (mm, start, end, …, token); the token is the VM.
@@ -215,8 +216,9 @@ export class KvmNotifier {
 
   private setSlot(vm: number, ipa: number, pfn: number): void {
     if (this.vms.root(vm) === 0) return;
-    const { d, sim, features } = this;
-    if (d.mapCode === "set" && !(d.dcacheS2fwb && features.s2fwb)) sim.bus.emit(dcacheClean, pfn * 4096, 4096, 1, 3);
+    const { d, features } = this;
+    if (d.mapCode === "set" && !(d.dcacheS2fwb && features.s2fwb))
+      this.stage2.cacheOps.dcache(pfn * 4096, 4096, CLEAN_INVALIDATE, BY_KERNEL);
     const prot = d.executeNever && !(d.mapCode === "set" && features.dic) ? PROT_R : PROT_R | PROT_X;
     this.stage2.install(vm, NO_CACHE, ipa, 4096, pfn * 4096, prot);
   }

@@ -27,5 +27,7 @@ export interface MemslotsPort {
 }
 export const KVM_MEM_LOG_DIRTY_PAGES = 1;
 export const KVM_MEM_READONLY = 2;
+/** As proposed in Mar 2015; the number is ours. */
+export const KVM_MEM_INCOHERENT = 1 << 3;
 /** Being deleted or moved: faults see no slot. */
 export const KVM_MEMSLOT_INVALID = 1 << 16;

@@ -9,6 +9,7 @@
  * src/kvm/pgtableunmap.ts    unmap, teardown
  * src/kvm/pgtablesplit.ts    v6.5+: eager split
  */
+import type { CacheMaintenance } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
 import type { TablePages } from "../arch/tables.js";
 import type { TlbMaintenance } from "../arch/tlbi.js";
@@ -51,10 +52,12 @@ export class Stage2 {
     features: CpuFeatures,
     readonly d: Row<typeof kvmDecisions>,
     frames: FrameTest,
+    /** What KVM's cache maintenance does. */
+    readonly cacheOps: CacheMaintenance,
   ) {
-    this.entries = new Stage2Entries(sim, tables, vms, features, d);
+    this.entries = new Stage2Entries(sim, tables, vms, features, d, cacheOps);
     this.caches = new MemoryCaches(sim, tables);
-    this.tlb = new TlbFlush(sim, maintenance, vms, features, d);
+    this.tlb = new TlbFlush(sim, maintenance, cacheOps, vms, features, d);
     this.mapper = new PgtableMap(this.entries, this.caches, this.tlb);
     this.unmapper = new PgtableUnmap(this.entries, this.caches, this.tlb, this.mapper, frames);
     this.attributes = new PgtableAttributes(this.entries, this.tlb, frames);

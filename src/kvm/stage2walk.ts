@@ -17,7 +17,8 @@ import {
   S2_S2AP_W,
   SH_INNER,
 } from "../arch/descriptors.js";
-import { breakBeforeMakeViolation, dcacheClean, icacheInval } from "../arch/events.js";
+import { BY_KERNEL, CLEAN_INVALIDATE, type CacheMaintenance } from "../arch/cachemaintenance.js";
+import { breakBeforeMakeViolation } from "../arch/events.js";
 import type { CpuFeatures } from "../arch/features.js";
 import { TABLE_WORDS, type TablePages } from "../arch/tables.js";
 import type { Row } from "../sim/decisions.js";
@@ -95,6 +96,7 @@ export class Stage2Entries {
     readonly vms: Vms,
     readonly features: CpuFeatures,
     readonly d: Row<typeof kvmDecisions>,
+    private readonly cacheOps: CacheMaintenance,
   ) {
     this.words = tables.words;
     this.fwb = features.s2fwb && d.stage2Fwb;
@@ -230,12 +232,12 @@ export class Stage2Entries {
   cleanDcache(pa: number, size: number): void {
     const sim = this.sim;
     sim.agents.charge(sim.costs.cacheLine * (size / 64));
-    sim.bus.emit(dcacheClean, pa, size, 1, 3);
+    this.cacheOps.dcache(pa, size, CLEAN_INVALIDATE, BY_KERNEL);
   }
   /** icache_inval_pou() of host memory. @param size bytes */
   invalidateIcache(pa: number, size: number): void {
     const sim = this.sim;
     sim.agents.charge(sim.costs.cacheLine * (size / 64));
-    sim.bus.emit(icacheInval, pa, size, 1);
+    this.cacheOps.icache(pa, size, BY_KERNEL);
   }
 }

@@ -6,7 +6,7 @@
  * Between the invalidation of stage 2 and that of stage 1 stands a DSB: another CPU's walk could
  * otherwise build a combined entry from the old stage-2 entry after the stage-1 invalidation.
  */
-import { icacheInval } from "../arch/events.js";
+import { BY_KERNEL, type CacheMaintenance } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
 import {
   DSB_ISH,
@@ -41,6 +41,7 @@ export class TlbFlush {
   constructor(
     private readonly sim: Sim,
     private readonly maintenance: TlbMaintenance,
+    private readonly cacheOps: CacheMaintenance,
     private readonly vms: Vms,
     private readonly features: CpuFeatures,
     private readonly d: Row<typeof kvmTableDecisions>,
@@ -71,7 +72,7 @@ export class TlbFlush {
   }
   /** IC IALLU or IC IALLUIS: size 0 stands for everything. */
   private icAll(): void {
-    this.sim.bus.emit(icacheInval, 0, 0, 1);
+    this.cacheOps.icache(0, 0, BY_KERNEL);
   }
 
   private ipas2e1(domain: number, vmid: number, ipa: number, level: number): void {

@@ -7,7 +7,7 @@
  */
 import { declareEvent, type EventBus } from "../sim/events.js";
 
-export { breakBeforeMakeViolation, dcacheClean, icacheInval } from "../arch/events.js";
+export { breakBeforeMakeViolation } from "../arch/events.js";
 
 // ---------------------------------------------------------------- the kernel's trace points
 

@@ -16,6 +16,7 @@
  * `install` takes mmu_lock, looks at the sequence, adjusts to a huge page, cleans caches, maps or
  * relaxes, marks dirty, unlocks; it ends in one phase because nothing in it sleeps.
  */
+import { BY_KERNEL, CLEAN_INVALIDATE } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
 import type { MachineProfile } from "../arch/profile.js";
 import { ESR_EL2, SCTLR_EL1, type RegisterFile } from "../arch/registers.js";
@@ -29,6 +30,7 @@ import {
   PAGE_PROT_NONCACHED,
   PAGE_PROT_WRITECOMBINE,
   VM_ALLOW_ANY_UNCACHED,
+  VM_FORCE_CACHED,
   VM_HUGETLB,
   VM_MIXEDMAP,
   VM_MTE_ALLOWED,
@@ -40,15 +42,13 @@ import type { kvmDecisions } from "./decisions.js";
 import type { DirtyLog } from "./dirtylog.js";
 import { PFN_REFERENCED, PFN_WRITABLE, type GfnToPfn } from "./gfntopfn.js";
 import type { Memslots } from "./memslots.js";
-import { KVM_MEM_READONLY } from "./ports.js";
+import { KVM_MEM_INCOHERENT, KVM_MEM_READONLY } from "./ports.js";
 import { INSTALL_LOGGING, type Stage2 } from "./stage2.js";
 import {
   branchTaken,
-  dcacheClean,
   decisionTaken,
   faultVma,
   hostSignal,
-  icacheInval,
   internNames,
   mmuRetry,
   PROT_DEVICE,
@@ -144,6 +144,7 @@ const NAMES = [
   "nGnRE",
   "normal-nc",
   "cacheablePfnmap",
+  "write-back-if-flagged",
   "write-back",
   "cowPfnmap",
   "refuse",
@@ -494,13 +495,10 @@ export class UserMemAbort {
     }
     if (!device) return kind;
     kind |= DEVICE;
-    if (
-      d.cacheablePfnmap === "write-back" &&
-      pageProt !== PAGE_PROT_NONCACHED &&
-      pageProt !== PAGE_PROT_WRITECOMBINE &&
-      pageProt !== PAGE_PROT_DEVICE
-    ) {
-      this.chose(n.cacheablePfnmap, n["write-back"]);
+    const asked =
+      d.cacheablePfnmap === "write-back" || (d.cacheablePfnmap === "write-back-if-flagged" && (vmaFlags & VM_FORCE_CACHED) !== 0);
+    if (asked && pageProt !== PAGE_PROT_NONCACHED && pageProt !== PAGE_PROT_WRITECOMBINE && pageProt !== PAGE_PROT_DEVICE) {
+      this.chose(n.cacheablePfnmap, n[d.cacheablePfnmap]);
       if (features.s2fwb && features.dic) return kind;
       this.branch(n["cacheable PFNMAP without S2FWB and DIC"]);
       this.decisionError = -EFAULT;
@@ -612,10 +610,10 @@ export class UserMemAbort {
     if (writable) this.mm.frames.setDirty(pfn);
     if (this.cleansData(f, kind)) {
       if (device && this.profile.cacheMaintenanceFaults) return this.crash("__clean_dcache_guest_page", this.crashNoMapping);
-      sim.bus.emit(dcacheClean, pfn * PAGE_SIZE, size, 1, 3);
+      this.stage2.cacheOps.dcache(pfn * PAGE_SIZE, size, CLEAN_INVALIDATE, BY_KERNEL);
       sim.agents.charge(sim.costs.cacheLine * (size / 64));
     }
-    if (d.icacheAtFault === "always" || (kind & FAULT_EXEC) !== 0) sim.bus.emit(icacheInval, pfn * PAGE_SIZE, size, 1);
+    if (d.icacheAtFault === "always" || (kind & FAULT_EXEC) !== 0) this.stage2.cacheOps.icache(pfn * PAGE_SIZE, size, BY_KERNEL);
     const ipa = alignDown(s[f + IPA]!, size === PMD_SIZE || size === PUD_SIZE ? size : PAGE_SIZE);
     let prot = PROT_R;
     if (writable) prot |= PROT_W;
@@ -630,6 +628,7 @@ export class UserMemAbort {
       prot |= PROT_X;
     }
     if (device) prot |= PROT_DEVICE | PROT_IOMAP;
+    else if (d.stage2Memory === "non-cacheable") prot |= PROT_NORMAL_NC;
     // Only page mappings set the dirty bit, before the entry is written.
     if (writable && size < PMD_SIZE) this.dirtyLog.markPageDirty(vm, s[f + SLOT]! | 0, s[f + GFN]!, s[f + V]! | 0);
     this.branch(n.set);
@@ -641,6 +640,8 @@ export class UserMemAbort {
   /** Whether the data cache is cleaned for this fault. */
   private cleansData(f: number, kind: number): boolean {
     const { d } = this;
+    const incoherent = (this.memslots.flags(this.sim.agents.stack.a[f + SLOT]! | 0) & KVM_MEM_INCOHERENT) !== 0;
+    if ((incoherent || d.stage2Memory === "non-cacheable") && (kind & (DEVICE | FAULT_PERMISSION)) === 0) return true;
     if ((kind & DEVICE) !== 0 && !d.dcacheDevice) return false;
     if (d.dcacheS2fwb && this.features.s2fwb) return false;
     const s = this.sim.agents.stack.a;
@@ -669,15 +670,19 @@ export class UserMemAbort {
     const writable = (kind & WRITABLE) !== 0;
     if (d.dirtyMark === "before-map" && writable) this.markDirty(f, vm, size);
     if (this.cleansData(f, kind)) {
-      sim.bus.emit(dcacheClean, pfn * PAGE_SIZE, size, 1, 3);
+      this.stage2.cacheOps.dcache(pfn * PAGE_SIZE, size, CLEAN_INVALIDATE, BY_KERNEL);
       sim.agents.charge(sim.costs.cacheLine * (size / 64));
     }
-    if (d.icacheAtFault === "exec-fault" && (kind & FAULT_EXEC) !== 0) sim.bus.emit(icacheInval, pfn * PAGE_SIZE, size, 1);
+    if (d.icacheAtFault === "exec-fault" && (kind & FAULT_EXEC) !== 0) this.stage2.cacheOps.icache(pfn * PAGE_SIZE, size, BY_KERNEL);
     let prot = PROT_R;
     if (writable) prot |= PROT_W;
     if ((kind & FAULT_EXEC) !== 0) prot |= PROT_X;
     if (noncacheable) prot |= this.deviceProt(s[f + VMA_FLAGS]! | 0, s[f + PAGE_PROT]! | 0);
-    else if (this.features.dic) prot |= PROT_X;
+    else {
+      if (this.features.dic) prot |= PROT_X;
+      // Executable memory is never Normal-NC (hyp/pgtable.c stage2_set_prot_attr).
+      if (d.stage2Memory === "non-cacheable" && (kind & FAULT_EXEC) === 0) prot = (prot & ~PROT_X) | PROT_NORMAL_NC;
+    }
     let ret: number;
     if ((kind & FAULT_PERMISSION) !== 0 && size === granule) {
       this.branch(n.relaxed);

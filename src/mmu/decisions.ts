@@ -206,6 +206,21 @@ export const mmDecisions = {
       "v6.8": [true, "4de8c93a4751 mm: handle read faults under the VMA lock and relatives, v6.7; recorded v6.12.117"],
     },
   ),
+  madviseDontcache: decision(
+    "Is there a MADV_DONTCACHE that makes a mapping non-cacheable (proposed Mar 2015, in no release)?",
+    [true, false],
+    { "v4.0": [false, "mm/madvise.c madvise_behavior_valid; sketched by Paolo Bonzini, Mar 2015"] },
+  ),
+  vmForceCached: decision(
+    "Do drivers of coherent device memory mark their VMAs VM_FORCE_CACHED (proposed Jan 2025, in no release)?",
+    [true, false],
+    {
+      "v4.0": [
+        false,
+        "drivers/vfio/pci/nvgrace-gpu/main.c nvgrace_gpu_mmap; review of KVM: arm64: Allow cacheable stage 2 mapping using VMA flags",
+      ],
+    },
+  ),
 } as const;
 
 /** What a kernel release answers to each of them. */

@@ -56,7 +56,7 @@ import {
   VM_FAULT_SIGBUS,
   VM_FAULT_SIGSEGV,
 } from "./vmfault.js";
-import { VM_HUGETLB, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
+import { PAGE_PROT_WRITECOMBINE, VM_HUGETLB, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
 import type { Userfaultfd } from "./userfaultfd.js";
 import type { Vmas } from "./vmas.js";
 import type { Zap } from "./zap.js";
@@ -216,6 +216,8 @@ export class HostFault {
       this.vmas.anonVmaPrepare(vma);
       pfn = frames.allocAnon(page);
       if (pfn < 0) return VM_FAULT_OOM;
+      // Cleared through the linear map: a page of a non-cacheable mapping must leave the cache first.
+      if (this.d.madviseDontcache && this.vmas.pageProt(vma) === PAGE_PROT_WRITECOMBINE) frames.flushDcache(pfn);
       hi |= HI_DIRTY;
       if ((vmFlags & VM_WRITE) !== 0) {
         hi |= HI_WRITE;

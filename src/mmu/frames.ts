@@ -80,6 +80,8 @@ export interface PageData {
   /** The same for the pages of an aligned 2 MiB. */
   clearPages?(pfn: number, count: number): void;
   copyPage(dstPfn: number, srcPfn: number): void;
+  /** The data cache in front of the pages, where caches are modelled. */
+  readonly cache?: { flush(pa: number, size: number): void } | undefined;
 }
 
 export interface FrameOptions {
@@ -638,6 +640,10 @@ export class Frames {
     else for (let i = 0; i < n; i++) this.data.clearPage(pfn + i);
     this.sim.agents.charge(this.sim.costs.pageClear * n);
     this.sim.bus.emit(pageClear, pfn, order);
+  }
+  /** dcache_clean_inval_poc of a page. */
+  flushDcache(pfn: number): void {
+    this.data.cache?.flush(pfn * 4096, 4096);
   }
   /** copy_user_highpage / copy_user_huge_page. */
   copy(to: number, from: number, order: number): void {

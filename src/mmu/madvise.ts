@@ -6,10 +6,11 @@ import { FILE_SHMEM } from "./files.js";
 import type { MemoryFailure } from "./hwpoison.js";
 import { MMU_NOTIFY_CLEAR } from "./notifiers.js";
 import { LEVEL_SIZE, nextBoundary } from "./pagetable.js";
-import { HI_DIRTY, PTE_AF, PTE_RDONLY } from "./pte.js";
+import { HI_DIRTY, MT_NORMAL_NC, PTE_AF, PTE_ATTRINDX_MASK, PTE_RDONLY } from "./pte.js";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, type Truncate } from "./truncate.js";
 import type { VmaChange } from "./vmachange.js";
 import {
+  PAGE_PROT_WRITECOMBINE,
   VM_DONTCOPY,
   VM_DONTDUMP,
   VM_DONTEXPAND,
@@ -55,6 +56,8 @@ export const MADV_POPULATE_READ = 22;
 export const MADV_POPULATE_WRITE = 23;
 export const MADV_COLLAPSE = 25;
 export const MADV_HWPOISON = 100;
+/** As proposed in Mar 2015; the number is ours. */
+export const MADV_DONTCACHE = 200;
 
 const BLOCK = 0x200000;
 
@@ -162,6 +165,8 @@ export class Madvise {
         return d.madvisePopulate;
       case MADV_COLLAPSE:
         return d.madviseCollapse;
+      case MADV_DONTCACHE:
+        return d.madviseDontcache;
       default:
         return false;
     }
@@ -235,6 +240,8 @@ export class Madvise {
         return this.remove(f, v, start, end);
       case MADV_WILLNEED:
         return this.nextVma(f);
+      case MADV_DONTCACHE:
+        return this.dontcache(f, v, start, end);
       case MADV_COLD:
       case MADV_PAGEOUT:
         // Without swap neither takes a page away; PFNMAP and locked VMAs are refused.
@@ -242,6 +249,26 @@ export class Madvise {
       default:
         return this.changeFlags(f, v, start, end);
     }
+  }
+
+  /** The proposal's sketch, for whole private mappings: present pages change their type and leave the cache, later ones come so. */
+  private dontcache(f: number, v: number, start: number, end: number): number {
+    const { vmas, pt, phys } = this.mm;
+    if ((vmas.flags(v) & (VM_SHARED | VM_SPECIAL | VM_HUGETLB)) !== 0) return this.leave(f, -EINVAL);
+    if (start !== vmas.start(v) || end !== vmas.end(v)) return this.leave(f, -EINVAL);
+    const mm = vmas.mm(v);
+    vmas.setPageProt(v, PAGE_PROT_WRITECOMBINE);
+    for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
+      if (!pt.walk(mm, a) || !pt.valid) continue;
+      const size = LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3];
+      const at = a - (a % size);
+      const lo = (pt.lo & ~PTE_ATTRINDX_MASK) | (MT_NORMAL_NC << 2);
+      const pa = (pt.leafPfn - Math.floor((a % size) / 4096)) * 4096;
+      pt.setEntry(mm, at, pt.leafLevel, pt.entry, lo, pt.hi);
+      pt.tlb.flushRange(mm, at, at + size);
+      phys.cache?.flush(pa, size);
+    }
+    return this.nextVma(f);
   }
 
   /** madvise_vma_behavior: the advices that only change flags. */

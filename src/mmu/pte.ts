@@ -29,6 +29,7 @@ export const TYPE_MASK = 3;
 export const TYPE_BLOCK = 1;
 export const TYPE_TABLE = 3;
 export const TYPE_PAGE = 3;
+export const PTE_ATTRINDX_MASK = 7 << 2;
 export const PTE_USER = 1 << 6;
 export const PTE_RDONLY = 1 << 7;
 export const PTE_SHARED = 3 << 8;

@@ -28,8 +28,35 @@ export const HOST_SIGSEGV = -11;
 export const HOST_SIGBUS_ADRERR = -(7 * 256 + 2);
 export const HOST_SIGBUS_MCEERR_AR = -(7 * 256 + 4);
 
+/** What hostAccess does at the address. */
+export const HOST_READ = 0;
+export const HOST_WRITE = 1;
+/** A bus master's access to pinned pages (VFIO type1): + 1 if it does not snoop the caches. */
+export const HOST_DMA_READ = 2;
+export const HOST_DMA_WRITE = 4;
+/** + LINE_*: something with every cache line of the range. */
+export const HOST_LINES = 8;
+export const LINE_CVAC = 0;
+export const LINE_CVAU = 1;
+export const LINE_CIVAC = 2;
+export const LINE_IC_IVAU = 3;
+/** DC IVAC and DC CIVAC by the kernel, as an Arm-private system call would. */
+export const LINE_KERNEL_IVAC = 4;
+export const LINE_KERNEL_CIVAC = 5;
+/** Not instructions: what hardware may do at any moment. */
+export const LINE_SPECULATE = 6;
+export const LINE_EVICT = 7;
+
 /** The CPU's translation of an access of the host's own. */
 export interface HostCpu {
+  /** The access by the type of the last look-up. Read data in phys.lo, hi. */
+  hostLoad(pa: number, size: number): void;
+  hostStore(pa: number, size: number, lo: number, hi: number): void;
+  /** A bus master's, past the CPU's types. */
+  dma(pa: number, size: number, write: boolean, snoops: boolean, lo: number, hi: number): void;
+  /** @param op LINE_* */
+  lineOp(pa: number, op: number): void;
+
   /** Physical address, or -1: the access faults. @param rootPa the pgd, @param asid the address space's tag */
   hostLookup(rootPa: number, asid: number, hva: number, write: boolean): number;
   /** The access itself at the address just looked up; a load leaves its data in the PhysicalMemory's lo and hi. */
@@ -55,7 +82,7 @@ const MMAP_LOCK = 2;
 const FAULT_DONE = 3;
 
 export class UserAccess {
-  /** (mm, hva, size 1|2|4|8, write 0|1, lo, hi) -> R0 0 | HOST_*, R1 lo, R2 hi (int32). */
+  /** (mm, hva, size 1|2|4|8 or bytes of lines, HOST_READ …, lo, hi) -> R0 0 | HOST_SIG*, R1 lo, R2 hi (int32). */
   readonly hostAccess: Activity;
 
   constructor(
@@ -81,17 +108,24 @@ export class UserAccess {
     const s = this.sim.agents.stack;
     const mm = s.a[f + MM]! | 0;
     const size = s.a[f + SIZE]!;
-    const write = s.a[f + WRITE] !== 0;
+    const what = s.a[f + WRITE]!;
+    const write = writes(what);
     for (;;) {
       const done = s.a[f + DONE]!;
       if (done >= size) return this.sim.agents.ret(f, 0, s.a[f + OUT_LO]!, s.a[f + OUT_HI]!);
       const hva = s.a[f + HVA]! + done;
       const pa = this.cpu.hostLookup(this.pt.root(mm), mm, hva, write);
       if (pa < 0) return this.enterFault(f, mm, hva, write);
+      if (what >= HOST_LINES) {
+        this.cpu.lineOp(pa, what - HOST_LINES);
+        s.set(f + DONE, done + 64 - (hva & 63));
+        continue;
+      }
       if (done === 0 && (hva & 4095) + size <= 4096) {
-        if (write) this.cpu.hostStore(pa, size, s.a[f + LO]!, s.a[f + HI]!);
-        else {
-          this.cpu.hostLoad(pa, size);
+        if (what >= HOST_DMA_READ) this.cpu.dma(pa, size, write, (what & 1) === 0, s.a[f + LO]!, s.a[f + HI]!);
+        else if (write) this.cpu.hostStore(pa, size, s.a[f + LO]!, s.a[f + HI]!);
+        else this.cpu.hostLoad(pa, size);
+        if (!write) {
           s.set(f + OUT_LO, this.phys.lo);
           s.set(f + OUT_HI, this.phys.hi);
         }
@@ -152,7 +186,7 @@ export class UserAccess {
       return BLOCKED;
     }
     const hva = s[f + HVA]! + s[f + DONE]!;
-    const write = s[f + WRITE] !== 0;
+    const write = writes(s[f + WRITE]!);
     const vma = this.vmas.covering(mm, hva);
     if (vma < 0 || !this.permits(vma, write)) {
       this.sim.locks.unlockRead(this.locks.mmapLock(mm));
@@ -177,6 +211,11 @@ export class UserAccess {
     const poison = (r & (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)) !== 0;
     return this.sim.agents.ret(f, poison ? HOST_SIGBUS_MCEERR_AR : HOST_SIGBUS_ADRERR);
   }
+}
+
+/** Does hostAccess need the right to write? */
+function writes(what: number): boolean {
+  return what === HOST_WRITE || (what & ~1) === HOST_DMA_WRITE;
 }
 
 export type UserAccessShape = UserAccess;

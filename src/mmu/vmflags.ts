@@ -40,6 +40,8 @@ export const VM_GROWSDOWN = 1 << 26;
 export const VM_UFFD_MISSING = 1 << 27;
 export const VM_UFFD_WP = 1 << 28;
 export const VM_UFFD_MINOR = 1 << 29;
+/** KVM is to map the pages cacheable (proposed Jan 2025, in no release). */
+export const VM_FORCE_CACHED = 1 << 30;
 /** __VM_UFFD_FLAGS */
 export const VM_UFFD_FLAGS = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR;
 

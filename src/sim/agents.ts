@@ -137,6 +137,10 @@ export class Agents {
   get now(): number {
     return this.clock.a[this.running.a[0]!]! + this.owed;
   }
+  /** An agent's clock, in cycles. */
+  clockOf(agent: number): number {
+    return this.clock.a[agent]! + (agent === this.running.a[0] ? this.owed : 0);
+  }
   /** The running agent waits until then, if that is not past. */
   waitUntil(time: number): void {
     const clock = this.clock.a[this.running.a[0]!]!;

@@ -27,6 +27,11 @@ export const COSTS = {
   tlbHit: { cycles: 0, doc: "a translation that the TLB has", source: "assumption: hidden in the pipeline" },
   walkStep: { cycles: 12, doc: "one descriptor read of a table walk", source: "assumption: the descriptor is in the L2 cache" },
   ramAccess: { cycles: 4, doc: "a load or store of RAM", source: `${A57}: LoadLatency = 4, a hit in the L1 data cache` },
+  memoryAccess: {
+    cycles: 200,
+    doc: "an access that goes to memory, where caches are modelled: a miss, or past the cache",
+    source: "assumption: about 100 ns of DRAM latency",
+  },
   deviceAccess: {
     cycles: 2000,
     doc: "a load from a BAR: a non-posted request and its completion",

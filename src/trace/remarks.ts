@@ -143,7 +143,14 @@ const REMARKS: Readonly<Record<string, Remark>> = {
   break_before_make_violation: () => "a live entry was replaced without break-before-make",
   stale_translation: () => "a translation that the tables no longer hold was used",
   eager_map: (e) => `the whole device range, ${size(n(e, "size"))}`,
-  dcache_clean: (e) => `${size(n(e, "size"))} of data cache cleaned`,
+  dcache_clean: (e) =>
+    n(e, "size") === 64 && s(e, "op").includes("invalidate")
+      ? `a line of data cache ${s(e, "op") === "invalidate" ? "invalidated" : "cleaned and invalidated"}`
+      : `${size(n(e, "size"))} of data cache cleaned`,
+  stale_read: (e) =>
+    `stale: read from ${s(e, "from") === "line" ? `the line that a ${s(e, "filled")} had filled` : s(e, "from") === "memory" ? "memory behind a dirty line" : "the instruction cache"}; ${s(e, "writer")} has written ${s(e, "newest")} ${s(e, "from") === "line" ? "to memory" : "to the cache"}`,
+  write_lost: (e) => `${n(e, "bytes")} bytes that ${s(e, "writer")} had written to memory are overwritten by a dirty line (${s(e, "why")})`,
+  dirty_line_dropped: (e) => `what ${s(e, "writer")} had stored only in this line is gone`,
   icache_inval: (e) => `${size(n(e, "size"))} of instruction cache invalidated`,
   inject_pabt: () => "prefetch abort into the guest",
   inject_dabt: () => "data abort into the guest",

@@ -53,6 +53,14 @@ export const vfioDecisions = {
     "v4.0": [false, "the flag does not exist"],
     "v6.9": [true, "v6.9 vfio_pci_core.c vfio_pci_core_mmap: vm_flags_set(VM_ALLOW_ANY_UNCACHED | …)"],
   }),
+  vfioCoherentMemory: decision(
+    "a region of coherent device memory: mapped like any BAR, or by nvgrace-gpu's own mmap with the default (cacheable) protection",
+    ["bar", "cacheable"],
+    {
+      "v4.0": ["bar", "no such driver; absent in v6.8"],
+      "v6.9": ["cacheable", "drivers/vfio/pci/nvgrace-gpu/main.c nvgrace_gpu_mmap"],
+    },
+  ),
   vfioTrackedFault: decision("a fault in a VMA that another fault has filled meanwhile", ["mapsAgain", "returns"], {
     "v5.8": ["mapsAgain", "v5.8.1 vfio_pci.c vfio_pci_mmap_fault: no test; remap_pfn_range meets entries that are not empty (BUG)"],
     "v5.14": ["returns", "vfio/pci: Handle concurrent vma faults"],

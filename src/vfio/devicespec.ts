@@ -20,6 +20,11 @@ export interface BarSpec {
   readonly io?: boolean;
   /** "memory" if absent. */
   readonly model?: ModelName;
+  /**
+   * Coherent memory of the device that a variant driver (nvgrace-gpu) shows as this region and maps itself: cacheable, all of it
+   * at mmap, and not touched by a reset or Memory Space Enable.
+   */
+  readonly coherent?: boolean;
   /** Physical address; placed by the host bridge if absent. */
   readonly at?: number;
 }
@@ -45,8 +50,20 @@ export interface DeviceSpec {
   readonly vf?: boolean;
 }
 
-/** The functions of the recorded machine, by the name that scripts use. */
-export const KNOWN_DEVICES: Readonly<Record<"edu" | "testdev" | "ivshmem" | "nic", DeviceSpec>> = {
+/** Functions by the name that scripts use. */
+export const KNOWN_DEVICES: Readonly<Record<"edu" | "testdev" | "ivshmem" | "gpu" | "nic", DeviceSpec>> = {
+  /** A GPU as nvgrace-gpu shows it: registers in BAR 0, coherent memory as region 4 (usemem), at an address of its own. */
+  gpu: {
+    bdf: "0000:00:07.0",
+    vendor: 0x10de,
+    device: 0x2342,
+    class: 0x030200,
+    bars: [
+      { index: 0, size: 0x1000000, bits: 64, model: "registers", at: 0x8002000000 },
+      { index: 4, size: 0x4000000, bits: 64, prefetch: true, model: "memory", at: 0x8004000000, coherent: true },
+    ],
+    reset: "flr",
+  },
   edu: {
     bdf: "0000:00:04.0",
     vendor: 0x1234,

@@ -11,6 +11,7 @@ import {
   VM_ALLOW_ANY_UNCACHED,
   VM_DONTDUMP,
   VM_DONTEXPAND,
+  VM_FORCE_CACHED,
   VM_IO,
   VM_PFNMAP,
   VM_SHARED,
@@ -76,6 +77,9 @@ export class VfioMmap {
     const index = Math.floor(pgoff / REGION_PAGES);
     if (v.d.vfioRegionLookup === "indexTestedFirst" && index >= NUM_REGIONS) return -EINVAL;
     if (vmas.end(vma) < vmas.start(vma)) return -EINVAL;
+    const region = v.function(dev).bars[index];
+    if (region?.spec.coherent === true && v.d.vfioCoherentMemory === "cacheable")
+      return this.nvgraceMap(mm, vma, region, pgoff % REGION_PAGES);
     if ((vmas.flags(vma) & VM_SHARED) === 0) return -EINVAL;
     if (index >= ROM_REGION) return -EINVAL;
     const bar = v.function(dev).bars[index];
@@ -108,6 +112,21 @@ export class VfioMmap {
       default:
         return PAGE_PROT_NONCACHED;
     }
+  }
+
+  /**
+   * nvgrace_gpu_mmap: the memory of the device, all at once, vm_page_prot left as mmap made it. VM_SHARED is not asked for;
+   * a private writable mapping goes through remap_pfn_range's rule for COW: the whole VMA or nothing.
+   */
+  private nvgraceMap(mm: number, vma: number, region: Bar, first: number): number {
+    const { vmas, zap, d } = this.v.mm;
+    const request = vmas.end(vma) - vmas.start(vma);
+    if (first * PAGE_SIZE + request > region.size) return -EINVAL;
+    const pfn = region.start / PAGE_SIZE + first;
+    const flagged = d.vmForceCached ? VM_FORCE_CACHED : 0;
+    vmas.setFlags(vma, vmas.flags(vma) | VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP | flagged);
+    vmas.setPgoff(vma, pfn);
+    return zap.remapPfnRange(mm, vma, vmas.start(vma), pfn, request);
   }
 
   /** A split or a fork made a new VMA. In eras that zap it, it is not tracked until it faults. */

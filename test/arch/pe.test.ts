@@ -524,7 +524,7 @@ describe("exclusives and atomics", () => {
   });
 
   it("work on Device unless the machine answers 0x35, to the level whose attributes are the cause", () => {
-    const strict = { ...ARCHITECTURAL, atomicsOnDevice: "fault35" } as const;
+    const strict = { ...ARCHITECTURAL, unsupportedAtomics: "fault35" } as const;
     const m = guest(strict);
     m.map(0x90000000, BAR, { attr: 5 });
     m.ram(0x20000000);

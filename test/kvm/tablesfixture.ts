@@ -1,5 +1,6 @@
 /** Stage 2, memslots and dirty logging on a bare machine: no guest, no processing element, no host mm. */
 import { cpuProfile, customProfile, type FeatureOverrides } from "../../src/arch/features.js";
+import { CacheMaintenance } from "../../src/arch/cachemaintenance.js";
 import { PhysicalMemory } from "../../src/arch/phys.js";
 import { TablePages } from "../../src/arch/tables.js";
 import { Tlbs } from "../../src/arch/tlb.js";
@@ -79,7 +80,7 @@ export class Fixture {
     const maintenance = new TlbMaintenance(sim, this.tlbs, features);
     this.vms = new Vms(sim, this.tables, features, d);
     const frames = { pfnValid: (pfn: number) => pfn * 4096 >= RAM && pfn * 4096 < RAM + RAM_SIZE };
-    this.stage2 = new Stage2(sim, this.tables, this.vms, maintenance, features, d, frames);
+    this.stage2 = new Stage2(sim, this.tables, this.vms, maintenance, features, d, frames, new CacheMaintenance(sim, this.phys, features));
     this.memslots = new Memslots(sim, this.vms, d);
     this.rings = new DirtyRings(sim, this.vms, this.memslots, this.stage2);
     this.dirtyLog = new DirtyLog(sim, this.vms, this.memslots, this.stage2, this.rings, d);

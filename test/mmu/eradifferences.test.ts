@@ -43,6 +43,8 @@ const OTHERS: Readonly<Record<string, string>> = {
   userfaultfd: "test/selftest/pagefault.test.ts",
   userfaultfdWp: "test/mmu/userfaultfd.test.ts",
   userfaultfdMinor: "test/conform/calldifferences.test.ts",
+  madviseDontcache: "scenarios/2015-uncached-framebuffer.guest",
+  vmForceCached: "scenarios/2025-cacheable-pfnmap.guest",
   perVmaLockFiles: "test/conform/calldifferences.test.ts",
 };
 

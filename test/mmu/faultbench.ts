@@ -33,6 +33,8 @@ class MapTlb implements HostPe {
     this.cached.set(`${asid}:${page}`, { pa: pt.leafPfn * 4096, writable });
     return pt.leafPfn * 4096 + (hva % 4096);
   }
+  dma(): void {}
+  lineOp(): void {}
   tlbi(): void {
     this.cached.clear();
   }

@@ -34,6 +34,8 @@ export class TestHost {
       dsb: () => undefined,
       hostLoad: (pa: number, size: number) => phys.read(pa, size),
       hostStore: (pa: number, size: number, lo: number, hi: number) => phys.write(pa, size, lo, hi),
+      dma: () => undefined,
+      lineOp: () => undefined,
       hostLookup: (_root: number, asid: number, hva: number, write: boolean) => {
         const pt = this.mm.pt;
         if (!pt.walk(asid, hva) || !pt.valid || (write && !pt.writable)) return -1;

@@ -38,13 +38,15 @@ export function host(kernel: string, devices: readonly (string | DeviceSpec)[] =
   const phys = new PhysicalMemory(sim, { ramBase: 2 ** 30, ramSize: 2 ** 28 });
   const tables = new TablePages(sim, phys, { base: 0xc000000000, size: 2 ** 28 });
   const pe = {
+    hostLoad: (pa: number, size: number) => phys.read(pa, size),
+    hostStore: (pa: number, size: number, lo: number, hi: number) => phys.write(pa, size, lo, hi),
+    dma: () => undefined,
+    lineOp: () => undefined,
     hostLookup(_root: number, mm: number, hva: number, write: boolean): number {
       const { pt } = hostMm;
       if (!pt.walk(mm, hva) || !pt.valid || (write && !pt.writable)) return -1;
       return pt.leafPfn * 4096 + (hva % 4096);
     },
-    hostLoad: (pa: number, size: number) => phys.read(pa, size),
-    hostStore: (pa: number, size: number, lo: number, hi: number) => phys.write(pa, size, lo, hi),
     tlbi: () => {},
     dsb: () => {},
   };

@@ -41,6 +41,7 @@ export function addRun(root: Command, done: Done): void {
       .argument("<files...>", "FILE, NAME or -")
       .option("--kernel <era>", "the script's variants of this era, or its first variant under this era"),
   )
+    .option("--table", "one table of what the variants came to: reported values, counts, cycles", false)
     .option("--quiet", "verdicts and failures only", false)
     .option("--explain", "show what was asked on the way: memslot, VMA, host entry, the decisions", false)
     .option("--trace <file>", "write every event to a file; with several variants each gets its name into FILE: out.v5.5.dat")
@@ -64,6 +65,7 @@ export function addRun(root: Command, done: Done): void {
 Examples:
   faultline run 2019-munmap-remap
   faultline run 2019-munmap-remap --kernel v5.4 --explain
+  faultline run 2015-uncached-framebuffer --table
   faultline run my.guest --kernel v6.12 --cpu cortex-a76 --quiet
   faultline run 2019-munmap-remap --kernel v5.5 --quiet --trace out.dat && trace-cmd report -N out.dat
   faultline run my.guest --trace out.pftrace              open it in ui.perfetto.dev
@@ -73,8 +75,8 @@ Examples:
     )
     .action(async (files: string[], o: RunOptions) => {
       const { runCommand } = await import("../run.js");
-      const { quiet, explain, stat } = o;
-      const args = { ...(await selection(o)), format: o.json === true ? ("json" as const) : o.format, quiet, explain, stat };
+      const { quiet, explain, stat, table } = o;
+      const args = { ...(await selection(o)), format: o.json === true ? ("json" as const) : o.format, quiet, explain, stat, table };
       let worst = OK;
       for (const f of files) worst = Math.max(worst, await runCommand(f, { ...args, ...traceOption(o, files, f) }));
       done(worst);

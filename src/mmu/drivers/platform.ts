@@ -12,6 +12,7 @@
  * /dev/vgpu       | a mediated GPU with a fault handler          | PFNMAP       | noncached   | no
  * /dev/gpu_memory | coherent GPU memory (nvgrace-gpu's usemem)   | PFNMAP       | cached      | no
  * /dev/dax        | persistent memory (fs/dax.c, ZONE_DEVICE)    | MIXEDMAP     | cached      | yes, not in the linear map
+ * /dev/uncached   | the driver proposed in Mar 2015     | PFNMAP       | write-comb. | yes, counted, locked
  * /dev/ttm        | VRAM by vmf_insert_mixed (ttm_bo_vm.c, v5.4) | MIXEDMAP, IO | noncached   | no
  */
 import type { PhysicalMemory } from "../../arch/phys.js";
@@ -30,6 +31,7 @@ import {
   PAGE_PROT_WRITECOMBINE,
   VM_DONTDUMP,
   VM_DONTEXPAND,
+  VM_FORCE_CACHED,
   VM_IO,
   VM_MIXEDMAP,
   VM_PFNMAP,
@@ -101,6 +103,8 @@ const KINDS: readonly Kind[] = [
     insertsPages: true,
     structPage: true,
   },
+  // Pages allocated, flushed, locked and given out with remap_pfn_range as non-cacheable memory.
+  { name: "/dev/uncached", backing: "pages", flags: REMAPPED, pageProt: PAGE_PROT_WRITECOMBINE, atMmap: true, pgoff: true },
   {
     name: "/dev/ttm",
     backing: "device",
@@ -204,7 +208,7 @@ export class PlatformDrivers {
         // Every second page goes to another buffer of the driver's.
         if (frames.alloc(ORDER_PAGE) < 0) return false;
       } else {
-        if (i % 512 === 0) head = this.allocateBlock(backing === "pages");
+        if (i % 512 === 0) head = this.allocateBlock(backing === "pages", driver.kind.pageProt !== PAGE_PROT_NORMAL);
         pfn = head < 0 ? -1 : head + (i % 512);
       }
       if (pfn < 0) return false;
@@ -214,11 +218,12 @@ export class PlatformDrivers {
   }
 
   /** alloc_pages of 2 MiB without __GFP_COMP: only the first page has a reference, unless the driver splits it. */
-  private allocateBlock(counted: boolean): number {
+  private allocateBlock(counted: boolean, uncached: boolean): number {
     const { frames } = this.mm;
     const head = frames.alloc(ORDER_PMD);
     if (head < 0) return -1;
     frames.clear(head, ORDER_PMD);
+    if (uncached) for (let i = 0; i < 512; i++) frames.flushDcache(head + i);
     frames.splitCompound(head);
     for (let i = 0; i < 512; i++) if (counted || i === 0) frames.setCounts(head + i, 1, 0);
     return head;
@@ -240,6 +245,7 @@ export class PlatformDrivers {
     }
     vmas.setFlags(vma, vmas.flags(vma) | kind.flags);
     vmas.setPageProt(vma, kind.pageProt);
+    if (this.mm.d.vmForceCached && kind.name === "/dev/gpu_memory") vmas.setFlags(vma, vmas.flags(vma) | VM_FORCE_CACHED);
     if (kind.backing === "physical") return zap.remapPfnRange(mm, vma, vmas.start(vma), offset, size);
     const at = this.first.a[file]! + offset;
     if (kind.atMmap) {

@@ -1,0 +1,149 @@
+/**
+ * What a run adds up for its table: the columns that every run has where they are not zero, and those
+ * that the script's `report` statements ask for. Counts go over the whole run, whatever was expected
+ * in between.
+ */
+import { errnoName } from "../sim/errno.js";
+import { findEvent, RECORD_WORDS, type EventBus } from "../sim/events.js";
+import type { FieldTest, Report } from "./ast.js";
+import { fieldOf } from "./compile.js";
+import type { Scope } from "./evaluate.js";
+import { testField } from "./expectations.js";
+
+/** One cell of a variant's row. */
+export interface Cell {
+  readonly label: string;
+  /** As it is shown. */
+  readonly text: string;
+  readonly value: number | string;
+}
+
+/** A column of every run: how often an event came with these values, or the sum of one of its fields. */
+interface Column {
+  readonly label: string;
+  readonly event: string;
+  /** Field -> value, as words of the record (an index for enums). */
+  readonly where?: Readonly<Record<string, number>>;
+  readonly sum?: string;
+  /** The sum is divided by this. */
+  readonly unit?: number;
+}
+
+export const COLUMNS: readonly Column[] = [
+  { label: "guest faults", event: "kvm_guest_fault" },
+  { label: "aborts at EL1", event: "memory_abort", where: { el: 1 } },
+  { label: "D-cache lines by KVM", event: "dcache_clean", where: { by: 1 }, sum: "size", unit: 64 },
+  { label: "D-cache lines by VMM", event: "dcache_clean", where: { by: 2 }, sum: "size", unit: 64 },
+  { label: "D-cache lines by guest", event: "dcache_clean", where: { by: 0 }, sum: "size", unit: 64 },
+  { label: "I-cache operations", event: "icache_inval" },
+  { label: "register traps", event: "kvm_toggle_cache" },
+  { label: "set/way traps", event: "kvm_set_way_flush" },
+  { label: "stale reads", event: "stale_read" },
+  { label: "writes lost", event: "write_lost" },
+];
+
+/** Word of a field in a record, and how many it has. */
+function wordAt(event: string, field: string): { at: number; wide: boolean } {
+  let at = 4;
+  for (const f of findEvent(event)?.fields ?? []) {
+    if (f.name === field) return { at, wide: f.kind === "hex64" };
+    at += f.kind === "hex64" ? 2 : 1;
+  }
+  throw new Error(`${event} has no field ${field}`);
+}
+
+/** A counter over records of one event. */
+interface Counter {
+  total: number;
+  readonly take: (ring: Float64Array, at: number) => number;
+}
+
+export class Tally {
+  private readonly columns: { readonly column: Column; readonly counter: Counter }[] = [];
+  private readonly reports = new Map<Report, Counter>();
+  /** Counters by event. */
+  private readonly of: (Counter[] | undefined)[] = [];
+  private highest = -1;
+  private readonly detach: () => void;
+  private readonly cells = new Map<string, Cell>();
+
+  constructor(
+    private readonly bus: EventBus,
+    reports: readonly Report[],
+    private readonly scope: Scope,
+  ) {
+    for (const column of COLUMNS) {
+      const tests = Object.entries(column.where ?? {}).map(([name, v]) => ({ at: wordAt(column.event, name).at, v }));
+      const sum = column.sum === undefined ? -1 : wordAt(column.event, column.sum).at;
+      const counter: Counter = {
+        total: 0,
+        take: (ring, at) => {
+          for (const t of tests) if (ring[at + t.at] !== t.v) return 0;
+          return sum < 0 ? 1 : ring[at + sum]! / (column.unit ?? 1);
+        },
+      };
+      this.columns.push({ column, counter });
+      this.listen(column.event, counter);
+    }
+    for (const r of reports) if (r.what.kind !== "value") this.reports.set(r, this.counted(r.what));
+    this.detach = bus.stream((ring, from, to) => this.take(ring, from, to));
+  }
+
+  private listen(event: string, counter: Counter): void {
+    const id = findEvent(event)?.id;
+    if (id !== undefined) (this.of[id] ??= []).push(counter);
+  }
+
+  private counted(what: Exclude<Report["what"], { kind: "value" }>): Counter {
+    const field = what.kind === "sum" ? fieldOf(what.field, findEvent(what.event)?.fields ?? []) : undefined;
+    const sum = field === undefined ? undefined : wordAt(what.event, field.name);
+    const passes = (ring: Float64Array, at: number, tests: readonly FieldTest[]): boolean => {
+      if (tests.length === 0) return true;
+      const e = this.bus.decode(ring, at);
+      return tests.every((t) => testField(e, t, this.scope));
+    };
+    const counter: Counter = {
+      total: 0,
+      take: (ring, at) => {
+        if (!passes(ring, at, what.fields)) return 0;
+        if (sum === undefined) return 1;
+        return sum.wide ? (ring[at + sum.at]! >>> 0) * 4294967296 + (ring[at + sum.at + 1]! >>> 0) : ring[at + sum.at]!;
+      },
+    };
+    this.listen(what.event, counter);
+    return counter;
+  }
+
+  private take(ring: Float64Array, from: number, to: number): void {
+    for (let n = from; n < to; n++) {
+      const at = n * RECORD_WORDS;
+      // Said again after a rollback: counted already.
+      if (ring[at]! <= this.highest) continue;
+      this.highest = ring[at]!;
+      const counters = this.of[ring[at + 3]!];
+      if (counters !== undefined) for (const c of counters) c.total += c.take(ring, at);
+    }
+  }
+
+  /** A `report` statement was reached. @param value of its expression */
+  report(r: Report, value: bigint | undefined): void {
+    this.bus.flush();
+    const v = value ?? BigInt(this.reports.get(r)!.total);
+    const hex = value !== undefined && (v > 9n || v < -9n);
+    const text = v < 0n && v > -4096n ? errnoName(Number(v)) : hex ? `0x${BigInt.asUintN(64, v).toString(16)}` : String(v);
+    this.cells.set(r.label, { label: r.label, text, value: hex || v < 0n ? text : Number(v) });
+  }
+
+  /** The row of the run: reports in the order in which they were reached, then the columns that are not zero, then the time. */
+  row(cycles: number): Cell[] {
+    this.bus.flush();
+    const counted = this.columns
+      .filter((c) => c.counter.total !== 0)
+      .map((c) => ({ label: c.column.label, text: String(c.counter.total), value: c.counter.total }));
+    return [...this.cells.values(), ...counted, { label: "cycles", text: String(cycles), value: cycles }];
+  }
+
+  stop(): void {
+    this.detach();
+  }
+}
