@@ -10,6 +10,7 @@ type RunOptions = Common & {
   quiet: boolean;
   explain: boolean;
   stat: boolean;
+  table: boolean;
   trace?: string;
   traceFormat?: TraceFormat;
   traceSystem?: string;
