@@ -7,6 +7,7 @@ import { Command, CommanderError } from "commander";
 import { addAttrs } from "./cli/commands/attrs.js";
 import { addBench } from "./cli/commands/bench.js";
 import { addCompare } from "./cli/commands/compare.js";
+import { addCompletion } from "./cli/commands/completion.js";
 import { addConform } from "./cli/commands/conform.js";
 import { addDebug } from "./cli/commands/debug.js";
 import { addDemo } from "./cli/commands/demo.js";
@@ -68,6 +69,7 @@ Examples:
   addAttrs(root, done);
   addEsr(root, done);
   addSelftest(root, done);
+  addCompletion(root, done);
   return root;
 }
 

@@ -1,0 +1,96 @@
+import { spawnSync } from "node:child_process";
+import { beforeAll, expect, test } from "vitest";
+import { DECISIONS } from "../../src/eras.js";
+import { eraNames } from "../../src/guest/machineworld.js";
+import { scenarioNames } from "../../src/cli/load.js";
+import { buildCommand, faultline } from "./command.js";
+
+let script = "";
+beforeAll(async () => {
+  await buildCommand();
+  script = (await faultline(["completion", "bash"])).out;
+}, 120_000);
+
+/** What bash offers for the last of these words, which is the one under the cursor. */
+function offered(...line: string[]): string[] {
+  const words = ["faultline", ...line];
+  const r = spawnSync(
+    "bash",
+    [
+      "--norc",
+      "-c",
+      `${script}\nCOMP_WORDS=("$@"); COMP_CWORD=${words.length - 1}; _faultline; printf '%s\\n' "\${COMPREPLY[@]}"`,
+      "bash",
+      ...words,
+    ],
+    {
+      encoding: "utf8",
+      cwd: "/",
+    },
+  );
+  expect(r.stderr).toBe("");
+  return r.stdout.split("\n").filter((w) => w !== "");
+}
+
+test("the first word is a command, by its beginning", () => {
+  expect(offered("com")).toEqual(["compare", "completion"]);
+  expect(offered("")).toEqual(expect.arrayContaining(["run", "dump", "kernels", "help"]));
+});
+
+test("--kernel takes each era, with a space or with =", () => {
+  expect(offered("run", "x.guest", "--kernel", "")).toEqual(eraNames());
+  expect(offered("run", "--kernel", "=", "v5")).toEqual(eraNames().filter((e) => e.startsWith("v5")));
+});
+
+test("--kernels takes eras separated by commas, and what stands before the comma stays", () => {
+  expect(offered("compare", "x.guest", "--kernels", "v5.4,v5.5")).toEqual(["v5.4,v5.5"]);
+});
+
+test("--set takes each decision with each of its values, and after the = bash replaces the value alone", () => {
+  const [name, decision] = Object.entries(DECISIONS.kvm)[0] as [string, { readonly values: readonly unknown[] }];
+  const values = decision.values.map(String);
+  expect(offered("run", "x.guest", "--set", name).filter((w) => w.startsWith(`${name}=`))).toEqual(values.map((v) => `${name}=${v}`));
+  expect(offered("run", "x.guest", "--set", name, "=")).toEqual(values);
+});
+
+test("an argument that may be a scenario is offered the scenarios, and files", () => {
+  expect(offered("run", "2019-munmap")).toEqual(["2019-munmap-remap"]);
+  expect(offered("scenarios", "")).toEqual(scenarioNames());
+  expect(offered("run", "/et")).toEqual(["/etc"]);
+});
+
+test("an option with choices is offered them, and a dash the options", () => {
+  expect(offered("dump", "x.guest", "--what", "st")).toEqual(["stage2"]);
+  expect(offered("completion", "--f")).toEqual(["--format"]);
+  expect(offered("completion", "")).toEqual(["bash", "zsh", "fish"]);
+});
+
+const has = (shell: string): boolean => spawnSync(shell, ["--version"]).status === 0;
+test.runIf(has("zsh"))("the zsh script is one that zsh reads, and its table answers the same", async () => {
+  const { out } = await faultline(["completion", "zsh"]);
+  const code = `compdef() { : }\n${out}\n_faultline_find "$@"; print -r -- "$offer"`;
+  const r = spawnSync("zsh", ["-f", "-c", code, "zsh", "v5", "run", "x.guest", "--kernel"], { encoding: "utf8" });
+  expect([r.stderr, r.stdout]).toEqual(["", `${eraNames().join(" ")}\n`]);
+});
+test.runIf(has("fish"))("fish offers the eras for --kernel and the commands by their beginning", async () => {
+  const { out } = await faultline(["completion", "fish"]);
+  const ask = (line: string): string[] => {
+    const r = spawnSync("fish", ["--no-config", "-c", `${out}\ncomplete -C ${JSON.stringify(line)}`], {
+      encoding: "utf8",
+      env: { ...process.env, HOME: "/tmp" },
+    });
+    expect(r.stderr).toBe("");
+    return r.stdout
+      .split("\n")
+      .map((l) => l.split("\t")[0]!)
+      .filter((w) => w !== "");
+  };
+  expect(ask("faultline run x.guest --kernel v5.4")).toEqual(eraNames().filter((e) => e.startsWith("v5.4")));
+  expect(ask("faultline com")).toEqual(["compare", "completion"]);
+});
+
+test("another shell is wrong input", async () => {
+  const r = await faultline(["completion", "tcsh"]);
+  expect(r.status).toBe(2);
+  expect(r.err).toMatch(/Allowed choices are bash, zsh, fish/);
+});
