@@ -2,6 +2,7 @@
  * npm run bench [-- NAME… --quick --json --baseline]: runs the suites, prints their table, saves
  * bench/results/latest.json and says what got slower than bench/baseline.json allows (status 1).
  */
+import { execFileSync } from "node:child_process";
 import { bulkUnmap } from "./bulk-unmap.js";
 import { cachedAccesses } from "./cached-accesses.js";
 import { demandFault2m } from "./demand-fault-2m.js";
@@ -9,7 +10,7 @@ import { demandFault4k } from "./demand-fault-4k.js";
 import { demandFaultBar } from "./demand-fault-bar.js";
 import { dirtyLogRound } from "./dirty-log-round.js";
 import { garbage } from "./garbage.js";
-import { regressions, runWorkloads, save, saveBaseline, table, type WorkloadFactory } from "./harness.js";
+import { mergeReports, regressions, runWorkload, save, saveBaseline, table, type BenchReport, type WorkloadFactory } from "./harness.js";
 import { mmioExit } from "./mmio-exit.js";
 import { scale } from "./scale.js";
 import { RSS_OF, rssOf, sparseGuest } from "./sparse-guest.js";
@@ -39,7 +40,17 @@ const SUITES: Readonly<Record<string, WorkloadFactory>> = {
   "start-up": startUp,
 };
 
-const FLAGS = ["--quick", "--json", "--baseline"];
+/** Runs one suite in this process and prints its report as JSON. */
+const ALONE = "--alone";
+const FLAGS = ["--quick", "--json", "--baseline", ALONE];
+
+/** Each suite has a process of its own: what V8 learned from one would make the next slower, in an order that means nothing. */
+function alone(name: string, quick: boolean): BenchReport {
+  const args = [process.argv[1]!, name, ALONE, ...(quick ? ["--quick"] : [])];
+  return JSON.parse(
+    execFileSync(process.execPath, args, { encoding: "utf8", maxBuffer: 1 << 26, stdio: ["ignore", "pipe", "inherit"] }),
+  ) as BenchReport;
+}
 
 async function main(args: readonly string[]): Promise<number> {
   if (args[0] === RSS_OF) {
@@ -50,14 +61,26 @@ async function main(args: readonly string[]): Promise<number> {
   const names = args.filter((a) => !a.startsWith("-"));
   const wrong = [...[...flags].filter((f) => !FLAGS.includes(f)), ...names.filter((n) => !Object.hasOwn(SUITES, n))];
   if (wrong.length > 0) {
-    process.stderr.write(`bench: no ${wrong.join(", ")}; suites: ${Object.keys(SUITES).join(", ")}; options: ${FLAGS.join(", ")}\n`);
+    process.stderr.write(
+      `bench: no ${wrong.join(", ")}; suites: ${Object.keys(SUITES).join(", ")}; options: ${FLAGS.filter((f) => f !== ALONE).join(", ")}\n`,
+    );
     return 2;
   }
   const json = flags.has("--json");
-  const chosen = names.length === 0 ? Object.values(SUITES) : names.map((n) => SUITES[n]!);
-  const report = await runWorkloads(chosen, flags.has("--quick"), (line) => {
-    if (!json) process.stdout.write(`${line}\n`);
-  });
+  const quick = flags.has("--quick");
+  const chosen = names.length === 0 ? Object.keys(SUITES) : names;
+  if (flags.has(ALONE)) {
+    process.stdout.write(JSON.stringify(await runWorkload(SUITES[chosen[0]!]!, quick)));
+    return 0;
+  }
+  const reports: BenchReport[] = [];
+  for (const name of chosen) {
+    const one = alone(name, quick);
+    reports.push(one);
+    if (json) continue;
+    for (const r of one.results) process.stdout.write([`${r.name}: ${r.compares}`, ...r.notes.map((n) => `  ${n}`), ""].join("\n"));
+  }
+  const report = mergeReports(reports);
   const file = save(report);
   const slower = regressions(report);
   if (flags.has("--baseline")) saveBaseline(report);

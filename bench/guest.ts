@@ -13,6 +13,7 @@ export const MEMORY_IPA = 0x1_0000_0000;
 
 const PROT_RW = 3;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
+const MADV_DONTNEED = 4;
 const MADV_HUGEPAGE = 14;
 const MADV_NOHUGEPAGE = 15;
 
@@ -53,6 +54,11 @@ export function anonymous(machine: Machine, bytes: number, huge: boolean): numbe
   const at = machine.host.mmap({ length: bytes, prot: PROT_RW, flags: MAP_PRIVATE_ANONYMOUS, align: 0x200000 });
   must(machine.host.madvise(at, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE), "madvise");
   return at;
+}
+
+/** Gives the memory back, mapping and slot stay: the next run faults every page in again, in the same machine. */
+export function discard(machine: Machine, hva: number, bytes: number): void {
+  must(machine.host.madvise(hva, bytes, MADV_DONTNEED), "madvise");
 }
 
 export function memorySlot(g: Guest, hva: number, bytes: number, slot = 1): void {

@@ -46,6 +46,9 @@ export interface BenchResult {
   /** ops divided by the calibration loop's iterations per second. */
   readonly ratio: number;
   readonly floor?: number;
+  /** What it compares, and what else it found. */
+  readonly compares: string;
+  readonly notes: readonly string[];
 }
 
 export interface BenchReport {
@@ -93,27 +96,29 @@ export function calibrate(rounds = 12): number {
   return best;
 }
 
-/** Runs workloads one after the other. @param print gets progress lines; benny's own chatter is dropped */
-export async function runWorkloads(
-  factories: readonly WorkloadFactory[],
-  quick: boolean,
-  print: (line: string) => void,
-): Promise<BenchReport> {
+/** Runs one workload in this process; benny's own chatter is dropped. */
+export async function runWorkload(factory: WorkloadFactory, quick: boolean): Promise<BenchReport> {
   const benny = await loadBenny();
   const calibration = calibrate();
   const results: BenchResult[] = [];
   const failed: string[] = [];
-  for (const factory of factories) {
-    const w = factory(quick);
-    print(`${w.name}: ${w.compares}`);
-    try {
-      results.push(await measure(benny, w, calibration, quick));
-      for (const line of w.notes?.() ?? []) print(`  ${line}`);
-    } catch (e) {
-      failed.push(`${w.name}: ${firstLine(e)}`);
-    }
+  const w = factory(quick);
+  try {
+    results.push(await measure(benny, w, calibration, quick));
+  } catch (e) {
+    failed.push(`${w.name}: ${firstLine(e)}`);
   }
   return { commit: commit(), node: process.version, cpu: cpus()[0]?.model.trim() ?? "unknown", quick, calibration, results, failed };
+}
+
+/** One report of several; the calibration is the best of theirs. */
+export function mergeReports(reports: readonly BenchReport[]): BenchReport {
+  return {
+    ...reports[0]!,
+    calibration: Math.max(...reports.map((r) => r.calibration)),
+    results: reports.flatMap((r) => r.results),
+    failed: reports.flatMap((r) => r.failed),
+  };
 }
 
 function firstLine(e: unknown): string {
@@ -157,6 +162,8 @@ async function measure(benny: typeof import("benny"), w: Workload, calibration: 
       samples: result.samples,
       ratio: ops / calibration,
       ...(w.floor === undefined ? {} : { floor: w.floor }),
+      compares: w.compares,
+      notes: w.notes?.() ?? [],
     };
   } finally {
     console.log = said;

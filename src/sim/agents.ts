@@ -21,6 +21,8 @@ export const R0 = 2;
 export const R1 = 3;
 export const R2 = 4;
 export const ARG = 5;
+/** Every frame has room for so many arguments. */
+const ARGUMENTS = 6;
 
 /** A phase returned: its frame was popped. */
 export const RETURN = -1;
@@ -178,12 +180,13 @@ export class Agents {
    */
   activity(name: string, source: string, words: number, phases: readonly (readonly [string, PhaseFn])[]): Activity {
     const first = this.phaseFns.length;
+    const room = Math.max(words, ARGUMENTS);
     for (const [phase, fn] of phases) {
       this.phaseFns.push(fn);
       this.phaseNames.push(`${name}:${phase}`);
-      this.frameWords.push(ARG + words);
+      this.frameWords.push(ARG + room);
     }
-    return { name, first, words, source };
+    return { name, first, words: room, source };
   }
 
   /** The global number of an activity's n-th phase, as returned by phase functions. */
@@ -208,36 +211,45 @@ export class Agents {
     if (at + ARG + words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.name(agent)} is full in ${act.name}`);
     this.top.set(agent, at);
     const s = this.stack;
-    if (!this.state.recording) {
-      // The same writes as below without the journal: this runs several times per fault.
-      const a = s.a;
-      a[at + PHASE] = act.first;
-      a[at + PREV] = prev;
-      a[at + R0] = 0;
-      a[at + R1] = 0;
-      a[at + R2] = 0;
-      for (let i = 6; i < words; i++) a[at + ARG + i] = 0;
-      if (words > 0) a[at + ARG] = a0;
-      if (words > 1) a[at + ARG + 1] = a1;
-      if (words > 2) a[at + ARG + 2] = a2;
-      if (words > 3) a[at + ARG + 3] = a3;
-      if (words > 4) a[at + ARG + 4] = a4;
-      if (words > 5) a[at + ARG + 5] = a5;
+    if (this.state.recording === true) {
+      this.pushRecorded(at, prev, act, a0, a1, a2, a3, a4, a5);
       return;
     }
+    const a = s.a;
+    a[at + PHASE] = act.first;
+    a[at + PREV] = prev;
+    a[at + R0] = 0;
+    a[at + R1] = 0;
+    a[at + R2] = 0;
+    a[at + ARG] = a0;
+    a[at + ARG + 1] = a1;
+    a[at + ARG + 2] = a2;
+    a[at + ARG + 3] = a3;
+    a[at + ARG + 4] = a4;
+    a[at + ARG + 5] = a5;
+    for (let i = ARGUMENTS; i < words; i++) a[at + ARG + i] = 0;
+  };
+
+  /** The same writes with the journal. */
+  private pushRecorded(
+    at: number,
+    prev: number,
+    act: Activity,
+    a0: number,
+    a1: number,
+    a2: number,
+    a3: number,
+    a4: number,
+    a5: number,
+  ): void {
+    const s = this.stack;
     s.set(at + PHASE, act.first);
     s.set(at + PREV, prev);
-    s.set(at + R0, 0);
-    s.set(at + R1, 0);
-    s.set(at + R2, 0);
-    for (let i = 6; i < words; i++) s.set(at + ARG + i, 0);
-    if (words > 0) s.set(at + ARG, a0);
-    if (words > 1) s.set(at + ARG + 1, a1);
-    if (words > 2) s.set(at + ARG + 2, a2);
-    if (words > 3) s.set(at + ARG + 3, a3);
-    if (words > 4) s.set(at + ARG + 4, a4);
-    if (words > 5) s.set(at + ARG + 5, a5);
-  };
+    s.set3(at + R0, 0, 0, 0);
+    s.set3(at + ARG, a0, a1, a2);
+    s.set3(at + ARG + 3, a3, a4, a5);
+    for (let i = ARGUMENTS; i < act.words; i++) s.set(at + ARG + i, 0);
+  }
 
   /**
    * Calls an activity from a phase: `return agents.call(f, resumePhase, activity, a0, …)`.
