@@ -5,6 +5,6 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     testTimeout: 60_000,
-    coverage: { provider: "v8", include: ["src/**/*.ts"], reporter: ["text-summary"], thresholds: floor },
+    coverage: { provider: "v8", include: ["src/**/*.ts"], exclude: ["src/report/page/**"], reporter: ["text-summary"], thresholds: floor },
   },
 });

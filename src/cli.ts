@@ -20,6 +20,7 @@ import { addKernels } from "./cli/commands/kernels.js";
 import { addLitmus } from "./cli/commands/litmus.js";
 import { addMeasure } from "./cli/commands/measure.js";
 import { addNew } from "./cli/commands/new.js";
+import { addReport } from "./cli/commands/report.js";
 import { addRun } from "./cli/commands/run.js";
 import { addScenarios } from "./cli/commands/scenarios.js";
 import { addSelftest } from "./cli/commands/selftest.js";
@@ -57,6 +58,7 @@ Examples:
   addExplain(root, done);
   addDebug(root, done);
   addDump(root, done);
+  addReport(root, done);
   addKernels(root, done);
   addScenarios(root, done);
   addNew(root, done);

@@ -57,11 +57,15 @@ export class EventLog {
 
   /** @throws RangeError for an event that the run does not have */
   at(seq: number): EventRecord {
+    this.copy(seq, this.scratch);
+    return this.bus.decode(this.scratch, 0);
+  }
+  /** An event as the bus's ring has it: RECORD_WORDS numbers. @throws RangeError for an event that the run does not have */
+  copy(seq: number, into: Float64Array): void {
     if (!this.has(seq)) throw new RangeError(`no event ${seq}`);
     const from = this.starts[seq - this.first]!;
-    this.scratch.fill(0);
-    for (let i = 0; i < RECORD_WORDS && from + i < this.used; i++) this.scratch[i] = this.words[from + i]!;
-    return this.bus.decode(this.scratch, 0);
+    into.fill(0);
+    for (let i = 0; i < RECORD_WORDS && from + i < this.used; i++) into[i] = this.words[from + i]!;
   }
   /** The event's number in the catalogue: cheaper than the record. */
   kind(seq: number): number {

@@ -1,0 +1,50 @@
+/**
+ * The page as one file: script, style and data lie in it, and nothing is fetched. A content security policy
+ * forbids the rest. The texts of a script come from strangers: they are data here, and text nodes in the page.
+ */
+import { createHash } from "node:crypto";
+import type { ReportData } from "./data.js";
+
+export interface PageParts {
+  /** The page's program, bundled. */
+  readonly script: string;
+  readonly style: string;
+}
+
+/** JSON that cannot end the element it lies in, nor open a comment in it. */
+export function inertJson(value: unknown): string {
+  return JSON.stringify(value)
+    .replace(/</g, "\\u003c")
+    .replace(/\u2028/g, "\\u2028")
+    .replace(/\u2029/g, "\\u2029");
+}
+
+export function escapeHtml(text: string): string {
+  const named: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+  return text.replace(/[&<>"']/g, (c) => named[c]!);
+}
+
+const hash = (text: string): string => `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
+
+export function pageHtml(data: ReportData, parts: PageParts): string {
+  const policy = `default-src 'none'; script-src ${hash(parts.script)}; style-src ${hash(parts.style)}; base-uri 'none'; form-action 'none'`;
+  const title = data.title === "" ? data.file : data.title;
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="generator" content="faultline ${escapeHtml(data.version)}">
+<title>${escapeHtml(title)}</title>
+<style>${parts.style}</style>
+</head>
+<body>
+<div id="page"><p>${escapeHtml(title)}: this page needs JavaScript, which it brings along.</p></div>
+<script type="application/json" id="data">${inertJson(data)}</script>
+<script>${parts.script}</script>
+</body>
+</html>
+`;
+}
