@@ -27,7 +27,9 @@ export async function explainCommand(file: string, args: ExplainArguments): Prom
   const all = accesses(run);
   const outcomes = all.filter(isNotable);
   if (args.step !== undefined && !run.events.has(args.step))
-    throw new UsageError(`there is no event ${args.step}: the run has the events ${run.events.first} to ${run.events.last}`);
+    throw new UsageError(
+      `there is no event ${args.step}: ${run.events.first > run.timeline.first ? "of this long run the events" : "the run has the events"} ${run.events.first} to ${run.events.last}${run.events.first > run.timeline.first ? " are kept" : ""}`,
+    );
   const chosen = args.step !== undefined ? accessOf(run, args.step) : outcomes.at(-1);
   if (args.list || (chosen === undefined && args.step === undefined)) return list(run, all, outcomes, args);
   if (chosen === undefined) return statement(run, args.step!, args);
@@ -106,6 +108,7 @@ async function list(run: RecordedScript, all: readonly Access[], outcomes: reado
   );
   if (shownOnes.length > MOST) out.push(`  … and ${shownOnes.length - MOST} more`);
   if (shownOnes.length === 0) out.push("  no guest access left the guest");
+  if (run.events.first > run.timeline.first) out.push(`  (of this long run only the events from ${run.events.first} on are kept)`);
   await print(out.join("\n"));
   return OK;
 }
