@@ -216,6 +216,7 @@ function arrows(g: CanvasRenderingContext2D, view: View, colours: Colours, place
   };
   let drawn = 0;
   let pixel = -Infinity;
+  let labelled = -Infinity;
   for (const a of run.data.arrows) {
     if (!run.has(a.from) || !run.has(a.to)) continue;
     const left = x(valueOf(run, mode, a.from));
@@ -242,8 +243,10 @@ function arrows(g: CanvasRenderingContext2D, view: View, colours: Colours, place
     g.lineTo(right - 6, y2 - 3 + (lift > 0 ? 2 : 0));
     g.lineTo(right - 6, y2 + 3 + (lift > 0 ? 2 : 0));
     g.fill();
-    if (right - left > 120) label(g, a.what, middle - 60, middle + 60, (y1 + y2) / 2 + (lift > 0 ? lift / 2 + 2 : -6), colours.ink);
     g.globalAlpha = 1;
+    if (right - left <= 120 || (!chosen && Math.abs(middle - labelled) < 130)) continue;
+    labelled = middle;
+    label(g, a.what, middle - 60, middle + 60, (y1 + y2) / 2 + (lift > 0 ? lift / 2 + 2 : -6), colours.ink);
   }
 }
 

@@ -224,7 +224,7 @@ export function AddressMap({
     { class: "map", ref: frame },
     regions.length === 0 ? h("p", { class: "quiet" }, "The run gives the guest no memory.") : regions.map((r) => panel(r, width, state)),
     legend(),
-    tables(state),
+    h(Tables, { state }),
   );
 }
 
@@ -244,7 +244,9 @@ function legend(): ComponentChild {
   );
 }
 
-function tables(state: MapState): ComponentChild {
+function Tables({ state }: { readonly state: MapState }): ComponentChild {
+  // Rows are made when somebody looks.
+  const [open, setOpen] = useState(false);
   const row = (cells: readonly (string | number)[]): ComponentChild =>
     h(
       "tr",
@@ -269,30 +271,32 @@ function tables(state: MapState): ComponentChild {
     );
   return h(
     "details",
-    null,
+    { onToggle: (e: Event) => setOpen((e.currentTarget as HTMLDetailsElement).open) },
     h("summary", null, "as tables"),
-    table(
-      "stage 2",
-      ["IPA", "level", "size", "type", "perms", "PA", "descriptor"],
-      state.stage2.map((r) => [
-        range(r.ipa, r.end),
-        r.level,
-        `${sizeText(blockSize(r))}${r.cont ? " contiguous" : ""}`,
-        r.type,
-        r.perms,
-        r.valid ? hex(r.pa) : "",
-        r.descriptor,
-      ]),
-    ),
-    table(
-      "memslots",
-      ["slot", "GPA", "HVA", "type", "flags"],
-      state.slots.map((s) => [s.slot, range(s.gpa, s.gpa + s.size), range(s.hva, s.hva + s.size), s.type, s.flags]),
-    ),
-    table(
-      "VMAs",
-      ["addresses", "perms", "what", "VmFlags"],
-      state.vmas.map((v) => [range(v.start, v.end), v.perms, v.what, v.flags]),
-    ),
+    open && [
+      table(
+        "stage 2",
+        ["IPA", "level", "size", "type", "perms", "PA", "descriptor"],
+        state.stage2.map((r) => [
+          range(r.ipa, r.end),
+          r.level,
+          `${sizeText(blockSize(r))}${r.cont ? " contiguous" : ""}`,
+          r.type,
+          r.perms,
+          r.valid ? hex(r.pa) : "",
+          r.descriptor,
+        ]),
+      ),
+      table(
+        "memslots",
+        ["slot", "GPA", "HVA", "type", "flags"],
+        state.slots.map((s) => [s.slot, range(s.gpa, s.gpa + s.size), range(s.hva, s.hva + s.size), s.type, s.flags]),
+      ),
+      table(
+        "VMAs",
+        ["addresses", "perms", "what", "VmFlags"],
+        state.vmas.map((v) => [range(v.start, v.end), v.perms, v.what, v.flags]),
+      ),
+    ],
   );
 }

@@ -4,10 +4,17 @@ import type { ExplanationRow } from "../data.js";
 import { timeText } from "./draw.js";
 import { hex, rowsAt, sizeText, type Run } from "./model.js";
 
+/** Entries that are listed, the stale ones first. */
+const MOST_TLB_ROWS = 80;
+
 export function TlbTable({ run, moment }: { readonly run: Run; readonly moment: number }): ComponentChild {
   const rows = rowsAt(run.data.moments.tlb, moment);
   if (rows.length === 0) return h("p", { class: "quiet" }, "The TLBs are empty.");
   const stale = rows.filter((r) => r.stale).length;
+  const [some, more] =
+    rows.length <= MOST_TLB_ROWS
+      ? [rows, 0]
+      : [[...rows].sort((a, b) => Number(b.stale) - Number(a.stale)).slice(0, MOST_TLB_ROWS), rows.length - MOST_TLB_ROWS];
   const heads = ["CPU", "TLB", "context", "VA", "IPA", "PA", "size", "entry", "tables now"];
   return h(
     "div",
@@ -32,7 +39,7 @@ export function TlbTable({ run, moment }: { readonly run: Run; readonly moment: 
       h(
         "tbody",
         null,
-        rows.map((r) =>
+        some.map((r) =>
           h(
             "tr",
             { class: r.stale ? "stale" : "" },
@@ -49,6 +56,7 @@ export function TlbTable({ run, moment }: { readonly run: Run; readonly moment: 
         ),
       ),
     ),
+    more === 0 ? null : h("p", { class: "quiet" }, `and ${more} more entries; the stale ones are listed first`),
   );
 }
 
