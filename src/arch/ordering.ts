@@ -6,6 +6,7 @@
  * buffers has reached the point of serialisation (not the end point), whatever barriers that CPU itself executes.
  */
 import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
 import { EarlyAccesses } from "./orderingearly.js";
 import type { PhysicalMemory } from "./phys.js";
 import { DRAIN_BARRIER, DRAIN_DVM, DRAIN_OWN, StoreBuffers, type MemorySide } from "./storebuffer.js";
@@ -20,6 +21,8 @@ const BOTH = 3;
 export class Ordering {
   readonly buffers: StoreBuffers;
   readonly early: EarlyAccesses;
+  /** Per CPU: 1 while a physical SError is pending. */
+  private readonly serrors: I32Pool;
 
   constructor(
     sim: Sim,
@@ -33,6 +36,17 @@ export class Ordering {
   ) {
     this.buffers = new StoreBuffers(sim, phys, cpus, weak, memory);
     this.early = new EarlyAccesses(sim, cpus, ets);
+    this.serrors = sim.state.i32("buffers.serror", cpus);
+  }
+
+  raiseSerror(cpu: number): void {
+    this.serrors.set(cpu, 1);
+  }
+  /** Takes the pending SError of a CPU. @returns false if there is none */
+  takeSerror(cpu: number): boolean {
+    if (this.serrors.a[cpu] === 0) return false;
+    this.serrors.set(cpu, 0);
+    return true;
   }
 
   /** DMB. With later loads in its scope earlier stores must be seen first; without, they only keep their order. */

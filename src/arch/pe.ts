@@ -14,7 +14,7 @@ import { AtOp, DcOp, IcOp } from "./a64system.js";
 import { BRACKETS } from "./brackets.js";
 import { Ordering, type BufferMode } from "./ordering.js";
 import { E_DATA, E_ESR, E_HPFAR_HI, E_HPFAR_LO, E_RESULT, E_SIZE, E_VA_HI, E_VA_LO } from "./orderingearly.js";
-import { KIND_NC, KIND_OF, KIND_WB } from "./storebuffer.js";
+import { KIND_NC, KIND_OF, KIND_WB, READ_OK, READ_SEA } from "./storebuffer.js";
 import {
   BY_GUEST,
   CacheMaintenance,
@@ -124,6 +124,8 @@ export class Pe {
   pa: Pa = 0;
   /** The last buffered access went to a device. */
   device = false;
+  /** How a device answered the last load: READ_OK … */
+  private answer = READ_OK;
   readonly tlbs: Tlbs;
   /** The store and gathering buffers, undefined while they are not modelled. */
   readonly ordering: Ordering | undefined;
@@ -445,7 +447,13 @@ export class Pe {
     const here = 4096 - (vaLo & 0xfff);
     const first = this.pa;
     const marks = this.marks();
+    this.answer = READ_OK;
     this.loadBuffered(this.translation.entry, first, Math.min(here, size), here >= size);
+    if (this.answer !== READ_OK) {
+      if (this.answer === READ_SEA) return this.translation.externalAbort(v, this.translation.entry, vaHi, vaLo);
+      // Several loads may be outstanding: the SError is not of one of them.
+      o.raiseSerror(c.cpu);
+    }
     if (here < size) {
       rc = this.locateOrdered(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_READ, iss, T_UNALIGNED, size - here);
       if (rc !== PE_OK) return rc;
@@ -505,7 +513,7 @@ export class Pe {
       if (whole) b.memory.load(pa, size, t[i + C_FLAGS]!);
     } else {
       b.beforeDeviceLoad(cpu, kind, pa, size);
-      b.port.read(kind, pa, size);
+      this.answer = b.port.read(kind, pa, size);
     }
     if (!whole) return;
     b.d0 = p.lo;
@@ -627,7 +635,7 @@ export class Pe {
     const i = this.tlbs.combinedAt(c.cpu, hi, lo);
     const t = this.combined.a;
     if (t[i] !== (lo & ~0xfff) || t[i + C_VA_HI] !== hi || !this.fetchHits(i)) return 0;
-    this.phys.read(joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + (lo & 0xfff), 4);
+    this.phys.readMemory(joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + (lo & 0xfff), 4);
     return this.phys.lo;
   }
 
@@ -881,6 +889,10 @@ export class Pe {
     void v;
     this.ordering?.contextSync(this.agents.cpu);
     this.agents.charge(this.costs.isb);
+  }
+  /** A physical SError of the running CPU, routed to EL2 (HCR_EL2.AMO): taken now. @returns false if none is pending */
+  takeSerror(): boolean {
+    return this.ordering !== undefined && this.ordering.takeSerror(this.agents.cpu);
   }
   /** An exclusive or LSE atomic has been executed: its store is in the memory system. */
   atomicDone(): void {

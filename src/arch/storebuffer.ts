@@ -70,12 +70,18 @@ export interface MemorySide {
   store(pa: Pa, size: number, marks: number, lo: number, hi: number, lo2: number, hi2: number): void;
 }
 
+/** What a load from a device comes to: an answer, an SError later, a synchronous external abort. */
+export const READ_OK = 0;
+export const READ_SERROR = 1;
+export const READ_SEA = 2;
+
 /** Where drained stores to device windows go, and loads from there: the interconnect and what is behind it. */
 export interface DevicePort {
   /** Bytes of one line leave a CPU: accepted at the point of serialisation. Data in `words` from index `at`. */
   post(cpu: number, kind: number, line: Pa, maskLo: number, maskHi: number, words: Int32Array, at: number, stale: boolean): void;
   /** A load of 1 to 16 bytes; the data is left in the PhysicalMemory's lo, hi, lo2, hi2. */
-  read(kind: number, pa: Pa, size: number): void;
+  /** @returns READ_OK, or how the CPU gets to know that the end point did not answer */
+  read(kind: number, pa: Pa, size: number): number;
   /** A DSB of this CPU waits for what answers from the end of the path (nE). */
   complete(cpu: number): void;
 }
@@ -441,8 +447,9 @@ class PlainPort implements DevicePort {
   post(_cpu: number, _kind: number, line: Pa, maskLo: number, maskHi: number, words: Int32Array, at: number): void {
     writeRuns(line, maskLo, maskHi, words, at, (pa, size, lo, hi) => this.phys.write(pa, size, lo, hi));
   }
-  read(_kind: number, pa: Pa, size: number): void {
+  read(_kind: number, pa: Pa, size: number): number {
     this.phys.read(pa, size);
+    return READ_OK;
   }
   complete(): void {}
 }

@@ -443,6 +443,16 @@ export class Translation {
     return this.toEl1(v, c, FSC_ALIGNMENT, vaLo);
   }
 
+  /** A synchronous external abort of a load that translated: to EL2 (HCR_EL2.TEA). @param i its combined entry */
+  externalAbort(v: number, i: number, vaHi: number, vaLo: number): number {
+    this.access = ACCESS_READ;
+    this.flags = 0;
+    this.iss = 0;
+    this.vaHi = vaHi;
+    const a = this.combined.a;
+    return this.toEl2(v, FSC_SEA, false, joinWords(a[i + C_IPA_HI]!, a[i + C_IPA_LO]!) + (vaLo & 0xfff), vaLo);
+  }
+
   /** The stage-2 fault of AT's stage-1 walk: to EL2 as cache maintenance. */
   atWalkFault(v: number, vaHi: number, vaLo: number): number {
     this.access = ACCESS_READ;

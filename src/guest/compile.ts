@@ -24,7 +24,7 @@ import { CODE_BASE, GuestCompiler, NOT_CONSTANT, type GuestImage } from "./guest
 import { LIMITS } from "./limits.js";
 import type { Field } from "../sim/events.js";
 import { BUFFER_MODES } from "../arch/ordering.js";
-import { SERIALISATION_POINTS } from "../vfio/fabric.js";
+import { FAILED_READS, SERIALISATION_POINTS } from "../vfio/fabric.js";
 import { parse, REGISTER_NAME } from "./parser.js";
 import type { World } from "./world.js";
 
@@ -39,6 +39,8 @@ export interface VariantConfig {
   readonly buffers: string | undefined;
   /** The point of serialisation: root-complex, interconnect. */
   readonly serialization: string | undefined;
+  /** What a load becomes that no function answers: all-ones, serror, sea. */
+  readonly failedRead: string | undefined;
   readonly seed: number;
   /** What exclusives and LSE atomics do where the memory type does not support them; undefined: as the profile says. */
   readonly atomics: string | undefined;
@@ -245,6 +247,7 @@ class Checker {
       }
       if (s.key === "profile") this.known(s.words, this.world.profiles, "profile");
       if (s.key === "buffers") this.known(s.words, BUFFER_MODES, "way to model buffers");
+      if (s.key === "failed_read") this.known(s.words, FAILED_READS, "answer");
       if (s.key === "serialization") this.known(s.words, SERIALISATION_POINTS, "point of serialisation");
       if (s.key === "atomics") this.known(s.words, this.world.atomics, "answer to unsupported atomics");
       if (s.key === "cache") this.known(s.words, this.world.caches, "cache model");
@@ -300,6 +303,7 @@ class Checker {
       profile: this.name(m, "profile"),
       buffers: this.name(m, "buffers"),
       serialization: this.name(m, "serialization"),
+      failedRead: this.name(m, "failed_read"),
       cache: this.name(m, "cache"),
       atomics: this.name(m, "atomics"),
       seed: this.number(m, "seed", 0, 0xffffffff) ?? 0,
@@ -325,6 +329,7 @@ class Checker {
         profile: this.name(v.settings, "profile") ?? base.profile,
         buffers: this.name(v.settings, "buffers") ?? base.buffers,
         serialization: this.name(v.settings, "serialization") ?? base.serialization,
+        failedRead: this.name(v.settings, "failed_read") ?? base.failedRead,
         cache: this.name(v.settings, "cache") ?? base.cache,
         atomics: this.name(v.settings, "atomics") ?? base.atomics,
         seed: this.number(v.settings, "seed", 0, 0xffffffff) ?? base.seed,

@@ -3,7 +3,7 @@ import { MNEMONICS } from "../arch/a64forms.js";
 import { CACHE_MODELS, type CacheModel } from "../arch/cachemaintenance.js";
 import { assemble } from "../arch/assemble.js";
 import type { BufferMode } from "../arch/ordering.js";
-import type { SerialisationPoint } from "../vfio/fabric.js";
+import type { FailedRead, SerialisationPoint } from "../vfio/fabric.js";
 import { UNSUPPORTED_ATOMICS, type UnsupportedAtomics } from "../arch/profile.js";
 import { CPU_PROFILES, cpuProfile } from "../arch/features.js";
 import { decisionNames, ERA_ALIASES, ERAS, findDecision, findEra } from "../eras.js";
@@ -80,7 +80,10 @@ export function machineOptions(config: MachineConfig, variant: VariantConfig): M
     devices: [...config.devices],
     ...(variant.profile === undefined ? {} : { profile: variant.profile as (typeof PROFILES)[number] }),
     ...(variant.buffers === undefined ? {} : { buffers: variant.buffers as BufferMode }),
-    ...(variant.serialization === undefined ? {} : { fabric: { serialisation: variant.serialization as SerialisationPoint } }),
+    fabric: {
+      ...(variant.serialization === undefined ? {} : { serialisation: variant.serialization as SerialisationPoint }),
+      ...(variant.failedRead === undefined ? {} : { failedRead: variant.failedRead as FailedRead }),
+    },
     ...(variant.atomics === undefined ? {} : { unsupportedAtomics: variant.atomics as UnsupportedAtomics }),
     ...(variant.cache === undefined || variant.cache === "off" ? {} : { cache: variant.cache as CacheModel }),
     ...(config.ram === undefined ? {} : { ram: config.ram }),

@@ -54,6 +54,7 @@ export const MACHINE_KEYS = [
   "cache",
   "buffers",
   "serialization",
+  "failed_read",
   "atomics",
   "code",
   "set",
@@ -61,7 +62,18 @@ export const MACHINE_KEYS = [
   "cost",
   "livelock",
 ] as const;
-export const VARIANT_KEYS = ["kernel", "cpu", "set", "profile", "cache", "atomics", "buffers", "serialization", "seed"] as const;
+export const VARIANT_KEYS = [
+  "kernel",
+  "cpu",
+  "set",
+  "profile",
+  "cache",
+  "atomics",
+  "buffers",
+  "serialization",
+  "failed_read",
+  "seed",
+] as const;
 export const CONDITION_WORDS = [
   "host",
   "no",

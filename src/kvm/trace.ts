@@ -16,6 +16,8 @@ export const kvmEntry = declareEvent("kvm", "kvm_entry", "the vCPU is about to e
 /** Exit types of kvm_exit (ARM_EXCEPTION_*). */
 export const EXIT_IRQ = 0;
 export const EXIT_EL1_SERROR = 1;
+/** ARM_EXCEPTION_EL1_SERROR. */
+export const EXIT_SERROR = 1;
 export const EXIT_TRAP = 2;
 export const kvmExit = declareEvent("kvm", "kvm_exit", "the guest was left", [
   { name: "ret", kind: "dec" },

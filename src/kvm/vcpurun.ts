@@ -19,7 +19,7 @@ import type { GuestAbort } from "./guestabort.js";
 import type { Injector } from "./inject.js";
 import type { Mmio } from "./mmio.js";
 import type { GuestCpu, GuestPe } from "./ports.js";
-import { EXIT_IRQ, EXIT_TRAP, exitAbandoned, kvmEntry, kvmExit, kvmHvcArm64, kvmUserspaceExit, kvmWfxArm64 } from "./trace.js";
+import { EXIT_IRQ, EXIT_SERROR, EXIT_TRAP, exitAbandoned, kvmEntry, kvmExit, kvmHvcArm64, kvmUserspaceExit, kvmWfxArm64 } from "./trace.js";
 import {
   EXIT_BUDGET,
   EXIT_SELF_BRANCH,
@@ -182,6 +182,11 @@ export class VcpuRun {
     const left = stack.a[f + INSTRUCTIONS]!;
     const slice = sim.agents.interleaving ? 1 : left === Infinity ? SLICE : Math.min(left, COUNTED_SLICE);
     const reason = this.cpu.run(v, slice);
+    // handle_exit_early, kvm_handle_guest_serror: no RAS record says that it is fatal, the guest gets it.
+    if (this.pe.takeSerror()) {
+      this.traceExit(v, EXIT_SERROR, 0);
+      this.injector.serror(v);
+    }
     // A slice that an exit ends early counts as one instruction.
     if (left !== Infinity) stack.set(f + INSTRUCTIONS, left - (reason === RUN_BUDGET ? slice : 1));
     switch (reason) {

@@ -9,6 +9,8 @@
  * walk    | a CPU walks to a symbol speculatively and fills its TLBs
  * ahead   | a CPU performs an access, or finishes a walk, ahead of its turn
  * tlbi    | a pending TLBI takes effect before its DSB
+ * line    | a data cache line of a symbol is filled speculatively, or evicted
+ * fetch   | a CPU fetches a symbol's code into its instruction cache speculatively
  * fabric  | the n-th request on its way takes a step
  */
 import { Op } from "../arch/a64ops.js";
@@ -29,6 +31,11 @@ import { DSB_TYPES, TLBI_OPS } from "./hostops.js";
 import { symbolIndex, vaOf } from "./layout.js";
 import { LitmusWorld } from "./world.js";
 
+/** LINE_ operations of the processing element (src/mmu/useraccess.ts). */
+const LINE_KERNEL_CIVAC = 5;
+const LINE_SPECULATE = 6;
+const LINE_EVICT = 7;
+
 const GROUP_TLB = 1;
 const GROUP_NONE = GROUPS - 1;
 /** What nothing of the model asks. */
@@ -48,6 +55,8 @@ type Actor =
       readonly budget: number;
     }
   | { readonly kind: "tlbi"; readonly cpu: number; readonly n: number }
+  | { readonly kind: "line"; readonly cpu: number; readonly symbol: string; readonly op: number; readonly budget: number }
+  | { readonly kind: "fetch"; readonly cpu: number; readonly symbol: string; readonly budget: number }
   | { readonly kind: "fabric"; readonly n: number };
 
 /** progress words: vCPU v done at v, aborts at 8 + v, host thread n's next operation at 16 + n, budgets from 32, arrivals from 64. */
@@ -158,8 +167,22 @@ export class LitmusSystem implements System {
       }
     }
     if (budget > 32) throw new FaultlineError(`test ${test.id} has more than 32 choices of the hardware`);
+    if (test.machine.cache) budget = this.cacheActors(out, vcpus.map(cpuOf), budget);
     if (test.maps.length > 0) for (let n = 0; n < 3; n++) out.push({ kind: "fabric", n });
     return out;
+  }
+
+  /** The line of x, which cache tests map at more than one symbol; the code of m and k. */
+  private cacheActors(out: Actor[], cpus: readonly number[], budget: number): number {
+    const text = [...this.threadTexts().values()].join("\n");
+    for (const symbol of ["x", "m", "k"]) {
+      if (!new RegExp(`\\b${symbol}\\b`).test(text)) continue;
+      if (symbol === "x") {
+        out.push({ kind: "line", cpu: 0, symbol, op: LINE_SPECULATE, budget: budget++ });
+        out.push({ kind: "line", cpu: 0, symbol, op: LINE_EVICT, budget: budget++ });
+      } else for (const cpu of cpus) out.push({ kind: "fetch", cpu, symbol, budget: budget++ });
+    }
+    return budget;
   }
 
   /** Source text of each vCPU's block: which actors can matter. */
@@ -213,6 +236,9 @@ export class LitmusSystem implements System {
         return p[BUDGET + a.budget]! >= (this.test.machine.stage2 ? 2 : 1) || p[DONE + a.vcpu] !== 0;
       case "ahead":
         return p[BUDGET + a.budget] !== 0 || p[DONE + a.vcpu] !== 0;
+      case "line":
+      case "fetch":
+        return p[BUDGET + a.budget] !== 0 || this.threadsDone();
       case "tlbi":
         return this.guestsDone(a.cpu);
       case "fabric":
@@ -258,6 +284,18 @@ export class LitmusSystem implements System {
         return true;
       case "tlbi":
         return world.pe.maintenance.takeEffect(a.cpu, a.n);
+      case "line": {
+        const { data } = world.pe.cacheOps.caches!;
+        // Filling needs an empty line, evicting a full one.
+        if ((a.op === LINE_SPECULATE) !== (data.stateAt(world.paOf(a.symbol)) === 0)) return false;
+        world.pe.lineOp(world.paOf(a.symbol), a.op);
+        progress.set(BUDGET + a.budget, 1);
+        return true;
+      }
+      case "fetch":
+        world.pe.cacheOps.caches!.instr.fetch(world.paOf(a.symbol), true);
+        progress.set(BUDGET + a.budget, 1);
+        return true;
       case "fabric":
         return world.fabric.advance(a.n);
     }
@@ -359,6 +397,14 @@ export class LitmusSystem implements System {
       case "peek":
         this.results.set(this.name(`${thread}.${third}`), this.memory(first));
         return true;
+      case "dma":
+        pe.dma(world.paOf(first), 4, false, false, 0, 0);
+        this.results.set(this.name(`${thread}.${third}`), phys.lo);
+        return true;
+      case "civac":
+        pe.ordering!.atomic(cpu);
+        pe.lineOp(world.paOf(first), LINE_KERNEL_CIVAC);
+        return true;
       case "write": {
         const pa = world.paOf(first);
         const map = this.test.maps.find((m) => m.symbol === first);
@@ -368,8 +414,7 @@ export class LitmusSystem implements System {
         return true;
       }
       case "await":
-        phys.read(world.paOf(first), 4);
-        return phys.lo === Number(second);
+        return this.coherent(world.paOf(first)) === Number(second);
       case "config": {
         const f = world.pci.functions[0]!;
         if (first === "flr") {
@@ -391,6 +436,15 @@ export class LitmusSystem implements System {
       default:
         throw new Error(`no host operation ${op.op}`);
     }
+  }
+  /** What the coherent domain holds at an address: looked at, not accessed. */
+  private coherent(pa: number): number {
+    const { phys, sim } = this.world;
+    const mark = sim.state.mark();
+    phys.read(pa, 4);
+    const value = phys.lo;
+    sim.state.rollback(mark);
+    return value;
   }
   private name(name: string): number {
     const n = this.names.indexOf(name);
@@ -419,7 +473,7 @@ export class LitmusSystem implements System {
     const pa = this.world.paOf(symbol);
     const m = this.test.maps.find((x) => x.symbol === symbol);
     if (m === undefined) {
-      phys.read(pa, 4);
+      phys.readMemory(pa, 4);
       return phys.lo >>> 0;
     }
     if (m.where === "platform") return platform.words.a[m.offset >> 2]! >>> 0;

@@ -100,6 +100,7 @@ export class LitmusWorld {
       cpus: machine.cpus,
       profile: { ...ARCHITECTURAL, ets: machine.ets },
       buffers: "weak",
+      ...(machine.cache ? { cache: "modelled" as const } : {}),
     });
     this.cpu = new Cpu(sim, this.regs, this.pe, this.features);
     this.ahead = new LookAhead(sim, this.regs, this.pe, this.features);
@@ -141,21 +142,21 @@ export class LitmusWorld {
   }
 
   private write64(pa: number, value: bigint): void {
-    this.phys.write(pa, 8, Number(value & 0xffffffffn) | 0, Number(value >> 32n) | 0);
+    this.phys.writeMemory(pa, 8, Number(value & 0xffffffffn) | 0, Number(value >> 32n) | 0);
   }
 
   /** Stage-1 tables, pages and code. */
   private memory(): void {
     const { image } = this.test.program;
     const page = (table: number, index: number, pa: number, low: number, high = 0): void => {
-      this.phys.write(table + 8 * index, 8, leafLo(pa, 3, low), leafHi(pa, high));
+      this.phys.writeMemory(table + 8 * index, 8, leafLo(pa, 3, low), leafHi(pa, high));
     };
-    const table = (at: number, pa: number): void => this.phys.write(at, 8, tableLo(pa), leafHi(pa, 0));
+    const table = (at: number, pa: number): void => this.phys.writeMemory(at, 8, tableLo(pa), leafHi(pa, 0));
     const normal = (1 << 2) | (3 << 8) | (1 << 10);
     table(ROOT_PA, MIDDLE_PA);
     // VA 0x40000000 is the second GiB of the 39-bit space.
     table(ROOT_PA + 8, CODE_MIDDLE_PA);
-    this.phys.write(CODE_MIDDLE_PA, 8, leafLo(CODE_PA, 2, normal | (1 << 7)), 0);
+    this.phys.writeMemory(CODE_MIDDLE_PA, 8, leafLo(CODE_PA, 2, normal | (1 << 7)), 0);
     table(MIDDLE_PA + 128 * 8, LEAF_PA);
     table(MIDDLE_PA + 129 * 8, OTHER_PA);
     for (const [va, pa] of [
@@ -182,9 +183,9 @@ export class LitmusWorld {
           ptePa(p.symbol),
           leafValue(p.leaf, (s) => this.page(s))!,
         );
-      else p.values.forEach((value, n) => this.phys.write(this.paOf(p.symbol) + 4 * n, 4, value));
+      else p.values.forEach((value, n) => this.phys.writeMemory(this.paOf(p.symbol) + 4 * n, 4, value));
     }
-    for (let i = 0; i < image.words.length && i * 4 < CODE_BYTES; i++) this.phys.write(CODE_PA + 4 * i, 4, image.words[i]!);
+    for (let i = 0; i < image.words.length && i * 4 < CODE_BYTES; i++) this.phys.writeMemory(CODE_PA + 4 * i, 4, image.words[i]!);
   }
   private page(symbol: string): number {
     const pa = this.paOf(symbol);

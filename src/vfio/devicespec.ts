@@ -103,8 +103,8 @@ export const KNOWN_DEVICES: Readonly<Record<"edu" | "testdev" | "ivshmem" | "gpu
     pcie: true,
     reset: "flr",
     bars: [
-      { index: 0, size: 0x10000, bits: 64, model: "registers", at: 0x8004000000 },
-      { index: 2, size: 0x100000, bits: 64, prefetch: true, model: "memory", at: 0x8004100000 },
+      { index: 0, size: 0x10000, bits: 64, model: "registers", at: 0x8008000000 },
+      { index: 2, size: 0x100000, bits: 64, prefetch: true, model: "memory", at: 0x8008100000 },
     ],
   },
 };

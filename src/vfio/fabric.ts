@@ -19,7 +19,17 @@
  * DSB after nGnRnE stores      | PCI: they are in the root complex; platform: they have arrived
  */
 import type { PhysicalMemory } from "../arch/phys.js";
-import { KIND_nGnRE, KIND_nGnRnE, KIND_NAMES, LINE, runsOf, writeRuns, type DevicePort, type StoreBuffers } from "../arch/storebuffer.js";
+import {
+  KIND_nGnRE,
+  KIND_nGnRnE,
+  KIND_NAMES,
+  LINE,
+  READ_OK,
+  runsOf,
+  writeRuns,
+  type DevicePort,
+  type StoreBuffers,
+} from "../arch/storebuffer.js";
 import { joinWords, type Pa } from "../arch/types.js";
 import type { TablePages } from "../arch/tables.js";
 import type { Sim } from "../sim/sim.js";
@@ -71,14 +81,24 @@ export const STATUS_UR = 1;
 export const SERIALISATION_POINTS = ["root-complex", "interconnect"] as const;
 export type SerialisationPoint = (typeof SERIALISATION_POINTS)[number];
 
+/** What a read that is answered UR or CA becomes for the CPU, in the order of READ_OK, READ_SERROR, READ_SEA. */
+export const FAILED_READS = ["all-ones", "serror", "sea"] as const;
+export type FailedRead = (typeof FAILED_READS)[number];
+
 export interface FabricOptions {
+  readonly failedRead: FailedRead;
   readonly serialisation: SerialisationPoint;
   /** Max_Payload_Size of the path in bytes. */
   readonly maxPayload: number;
   /** The root complex sets Relaxed Ordering on memory writes. */
   readonly relaxedOrdering: boolean;
 }
-export const DEFAULT_FABRIC: FabricOptions = { serialisation: "root-complex", maxPayload: 128, relaxedOrdering: false };
+export const DEFAULT_FABRIC: FabricOptions = {
+  failedRead: "serror",
+  serialisation: "root-complex",
+  maxPayload: 128,
+  relaxedOrdering: false,
+};
 
 /** One request on its way, for people. */
 export interface InFlight {
@@ -190,11 +210,11 @@ export class Fabric implements DevicePort, PciFabric {
     );
   }
 
-  read(_kind: number, pa: Pa, size: number): void {
+  read(_kind: number, pa: Pa, size: number): number {
     if (!onBridge(pa)) {
       this.push(1 + this.phys.windowAt(pa));
       this.phys.read(pa, size);
-      return;
+      return READ_OK;
     }
     this.push(0);
     this.meta.set(READS, this.reads + 1);
@@ -203,7 +223,9 @@ export class Fabric implements DevicePort, PciFabric {
     this.meta.set(STATUS, claimed ? STATUS_SC : STATUS_UR);
     this.phys.read(pa, size);
     this.sim.bus.emit(tlpCompletion, 0, claimed ? STATUS_SC : STATUS_UR, claimed ? size : 0);
-    if (!claimed) this.sim.bus.emit(aerEvent, 1, 0, pa, 0);
+    if (claimed) return READ_OK;
+    this.sim.bus.emit(aerEvent, 1, 0, pa, 0);
+    return FAILED_READS.indexOf(this.options.failedRead);
   }
 
   /** A DSB waits for the answers of the CPU's nGnRnE stores. */
