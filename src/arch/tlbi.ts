@@ -127,6 +127,17 @@ export class TlbMaintenance {
     return n;
   }
 
+  /** Calls `visit` for every word of what waits for a DSB: how many there are, then the operations in order. */
+  eachPending(visit: (cpu: number, word: number, value: number) => void): void {
+    const a = this.pending.a;
+    for (let cpu = 0; cpu < this.tlbs.cpus; cpu++) {
+      const at = cpu * SLICE;
+      const n = a[at]!;
+      if (n === 0) continue;
+      for (let w = 0; w < FIRST + Math.min(n, PENDING) * RECORD; w++) visit(cpu, w, a[at + w]!);
+    }
+  }
+
   /** Emits `tlbi_without_dsb` for every operation that is still pending: for the end of a run. @returns how many there are */
   reportPending(): number {
     const a = this.pending.a;

@@ -7,18 +7,12 @@
 import { REGS_WORDS } from "../arch/registers.js";
 import type { ParAgents } from "../guest/paragents.js";
 import type { Machine } from "../machine.js";
-import { GROUPS, type StateRegistry } from "../sim/state.js";
+import { ESR_EL2, FAR_EL2, HPFAR_EL2 } from "../arch/registers.js";
+import type { Pool, StateRegistry } from "../sim/state.js";
+import { assignGroups, GROUP_NONE, GROUP_TLB, IGNORED_POOLS } from "./groups.js";
 import { SHARED, type System } from "./system.js";
-import { TLB_POOLS, TlbDigest } from "./tlbdigest.js";
+import { TlbDigest } from "./tlbdigest.js";
 
-/** Nothing in the modelled machine asks these: clocks, statistics, who ran last. They count for no state. */
-const IGNORED_POOLS = ["events.seq", "agents.running", "agents.clock", "locks.releasedAt", "kvm.vcpus.exits"];
-/** Asked, but only to save a look at what has not changed: such a count is not part of what a state is. */
-const STAMPS = ["tables.changes"];
-/** Groups of the hash: what states are compared by, the TLBs as they lie, and what counts for no state. */
-const GROUP_STATE = 0;
-const GROUP_TLB = 1;
-const GROUP_NONE = GROUPS - 1;
 /** Words per agent. */
 const OF_AGENTS: Readonly<Record<string, number>> = {
   "agents.stack": 512,
@@ -31,6 +25,10 @@ const OF_AGENTS: Readonly<Record<string, number>> = {
 /** Words per vCPU. */
 const OF_VCPUS: Readonly<Record<string, number>> = { "vcpu.regs": REGS_WORDS, "kvm.vcpus": 20, "kvm.vcpus.wide": 4 };
 const SCRIPT = "script.agents";
+/** What the invariants keep: theirs alone. */
+const MEMORY = "explore.memory";
+/** What an exception leaves in EL2: nobody reads it once the guest runs again. */
+const SYNDROME = [ESR_EL2, ESR_EL2 + 1, FAR_EL2, FAR_EL2 + 1, HPFAR_EL2, HPFAR_EL2 + 1];
 /** Pools that no observer looks at. */
 const UNWATCHED = new Set(["locks.held", "kvm.memcaches"]);
 
@@ -43,6 +41,9 @@ export class ScriptSystem implements System {
   private readonly ofVcpus: boolean[] = [];
   private readonly script: number;
   private readonly tlb: TlbDigest;
+  private readonly registers: Pool;
+  /** kvmVcpuRun:guest. */
+  private readonly guestPhase: number;
   digestLow = 0;
   digestHigh = 0;
   /** By agent of the machine, and by vCPU: the actor. */
@@ -60,7 +61,7 @@ export class ScriptSystem implements System {
     for (const [i, agent] of par.agents.entries()) this.byAgent[agent] = i;
     for (const [i, p] of par.programs.entries()) if (p.vcpu >= 0) this.byVcpu[p.vcpu] = i;
     for (const pool of this.state.pools) {
-      this.ignored.push(IGNORED_POOLS.includes(pool.name));
+      this.ignored.push(IGNORED_POOLS.includes(pool.name) || pool.name === MEMORY);
       this.stride.push(pool.name === SCRIPT ? 1 : (OF_AGENTS[pool.name] ?? OF_VCPUS[pool.name] ?? 0));
       this.ofVcpus.push(OF_VCPUS[pool.name] !== undefined);
     }
@@ -71,11 +72,10 @@ export class ScriptSystem implements System {
         if (op.kind === "next") for (let i = op.target; i <= n; i++) positions[i] = Math.min(positions[i]!, positions[op.target]!);
       return positions;
     });
-    this.tlb = new TlbDigest(machine.pe.tlbs);
-    for (const pool of this.state.pools) {
-      if (this.ignored[pool.id]! || STAMPS.includes(pool.name)) pool.group = GROUP_NONE;
-      else if (TLB_POOLS.includes(pool.name)) pool.group = GROUP_TLB;
-    }
+    this.tlb = new TlbDigest(machine.pe.tlbs, machine.pe.maintenance);
+    assignGroups(this.state);
+    this.guestPhase = machine.kvm.run.first + 2;
+    this.registers = this.state.pools.find((p) => p.name === "vcpu.regs")!;
   }
 
   step(actor: number): boolean {
@@ -106,26 +106,45 @@ export class ScriptSystem implements System {
   }
 
   digest(): void {
-    const { hashLo, hashHi } = this.state;
+    const { state } = this;
+    this.leaveOut();
+    const { hashLo, hashHi } = state;
     this.tlb.compute(hashLo[GROUP_TLB]!, hashHi[GROUP_TLB]!);
     let lo = this.tlb.low;
     let hi = this.tlb.high;
-    for (let g = GROUP_STATE; g < GROUP_NONE; g++) {
+    for (let g = 0; g < GROUP_NONE; g++) {
       if (g === GROUP_TLB) continue;
       lo ^= hashLo[g]!;
       hi ^= hashHi[g]!;
     }
+    this.leaveOut();
     this.digestLow = lo;
     this.digestHigh = hi;
   }
 
+  /** Takes the syndromes that nobody will read out of the hash; a second time puts them back. */
+  private leaveOut(): void {
+    const { a } = this.registers;
+    for (const p of this.par.programs) {
+      if (p.vcpu < 0 || !this.inGuest(p.vcpu)) continue;
+      for (const word of SYNDROME) this.state.hashWord(this.registers, p.vcpu * REGS_WORDS + word, a[p.vcpu * REGS_WORDS + word]!);
+    }
+  }
+
+  /** Between two guest instructions. */
+  private inGuest(vcpu: number): boolean {
+    const { agents } = this.machine.sim;
+    return agents.innermost(this.machine.vcpuAgent(vcpu)) === this.guestPhase;
+  }
+
   content(): string {
     let text = this.tlb.content();
+    const dead = new Set(this.par.programs.flatMap((p) => (p.vcpu >= 0 && this.inGuest(p.vcpu) ? SYNDROME.map((w) => p.vcpu * REGS_WORDS + w) : [])));
     for (const p of this.state.pools) {
       if (p.group === GROUP_TLB || p.group === GROUP_NONE) continue;
       text += `;${p.name}:`;
       const { a } = p;
-      for (let i = 0; i < a.length; i++) if (a[i] !== 0) text += `${i}=${a[i]},`;
+      for (let i = 0; i < a.length; i++) if (a[i] !== 0 && !(p === this.registers && dead.has(i))) text += `${i}=${a[i]},`;
     }
     return text;
   }

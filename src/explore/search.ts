@@ -194,6 +194,7 @@ export class Search {
     if ((this.steps & 4095) === 0 && options.interrupted?.() === true) this.ending = "interrupted";
     if (this.steps >= (options.maxSteps ?? Infinity)) this.ending = "steps";
     if (!moved) {
+      this.observer.waited?.();
       system.state.rollback(this.mark[d]!);
       return false;
     }

@@ -41,6 +41,8 @@ export interface System {
 export interface Observer {
   /** After every step. @returns what is wrong with it, or undefined */
   step?(actor: number): string | undefined | void;
+  /** A step has found that it must wait, and was taken back. */
+  waited?(): void;
   /** Every actor has finished: a terminal state, visited once if states are hashed. @returns what is wrong */
   end?(): string | undefined | void;
   /** Nobody can go on, but somebody has not finished. @returns what is wrong; "deadlock" if this is absent */

@@ -20,10 +20,11 @@ import {
   WALK,
   type Tlbs,
 } from "../arch/tlb.js";
+import type { TlbMaintenance } from "../arch/tlbi.js";
 import type { I32Pool } from "../sim/state.js";
 
 /** The pools of the TLBs, of which the digest stands for all. */
-export const TLB_POOLS = ["tlb.combined", "tlb.stage1", "tlb.stage2", "tlb.walk1", "tlb.walk2", "tlb.contexts", "tlb.meta", "tlb.epoch"];
+export const TLB_POOLS = ["tlb.combined", "tlb.stage1", "tlb.stage2", "tlb.walk1", "tlb.walk2", "tlb.contexts", "tlb.meta", "tlb.epoch", "tlbi.pending"];
 
 /** An entry that can be hit: its pool, its first word and how many, its CPU, and its context (CTX_*, VMID << 16 | ASID). */
 export type EntryVisitor = (pool: I32Pool, at: number, words: number, cpu: number, kind: number, ids: number) => void;
@@ -67,7 +68,10 @@ export class TlbDigest {
   high = 0;
   private readonly known = new Map<number, { readonly high: number; readonly digestLow: number; readonly digestHigh: number }>();
 
-  constructor(private readonly tlbs: Tlbs) {}
+  constructor(
+    private readonly tlbs: Tlbs,
+    private readonly maintenance: TlbMaintenance,
+  ) {}
 
   /** The digest of what the TLBs hold now. @param low and high: the hash of their pools */
   compute(low: number, high: number): void {
@@ -91,6 +95,10 @@ export class TlbDigest {
       this.low ^= h;
       this.high ^= g;
     });
+    this.maintenance.eachPending((cpu, word, value) => {
+      this.low ^= mix(Math.imul(value ^ word, 0x9e3779b1) + cpu);
+      this.high ^= mix(Math.imul(value ^ ~word, 0x85ebca6b) - cpu);
+    });
     if (this.known.size >= KEPT) this.known.clear();
     this.known.set(low, { high, digestLow: this.low, digestHigh: this.high });
   }
@@ -102,6 +110,7 @@ export class TlbDigest {
       const said = [...pool.a.subarray(at, at + words)].filter((_, i) => !isStamp(pool, this.tlbs, i));
       out.push(`${pool.name}[${at}] ${kind}/${ids}: ${said.join(",")}`);
     });
+    this.maintenance.eachPending((cpu, word, value) => out.push(`pending ${cpu} ${word} ${value}`));
     return out.join(";");
   }
 }

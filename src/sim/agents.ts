@@ -352,6 +352,12 @@ export class Agents {
     return this.results.a[agent * 3 + word]!;
   }
 
+  /** The phase that the agent runs next, -1 while it is idle. */
+  innermost(agent: number): number {
+    const f = this.top.a[agent]!;
+    return f < 0 ? -1 : this.stack.a[f]!;
+  }
+
   /** The agent's frames, innermost first, as phase names: for stories and tests. */
   backtrace(agent: number): string[] {
     const out: string[] = [];

@@ -1,0 +1,26 @@
+/** Parts of the state's hash: which pools are compared together, and which count for no state at all. */
+import { GROUPS, type StateRegistry } from "../sim/state.js";
+import type { Part } from "./invariants/invariant.js";
+import { TLB_POOLS } from "./tlbdigest.js";
+
+/** Nothing in the modelled machine asks these: clocks, statistics, who ran last. */
+export const IGNORED_POOLS = ["events.seq", "agents.running", "agents.clock", "locks.releasedAt", "kvm.vcpus.exits"];
+/** Asked, but only to save a look at what has not changed: such a count is not part of what a state is. */
+const STAMPS = ["tables.changes"];
+
+export const GROUP_TLB = 1;
+export const GROUP_NONE = GROUPS - 1;
+export const PART_GROUPS: Readonly<Record<Part, number>> = { tables: 2, tlb: GROUP_TLB, dirty: 3 };
+
+const TABLES = /^(tables\.(words|refs)|hostpt\.|vmas\.|kvm\.memslots)/;
+
+/** Gives every pool its group. To be called before recording starts, and again when pools were added. */
+export function assignGroups(state: StateRegistry): void {
+  if (state.recording) throw new Error("the groups of the hash are given before recording starts");
+  for (const pool of state.pools) {
+    if (IGNORED_POOLS.includes(pool.name) || STAMPS.includes(pool.name)) pool.group = GROUP_NONE;
+    else if (TLB_POOLS.includes(pool.name)) pool.group = GROUP_TLB;
+    else if (TABLES.test(pool.name)) pool.group = PART_GROUPS.tables;
+    else if (pool.name.startsWith("kvm.dirty")) pool.group = PART_GROUPS.dirty;
+  }
+}
