@@ -30,7 +30,7 @@ const MEMORY = "explore.memory";
 /** What an exception leaves in EL2: nobody reads it once the guest runs again. */
 const SYNDROME = [ESR_EL2, ESR_EL2 + 1, FAR_EL2, FAR_EL2 + 1, HPFAR_EL2, HPFAR_EL2 + 1];
 /** Pools that no observer looks at. */
-const UNWATCHED = new Set(["locks.held", "kvm.memcaches"]);
+const UNWATCHED = new Set(["locks.held", "locks.writers", "locks.owned", "kvm.memcaches"]);
 
 export class ScriptSystem implements System {
   readonly state: StateRegistry;
@@ -139,7 +139,9 @@ export class ScriptSystem implements System {
 
   content(): string {
     let text = this.tlb.content();
-    const dead = new Set(this.par.programs.flatMap((p) => (p.vcpu >= 0 && this.inGuest(p.vcpu) ? SYNDROME.map((w) => p.vcpu * REGS_WORDS + w) : [])));
+    const dead = new Set(
+      this.par.programs.flatMap((p) => (p.vcpu >= 0 && this.inGuest(p.vcpu) ? SYNDROME.map((w) => p.vcpu * REGS_WORDS + w) : [])),
+    );
     for (const p of this.state.pools) {
       if (p.group === GROUP_TLB || p.group === GROUP_NONE) continue;
       text += `;${p.name}:`;

@@ -28,8 +28,6 @@ export interface SearchOptions {
   readonly maxDepth?: number;
   /** Compares whole states at every hit of the hash, at a price: for tests. */
   readonly verifyHits?: boolean;
-  /** Asked every 4096 steps; true ends the search. */
-  readonly interrupted?: () => boolean;
 }
 
 /** Which actor took each step, from the first state on. */
@@ -69,6 +67,10 @@ export class Search {
   private readonly hashing: boolean;
   private readonly bound: number;
 
+  private d = -1;
+  private root = 0;
+  private rounds = 0;
+  private over = false;
   private states = 0;
   private steps = 0;
   private schedules = 0;
@@ -109,43 +111,78 @@ export class Search {
 
   /** Searches from the system's present state, and leaves it as it was. */
   run(): SearchResult {
+    this.begin();
+    while (!this.advance(Infinity));
+    return this.result();
+  }
+
+  /** Makes the system's present state the first one. */
+  begin(): void {
     const { state } = this.system;
     if (!state.recording) throw new Error("a search needs a registry that records");
     if (this.reduce && !state.watchReads) throw new Error("a search with reduction needs a registry that watches reads");
-    const root = state.mark();
-    let rounds = 0;
-    for (;;) {
-      rounds++;
-      this.states = this.schedules = this.terminals = this.deepest = 0;
-      this.cut = false;
-      this.visited.clear();
-      this.prints.grew = false;
-      if (rounds > 1) this.observer.again?.();
-      this.follow();
-      state.rollback(root);
-      if (this.ending !== "complete" || !this.reduce || !this.prints.grew) break;
+    this.root = state.mark();
+    this.round();
+  }
+
+  /** Goes on for so many steps. @returns true when the search is over: the system is as it was before `begin` */
+  advance(steps: number): boolean {
+    const end = this.steps + steps;
+    while (!this.over) {
+      if (this.follow(end)) this.endRound();
+      else return false;
     }
-    if (this.ending === "complete" && this.cut) this.ending = "depth";
-    const { ending, violation, states, steps, schedules, terminals, deepest: depth } = this;
+    return true;
+  }
+
+  /** Ends the search where it is. */
+  interrupt(): void {
+    if (this.over) return;
+    this.ending = "interrupted";
+    this.endRound();
+  }
+
+  result(): SearchResult {
+    const { ending, violation, states, steps, schedules, terminals, deepest: depth, rounds } = this;
     return { ending, violation, states, steps, schedules, terminals, depth, rounds };
   }
 
-  private follow(): void {
+  private round(): void {
+    this.rounds++;
+    this.states = this.schedules = this.terminals = this.deepest = 0;
+    this.cut = false;
+    this.visited.clear();
+    this.prints.grew = false;
+    if (this.rounds > 1) this.observer.again?.();
+    this.d = this.enter(0, 0, NONE, 0) ? 0 : -1;
+  }
+
+  private endRound(): void {
+    this.system.state.rollback(this.root);
+    if (this.ending === "complete" && this.reduce && this.prints.grew) return this.round();
+    if (this.ending === "complete" && this.cut) this.ending = "depth";
+    this.over = true;
+  }
+
+  /** @returns true when nothing is left, or the search has ended; false after so many steps */
+  private follow(end: number): boolean {
     const { state } = this.system;
-    if (!this.enter(0, 0, NONE, 0)) return;
-    for (let d = 0; d >= 0;) {
+    while (this.d >= 0) {
+      if (this.steps >= end) return false;
+      const { d } = this;
       const actor = this.next(d);
       if (actor === NONE) {
-        this.leave(d--);
-        if (this.ending !== "complete") return;
-        if (d >= 0) state.rollback(this.mark[d]!);
+        this.leave(d);
+        this.d--;
+        if (this.ending !== "complete") return true;
+        if (this.d >= 0) state.rollback(this.mark[this.d]!);
         continue;
       }
       this.tried[d]! |= 1 << actor;
       const preempts = this.preempts(d, actor);
       if (preempts && this.preemptions[d]! >= this.bound) continue;
       if (!this.step(d, actor)) continue;
-      if (this.ending !== "complete") return;
+      if (this.ending !== "complete") return true;
       this.trying[d] = actor;
       const sleepers = this.asleep[d]! | this.moved[d]!;
       const asleep = this.reduce && this.bound === Infinity ? this.prints.stillAsleep(d, actor, sleepers) : 0;
@@ -153,12 +190,13 @@ export class Search {
       const local =
         this.reduce && (this.bound === Infinity || this.came[d] === actor || this.came[d] === NONE) && this.prints.isLocal(d, actor);
       const entered = this.enter(d + 1, asleep, actor, this.preemptions[d]! + (preempts ? 1 : 0));
-      if (this.ending !== "complete") return;
+      if (this.ending !== "complete") return true;
       // A local step that comes back to its own way must not keep the others waiting for ever.
       if (local && !this.looped) this.closes(d);
-      if (entered) d++;
+      if (entered) this.d++;
       else state.rollback(this.mark[d]!);
     }
+    return true;
   }
 
   /** No other actor need be tried at this state. */
@@ -191,7 +229,6 @@ export class Search {
     const moved = system.step(actor);
     if (this.reduce) prints.end(d, actor, at, this.mark[d]!);
     this.steps++;
-    if ((this.steps & 4095) === 0 && options.interrupted?.() === true) this.ending = "interrupted";
     if (this.steps >= (options.maxSteps ?? Infinity)) this.ending = "steps";
     if (!moved) {
       this.observer.waited?.();

@@ -24,7 +24,17 @@ import type { TlbMaintenance } from "../arch/tlbi.js";
 import type { I32Pool } from "../sim/state.js";
 
 /** The pools of the TLBs, of which the digest stands for all. */
-export const TLB_POOLS = ["tlb.combined", "tlb.stage1", "tlb.stage2", "tlb.walk1", "tlb.walk2", "tlb.contexts", "tlb.meta", "tlb.epoch", "tlbi.pending"];
+export const TLB_POOLS = [
+  "tlb.combined",
+  "tlb.stage1",
+  "tlb.stage2",
+  "tlb.walk1",
+  "tlb.walk2",
+  "tlb.contexts",
+  "tlb.meta",
+  "tlb.epoch",
+  "tlbi.pending",
+];
 
 /** An entry that can be hit: its pool, its first word and how many, its CPU, and its context (CTX_*, VMID << 16 | ASID). */
 export type EntryVisitor = (pool: I32Pool, at: number, words: number, cpu: number, kind: number, ids: number) => void;

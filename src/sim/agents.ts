@@ -75,6 +75,7 @@ export class Agents {
   private queued = false;
   /** The running agent holds a spinlock that the others of its rooms respect only in whole steps: its step goes on. */
   private section = false;
+  private readonly phaseSources: string[] = [];
 
   constructor(private readonly state: StateRegistry) {
     this.who = state.i32("agents.who", 16);
@@ -185,6 +186,7 @@ export class Agents {
       this.phaseFns.push(fn);
       this.phaseNames.push(`${name}:${phase}`);
       this.frameWords.push(ARG + room);
+      this.phaseSources.push(source);
     }
     return { name, first, words: room, source };
   }
@@ -192,6 +194,11 @@ export class Agents {
   /** The global number of an activity's n-th phase, as returned by phase functions. */
   phaseName(phase: number): string {
     return this.phaseNames[phase] ?? "?";
+  }
+
+  /** File and function of the kernel that a phase mirrors. */
+  phaseSource(phase: number): string {
+    return this.phaseSources[phase] ?? "?";
   }
 
   /** Pushes a frame and writes its header and arguments; locals start as zero. */

@@ -51,9 +51,18 @@ function clean(m: Machine, vm: number, ipa: number, pa: number): string | undefi
   const { memslots, dirtyLog, vms } = m.kvm;
   const gfn = ipa / 4096;
   const slot = memslots.find(vm, gfn);
-  if (slot < 0 || !memslots.valid(slot) || memslots.readonly(slot) || !dirtyLog.hasBitmap(slot) || !vms.usesBitmap(vm) || vms.ringSize(vm) !== 0)
+  if (
+    slot < 0 ||
+    !memslots.valid(slot) ||
+    memslots.readonly(slot) ||
+    !dirtyLog.hasBitmap(slot) ||
+    !vms.usesBitmap(vm) ||
+    vms.ringSize(vm) !== 0
+  )
     return undefined;
   // Device memory is not logged.
   if (pa >= 0 && !m.mm.frames.isRam(pa / 4096)) return undefined;
-  return dirtyLog.isDirty(slot, gfn - memslots.baseGfn(slot)) ? undefined : `page ${hex(gfn - memslots.baseGfn(slot))} of slot ${memslots.id(slot)} unseen: its dirty bit is clear`;
+  return dirtyLog.isDirty(slot, gfn - memslots.baseGfn(slot))
+    ? undefined
+    : `page ${hex(gfn - memslots.baseGfn(slot))} of slot ${memslots.id(slot)} unseen: its dirty bit is clear`;
 }

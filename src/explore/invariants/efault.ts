@@ -34,7 +34,10 @@ export const noFalseEfault: Invariant = {
       if (agent >= AGENTS) return undefined;
       const p = w.at + agent * WORDS;
       const a = w.memory.a;
-      const wrong = a[p] === 1 && ring[at] === EFAULT ? `KVM_RUN gives EFAULT although host address ${hex(a[p + 1]!)} was validly mapped throughout` : undefined;
+      const wrong =
+        a[p] === 1 && ring[at] === EFAULT
+          ? `KVM_RUN gives EFAULT although host address ${hex(a[p + 1]!)} was validly mapped throughout`
+          : undefined;
       for (let i = 0; i < WORDS; i++) w.memory.set(p + i, 0);
       return wrong;
     },

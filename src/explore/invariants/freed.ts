@@ -14,7 +14,9 @@ export const freedPage: Invariant = {
       const first = ring[at]! * 4096;
       const end = first + 4096 * 2 ** ring[at + 1]!;
       const inTables = eachVmLeaf(w.machine, (leaf) =>
-        leaf.pa < end && leaf.pa + leaf.size > first ? `page ${hex(first)} was freed while stage 2 maps it at IPA ${hex(leaf.ipa)}` : undefined,
+        leaf.pa < end && leaf.pa + leaf.size > first
+          ? `page ${hex(first)} was freed while stage 2 maps it at IPA ${hex(leaf.ipa)}`
+          : undefined,
       );
       return inTables ?? inTlb(w.machine, first, end);
     },
@@ -51,7 +53,8 @@ export const freedTable: Invariant = {
     liveEntries(m.pe.tlbs, (pool, at, _words, cpu) => {
       if (pool !== m.pe.tlbs.walk2 || wrong !== undefined) return;
       const page = pool.a[at + W_TABLE_LO]! >> 10;
-      if (m.tables.refs.a[page] === 0) wrong = `the walk cache of CPU ${cpu} leads to the freed stage-2 table at ${hex(m.tables.pageAddress(page))}`;
+      if (m.tables.refs.a[page] === 0)
+        wrong = `the walk cache of CPU ${cpu} leads to the freed stage-2 table at ${hex(m.tables.pageAddress(page))}`;
     });
     return wrong;
   },

@@ -25,8 +25,10 @@ const place = (w: Watch, agent: number, n: number): number => w.at + (agent * RA
 
 export const invalidation: Invariant = {
   name: "invalidated-range-unusable",
-  statement: "From the return of invalidate_range_start until the host entries have changed, no stage-2 or TLB entry of the range can be used.",
-  source: "include/linux/mmu_notifier.h, invalidate_range_start(): all sptes must be dropped before it returns, and none established until range_end",
+  statement:
+    "From the return of invalidate_range_start until the host entries have changed, no stage-2 or TLB entry of the range can be used.",
+  source:
+    "include/linux/mmu_notifier.h, invalidate_range_start(): all sptes must be dropped before it returns, and none established until range_end",
   words: AGENTS * RANGES * WORDS,
   on: {
     mmu_notifier_invalidate_range_start: (w, agent, ring, at) => {
@@ -63,7 +65,8 @@ export const invalidation: Invariant = {
       // The VM is not in the event: any in whose range the address lies.
       for (let vm = 0; vm < w.machine.kvm.vms.count; vm++) {
         const range = told(w, vm, ipa, bytes);
-        if (range !== undefined && w.machine.kvm.stage2.entries.find(vm, ipa) >= 0) return `IPA ${hex(ipa)} was mapped in stage 2 while the host changes ${range}`;
+        if (range !== undefined && w.machine.kvm.stage2.entries.find(vm, ipa) >= 0)
+          return `IPA ${hex(ipa)} was mapped in stage 2 while the host changes ${range}`;
       }
       return undefined;
     },

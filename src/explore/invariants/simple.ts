@@ -6,7 +6,8 @@ export const hostAlive: Invariant = {
   statement: "The host never crashes.",
   source: "every BUG(), oops and use of freed memory that the model knows is the event host_crash",
   on: {
-    host_crash: (w, _agent, ring, at) => `the host crashed in ${w.machine.sim.bus.nameOf(ring[at]!)}: ${w.machine.sim.bus.nameOf(ring[at + 1]!)}`,
+    host_crash: (w, _agent, ring, at) =>
+      `the host crashed in ${w.machine.sim.bus.nameOf(ring[at]!)}: ${w.machine.sim.bus.nameOf(ring[at + 1]!)}`,
   },
 };
 
@@ -15,7 +16,8 @@ export const breakBeforeMake: Invariant = {
   statement: "A live descriptor changes its address, size, type or attributes only by way of an invalid one.",
   source: "Arm ARM D8.16.1, using break-before-make when updating translation table entries",
   on: {
-    break_before_make_violation: (_w, _agent, ring, at) => `entry ${ring[at + 1]} of the table at ${hex(ring[at]!)} was changed while it was live`,
+    break_before_make_violation: (_w, _agent, ring, at) =>
+      `entry ${ring[at + 1]} of the table at ${hex(ring[at]!)} was changed while it was live`,
   },
 };
 

@@ -61,4 +61,5 @@ export function eachVmLeaf(m: Machine, visit: (leaf: Leaf, vm: number) => string
   return undefined;
 }
 
-export const size = (bytes: number): string => (bytes >= 2 ** 30 ? `${bytes / 2 ** 30} GiB` : bytes >= 2 ** 21 ? `${bytes / 2 ** 20} MiB` : `${bytes / 1024} KiB`);
+export const size = (bytes: number): string =>
+  bytes >= 2 ** 30 ? `${bytes / 2 ** 30} GiB` : bytes >= 2 ** 21 ? `${bytes / 2 ** 20} MiB` : `${bytes / 1024} KiB`;
