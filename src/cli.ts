@@ -16,6 +16,7 @@ import { addDump } from "./cli/commands/dump.js";
 import { addEsr } from "./cli/commands/esr.js";
 import { addExplain } from "./cli/commands/explain.js";
 import { addFuzz } from "./cli/commands/fuzz.js";
+import { addExplore } from "./cli/commands/explore.js";
 import { addKernels } from "./cli/commands/kernels.js";
 import { addLitmus } from "./cli/commands/litmus.js";
 import { addMeasure } from "./cli/commands/measure.js";
@@ -59,6 +60,7 @@ Examples:
   addDebug(root, done);
   addDump(root, done);
   addReport(root, done);
+  addExplore(root, done);
   addKernels(root, done);
   addScenarios(root, done);
   addNew(root, done);

@@ -7,6 +7,7 @@ const KINDS: Readonly<Record<string, () => Promise<AnyWork>>> = {
   "fuzz-compare": async () => (await import("../fuzz/compare.js")).compareWork as unknown as AnyWork,
   // Only the submitter reads files.
   "fuzz-hostile": async () => (await import("../fuzz/hostile.js")).hostileWork("") as unknown as AnyWork,
+  explore: async () => (await import("../explore/work.js")).exploreWork as unknown as AnyWork,
 };
 
 /** @throws Error for a name that is no kind of work: worker and submitter are of different releases */

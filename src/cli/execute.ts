@@ -5,6 +5,7 @@ import { DEFAULT_BUDGET, type Budget } from "../guest/limits.js";
 import { eraHint, eraNames, machineFor, machineWorld } from "../guest/machineworld.js";
 import type { VariantResult } from "../guest/result.js";
 import { runProgram } from "../guest/run.js";
+import { randomScheduler } from "../guest/schedule.js";
 import { decisionNames, decisionValue, findDecision, findEra } from "../eras.js";
 import type { Machine } from "../machine.js";
 import type { EventRecord } from "../sim/events.js";
@@ -97,6 +98,8 @@ export function selectVariants(program: Program, selection: Selection): VariantC
 }
 
 export interface ExecuteOptions {
+  /** Runs the program in place of `runProgram`. */
+  readonly runner?: typeof runProgram;
   readonly budget?: Partial<Budget>;
   readonly detail: Detail;
   readonly onEvent?: (e: EventRecord, variant: VariantConfig) => void;
@@ -110,9 +113,10 @@ export function execute(program: Program, variant: VariantConfig, options: Execu
   const machine = machineFor(program.machine, variant);
   const tracing = options.tracing?.(machine);
   const run = (): VariantResult =>
-    runProgram(program, variant, machine, {
+    (options.runner ?? runProgram)(program, variant, machine, {
       budget: { ...DEFAULT_BUDGET, ...options.budget },
       detail: options.detail,
+      ...(variant.seed === 0 ? {} : { scheduler: () => randomScheduler(variant.seed) }),
       ...(onEvent === undefined ? {} : { onEvent: (e: EventRecord) => onEvent(e, variant) }),
       ...(tracing === undefined ? {} : { attach: tracing.attach }),
     });

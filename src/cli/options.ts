@@ -85,7 +85,7 @@ export function withMachineOptions(c: Command): Command {
   return costOptions(c)
     .option("--cpu <name>", "the script's variants of this CPU, or its first variant on this CPU: a profile, or BASE,+feature,-feature")
     .option("--set <decision=value>", "replace one decision of the era (repeatable)", several)
-    .option("--seed <n>", "seed of the run", whole)
+    .option("--seed <n>", "seed of the run; if it is not 0 the agents of a par take turns at random", whole)
     .option("--max-steps <n>", "phases and guest instructions that a run may take", count)
     .option("--max-memory <size>", "memory that a run may use: 512M, 2G", whole)
     .addOption(events());

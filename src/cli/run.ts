@@ -1,10 +1,15 @@
 /** `faultline run`: a script, all of its variants or those that the options select. */
+import { readFileSync } from "node:fs";
+import type { Replayed } from "../explore/replayrun.js";
 import { causes } from "../guest/cause.js";
+import type { Program, VariantConfig } from "../guest/compile.js";
+import type { Machine } from "../machine.js";
 import type { VariantResult } from "../guest/result.js";
+import { readSchedule, ScheduleError, type Turn } from "../guest/schedule.js";
 import { jsonLine } from "../trace/json.js";
 import type { TraceFormat } from "../trace/formats.js";
 import type { Detail } from "../trace/story.js";
-import { compileScript, execute, selectVariants, withCosts, type Selection } from "./execute.js";
+import { compileScript, execute, type ExecuteOptions, selectVariants, withCosts, type Selection } from "./execute.js";
 import { loadScript } from "./load.js";
 import { failureLines, renderResult, resultJson, resultTable, verdictLine, type RenderOptions } from "./render.js";
 import { statText } from "./stat.js";
@@ -18,6 +23,8 @@ export interface RunArguments extends Selection {
   readonly explain: boolean;
   /** Only the table of all variants' results. */
   readonly table: boolean;
+  /** A file that says how the agents of the first `par` are interleaved. */
+  readonly schedule?: string;
   readonly events?: Detail;
   readonly maxSteps?: number;
   readonly maxMemory?: number;
@@ -42,6 +49,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
     ...(args.maxSteps === undefined ? {} : { steps: args.maxSteps }),
     ...(args.maxMemory === undefined ? {} : { memory: args.maxMemory }),
   };
+  const turns = args.schedule === undefined ? undefined : loadSchedule(args.schedule);
   let passed = true;
   const results: Record<string, unknown>[] = [];
   let lines: string[] = [];
@@ -51,7 +59,8 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
   const traces = args.trace === undefined ? undefined : traceFiles(args.trace, variants);
   for (const [n, variant] of variants.entries()) {
     let tracing: Tracing | undefined;
-    const result = execute(program, variant, {
+    let broken: Broken | undefined;
+    const result = await carriedOut(program, variant, turns, (b) => (broken = b), {
       budget,
       ...(traces === undefined && args.stat !== true
         ? {}
@@ -69,7 +78,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
           }
         : {}),
     });
-    passed &&= result.passed;
+    passed &&= result.passed && broken === undefined;
     rows.push(result);
     if (traces !== undefined && !args.quiet) process.stderr.write(`trace of ${variant.name}: ${traces[n]!.path}\n`);
     const stat = tracing?.result;
@@ -78,6 +87,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
         results.push({
           ...resultJson(result),
           ...(stat === undefined ? {} : { statistics: stat }),
+          ...(turns === undefined ? {} : { violation: broken === undefined ? null : violationJson(broken) }),
           trace: args.quiet
             ? undefined
             : result.steps.map((s) => ({
@@ -103,6 +113,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
         if (stat !== undefined)
           await print([color.bold(`${variant.name}: statistics, in virtual time (1 cycle = 1 ns)`), "", ...statText(stat), ""].join("\n"));
         verdicts.push(verdictLine(result, color));
+        if (broken !== undefined) verdicts.push(color.red(brokenText(variant.name, broken)));
       }
     }
   }
@@ -130,6 +141,53 @@ function traceFiles(
   if (twice !== undefined) throw new UsageError(`--trace: two variants would write ${twice}; choose one with --kernel or --cpu`);
   return files.map((path) => ({ path, format, ...(args.system === undefined ? {} : { system: args.system }) }));
 }
+
+type Broken = NonNullable<Replayed["broken"]>;
+
+/** By the schedule if there is one, with the invariants asked. */
+async function carriedOut(
+  program: Program,
+  variant: VariantConfig,
+  turns: readonly Turn[] | undefined,
+  onBroken: (broken: Broken | undefined) => void,
+  options: ExecuteOptions,
+): Promise<VariantResult> {
+  if (turns === undefined) return execute(program, variant, options);
+  const { runSchedule } = await import("../explore/replayrun.js");
+  try {
+    return execute(program, variant, {
+      ...options,
+      runner: (p, v, machine, run) => {
+        const { result, broken } = runSchedule(p, v, machine as Machine, turns, run);
+        onBroken(broken);
+        return result;
+      },
+    });
+  } catch (e) {
+    if (e instanceof ScheduleError) throw new UsageError(`the schedule does not fit ${variant.name}: ${e.message}`);
+    throw e;
+  }
+}
+
+function loadSchedule(file: string): Turn[] {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (e) {
+    throw new UsageError(`${file} cannot be read: ${(e as Error).message}`);
+  }
+  try {
+    return readSchedule(text);
+  } catch (e) {
+    if (e instanceof ScheduleError) throw new UsageError(`${file}:${e.line}: ${e.message}`);
+    throw e;
+  }
+}
+
+const violationJson = ({ wrong, who, step }: Broken) => ({ invariant: wrong.invariant.name, what: wrong.what, agent: who, step });
+
+const brokenText = (variant: string, { wrong, who, step }: Broken): string =>
+  `${variant}: ${wrong.invariant.name} is violated by ${who === "" ? "the end" : who} at step ${step} of the par: ${wrong.what}`;
 
 function bigints(_key: string, v: unknown): unknown {
   return typeof v === "bigint" ? `0x${BigInt.asUintN(64, v).toString(16)}` : v;

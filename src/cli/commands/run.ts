@@ -43,6 +43,7 @@ export function addRun(root: Command, done: Done): void {
       .option("--kernel <era>", "the script's variants of this era, or its first variant under this era"),
   )
     .option("--table", "one table of what the variants came to: reported values, counts, cycles", false)
+    .option("--schedule <file>", "interleave the agents of the par as this file says, and ask the invariants (see explore)")
     .option("--quiet", "verdicts and failures only", false)
     .option("--explain", "show what was asked on the way: memslot, VMA, host entry, the decisions", false)
     .option("--trace <file>", "write every event to a file; with several variants each gets its name into FILE: out.v5.5.dat")
@@ -74,10 +75,18 @@ Examples:
   faultline run my.guest --format jsonl | jq 'select(.event == "kvm_guest_fault")'
   echo 'guest { mov x0, 1 }' | faultline run -`,
     )
-    .action(async (files: string[], o: RunOptions) => {
+    .action(async (files: string[], o: RunOptions & { schedule?: string }) => {
       const { runCommand } = await import("../run.js");
       const { quiet, explain, stat, table } = o;
-      const args = { ...(await selection(o)), format: o.json === true ? ("json" as const) : o.format, quiet, explain, stat, table };
+      const args = {
+        ...(await selection(o)),
+        format: o.json === true ? ("json" as const) : o.format,
+        quiet,
+        explain,
+        stat,
+        table,
+        ...(o.schedule === undefined ? {} : { schedule: o.schedule }),
+      };
       let worst = OK;
       for (const f of files) worst = Math.max(worst, await runCommand(f, { ...args, ...traceOption(o, files, f) }));
       done(worst);

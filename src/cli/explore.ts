@@ -1,0 +1,157 @@
+/** `faultline explore`: every interleaving of the agents in a script's `par`, invariants asked at every step. */
+import { renameSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
+import { carryOut } from "../campaign/campaigns.js";
+import { progressLine } from "../campaign/progress.js";
+import type { Explored, ExploreOptions } from "../explore/explore.js";
+import { INVARIANTS } from "../explore/invariants/index.js";
+import { exploreWork, underWay, type ExploreSpec } from "../explore/work.js";
+import { writeSchedule } from "../guest/schedule.js";
+import { eventBody } from "../trace/text.js";
+import { compileScript, selectVariants, type Selection } from "./execute.js";
+import { loadScript } from "./load.js";
+import { BUDGET, FAILED, INTERRUPTED, OK, unknownName, UsageError } from "./status.js";
+import { palette, print, type Palette } from "./terminal.js";
+
+export interface ExploreArguments extends Selection {
+  readonly format: "text" | "json";
+  readonly jobs: number;
+  readonly options: ExploreOptions;
+  /** Where the schedule of the first violation goes; a name of its own if absent. */
+  readonly output?: string;
+}
+
+export async function exploreCommand(file: string, args: ExploreArguments): Promise<number> {
+  const script = loadScript(file);
+  const program = compileScript(script);
+  const names = INVARIANTS.map((i) => i.name);
+  for (const name of args.options.invariants ?? []) if (!names.includes(name)) throw unknownName("invariant", name, names);
+  if (!program.script.body.some((s) => s.kind === "par"))
+    throw new UsageError(`${script.file} has no par { … } block: there is nothing to interleave`);
+  const variants = selectVariants(program, args);
+  const spec: ExploreSpec = { file: script.file, source: script.source, variants, options: args.options };
+  const line = progressLine();
+  underWay.show = line.show;
+  const stop = (): void => void (underWay.stop = true);
+  process.once("SIGINT", stop);
+  const began = performance.now();
+  const { state, ended } = await carryOut(exploreWork, spec, { jobs: Math.min(args.jobs, variants.length) });
+  process.off("SIGINT", stop);
+  line.clear();
+  const seconds = (performance.now() - began) / 1000;
+  const interrupted = ended === "interrupted" || state.some((e) => e.found.ending === "interrupted");
+  const schedules = state.map((e) => (e.violation === undefined ? undefined : saveSchedule(script.file, e, args.output)));
+  if (args.format === "json")
+    await print(
+      JSON.stringify({ file: script.file, seconds, interrupted, variants: state.map((e, n) => jsonOf(e, schedules[n])) }, undefined, 2),
+    );
+  else {
+    const color = palette();
+    if (program.script.title !== "") await print(`${color.bold(program.script.title)}\n`);
+    for (const [n, e] of state.entries()) await print(`${textOf(e, script.file, schedules[n], args.options, color).join("\n")}\n`);
+    if (interrupted && state.length < variants.length && underWay.known !== undefined)
+      await print(`${underWay.variant}: interrupted after ${counts(underWay.known)}: no violation so far`);
+    await print(`${seconds.toFixed(1)} s`);
+  }
+  if (interrupted) return INTERRUPTED;
+  if (state.some((e) => e.violation !== undefined)) return FAILED;
+  return state.some((e) => e.found.ending !== "complete") ? BUDGET : OK;
+}
+
+function saveSchedule(file: string, e: Explored, output: string | undefined): string {
+  const base = basename(file)
+    .replace(/\.guest$/, "")
+    .replace(/^<stdin>$/, "stdin");
+  const name = output ?? `${base}.${e.variant}.schedule`;
+  const v = e.violation!;
+  const text = writeSchedule(v.turns, [`${base}, ${e.variant}, the par in line ${e.line}`, `${v.invariant}: ${v.what}`]);
+  writeFileSync(`${name}.tmp`, text);
+  renameSync(`${name}.tmp`, name);
+  return name;
+}
+
+const number = (n: number): string => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
+
+function counts(f: Explored["found"]): string {
+  return `${number(f.schedules)} schedules, ${number(f.states)} states, ${number(f.steps)} steps`;
+}
+
+/** How far the answer goes. */
+function reach(e: Explored, o: ExploreOptions): string {
+  const within = o.bound === undefined ? "any number of preemptions" : `bound ${o.bound}`;
+  switch (e.found.ending) {
+    case "complete":
+      return `no violation within ${within}, complete`;
+    case "violation":
+      return `violation after ${counts(e.found)}`;
+    case "interrupted":
+      return `no violation so far; interrupted`;
+    default: {
+      const option = { states: "--max-states", steps: "--max-steps", depth: "--max-depth" }[e.found.ending];
+      return `no violation so far, not complete: the budget of ${e.found.ending} is used up; ${option} raises it`;
+    }
+  }
+}
+
+function speed(e: Explored): string {
+  const s = e.cpu / 1000;
+  return s < 0.05
+    ? ""
+    : `, ${number(Math.round(e.found.schedules / s))} schedules and ${number(Math.round(e.found.steps / s))} steps per second`;
+}
+
+function textOf(e: Explored, file: string, schedule: string | undefined, o: ExploreOptions, color: Palette): string[] {
+  if (e.line === 0) return [`${e.variant}: its par was not reached`];
+  const searched = `  ${counts(e.found)} in ${(e.cpu / 1000).toFixed(2)} s of processor time${speed(e)}`;
+  const v = e.violation;
+  if (v === undefined) return [(e.found.ending === "complete" ? color.green : color.yellow)(`${e.variant}: ${reach(e, o)}`), searched];
+  const out = [
+    color.red(`${e.variant}: ${v.invariant} is violated`),
+    `  ${v.statement}`,
+    `  (${v.source})`,
+    "",
+    `  ${v.what}`,
+    "",
+    `  The shortest schedule found, ${v.preemptions} preemption${v.preemptions === 1 ? "" : "s"}:`,
+  ];
+  for (const [n, c] of v.story.entries()) {
+    out.push("", color.bold(`  ${n + 1}. ${c.who}, line ${c.line}: ${c.text}`));
+    for (const p of c.passages) {
+      out.push(`       ${p.phase.padEnd(34)} ${p.source}`);
+      for (const event of p.events) out.push(`           ${eventBody(event, { width: 0, annotate: true })}`);
+    }
+    out.push(
+      c.stops === undefined
+        ? `       ends (${c.steps} steps)`
+        : `       is stopped before ${c.stops.phase} (${c.stops.source}), after ${c.steps} steps`,
+    );
+  }
+  out.push("", `  Replay: faultline run ${file} --kernel ${e.variant} --schedule ${schedule}`, searched);
+  return out;
+}
+
+function jsonOf(e: Explored, schedule: string | undefined): Record<string, unknown> {
+  const { ending, states, steps, schedules, terminals, depth, rounds } = e.found;
+  return {
+    variant: e.variant,
+    kernel: e.kernel,
+    line: e.line,
+    agents: e.agents,
+    ending,
+    schedules,
+    states,
+    terminals,
+    steps,
+    depth,
+    rounds,
+    violation: e.violation === undefined ? null : { ...e.violation, schedule },
+  };
+}
+
+/** `faultline explore --list-invariants`. */
+export async function listInvariants(format: "text" | "json"): Promise<number> {
+  const list = INVARIANTS.map(({ name, statement, source }) => ({ name, statement, source }));
+  if (format === "json") await print(JSON.stringify(list, undefined, 2));
+  else await print(list.map((i) => `${i.name}\n  ${i.statement}\n  ${i.source}`).join("\n"));
+  return OK;
+}
