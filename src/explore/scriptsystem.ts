@@ -6,8 +6,10 @@
  */
 import { REGS_WORDS } from "../arch/registers.js";
 import type { ParAgents } from "../guest/paragents.js";
+import { SEQ } from "../kvm/usermemabort.js";
 import type { Machine } from "../machine.js";
 import { ESR_EL2, FAR_EL2, HPFAR_EL2 } from "../arch/registers.js";
+import { PREV } from "../sim/agents.js";
 import type { Pool, StateRegistry } from "../sim/state.js";
 import { assignGroups, GROUP_NONE, GROUP_TLB, IGNORED_POOLS } from "./groups.js";
 import { SHARED, type System } from "./system.js";
@@ -24,6 +26,8 @@ const OF_AGENTS: Readonly<Record<string, number>> = {
 };
 /** Words per vCPU. */
 const OF_VCPUS: Readonly<Record<string, number>> = { "vcpu.regs": REGS_WORDS, "kvm.vcpus": 20, "kvm.vcpus.wide": 4 };
+/** Phases of userMemAbort. */
+const FAULT_PHASES = 6;
 const SCRIPT = "script.agents";
 /** What the invariants keep: theirs alone. */
 const MEMORY = "explore.memory";
@@ -42,6 +46,8 @@ export class ScriptSystem implements System {
   private readonly script: number;
   private readonly tlb: TlbDigest;
   private readonly registers: Pool;
+  private readonly wide: Pool;
+  private readonly stack: Pool;
   /** kvmVcpuRun:guest. */
   private readonly guestPhase: number;
   digestLow = 0;
@@ -75,6 +81,8 @@ export class ScriptSystem implements System {
     this.tlb = new TlbDigest(machine.pe.tlbs, machine.pe.maintenance);
     assignGroups(this.state);
     this.guestPhase = machine.kvm.run.first + 2;
+    this.wide = this.state.pools.find((p) => p.name === "kvm.vms.wide")!;
+    this.stack = machine.sim.agents.stack;
     this.registers = this.state.pools.find((p) => p.name === "vcpu.regs")!;
   }
 
@@ -122,13 +130,36 @@ export class ScriptSystem implements System {
     this.digestHigh = hi;
   }
 
-  /** Takes the syndromes that nobody will read out of the hash; a second time puts them back. */
+  /**
+   * Takes out of the hash what a state does not depend on, and puts the rest of it in; a second time undoes it:
+   * the syndromes that nobody will read, and the sequence counts, of which only matters whether the faults under
+   * way have read the present one.
+   */
   private leaveOut(): void {
-    const { a } = this.registers;
+    const { state, machine, registers, wide, stack } = this;
+    const { vms } = machine.kvm;
+    for (let vm = 0; vm < vms.count; vm++) state.hashWord(wide, vms.seqWord(vm), wide.a[vms.seqWord(vm)]!);
     for (const p of this.par.programs) {
-      if (p.vcpu < 0 || !this.inGuest(p.vcpu)) continue;
-      for (const word of SYNDROME) this.state.hashWord(this.registers, p.vcpu * REGS_WORDS + word, a[p.vcpu * REGS_WORDS + word]!);
+      if (p.vcpu < 0) continue;
+      const f = this.faultFrame(p.vcpu);
+      if (f >= 0) {
+        const read = stack.a[f + SEQ]!;
+        state.hashWord(stack, f + SEQ, read);
+        if (read === vms.seq(machine.kvm.vcpus.vm(p.vcpu))) state.hashWord(stack, f + SEQ, -1);
+      }
+      if (!this.inGuest(p.vcpu)) continue;
+      for (const word of SYNDROME) state.hashWord(registers, p.vcpu * REGS_WORDS + word, registers.a[p.vcpu * REGS_WORDS + word]!);
     }
+  }
+
+  /** The frame of user_mem_abort on a vCPU's stack, -1 if it is not in there. */
+  private faultFrame(vcpu: number): number {
+    const { agents } = this.machine.sim;
+    const { first } = this.machine.kvm.userMemAbort.activity;
+    const s = this.stack.a;
+    for (let f = agents.frame(this.machine.vcpuAgent(vcpu)); f >= 0; f = s[f + PREV]!)
+      if (s[f]! >= first && s[f]! < first + FAULT_PHASES) return f;
+    return -1;
   }
 
   /** Between two guest instructions. */
@@ -138,15 +169,26 @@ export class ScriptSystem implements System {
   }
 
   content(): string {
-    let text = this.tlb.content();
-    const dead = new Set(
-      this.par.programs.flatMap((p) => (p.vcpu >= 0 && this.inGuest(p.vcpu) ? SYNDROME.map((w) => p.vcpu * REGS_WORDS + w) : [])),
-    );
+    const { vms, vcpus } = this.machine.kvm;
+    const faults = this.par.programs.map((p) => (p.vcpu < 0 ? -1 : this.faultFrame(p.vcpu)));
+    const current = faults.map((f, i) => f >= 0 && this.stack.a[f + SEQ] === vms.seq(vcpus.vm(this.par.programs[i]!.vcpu)));
+    const skipped = new Map<Pool, Set<number>>([
+      [this.stack, new Set(faults.map((f) => f + SEQ))],
+      [this.wide, new Set(Array.from({ length: vms.count }, (_, vm) => vms.seqWord(vm)))],
+      [
+        this.registers,
+        new Set(
+          this.par.programs.flatMap((p) => (p.vcpu >= 0 && this.inGuest(p.vcpu) ? SYNDROME.map((w) => p.vcpu * REGS_WORDS + w) : [])),
+        ),
+      ],
+    ]);
+    let text = `${this.tlb.content()};${current.join(",")}`;
     for (const p of this.state.pools) {
       if (p.group === GROUP_TLB || p.group === GROUP_NONE) continue;
       text += `;${p.name}:`;
       const { a } = p;
-      for (let i = 0; i < a.length; i++) if (a[i] !== 0 && !(p === this.registers && dead.has(i))) text += `${i}=${a[i]},`;
+      const without = skipped.get(p);
+      for (let i = 0; i < a.length; i++) if (a[i] !== 0 && without?.has(i) !== true) text += `${i}=${a[i]},`;
     }
     return text;
   }

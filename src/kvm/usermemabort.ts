@@ -101,7 +101,8 @@ const HVA = ARG + 3;
 const KIND = ARG + 4;
 /** Size of the mapping so far. */
 const SIZE = ARG + 5;
-const SEQ = ARG + 6;
+/** The sequence count that the fault has read. */
+export const SEQ = ARG + 6;
 /** The gfn that is looked up: the block's first. */
 const GFN = ARG + 7;
 const PFN = ARG + 8;

@@ -208,6 +208,10 @@ export class Vms {
 
   // MMU-notifier counts
 
+  /** Where the sequence count of a VM lies in the pool kvm.vms.wide: only whether it is what a fault has read matters, not how often it moved. */
+  seqWord(vm: number): number {
+    return vm * DOUBLES + SEQ;
+  }
   /** mmu_notifier_seq (up to v5.19) / mmu_invalidate_seq. */
   seq(vm: number): number {
     return this.f.a[vm * DOUBLES + SEQ]!;

@@ -359,6 +359,10 @@ export class Agents {
     return this.results.a[agent * 3 + word]!;
   }
 
+  /** The agent's innermost frame, -1 while it is idle. */
+  frame(agent: number): number {
+    return this.top.a[agent]!;
+  }
   /** The phase that the agent runs next, -1 while it is idle. */
   innermost(agent: number): number {
     const f = this.top.a[agent]!;
