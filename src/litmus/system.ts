@@ -99,7 +99,7 @@ export class LitmusSystem implements System {
     this.list = this.actorsOf();
     if (this.list.length > 30) throw new FaultlineError(`test ${test.id} has ${this.list.length} actors; a search knows at most 30`);
     this.begin();
-    this.tlb = new TlbDigest(this.world.pe.tlbs);
+    this.tlb = new TlbDigest(this.world.pe.tlbs, this.world.pe.maintenance);
     for (const pool of this.state.pools) {
       if (IGNORED.includes(pool.name)) pool.group = GROUP_NONE;
       else if (TLB_POOLS.includes(pool.name)) pool.group = GROUP_TLB;
