@@ -9,6 +9,7 @@ import { demandFault2m } from "./demand-fault-2m.js";
 import { demandFault4k } from "./demand-fault-4k.js";
 import { demandFaultBar } from "./demand-fault-bar.js";
 import { dirtyLogRound } from "./dirty-log-round.js";
+import { exploreInvariants, exploreSteps } from "./explore.js";
 import { garbage } from "./garbage.js";
 import { mergeReports, regressions, runWorkload, save, saveBaseline, table, type BenchReport, type WorkloadFactory } from "./harness.js";
 import { mmioExit } from "./mmio-exit.js";
@@ -33,6 +34,8 @@ const SUITES: Readonly<Record<string, WorkloadFactory>> = {
   "tlb-miss-loads": tlbMissLoads,
   "bulk-unmap": bulkUnmap,
   "dirty-log-round": dirtyLogRound,
+  explore: exploreSteps,
+  "explore-invariants": exploreInvariants,
   scale,
   garbage,
   "sparse-guest": sparseGuest,
