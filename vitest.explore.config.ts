@@ -1,0 +1,6 @@
+import { defineConfig } from "vitest/config";
+
+/** Everything about exploring, also what takes minutes. */
+export default defineConfig({
+  test: { include: ["test/explore/**/*.test.ts", "test/explore/**/*.explore.ts"], testTimeout: 120_000 },
+});
