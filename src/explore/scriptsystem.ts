@@ -23,6 +23,7 @@ const OF_AGENTS: Readonly<Record<string, number>> = {
   "agents.results": 3,
   "api.pending": 1,
   "api.kept": 2,
+  "locks.owned": 9,
 };
 /** Words per vCPU. */
 const OF_VCPUS: Readonly<Record<string, number>> = { "vcpu.regs": REGS_WORDS, "kvm.vcpus": 20, "kvm.vcpus.wide": 4 };

@@ -21,6 +21,9 @@ const MM = 3;
 const ANNOUNCED = 1;
 const TOLD = 2;
 
+/** The agent + 1 that is in change_pte: it brings the new page between start and end. */
+const CHANGE_PTE = AGENTS * RANGES * WORDS;
+
 const place = (w: Watch, agent: number, n: number): number => w.at + (agent * RANGES + n) * WORDS;
 
 export const invalidation: Invariant = {
@@ -29,8 +32,12 @@ export const invalidation: Invariant = {
     "From the return of invalidate_range_start until the host entries have changed, no stage-2 or TLB entry of the range can be used.",
   source:
     "include/linux/mmu_notifier.h, invalidate_range_start(): all sptes must be dropped before it returns, and none established until range_end",
-  words: AGENTS * RANGES * WORDS,
+  words: CHANGE_PTE + 1,
   on: {
+    kvm_set_spte_hva: (w, agent) => {
+      w.memory.set(w.at + CHANGE_PTE, agent + 1);
+      return undefined;
+    },
     mmu_notifier_invalidate_range_start: (w, agent, ring, at) => {
       if (agent >= AGENTS) return undefined;
       for (let n = 0; n < RANGES; n++) {
@@ -56,7 +63,8 @@ export const invalidation: Invariant = {
       return undefined;
     },
     // table, index, level, ipa, old, old, new, new
-    stage2_entry: (w, _agent, ring, at) => {
+    stage2_entry: (w, agent, ring, at) => {
+      if (w.memory.a[w.at + CHANGE_PTE] === agent + 1) return undefined;
       const lo = ring[at + 7]! | 0;
       const level = ring[at + 2]!;
       if ((lo & DESC_VALID) === 0 || (level < 3 && (lo & DESC_TABLE) !== 0)) return undefined;
@@ -72,6 +80,7 @@ export const invalidation: Invariant = {
     },
   },
   after: (w, agent) => {
+    w.memory.set(w.at + CHANGE_PTE, 0);
     if (agent >= AGENTS) return undefined;
     for (let n = 0; n < RANGES; n++) {
       const p = place(w, agent, n);

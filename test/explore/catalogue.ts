@@ -1,0 +1,41 @@
+/** The races of docs/races.md: which variants of which script are convicted, by which invariant, and which are cleared. */
+export interface Race {
+  /** Name in scenarios/, without .guest. */
+  readonly script: string;
+  /** Variant -> the invariant that breaks. */
+  readonly convicted: Readonly<Record<string, string>>;
+  readonly cleared: readonly string[];
+  /** Most preemptions; unlimited if absent. */
+  readonly bound?: number;
+  /** Too long for every run of the tests. */
+  readonly long?: true;
+}
+
+const AGREES = "stage2-agrees-with-host";
+const RANGE = "invalidated-range-unusable";
+const DISABLED = "no-access-while-disabled";
+
+export const RACES: readonly Race[] = [
+  { script: "2023-vma-lookup-race", convicted: { "v6.1": AGREES }, cleared: ["v6.4", "v6.8"] },
+  { script: "2016-break-before-make-race", convicted: { "v4.0": "break-before-make" }, cleared: ["v4.10", "v5.4"] },
+  { script: "2020-disabled-bar-race", convicted: { "v5.4": DISABLED, "v5.8": DISABLED }, cleared: ["v5.14", "v6.12"], bound: 3 },
+  { script: "2020-concurrent-vfio-faults", convicted: { "v5.12": "host-alive" }, cleared: ["v5.14"] },
+  { script: "2020-bar-read-race", convicted: { "v5.8": "no-deadlock", "v5.11": DISABLED }, cleared: ["v5.14"] },
+  { script: "2020-poison-vma-race", convicted: { "v5.4": "host-alive" }, cleared: ["v5.6", "v5.14"] },
+  { script: "2024-freed-table-race", convicted: { "v6.8": "no-freed-table" }, cleared: ["v6.4", "v6.9", "v6.12"] },
+  { script: "2026-pfnmap-block-race", convicted: { "v6.8": AGREES, "v6.18.2": AGREES }, cleared: ["v6.1.192", "v6.12.117", "v7.2.12"] },
+  {
+    script: "2019-device-page-race",
+    convicted: { "v5.4": "no-false-efault", "v5.5": "no-false-efault", "v5.8": "no-false-efault" },
+    cleared: ["v5.11", "v5.14"],
+  },
+  { script: "2020-eager-untracked-bar-race", convicted: { "v5.8": DISABLED, "v5.12": DISABLED }, cleared: ["v5.14"], bound: 3 },
+  { script: "2012-invalidate-retry-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"] },
+  { script: "2012-kernel-threads-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"], long: true },
+  { script: "2012-reclaim-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"] },
+  { script: "2021-fork-race", convicted: { unchecked: AGREES }, cleared: ["checked", "old"] },
+  { script: "2023-collapse-race", convicted: { unchecked: RANGE }, cleared: ["checked", "v6.9", "v5.4"] },
+  { script: "2015-dirty-log-race", convicted: { unflushed: "no-lost-write" }, cleared: ["flushed", "old"] },
+  { script: "2022-parallel-permission-faults", convicted: {}, cleared: ["v6.1", "v6.4", "v6.8", "v6.12"] },
+  { script: "2013-memslot-delete-race", convicted: {}, cleared: ["v5.4", "v6.12"] },
+];
