@@ -1,10 +1,11 @@
+import { inflateSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { compile } from "../../src/guest/compile.js";
 import { machineWorld } from "../../src/guest/machineworld.js";
 import { record } from "../../src/inspect/recorded.js";
 import { collect } from "../../src/report/collect.js";
 import type { ReportData, RunData } from "../../src/report/data.js";
-import { inertJson, pageHtml } from "../../src/report/html.js";
+import { pageHtml } from "../../src/report/html.js";
 import { places } from "../../src/report/moments.js";
 import { serve } from "../../src/report/serve.js";
 
@@ -96,11 +97,11 @@ test("a fault that was served is explained too, with the chain that explain give
   expect(run.unexplained).toBe(0);
 });
 
-test("no text can end the element that holds the data", () => {
-  const text = "</script><!--\u2028";
-  expect(inertJson({ text })).toBe('{"text":"\\u003c/script>\\u003c!--\\u2028"}');
-  expect(JSON.parse(inertJson({ text }))).toEqual({ text });
-  expect(pageHtml({ ...data, title: "<b>&'\"" }, { script: "", style: "" })).toContain("<title>&lt;b&gt;&amp;&#39;&quot;</title>");
+test("no text of a script can become markup: the data is base64, the title is escaped", () => {
+  const html = pageHtml({ ...data, title: "</script><b>&'\"" }, { script: "", style: "" });
+  expect(html).toContain("<title>&lt;/script&gt;&lt;b&gt;&amp;&#39;&quot;</title>");
+  const inside = /id="data">([A-Za-z0-9+/=]*)<\/script>/.exec(html)![1]!;
+  expect(JSON.parse(inflateSync(Buffer.from(inside, "base64")).toString())).toEqual({ ...data, title: "</script><b>&'\"" });
 });
 
 test("what is served is the page alone, to this machine alone", async () => {
