@@ -25,7 +25,7 @@ Without --kernel and --variant the page has the script's variants, four of them 
 Examples:
   faultline report 2019-munmap-remap -o report.html        both variants; the first difference is marked
   faultline report my.guest --kernel v5.4,v6.12            one script under two releases
-  faultline report my.guest --set stage2_block_mapping=off
+  faultline report my.guest --set pfnmapBlockSize=page     one decision of the era replaced
   faultline report my.guest --open                         for a browser that reads no files of this machine`,
     )
     .action(async (file: string, o: ReportOptions) => {
