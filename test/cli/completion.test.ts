@@ -1,14 +1,23 @@
 import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { DECISIONS } from "../../src/eras.js";
 import { eraNames } from "../../src/guest/machineworld.js";
 import { scenarioNames } from "../../src/cli/load.js";
-import { buildCommand, faultline } from "./command.js";
+import { buildCommand, faultline, temporaryFolder } from "./command.js";
+
+/** The script as a file, as users have it: an argument of a command may not be so long. */
+async function scriptFile(shell: string): Promise<string> {
+  const file = join(temporaryFolder(), shell);
+  writeFileSync(file, (await faultline(["completion", shell])).out);
+  return file;
+}
 
 let script = "";
 beforeAll(async () => {
   await buildCommand();
-  script = (await faultline(["completion", "bash"])).out;
+  script = await scriptFile("bash");
 }, 120_000);
 
 /** What bash offers for the last of these words, which is the one under the cursor. */
@@ -19,7 +28,7 @@ function offered(...line: string[]): string[] {
     [
       "--norc",
       "-c",
-      `${script}\nCOMP_WORDS=("$@"); COMP_CWORD=${words.length - 1}; _faultline; printf '%s\\n' "\${COMPREPLY[@]}"`,
+      `source ${script}\nCOMP_WORDS=("$@"); COMP_CWORD=${words.length - 1}; _faultline; printf '%s\\n' "\${COMPREPLY[@]}"`,
       "bash",
       ...words,
     ],
@@ -67,15 +76,15 @@ test("an option with choices is offered them, and a dash the options", () => {
 
 const has = (shell: string): boolean => spawnSync(shell, ["--version"]).status === 0;
 test.runIf(has("zsh"))("the zsh script is one that zsh reads, and its table answers the same", async () => {
-  const { out } = await faultline(["completion", "zsh"]);
-  const code = `compdef() { : }\n${out}\n_faultline_find "$@"; print -r -- "$offer"`;
+  const file = await scriptFile("zsh");
+  const code = `compdef() { : }\nsource ${file}\n_faultline_find "$@"; print -r -- "$offer"`;
   const r = spawnSync("zsh", ["-f", "-c", code, "zsh", "v5", "run", "x.guest", "--kernel"], { encoding: "utf8" });
   expect([r.stderr, r.stdout]).toEqual(["", `${eraNames().join(" ")}\n`]);
 });
 test.runIf(has("fish"))("fish offers the eras for --kernel and the commands by their beginning", async () => {
-  const { out } = await faultline(["completion", "fish"]);
+  const file = await scriptFile("fish");
   const ask = (line: string): string[] => {
-    const r = spawnSync("fish", ["--no-config", "-c", `${out}\ncomplete -C ${JSON.stringify(line)}`], {
+    const r = spawnSync("fish", ["--no-config", "-c", `source ${file}\ncomplete -C ${JSON.stringify(line)}`], {
       encoding: "utf8",
       env: { ...process.env, HOME: "/tmp" },
     });
