@@ -17,6 +17,7 @@ import { addEsr } from "./cli/commands/esr.js";
 import { addExplain } from "./cli/commands/explain.js";
 import { addFuzz } from "./cli/commands/fuzz.js";
 import { addExplore } from "./cli/commands/explore.js";
+import { addImport } from "./cli/commands/import.js";
 import { addKernels } from "./cli/commands/kernels.js";
 import { addLitmus } from "./cli/commands/litmus.js";
 import { addMeasure } from "./cli/commands/measure.js";
@@ -64,6 +65,7 @@ Examples:
   addKernels(root, done);
   addScenarios(root, done);
   addNew(root, done);
+  addImport(root, done);
   addDemo(root, done);
   addConform(root, done);
   addLitmus(root, done);

@@ -5,7 +5,7 @@
 import { compileScript, execute, selectVariants } from "./execute.js";
 import { align, type DiffStep } from "./difference.js";
 import { loadScript } from "./load.js";
-import { paint, verdictLine, type RenderOptions } from "./render.js";
+import { paint, resultJson, verdictLine, type RenderOptions } from "./render.js";
 import { FAILED, OK } from "./status.js";
 import { palette, print } from "./terminal.js";
 import { fit } from "../trace/text.js";
@@ -21,13 +21,20 @@ export const NEXT = [
   "faultline run 2019-exec-on-device --explain",
 ] as const;
 
-export async function demoCommand(): Promise<number> {
+export async function demoCommand(asJson: boolean): Promise<number> {
   const program = compileScript(loadScript(SCENARIO));
   const color = palette();
   const options: RenderOptions = { detail: "story", annotate: true, compact: true, width: WIDTH, color };
   const results = selectVariants(program, {}).map((v) => execute(program, v, { detail: "story" }));
   const names = results.map((r) => r.variant.name);
   const steps = align(results, options);
+  const status = results.every((r) => r.passed) ? OK : FAILED;
+  if (asJson) {
+    const { title } = program.script;
+    const hexadecimal = (_k: string, v: unknown): unknown => (typeof v === "bigint" ? `0x${v.toString(16)}` : v);
+    await print(JSON.stringify({ scenario: SCENARIO, title, runs: results.map(resultJson), next: NEXT }, hexadecimal, 2));
+    return status;
+  }
   const head = [
     color.bold(fit(`${program.script.title}`, WIDTH)),
     color.dim(fit(`scenarios/${SCENARIO}.guest under ${names.join(" and ")}`, WIDTH)),
@@ -44,7 +51,7 @@ export async function demoCommand(): Promise<number> {
   const room = HEIGHT - head.length - tail.length;
   const cut = body.length > room ? [...body.slice(0, room - 1), "  \u2026"] : body;
   await print([...head, ...cut.map((l) => paint(l, color)), ...tail].join("\n"));
-  return results.every((r) => r.passed) ? OK : FAILED;
+  return status;
 }
 
 /** One step: its statement, then its events once where they agree, in two columns where they do not. */

@@ -16,7 +16,7 @@ expect x0 == 0x1234               // … and the guest reads back what it wrote
 expect stage2 RAM perms=rw        // change a line and run it again: faultline run FILE
 `;
 
-export async function newCommand(file: string): Promise<number> {
+export async function newCommand(file: string, asJson: boolean): Promise<number> {
   const path = resolve(file);
   if (existsSync(path)) throw new UsageError(`${file} exists already; faultline new never overwrites`);
   if (!existsSync(dirname(path))) throw new UsageError(`${file} cannot be written: there is no folder ${dirname(path)}`);
@@ -36,6 +36,7 @@ export async function newCommand(file: string): Promise<number> {
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
-  await print(`${file} is written. Run it: faultline run ${file}`);
+  if (asJson) await print(JSON.stringify({ file, script: TEMPLATE }, undefined, 2));
+  else await print(`${file} is written. Run it: faultline run ${file}`);
   return OK;
 }

@@ -1,0 +1,53 @@
+/** `faultline import`: what another tool printed becomes a guest script, on stdout or in a file. */
+import { readFileSync, statSync } from "node:fs";
+import { Diagnostics } from "../guest/diagnostics.js";
+import { importMtree } from "../import/mtree.js";
+import { scriptText, type Import } from "../import/skeleton.js";
+import { importStrace } from "../import/strace.js";
+import { OK, UsageError } from "./status.js";
+import { print } from "./terminal.js";
+import { writeWhole } from "./writefile.js";
+
+export interface ImportArguments {
+  readonly output?: string;
+  readonly json: boolean;
+}
+/** Bytes of a file that is imported. */
+const LARGEST = 256 * 1024 * 1024;
+
+const READERS: Readonly<Record<"strace" | "mtree", (file: string, source: string, errors: Diagnostics) => Import>> = {
+  strace: importStrace,
+  mtree: importMtree,
+};
+
+function read(file: string): Uint8Array {
+  try {
+    if (file === "-") return readFileSync(0);
+    const { size } = statSync(file);
+    if (size > LARGEST) throw new Error(`it has ${size} bytes, more than ${LARGEST}`);
+    return readFileSync(file);
+  } catch (e) {
+    throw new UsageError(`${file} cannot be read: ${(e as Error).message}`);
+  }
+}
+
+export async function importCommand(kind: keyof typeof READERS, file: string, args: ImportArguments): Promise<number> {
+  const name = file === "-" ? "<stdin>" : file;
+  const source = new TextDecoder().decode(read(file));
+  const zero = source.indexOf("\0");
+  if (zero >= 0)
+    throw new UsageError(
+      `${name}:${source.slice(0, zero).split("\n").length}: this is no text: expected what ${kind === "strace" ? "strace" : "QEMU's info mtree -f"} prints`,
+    );
+  const imported = READERS[kind](name, source, new Diagnostics(name, source));
+  const script = scriptText(imported);
+  const { counts } = imported;
+  const text = args.json ? `${JSON.stringify({ ...imported, script }, undefined, 2)}\n` : script;
+  if (args.output === undefined) await print(text);
+  else writeWhole(args.output, text);
+  const where = args.output === undefined ? "" : `${args.output}: `;
+  process.stderr.write(
+    `${where}${counts.lines} lines: ${counts.statements} statements, ${counts.notUnderstood} not understood (comments), ${counts.leftOut} without consequence for guest memory\n`,
+  );
+  return OK;
+}
