@@ -2,6 +2,7 @@
  * The types of events, from their declarations: `machine.on("kvm_guest_fault", (e) => e.ipa)` knows its
  * fields. Nothing is written twice: names, fields and kinds are read off what `declareEvent` was given.
  */
+import type * as cache from "../arch/cacheevents.js";
 import type * as arch from "../arch/events.js";
 import type * as ordering from "../arch/orderingevents.js";
 import type * as dirtylog from "../kvm/dirtylog.js";
@@ -30,6 +31,7 @@ type Declared<M> = Extract<M[keyof M], EventDecl>;
 
 type AnyEvent =
   | Declared<typeof arch>
+  | Declared<typeof cache>
   | Declared<typeof dirtylog>
   | Declared<typeof frames>
   | Declared<typeof gup>

@@ -55,15 +55,22 @@ function wordAt(event: string, field: string): { at: number; wide: boolean } {
 /** A counter over records of one event. */
 interface Counter {
   total: number;
+  /** Its place in `counters`. */
+  readonly id: number;
   readonly take: (ring: Float64Array, at: number) => number;
 }
+
+/** Numbers of `added` that are kept at least: far more than anybody rolls back. */
+const REMEMBERED = 3 << 17;
 
 export class Tally {
   private readonly columns: { readonly column: Column; readonly counter: Counter }[] = [];
   private readonly reports = new Map<Report, Counter>();
   /** Counters by event. */
   private readonly of: (Counter[] | undefined)[] = [];
-  private highest = -1;
+  private readonly counters: Counter[] = [];
+  /** What was added last: [seq, counter, amount], so that a rollback can take it away again. */
+  private added: number[] = [];
   private readonly detach: () => void;
   private readonly cells = new Map<string, Cell>();
 
@@ -77,6 +84,7 @@ export class Tally {
       const sum = column.sum === undefined ? -1 : wordAt(column.event, column.sum).at;
       const counter: Counter = {
         total: 0,
+        id: this.counters.length,
         take: (ring, at) => {
           for (const t of tests) if (ring[at + t.at] !== t.v) return 0;
           return sum < 0 ? 1 : ring[at + sum]! / (column.unit ?? 1);
@@ -90,6 +98,7 @@ export class Tally {
   }
 
   private listen(event: string, counter: Counter): void {
+    this.counters.push(counter);
     const id = findEvent(event)?.id;
     if (id !== undefined) (this.of[id] ??= []).push(counter);
   }
@@ -104,6 +113,7 @@ export class Tally {
     };
     const counter: Counter = {
       total: 0,
+      id: this.counters.length,
       take: (ring, at) => {
         if (!passes(ring, at, what.fields)) return 0;
         if (sum === undefined) return 1;
@@ -117,11 +127,27 @@ export class Tally {
   private take(ring: Float64Array, from: number, to: number): void {
     for (let n = from; n < to; n++) {
       const at = n * RECORD_WORDS;
-      // Said again after a rollback: counted already.
-      if (ring[at]! <= this.highest) continue;
-      this.highest = ring[at]!;
+      const seq = ring[at]!;
+      this.takeBack(seq);
       const counters = this.of[ring[at + 3]!];
-      if (counters !== undefined) for (const c of counters) c.total += c.take(ring, at);
+      if (counters === undefined) continue;
+      for (const c of counters) {
+        const amount = c.take(ring, at);
+        if (amount === 0) continue;
+        c.total += amount;
+        this.added.push(seq, c.id, amount);
+      }
+      if (this.added.length > 2 * REMEMBERED) this.added = this.added.slice(-REMEMBERED);
+    }
+  }
+
+  /** The run is at this event again, after a rollback: what was counted from there on did not happen. */
+  private takeBack(seq: number): void {
+    const a = this.added;
+    while (a.length > 0 && a[a.length - 3]! >= seq) {
+      const amount = a.pop()!;
+      this.counters[a.pop()!]!.total -= amount;
+      a.pop();
     }
   }
 

@@ -218,23 +218,23 @@ export class Agents {
     if (at + ARG + words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.name(agent)} is full in ${act.name}`);
     this.top.set(agent, at);
     const s = this.stack;
-    if (this.state.recording === true) {
-      this.pushRecorded(at, prev, act, a0, a1, a2, a3, a4, a5);
+    if (!this.state.recording) {
+      const a = s.a;
+      a[at + PHASE] = act.first;
+      a[at + PREV] = prev;
+      a[at + R0] = 0;
+      a[at + R1] = 0;
+      a[at + R2] = 0;
+      a[at + ARG] = a0;
+      a[at + ARG + 1] = a1;
+      a[at + ARG + 2] = a2;
+      a[at + ARG + 3] = a3;
+      a[at + ARG + 4] = a4;
+      a[at + ARG + 5] = a5;
+      for (let i = ARGUMENTS; i < words; i++) a[at + ARG + i] = 0;
       return;
     }
-    const a = s.a;
-    a[at + PHASE] = act.first;
-    a[at + PREV] = prev;
-    a[at + R0] = 0;
-    a[at + R1] = 0;
-    a[at + R2] = 0;
-    a[at + ARG] = a0;
-    a[at + ARG + 1] = a1;
-    a[at + ARG + 2] = a2;
-    a[at + ARG + 3] = a3;
-    a[at + ARG + 4] = a4;
-    a[at + ARG + 5] = a5;
-    for (let i = ARGUMENTS; i < words; i++) a[at + ARG + i] = 0;
+    this.pushRecorded(at, prev, act, a0, a1, a2, a3, a4, a5);
   };
 
   /** The same writes with the journal. */
