@@ -29,6 +29,7 @@ describe("a platform device", () => {
       ["/dev/vgpu", "PFNMAP IO", "noncached"],
       ["/dev/gpu_memory", "PFNMAP IO", "normal"],
       ["/dev/dax", "MIXEDMAP", "normal"],
+      ["/dev/uncached", "PFNMAP IO", "writecombine"],
       ["/dev/ttm", "IO MIXEDMAP", "noncached"],
     ]);
   });

@@ -69,7 +69,7 @@ describe("config space", () => {
 
   test("what is wrong with a device description is named", () => {
     const bar = (b: object): DeviceSpec => ({ bdf: "00:07.0", bars: [{ index: 0, size: 0x1000, ...b }] });
-    expect(() => deviceSpecs(["nvme"])).toThrow("no device named nvme; expected one of edu, testdev, ivshmem");
+    expect(() => deviceSpecs(["nvme"])).toThrow("no device named nvme; expected one of gpu, edu, testdev, ivshmem, nic or a description");
     expect(() => deviceSpecs(["edu", "edu"])).toThrow("two devices at 0000:00:04.0");
     expect(() => deviceSpecs([{ ...bar({}), bdf: "7" }])).toThrow("7 is no PCI address");
     expect(() => deviceSpecs([bar({ size: 0x1800 })])).toThrow("expected a power of two");
