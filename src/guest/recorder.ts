@@ -17,6 +17,9 @@ const FAULT_WORDS = 7;
 const ASKED = 1;
 const TRACED = 2;
 
+/** Sequence numbers of `unkept` that are remembered at least: far more than anybody rolls back. */
+const REMEMBERED = 1 << 17;
+
 export class Recorder {
   private data = new Float64Array(256 * RECORD_WORDS);
   private length = 0;
@@ -27,6 +30,8 @@ export class Recorder {
   private stepTraced = 0;
   /** How many of them are kept. */
   private stepKept = 0;
+  /** Sequence numbers of the last ones that are not, so that a rollback can take them back too. */
+  private unkept: number[] = [];
   private detach: () => void;
   private readonly dsbEvent: number;
   private readonly faultEvent: number;
@@ -59,6 +64,10 @@ export class Recorder {
       const id = ring[at + 3]!;
       // A machine that was rolled back says the same sequence numbers again: what it said first is void.
       while (this.length > 0 && this.data[(this.length - 1) * RECORD_WORDS]! >= ring[at]!) this.drop();
+      while (this.unkept.length > 0 && this.unkept[this.unkept.length - 1]! >= ring[at]!) {
+        this.unkept.pop();
+        this.stepTraced--;
+      }
       if (id === this.faultEvent) this.noteFault(ring, at);
       const want = this.wanted[id]!;
       if (want === 0) continue;
@@ -67,7 +76,11 @@ export class Recorder {
       if ((want & TRACED) !== 0 && !idle) {
         this.stepTraced++;
         if (this.onEvent !== undefined) this.onEvent(this.bus.decode(ring, at));
-        if ((want & ASKED) === 0 && this.stepKept >= TRACED_PER_STEP) continue;
+        if ((want & ASKED) === 0 && this.stepKept >= TRACED_PER_STEP) {
+          this.unkept.push(ring[at]!);
+          if (this.unkept.length > 2 * REMEMBERED) this.unkept = this.unkept.slice(-REMEMBERED);
+          continue;
+        }
         this.stepKept++;
       }
       this.keep(ring, at);
@@ -130,6 +143,7 @@ export class Recorder {
     this.stepStart = this.length;
     this.stepTraced = 0;
     this.stepKept = 0;
+    this.unkept = [];
     return { events, dropped };
   }
 
@@ -140,6 +154,7 @@ export class Recorder {
     this.stepStart = 0;
     this.stepTraced = 0;
     this.stepKept = 0;
+    this.unkept = [];
   }
 
   /** Calls `visit` for every event of that name in the window. */
