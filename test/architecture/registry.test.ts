@@ -42,8 +42,7 @@ function rehearse(began: Set<number>) {
   };
 }
 
-const claim = "%s runs the same when every call is rehearsed to its end and all pools are put back from a copy";
-const same = (name: string): void => {
+test.each(names)("%s runs the same when every call is rehearsed to its end and all pools are put back from a copy", (name) => {
   const program = compile(name, readFileSync(new URL(name, folder), "utf8"), machineWorld);
   // The last variant of a script is the newest era: one is enough, the other test takes them all.
   const variant = program.variants.at(-1)!;
@@ -60,5 +59,4 @@ const same = (name: string): void => {
   const rehearsed = run(rehearse(new Set()));
   expect(rehearsed.hash).toBe(plain.hash);
   expect(rehearsed.result).toBe(plain.result);
-};
-test.each(names)(claim, same);
+});

@@ -18,8 +18,7 @@ function twice(m: ScriptMachine, agent: number): boolean {
   return m.step(agent);
 }
 
-const claim = "%s runs the same when every phase is rolled back and run again: trace, outcomes and hash";
-const same = (name: string): void => {
+test.each(names)("%s runs the same when every phase is rolled back and run again: trace, outcomes and hash", (name) => {
   const program = compile(name, readFileSync(new URL(name, folder), "utf8"), machineWorld);
   for (const variant of program.variants) {
     const run = (stepper?: typeof twice) => {
@@ -37,5 +36,4 @@ const same = (name: string): void => {
     expect(rolled.hash).toBe(plain.hash);
     expect(rolled.result).toBe(plain.result);
   }
-};
-test.each(names)(claim, same);
+});

@@ -225,7 +225,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
     },
     { features: { dic: true } },
   ),
-  guestMair: row("v6.12", "write-back", ram("msr mair_el1, x1"), A76),
+  guestMair: row("v6.12", "write-back", ram("msr mair_el1, x1\nmrs x4, mair_el1"), A76),
   memslotIncoherent: row("v6.12", "clean", ram("ldr x4, [x0]", { flags: 8 })),
   stage2Memory: row("v6.12", "non-cacheable", ram("ldr x4, [x0]")),
   cowPfnmap: row("v6.12", "refuse", marked(VM_PFNMAP, "ldr x4, [x0]")),
@@ -404,8 +404,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
 
 describe("every decision of the fault path changes what can be observed", () => {
   for (const [name, { era, other, scenario, options }] of Object.entries(ROWS)) {
-    // guestMair: the trap of MAIR_EL1 no longer shows in this fixture, cause not looked for yet.
-    (name === "guestMair" ? it.fails : it)(`${name}: ${era} against ${other}`, () => {
+    it(`${name}: ${era} against ${other}`, () => {
       const run = (set: Readonly<Record<string, string>>) => {
         const m = new FaultFixture(era, { devices: ["ivshmem"], ...options, set: { ...options?.set, ...set } });
         return story(m, scenario(m));
