@@ -101,9 +101,18 @@ export function pathOf(machine: Machine, file: number, kind: string): string {
 export function backingOf(machine: Machine, v: VmaRow): string {
   const dev = v.fd < 0 ? -1 : machine.vfioPci.ofFile(v.fd);
   if (dev < 0) return "";
-  const region = Math.floor(v.offset / machine.vfioPci.regionOffset(1));
-  const offset = v.offset - machine.vfioPci.regionOffset(region);
-  return `${machine.vfioPci.pci.functions[dev]!.bdf} BAR ${region}${offset === 0 ? "" : ` + 0x${offset.toString(16)}`}`;
+  const f = machine.vfioPci.pci.functions[dev]!;
+  let region: number;
+  let offset: number;
+  if (machine.era.vfio.vfioPgoff === "pfn") {
+    // vfio_pci_mmap wrote the page frame number over the file offset: the BAR is the one at that address.
+    region = f.bars.findIndex((b) => b !== undefined && v.offset >= b.start && v.offset < b.start + b.size);
+    offset = v.offset - (f.bars[region]?.start ?? 0);
+  } else {
+    region = Math.floor(v.offset / machine.vfioPci.regionOffset(1));
+    offset = v.offset - machine.vfioPci.regionOffset(region);
+  }
+  return `${f.bdf} BAR ${region}${offset === 0 ? "" : ` + 0x${offset.toString(16)}`}`;
 }
 
 export function vmaText(machine: Machine, mm: number, long: boolean): string[] {

@@ -37,3 +37,10 @@ test("an event that the run does not have, a dump that is none, a variant that i
     expect(err).toMatch(message);
   }
 });
+
+test.each(["v5.5", "v6.12"])("%s: a memslot over a BAR names the BAR, whichever way the driver keeps vm_pgoff", async (kernel) => {
+  const { out } = await faultline(["dump", "2019-munmap-remap", "--kernel", kernel, "--what", "memslots"]);
+  expect(out.split("\n").filter((l) => l.includes("BAR"))).toEqual([
+    "  0000000080000000-00000000803fffff (prio 0, ramd): 0000:00:06.0 BAR 2 mmaps[0] KVM",
+  ]);
+});
