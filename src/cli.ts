@@ -3,81 +3,11 @@
  * The command `faultline`. Each command's code is imported when it runs, so that the start stays short.
  * Exit statuses: 0 ok; 1 an expectation failed or traces differ; 2 wrong input; 3 a budget is used up; 130 interrupted.
  */
-import { Command, CommanderError } from "commander";
-import { addAttrs } from "./cli/commands/attrs.js";
-import { addBench } from "./cli/commands/bench.js";
-import { addCompare } from "./cli/commands/compare.js";
-import { addCompletion } from "./cli/commands/completion.js";
-import { addConform } from "./cli/commands/conform.js";
-import { addDebug } from "./cli/commands/debug.js";
-import { addDemo } from "./cli/commands/demo.js";
-import { addDiff } from "./cli/commands/diff.js";
-import { addDump } from "./cli/commands/dump.js";
-import { addEsr } from "./cli/commands/esr.js";
-import { addExplain } from "./cli/commands/explain.js";
-import { addFuzz } from "./cli/commands/fuzz.js";
-import { addExplore } from "./cli/commands/explore.js";
-import { addImport } from "./cli/commands/import.js";
-import { addKernels } from "./cli/commands/kernels.js";
-import { addLitmus } from "./cli/commands/litmus.js";
-import { addMeasure } from "./cli/commands/measure.js";
-import { addNew } from "./cli/commands/new.js";
-import { addReport } from "./cli/commands/report.js";
-import { addRun } from "./cli/commands/run.js";
-import { addScenarios } from "./cli/commands/scenarios.js";
-import { addSelftest } from "./cli/commands/selftest.js";
-import { addWorker } from "./cli/commands/worker.js";
+import { CommanderError } from "commander";
 import { BudgetError, didYouMean, ScriptError } from "./guest/diagnostics.js";
 import { inlineMore } from "./cli/inlining.js";
-import type { Done } from "./cli/options.js";
+import { program } from "./cli/program.js";
 import { BUDGET, OK, UsageError, WRONG_INPUT } from "./cli/status.js";
-
-declare const __FAULTLINE_VERSION__: string | undefined;
-const VERSION = typeof __FAULTLINE_VERSION__ === "string" ? __FAULTLINE_VERSION__ : "0.0.0-source";
-
-export function program(done: Done): Command {
-  const root = new Command("faultline")
-    .description("Replays the KVM/arm64 fault path: guest access, stage 2, KVM, host memory, VFIO; release by release.")
-    .version(VERSION)
-    .showSuggestionAfterError(true)
-    .exitOverride()
-    .addHelpText(
-      "after",
-      `
-Examples:
-  faultline demo                                          a real bug, before and after its fix
-  faultline run 2019-munmap-remap                         a bundled scenario, all of its variants
-  faultline run my.guest --kernel v6.12                   your own script
-  faultline compare my.guest --kernels v5.4,v5.5          where do two releases part?
-  faultline kernels --diff v5.4 v5.5                      what changed between them`,
-    );
-
-  // In the order in which the help lists them.
-  addRun(root, done);
-  addCompare(root, done);
-  addDiff(root, done);
-  addMeasure(root, done);
-  addExplain(root, done);
-  addDebug(root, done);
-  addDump(root, done);
-  addReport(root, done);
-  addExplore(root, done);
-  addKernels(root, done);
-  addScenarios(root, done);
-  addNew(root, done);
-  addImport(root, done);
-  addDemo(root, done);
-  addConform(root, done);
-  addLitmus(root, done);
-  addFuzz(root, done);
-  addWorker(root, done);
-  addBench(root, done);
-  addAttrs(root, done);
-  addEsr(root, done);
-  addSelftest(root, done);
-  addCompletion(root, done);
-  return root;
-}
 
 /** Says on stderr what is wrong. @returns the exit status */
 function report(e: unknown): number {

@@ -16,30 +16,45 @@ export async function completionCommand(root: Command, shell: string, asJson: bo
 
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
-/** Lines of a case: pattern, then the words and whether files are offered. */
-const answer = (t: Taken): string => `offer=${quoted(t.words.join(" "))}${t.files ? " files=1" : ""}`;
+/** The lists with names, each once. */
+function lists(table: readonly CommandWords[]): Map<string, readonly string[]> {
+  const all = table.flatMap((c) => [...c.options.flatMap((o) => (o.value === undefined ? [] : [o.value])), ...c.arguments]);
+  return new Map(all.flatMap((t) => (t.list === undefined ? [] : [[t.list, t.words] as const])));
+}
+
+/** Lines of a case: the words, and whether files are offered. A list with a name is a variable of the script. */
+const answer = (t: Taken): string =>
+  `offer=${t.list === undefined ? quoted(t.words.join(" ")) : `$_faultline_${t.list}`}${t.files ? " files=1" : ""}`;
 
 /**
  * The part that bash and zsh share: the command's words, an option or a place, to `offer` (words), `files` (file names too)
  * and `takes` (the option has a value).
  */
 function cases(table: readonly CommandWords[]): string {
-  const rows = (name: string, lines: readonly string[]): string => `_faultline_${name}() {\n  case "$1" in\n${lines.join("\n")}\n  esac\n}`;
-  const pattern = (...parts: string[]): string => parts.map(quoted).join("|");
+  const variables = [...lists(table)].map(([name, words]) => `_faultline_${name}=${quoted(words.join(" "))}`);
   const values = table.flatMap((c) =>
     c.options.flatMap((o) =>
-      o.value === undefined ? [] : [`    ${pattern(...o.flags.map((f) => `${c.path}:${f}`))}) ${answer(o.value)}; takes=1 ;;`],
+      o.value === undefined ? [] : o.flags.map((f): [string, string] => [quoted(`${c.path}:${f}`), `${answer(o.value!)} takes=1`]),
     ),
   );
   const places = table.flatMap((c) =>
-    c.arguments.map((a, i) => {
+    c.arguments.map((a, i): [string, string] => {
       const more = c.variadic && i === c.arguments.length - 1;
-      return `    ${more ? `${quoted(`${c.path}:`)}*` : quoted(`${c.path}:${i}`)}) ${answer(a)} ;;`;
+      return [more ? `${quoted(`${c.path}:`)}*` : quoted(`${c.path}:${i}`), answer(a)];
     }),
   );
-  const flags = table.map((c) => `    ${quoted(c.path)}) offer=${quoted(c.options.flatMap((o) => o.flags).join(" "))} ;;`);
-  const below = table.filter((c) => c.commands.length > 0).map((c) => `    ${quoted(c.path)}) offer=${quoted(c.commands.join(" "))} ;;`);
-  return [rows("value", values), rows("argument", places), rows("flags", flags), rows("commands", below)].join("\n");
+  const words = (list: readonly string[]): string => `offer=${quoted(list.join(" "))}`;
+  const flags = table.map((c): [string, string] => [quoted(c.path), words(c.options.flatMap((o) => o.flags))]);
+  const below = table.filter((c) => c.commands.length > 0).map((c): [string, string] => [quoted(c.path), words(c.commands)]);
+  return [...variables, rows("value", values), rows("argument", places), rows("flags", flags), rows("commands", below)].join("\n");
+}
+
+/** A function that asks its argument for a pattern; patterns with one answer share a line. */
+function rows(name: string, lines: readonly (readonly [pattern: string, answer: string])[]): string {
+  const patterns = new Map<string, string[]>();
+  for (const [pattern, then] of lines) patterns.set(then, [...(patterns.get(then) ?? []), pattern]);
+  const body = [...patterns].map(([then, all]) => `    ${all.join("|")}) ${then} ;;`);
+  return `_faultline_${name}() {\n  case "$1" in\n${body.join("\n")}\n  esac\n}`;
 }
 
 /** Walks over the words before the cursor; `$@` are they, without the program's name. */
@@ -116,9 +131,15 @@ _faultline() {
 if [[ $funcstack[1] == _faultline ]]; then _faultline "$@"; else compdef _faultline faultline; fi`;
 }
 
+const fishWord = (word: string): string => (/^[A-Za-z0-9_.+=,:@%/-]+$/.test(word) ? word : quoted(word));
+/** What follows -a: fish reads the variable of a list when it completes. */
+const offered = (t: Taken): string => quoted(t.list === undefined ? t.words.join(" ") : `$_faultline_${t.list}`);
+
 /** fish asks each line's condition by itself. */
 function fish(table: readonly CommandWords[]): string {
-  const out = ["# fish completion of faultline, written by: faultline completion fish", "complete -c faultline -f"];
+  const out = ["# fish completion of faultline, written by: faultline completion fish"];
+  for (const [name, words] of lists(table)) out.push(`set -g _faultline_${name} ${words.map(fishWord).join(" ")}`);
+  out.push("complete -c faultline -f");
   const root = table[0]!;
   const add = (condition: string, rest: string): void => void out.push(`complete -c faultline -n ${quoted(condition)} ${rest}`);
   const described = (doc: string): string => ` -d ${quoted(doc)}`;
@@ -134,14 +155,11 @@ function fish(table: readonly CommandWords[]): string {
     for (const o of c.options) {
       const flags = o.flags.map((f) => (f.startsWith("--") ? `-l ${f.slice(2)}` : `-s ${f.slice(1)}`)).join(" ");
       const value =
-        o.value === undefined
-          ? ""
-          : ` ${o.value.files ? "-rF" : "-x"}${o.value.words.length > 0 ? ` -a ${quoted(o.value.words.join(" "))}` : ""}`;
+        o.value === undefined ? "" : ` ${o.value.files ? "-rF" : "-x"}${o.value.words.length > 0 ? ` -a ${offered(o.value)}` : ""}`;
       add(condition, `${flags}${value}${described(o.doc)}`);
     }
     if (c === root) continue;
-    const words = [...new Set(c.arguments.flatMap((a) => a.words))];
-    if (words.length > 0) add(condition, `-a ${quoted(words.join(" "))}`);
+    for (const a of new Set(c.arguments.filter((a) => a.words.length > 0).map(offered))) add(condition, `-a ${a}`);
     if (c.arguments.some((a) => a.files)) add(condition, "-F");
   }
   return out.join("\n");

@@ -3,12 +3,14 @@
  * scripts. Eras, decisions and scenarios are the values of options and arguments that say so by their names.
  */
 import type { Command } from "commander";
-import { DECISIONS } from "../eras.js";
-import { eraNames } from "../guest/machineworld.js";
+import { decisionNames, DECISIONS } from "../eras.js";
+import { eraNames, machineWorld } from "../guest/machineworld.js";
 import { scenarioNames } from "./load.js";
 
 /** What an option or an argument takes: nothing, one of these words, or the name of a file (besides the words). */
 export interface Taken {
+  /** Lists that many options and arguments take have a name. */
+  readonly list?: "eras" | "cpus" | "decisions" | "settings" | "scenarios";
   readonly words: readonly string[];
   readonly files: boolean;
 }
@@ -41,10 +43,12 @@ function settings(): string[] {
 /** A value named so in the help: `--kernel <era>`, `[era]`; a script is a file or the name of a scenario. */
 function taken(name: string, doc: string, choices: readonly string[] | undefined): Taken {
   if (choices !== undefined) return { words: choices, files: false };
-  if (/^eras?$|^kernels?$/.test(name)) return { words: eraNames(), files: false };
-  if (/^decision=/.test(name)) return { words: settings(), files: false };
-  if (/\bNAME\b/.test(doc)) return { words: scenarioNames(), files: true };
-  return { words: [], files: /file|path|folder|dir|trace/.test(`${name} ${doc}`) };
+  if (/^eras?$|^kernels?$/.test(name)) return { list: "eras", words: eraNames(), files: false };
+  if (/^names?$/.test(name) && /\bCPU\b/.test(doc)) return { list: "cpus", words: machineWorld.cpus, files: false };
+  if (/^decision=/.test(name)) return { list: "settings", words: settings(), files: false };
+  if (name === "decision") return { list: "decisions", words: decisionNames(), files: false };
+  if (/\bNAME\b/.test(doc)) return { list: "scenarios", words: scenarioNames(), files: true };
+  return { words: [], files: /^(files?|paths|dir)$/.test(name) || /\b(a|another) trace\b/.test(doc) };
 }
 
 function optionsOf(c: Command): OptionWords[] {
@@ -61,7 +65,9 @@ function optionsOf(c: Command): OptionWords[] {
 function wordsOf(c: Command, path: string): CommandWords {
   const args = c.registeredArguments.map((a) =>
     // `scenarios NAME` names a scenario; the arguments of other commands without a word about it do not.
-    path === "scenarios" ? { words: scenarioNames(), files: false } : taken(a.name(), a.description, a.argChoices),
+    path === "scenarios"
+      ? { list: "scenarios" as const, words: scenarioNames(), files: false }
+      : taken(a.name(), a.description, a.argChoices),
   );
   return {
     path,

@@ -2,7 +2,8 @@ import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { DECISIONS } from "../../src/eras.js";
+import { CPU_PROFILES } from "../../src/arch/features.js";
+import { decisionNames, DECISIONS } from "../../src/eras.js";
 import { eraNames } from "../../src/guest/machineworld.js";
 import { scenarioNames } from "../../src/cli/load.js";
 import { buildCommand, faultline, temporaryFolder } from "./command.js";
@@ -66,6 +67,25 @@ test("an argument that may be a scenario is offered the scenarios, and files", (
   expect(offered("run", "2019-munmap")).toEqual(["2019-munmap-remap"]);
   expect(offered("scenarios", "")).toEqual(scenarioNames());
   expect(offered("run", "/et")).toEqual(["/etc"]);
+});
+
+test("--cpu takes the CPU profiles and --feature the decisions, no files", () => {
+  expect(offered("run", "x.guest", "--cpu", "")).toEqual(Object.keys(CPU_PROFILES));
+  expect(offered("kernels", "--feature", "exec")).toEqual(decisionNames().filter((d) => d.startsWith("exec")));
+});
+
+test("a list that many options take stands once in each script", async () => {
+  const decision = decisionNames()[0]!;
+  for (const shell of ["bash", "zsh", "fish"]) {
+    const text = (await faultline(["completion", shell])).out;
+    const times = (word: string): number => text.split(word).length - 1;
+    expect([shell, times(`${decision}=`), times("2019-munmap-remap"), times(" v5.14 ")]).toEqual([
+      shell,
+      DECISIONS.mm.hostTlbiRange.values.length,
+      1,
+      1,
+    ]);
+  }
 });
 
 test("an option with choices is offered them, and a dash the options", () => {

@@ -15,7 +15,7 @@ export function addDiff(root: Command, done: Done): void {
     .command("diff")
     .description("compare two traces by what they mean: trace.dat, ftrace text (also of a real host), JSON lines, Chrome JSON")
     .argument("<a>", "a trace, or - for standard input")
-    .argument("<b>", "another")
+    .argument("<b>", "another trace")
     .option("--ignore <fields>", "fields that are not compared: vcpu_pc,hxfar (repeatable)", list)
     .option("--events <names>", "only these events (repeatable)", list)
     .option("--per-agent", "compare each agent for itself; so it is where one trace is of a real host")

@@ -1,0 +1,73 @@
+/** The tree of commands with their options and help: what `faultline` parses, its completion scripts offer and its manual page describes. */
+import { Command } from "commander";
+import { addAttrs } from "./commands/attrs.js";
+import { addBench } from "./commands/bench.js";
+import { addCompare } from "./commands/compare.js";
+import { addCompletion } from "./commands/completion.js";
+import { addConform } from "./commands/conform.js";
+import { addDebug } from "./commands/debug.js";
+import { addDemo } from "./commands/demo.js";
+import { addDiff } from "./commands/diff.js";
+import { addDump } from "./commands/dump.js";
+import { addEsr } from "./commands/esr.js";
+import { addExplain } from "./commands/explain.js";
+import { addFuzz } from "./commands/fuzz.js";
+import { addExplore } from "./commands/explore.js";
+import { addImport } from "./commands/import.js";
+import { addKernels } from "./commands/kernels.js";
+import { addLitmus } from "./commands/litmus.js";
+import { addMeasure } from "./commands/measure.js";
+import { addNew } from "./commands/new.js";
+import { addReport } from "./commands/report.js";
+import { addRun } from "./commands/run.js";
+import { addScenarios } from "./commands/scenarios.js";
+import { addSelftest } from "./commands/selftest.js";
+import { addWorker } from "./commands/worker.js";
+import type { Done } from "./options.js";
+
+declare const __FAULTLINE_VERSION__: string | undefined;
+const VERSION = typeof __FAULTLINE_VERSION__ === "string" ? __FAULTLINE_VERSION__ : "0.0.0-source";
+
+export function program(done: Done): Command {
+  const root = new Command("faultline")
+    .description("Replays the KVM/arm64 fault path: guest access, stage 2, KVM, host memory, VFIO; release by release.")
+    .version(VERSION)
+    .showSuggestionAfterError(true)
+    .exitOverride()
+    .addHelpText(
+      "after",
+      `
+Examples:
+  faultline demo                                          a real bug, before and after its fix
+  faultline run 2019-munmap-remap                         a bundled scenario, all of its variants
+  faultline run my.guest --kernel v6.12                   your own script
+  faultline compare my.guest --kernels v5.4,v5.5          where do two releases part?
+  faultline kernels --diff v5.4 v5.5                      what changed between them`,
+    );
+
+  // In the order in which the help lists them.
+  addRun(root, done);
+  addCompare(root, done);
+  addDiff(root, done);
+  addMeasure(root, done);
+  addExplain(root, done);
+  addDebug(root, done);
+  addDump(root, done);
+  addReport(root, done);
+  addExplore(root, done);
+  addKernels(root, done);
+  addScenarios(root, done);
+  addNew(root, done);
+  addImport(root, done);
+  addDemo(root, done);
+  addConform(root, done);
+  addLitmus(root, done);
+  addFuzz(root, done);
+  addWorker(root, done);
+  addBench(root, done);
+  addAttrs(root, done);
+  addEsr(root, done);
+  addSelftest(root, done);
+  addCompletion(root, done);
+  return root;
+}
