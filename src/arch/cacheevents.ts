@@ -10,7 +10,7 @@ export const FILL_STORE = 1;
 export const FILL_KERNEL = 2;
 export const FILL_SPECULATION = 3;
 export const FILL_FETCH = 4;
-const FILLS = ["load", "store", "kernel", "speculation", "fetch"] as const;
+export const FILL_NAMES = ["load", "store", "kernel", "speculation", "fetch"] as const;
 
 /** Why a line was written back. */
 export const BACK_CAPACITY = 0;
@@ -27,7 +27,7 @@ export const STALE_ICACHE = 2;
 
 export const cacheFill = declareEvent("faultline", "cache_fill", "a line was read into a cache", [
   { name: "pa", kind: "hex" },
-  { name: "why", kind: "enum", values: FILLS },
+  { name: "why", kind: "enum", values: FILL_NAMES },
 ]);
 export const cacheWriteback = declareEvent("faultline", "cache_writeback", "a dirty line was written to memory", [
   { name: "pa", kind: "hex" },
@@ -59,5 +59,5 @@ export const staleRead = declareEvent("faultline", "stale_read", "an access read
   /** Who wrote the newer copy. */
   { name: "writer", kind: "name" },
   /** Why the line of the pair was allocated. */
-  { name: "filled", kind: "enum", values: FILLS },
+  { name: "filled", kind: "enum", values: FILL_NAMES },
 ]);

@@ -135,4 +135,12 @@ export class InstructionCaches {
     }
     return out;
   }
+  /** The lines that a CPU's cache holds, with a copy of their words. */
+  list(cpu: number): { readonly address: Pa; readonly words: Int32Array }[] {
+    const out: { address: Pa; words: Int32Array }[] = [];
+    if (this.dic) return out;
+    for (let i = cpu * ENTRIES; i < (cpu + 1) * ENTRIES; i++)
+      if (this.tag.a[i] !== 0) out.push({ address: this.tag.a[i]! - 1, words: this.data.a.slice(i * LINE_WORDS, (i + 1) * LINE_WORDS) });
+    return out;
+  }
 }

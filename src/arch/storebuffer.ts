@@ -95,6 +95,10 @@ export interface BufferedStore {
   readonly bytes: readonly (readonly [number, number])[];
   readonly epoch: number;
   readonly data: readonly number[];
+  /** May it leave now? */
+  readonly free: boolean;
+  /** The device behind it was reset since. */
+  readonly stale: boolean;
 }
 
 export class StoreBuffers {
@@ -391,6 +395,8 @@ export class StoreBuffers {
           bytes: runsOf(a[e + MASK_LO]!, a[e + MASK_HI]!),
           epoch: a[e + EPOCH]!,
           data: Array.from(a.subarray(e + DATA, e + DATA + 16), (w) => w >>> 0),
+          free: this.mayLeave(cpu, n),
+          stale: a[e + STALE] !== 0,
         });
       }
     return out;

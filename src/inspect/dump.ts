@@ -1,7 +1,8 @@
 /** The dumps by name: lines for people, rows for programs. They read the machine and change nothing. */
 import { FaultlineError } from "../sim/errors.js";
 import type { Machine } from "../machine.js";
-import { bufferText } from "./bufferdump.js";
+import { bufferRows, bufferText } from "./bufferdump.js";
+import { cacheRows, cachesOf, cacheText } from "./cachedump.js";
 import { guestRanges, guestText } from "./guestdump.js";
 import { hostRanges, hostText } from "./hostdump.js";
 import { liveMms } from "./livemm.js";
@@ -64,11 +65,15 @@ const DUMPERS: Readonly<Record<DumpName, Dumper>> = {
     lines: (m, long) => perVm(m, (vm) => mtreeText(m, vm, long)),
     rows: (m) => vmsOf(m).flatMap((vm) => slotRows(m, vm).map((r) => ({ vm, ...r }))),
   },
-  cache: { doc: "cache lines by CPU", lines: () => notModelled("a data cache"), rows: () => [] },
+  cache: {
+    doc: "cache lines beside memory: state, dirty bytes, both values, the stale copy marked",
+    lines: (m, long) => (cachesOf(m) === undefined ? notModelled("caches (machine { cache modelled } models them)") : cacheText(m, long)),
+    rows: (m) => cacheRows(m),
+  },
   buffers: {
-    doc: "store and gathering buffers by CPU",
+    doc: "how far each store has got: store and gathering buffers, interconnect, root complex",
     lines: (m) => (m.pe.ordering === undefined ? notModelled("store buffers (machine { buffers modelled } models them)") : bufferText(m)),
-    rows: (m) => m.pe.ordering?.buffers.list() ?? [],
+    rows: (m) => bufferRows(m),
   },
 };
 

@@ -107,7 +107,13 @@ export interface InFlight {
   readonly cpu: number;
   readonly path: "pci" | "platform";
   readonly address: Pa;
+  /** Address of the 64-byte line, the bytes of it that are written as runs [first, length], and their data. */
+  readonly line: Pa;
+  readonly runs: readonly (readonly [number, number])[];
+  readonly data: readonly number[];
   readonly bytes: number;
+  /** May it take its next step now? */
+  readonly free: boolean;
   readonly stale: boolean;
 }
 
@@ -409,13 +415,17 @@ export class Fabric implements DevicePort, PciFabric {
     return Array.from({ length: this.count }, (_, n) => {
       const a = this.queue.a;
       const e = n * WORDS;
-      const [first] = runsOf(a[e + MASK_LO]!, a[e + MASK_HI]!);
+      const runs = runsOf(a[e + MASK_LO]!, a[e + MASK_HI]!);
       return {
         place: a[e + STAGE] === IN_INTERCONNECT ? ("interconnect" as const) : ("root-complex" as const),
         type: KIND_NAMES[a[e + TYPE]!]!,
         cpu: a[e + CPU]!,
         path: a[e + PATH] === 0 ? ("pci" as const) : ("platform" as const),
-        address: this.lineOf(n) + first![0],
+        address: this.lineOf(n) + runs[0]![0],
+        line: this.lineOf(n),
+        runs,
+        data: Array.from(a.subarray(e + DATA, e + DATA + 16), (w) => w >>> 0),
+        free: this.mayAdvance(n),
         bytes: bytesOf(a[e + MASK_LO]!, a[e + MASK_HI]!),
         stale: a[e + STALE] !== 0,
       };

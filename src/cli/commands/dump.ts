@@ -27,8 +27,8 @@ guest      each vCPU's stage-1 tables, read through its stage 2
 tlb        what each CPU's TLBs hold beside what the tables say now; stale entries are marked
 vmas       /proc/PID/maps with the VmFlags of smaps
 memslots   QEMU's info mtree -f
-cache      cache lines, where a data cache is modelled
-buffers    store and gathering buffers, where they are modelled
+cache      cache lines beside memory: state, dirty bytes, both values; the stale copy is marked (cache modelled)
+buffers    how far each store has got: store and gathering buffers, interconnect, root complex (buffers modelled)
 
 Examples:
   faultline dump 2012-demand-fault --long
