@@ -5,11 +5,10 @@
 import { C_FLAGS, C_IPA_HI, C_IPA_LO, CTX_HOST, F_W0, F_W1 } from "../../arch/tlb.js";
 import type { Machine } from "../../machine.js";
 import { liveEntries } from "../tlbdigest.js";
+import { inside, LOGGING_BUSY } from "./busy.js";
 import { hex, type Invariant } from "./invariant.js";
 import { vmOf } from "./invalidation.js";
 import { eachVmLeaf } from "./stage2leaves.js";
-
-const BUSY = ["userMemAbort", "kvmVmIoctlGetDirtyLog", "kvmVmIoctlClearDirtyLog", "kvmSetMemoryRegion", "kvmVmIoctlResetDirtyPages"];
 
 export const noLostWrite: Invariant = {
   name: "no-lost-write",
@@ -38,12 +37,7 @@ export const noLostWrite: Invariant = {
     });
     return wrong;
   },
-  excused: (w) => {
-    const { agents } = w.machine.sim;
-    for (let a = 0; a < agents.count; a++)
-      if (agents.busy(a) && agents.backtrace(a).some((phase) => BUSY.includes(phase.slice(0, phase.indexOf(":"))))) return true;
-    return false;
-  },
+  excused: (w) => inside(w.machine, LOGGING_BUSY),
 };
 
 /** A page of a logged slot whose bit is not set. */

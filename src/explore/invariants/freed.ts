@@ -2,12 +2,14 @@
 import { C_PA_HI, C_PA_LO, CTX_HOST, W_TABLE_LO } from "../../arch/tlb.js";
 import type { Machine } from "../../machine.js";
 import { liveEntries } from "../tlbdigest.js";
+import { leavesOf } from "../spec/tables.js";
 import { hex, type Invariant } from "./invariant.js";
 import { eachLeaf, eachVmLeaf } from "./stage2leaves.js";
 
 export const freedPage: Invariant = {
   name: "no-freed-page",
-  statement: "When a page goes back to the allocator, no stage-2 entry and no TLB entry of a guest leads to it.",
+  statement:
+    "When a page goes back to the allocator, no stage-2 entry, no TLB entry of a guest and no entry of the host's tables leads to it.",
   source: "mm/mmu_gather.c: pages are freed after the TLBs were flushed; KVM holds no reference to what stage 2 maps",
   on: {
     page_free: (w, _agent, ring, at) => {
@@ -18,10 +20,20 @@ export const freedPage: Invariant = {
           ? `page ${hex(first)} was freed while stage 2 maps it at IPA ${hex(leaf.ipa)}`
           : undefined,
       );
-      return inTables ?? inTlb(w.machine, first, end);
+      return inTables ?? inTlb(w.machine, first, end) ?? inHost(w.machine, first, end);
     },
   },
 };
+
+function inHost(m: Machine, first: number, end: number): string | undefined {
+  for (let mm = 0; mm < m.mm.mmLimit; mm++) {
+    if (!m.mm.isLive(mm)) continue;
+    for (const leaf of leavesOf({ words: m.tables.words.a, base: m.tables.base }, m.mm.pt.root(mm), 0))
+      if (leaf.page * 4096 < end && leaf.page * 4096 + leaf.size > first)
+        return `page ${hex(first)} was freed while the host maps it at ${hex(leaf.at)}`;
+  }
+  return undefined;
+}
 
 function inTlb(m: Machine, first: number, end: number): string | undefined {
   let wrong: string | undefined;

@@ -18,6 +18,7 @@ import { invalidation } from "./invalidation.js";
 import type { Invariant, OnEvent, Part, Watch } from "./invariant.js";
 import { noteReferences, references } from "./references.js";
 import { breakBeforeMake, hostAlive, memoryDisabled, noStaleUse } from "./simple.js";
+import { specGuest, specHost } from "./specification.js";
 import { blockInVma, stage2Page } from "./stage2page.js";
 
 export type { Invariant, Part } from "./invariant.js";
@@ -42,6 +43,8 @@ export const INVARIANTS: readonly Invariant[] = [
   memoryDisabled,
   noFalseEfault,
   references,
+  specGuest,
+  specHost,
   NO_DEADLOCK,
 ];
 

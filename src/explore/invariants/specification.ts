@@ -1,0 +1,27 @@
+/** The tables compared with the pure specification (src/explore/spec): what the other invariants do not look at is found too. */
+import { wrongGuest, wrongHost } from "../spec/spec.js";
+import { worldOf } from "../spec/world.js";
+import { LOGGING_BUSY, inside } from "./busy.js";
+import type { Invariant } from "./invariant.js";
+
+export const specGuest: Invariant = {
+  name: "guest-mapping-as-specified",
+  statement:
+    "Every guest page that stage 2 maps has the page, the permission and the memory type that the specification allows, and is in the dirty set if it is logged and writable.",
+  source: "src/explore/spec, from Documentation/virt/kvm/locking.rst, api.rst (KVM_SET_USER_MEMORY_REGION, KVM_GET_DIRTY_LOG)",
+  looksAt: ["tables", "dirty"],
+  holds: (w) => wrongGuest(worldOf(w.machine), () => !inside(w.machine, LOGGING_BUSY)),
+};
+
+/** Calls that take VMAs out of the tree, or change them, before their entries. */
+const CHANGING = ["doMunmap", "munmap", "mprotect", "mremap", "mmap", "exitMmap"];
+
+export const specHost: Invariant = {
+  name: "host-mapping-as-specified",
+  statement:
+    "Every entry of the host's tables lies in a VMA, allows no write that the VMA does not, and a private page that is writable is mapped once.",
+  source: "src/explore/spec, from mm/memory.c: do_wp_page, wp_can_reuse_anon_folio; Documentation/mm/page_tables.rst",
+  looksAt: ["tables"],
+  holds: (w) => wrongHost(worldOf(w.machine)),
+  excused: (w) => inside(w.machine, CHANGING),
+};
