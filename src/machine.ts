@@ -56,6 +56,8 @@ export interface MachineOptions {
    * "modelled"; "weak": write-back stores wait too.
    */
   readonly buffers?: BufferMode;
+  /** With buffers: inner shareable barriers do not order Device and Normal-NC accesses; false if absent. */
+  readonly strictShareability?: boolean;
   /** How the fabric differs from a root complex that is the point of serialisation. */
   readonly fabric?: Partial<FabricOptions>;
   /** Replaces the profile's answer to exclusives and atomics on memory that does not support them. */
@@ -135,6 +137,7 @@ export class Machine {
       profile: this.profile,
       cpus: this.cpus,
       buffers: options.buffers ?? "off",
+      strictShareability: options.strictShareability === true,
       seed: options.seed ?? 0,
       ...(options.cache === undefined ? {} : { cache: options.cache }),
     });

@@ -21,6 +21,10 @@ export interface PeAccess {
   fetch(v: number, vaHi: number, vaLo: number): number;
   /** Checks an exclusive or atomic access (alignment always) without making it. */
   probe(v: number, vaHi: number, vaLo: number, size: number, iss: number, write: boolean): number;
+  /** The alignment and both pages of an ordered access or a pair, without making it. */
+  check(v: number, vaHi: number, vaLo: number, size: number, iss: number, write: boolean): number;
+  /** The last probe found memory where this CPU's atomics do nothing and store-exclusives fail. */
+  atomicIsNop(): boolean;
   dc(v: number, op: DcOp, vaHi: number, vaLo: number): number;
   ic(v: number, op: IcOp, vaHi: number, vaLo: number): number;
   at(v: number, op: AtOp, vaHi: number, vaLo: number): number;

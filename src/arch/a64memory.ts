@@ -254,9 +254,9 @@ export class MemoryOps {
     } else {
       // A pair over a page boundary is checked on both pages before anything is stored.
       if (((lo & 0xfff) + size) >>> 12 !== 0 && (lo & (size - 1)) === 0) {
-        const crossing = pe.probe(v, hi2, lo2, size, 0, true);
+        const crossing = pe.check(v, hi2, lo2, size, 0, true);
         if (crossing !== 0) {
-          const first = crossing === 1 ? 0 : pe.probe(v, hi, lo, size, 0, true);
+          const first = crossing === 1 ? 0 : pe.check(v, hi, lo, size, 0, true);
           return this.outcome(first !== 0 ? first : crossing);
         }
       }
@@ -299,7 +299,7 @@ export class MemoryOps {
     switch (op) {
       case Op.LoadAcquire: {
         if ((lo & (size - 1)) !== 0) {
-          const bad = pe.probe(v, hi, lo, size, iss, false);
+          const bad = pe.check(v, hi, lo, size, iss, false);
           if (bad !== 0) return this.outcome(bad);
         }
         const result = pe.readHere(v, hi, lo, size, iss);
@@ -309,7 +309,7 @@ export class MemoryOps {
       }
       case Op.StoreRelease: {
         if ((lo & (size - 1)) !== 0) {
-          const bad = pe.probe(v, hi, lo, size, iss, true);
+          const bad = pe.check(v, hi, lo, size, iss, true);
           if (bad !== 0) return this.outcome(bad);
         }
         this.takeX(b, rt);
@@ -368,9 +368,11 @@ export class MemoryOps {
     if (pass) {
       let result = pe.probe(v, this.vaHi, this.vaLo, size, 0, true);
       if (result !== 0) return this.outcome(result);
+      const never = pe.atomicIsNop();
       result = pe.readHere(v, this.vaHi, this.vaLo, size, 0);
       if (result !== 0) return this.outcome(result);
       pass =
+        !never &&
         pe.d0 === r[b + MONITOR_DATA] &&
         (size < 8 || pe.d1 === r[b + MONITOR_DATA + 1]) &&
         (size < 16 || (pe.d2 === r[b + MONITOR_DATA + 2] && pe.d3 === r[b + MONITOR_DATA + 3]));
@@ -407,6 +409,7 @@ export class MemoryOps {
     const r = this.pool.a;
     let result = this.readForUpdate(v, size);
     if (result !== 0) return this.outcome(result);
+    if (pe.atomicIsNop()) return STEP_NEXT;
     const oldLo = pe.d0;
     const oldHi = size === 8 ? pe.d1 : 0;
     const s = b + dec[d + F_RM]!;
@@ -475,6 +478,7 @@ export class MemoryOps {
     const r = this.pool.a;
     let result = this.readForUpdate(v, 2 * size);
     if (result !== 0) return this.outcome(result);
+    if (pe.atomicIsNop()) return STEP_NEXT;
     const o0 = pe.d0;
     const o1 = pe.d1;
     const o2 = pe.d2;

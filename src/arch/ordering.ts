@@ -14,9 +14,17 @@ import { DRAIN_BARRIER, DRAIN_DVM, DRAIN_OWN, StoreBuffers, type MemorySide } fr
 export const BUFFER_MODES = ["off", "modelled", "weak"] as const;
 export type BufferMode = (typeof BUFFER_MODES)[number];
 
-/** Type bits of a barrier: 1 loads, 2 stores. */
+/**
+ * Device and Normal-NC accesses are outer shareable, so that a barrier of the inner shareable domain need not order
+ * them. Most interconnects have one domain, "merged"; "strict" tells them apart as the architecture permits.
+ */
+export const SHAREABILITIES = ["merged", "strict"] as const;
+
+/** Type bits of a barrier: 1 loads, 2 stores; bits 3:2 are its domain. */
 const STORES = 2;
 const BOTH = 3;
+const NSH = 1;
+const ISH = 2;
 
 export class Ordering {
   readonly buffers: StoreBuffers;
@@ -33,6 +41,8 @@ export class Ordering {
     ets: number,
     /** What is behind the buffers; RAM if absent. */
     memory?: MemorySide,
+    /** Inner shareable barriers do not order Device and Normal-NC accesses. */
+    readonly strict = false,
   ) {
     this.buffers = new StoreBuffers(sim, phys, cpus, weak, memory);
     this.early = new EarlyAccesses(sim, cpus, ets);
@@ -51,16 +61,30 @@ export class Ordering {
 
   /** DMB. With later loads in its scope earlier stores must be seen first; without, they only keep their order. */
   dmb(cpu: number, type: number): void {
-    if ((type & BOTH) === BOTH) this.buffers.drainAll(cpu, DRAIN_BARRIER);
-    else if ((type & STORES) !== 0) this.buffers.newEpoch(cpu);
+    const reach = this.reach(type);
+    if (reach !== NSH) {
+      if ((type & BOTH) !== BOTH) {
+        if ((type & STORES) !== 0) this.buffers.newEpoch(cpu, reach === ISH);
+      } else if (reach === ISH) this.buffers.drainWriteBack(cpu, DRAIN_BARRIER);
+      else this.buffers.drainAll(cpu, DRAIN_BARRIER);
+    }
     if ((type & 1) !== 0) this.early.loadBarrier(cpu);
+  }
+
+  /** Whom a barrier orders for: NSH nobody else, ISH the holders of write-back memory, else everybody. */
+  private reach(type: number): number {
+    return this.strict ? (type >> 2) & 3 : 0;
   }
 
   /** DSB: earlier stores are complete. Whatever answers from the end of its path has answered. */
   dsb(cpu: number, type: number): void {
-    if ((type & STORES) !== 0) {
-      this.buffers.drainAll(cpu, DRAIN_BARRIER);
-      this.buffers.port.complete(cpu);
+    const reach = this.reach(type);
+    if ((type & STORES) !== 0 && reach !== NSH) {
+      if (reach === ISH) this.buffers.drainWriteBack(cpu, DRAIN_BARRIER);
+      else {
+        this.buffers.drainAll(cpu, DRAIN_BARRIER);
+        this.buffers.port.complete(cpu);
+      }
     }
     this.early.dsb(cpu);
   }
@@ -86,9 +110,10 @@ export class Ordering {
    */
   dvmSync(cpu: number, xs: boolean): void {
     for (let c = 0; c < this.cpus; c++) {
-      if (c === cpu) continue;
+      // The DSB itself has drained this CPU, unless it was of a domain that does not hold its accesses.
+      if (c === cpu && !this.strict) continue;
       if (xs) this.buffers.drainAll(c, DRAIN_DVM);
-      else this.buffers.drainXs0(c, DRAIN_DVM);
+      else this.buffers.drainWriteBack(c, DRAIN_DVM);
       // An nGnRnE store has completed when the end of its path has answered.
       if (xs) this.buffers.port.complete(c);
     }

@@ -108,6 +108,8 @@ export interface PeOptions {
   readonly profile?: MachineProfile;
   /** Store and gathering buffers; "off" if absent. */
   readonly buffers?: BufferMode;
+  /** Inner shareable barriers do not order Device and Normal-NC accesses; false if absent. */
+  readonly strictShareability?: boolean;
   /** Absent: caches are not modelled. */
   readonly cache?: CacheModel;
   /** With caches: 0 for none of the evictions and speculative fills that hardware may do on its own. */
@@ -147,6 +149,8 @@ export class Pe {
   private readonly agents: Agents;
   private readonly costs: CostTable;
   private readonly lse2: boolean;
+  /** Atomics abort where the memory does not support them. */
+  private readonly refusesAtomics: boolean;
   private readonly exceptions: Exceptions;
   /** Something between the resulting type and the bus is modelled: accesses take the long way. */
   readonly modelled: boolean;
@@ -160,6 +164,7 @@ export class Pe {
     options: PeOptions = {},
   ) {
     this.profile = options.profile ?? ARCHITECTURAL;
+    this.refusesAtomics = this.profile.unsupportedAtomics === "fault35" || this.profile.unsupportedAtomics === "sea";
     const cpus = options.cpus ?? 1;
     const model = options.cache === undefined ? undefined : { model: options.cache, seed: options.seed ?? 0, cpus };
     this.cacheOps = new CacheMaintenance(sim, phys, features, model);
@@ -173,7 +178,9 @@ export class Pe {
     this.exceptions = new Exceptions(regs, features);
     const mode = options.buffers ?? "off";
     this.ordering =
-      mode === "off" ? undefined : new Ordering(sim, phys, this.tlbs.cpus, mode === "weak", this.profile.ets, this.caches?.data);
+      mode === "off"
+        ? undefined
+        : new Ordering(sim, phys, this.tlbs.cpus, mode === "weak", this.profile.ets, this.caches?.data, options.strictShareability);
     this.modelled = mode !== "off";
     this.maintenance.ordering = this.ordering;
     this.host.ordering = this.ordering;
@@ -391,6 +398,20 @@ export class Pe {
     if (BRACKETS && this.modelled) this.ordering!.atomic(c.cpu);
     return this.locate(v, c, vaHi, vaLo, access, iss, T_ATOMIC);
   }
+  /** The last probe found memory where this CPU's atomics do nothing and store-exclusives fail (profile "nop"). */
+  atomicIsNop(): boolean {
+    return this.profile.unsupportedAtomics === "nop" && (this.combined.a[this.translation.entry + C_FLAGS]! & F_ATOMICS) === 0;
+  }
+
+  /** The alignment and translation of an ordered access, or of one half of a pair, without making it. */
+  check(v: number, vaHi: number, vaLo: number, size: number, iss: number, write: boolean): number {
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    const access = write ? ACCESS_WRITE : ACCESS_READ;
+    const unaligned = (vaLo & (size - 1)) !== 0;
+    if (unaligned && this.mustAlign(c, vaLo, size, iss)) return this.translation.alignmentFault(v, c, access, vaHi, vaLo);
+    return this.locate(v, c, vaHi, vaLo, access, iss, unaligned ? T_UNALIGNED : 0);
+  }
 
   /** Finds or makes the combined entry of an access; `translation.entry` and `pa` are its result. */
   private locate(v: number, c: GuestContext, vaHi: number, vaLo: number, access: number, iss: number, flags: number): number {
@@ -400,9 +421,8 @@ export class Pe {
     const tag = t[i + C_TAG]!;
     const need = access === ACCESS_WRITE ? c.writeMask : c.readMask;
     // What only the walk can judge: alignment on Device, unsupported atomics.
-    const wrong =
-      ((flags & T_UNALIGNED) !== 0 ? F_DEVICE | F_DEVICE1 : 0) |
-      ((flags & T_ATOMIC) !== 0 && this.profile.unsupportedAtomics === "fault35" ? F_DEVICE : 0);
+    const refuses = (flags & T_ATOMIC) !== 0 && this.refusesAtomics;
+    const wrong = (flags & T_UNALIGNED) !== 0 ? F_DEVICE | F_DEVICE1 : 0;
     const entry = t[i + C_FLAGS]!;
     const hit =
       (tag === c.asidTag || tag === c.globalTag) &&
@@ -410,7 +430,7 @@ export class Pe {
       t[i + C_VA_HI] === hi &&
       ((flags & T_ANY) !== 0 || (entry & need) !== 0) &&
       (entry & wrong) === 0 &&
-      ((flags & T_ATOMIC) === 0 || (entry & F_ATOMICS) !== 0 || this.profile.unsupportedAtomics === "work");
+      (!refuses || (entry & F_ATOMICS) !== 0);
     if (hit) {
       if (t[i + C_CHANGES] !== this.changes.a[0]) this.translation.recheck(v, c, i, access);
       this.translation.entry = i;
@@ -876,13 +896,18 @@ export class Pe {
 
   /** DSB on the running CPU. @param type CRm (see DSB_ constants); nXS forms as their plain ones */
   dsb(v: number, type: number): void {
-    void v;
-    this.maintenance.dsb(this.agents.cpu, type);
+    this.maintenance.dsb(this.agents.cpu, this.widened(v, type));
+  }
+  /** HCR_EL2.BSU: the least domain of a guest's barriers. KVM sets inner shareable. */
+  private widened(v: number, type: number): number {
+    const bsu = v < 0 ? 0 : (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! >>> 10) & 3;
+    const domain = (type >> 2) & 3;
+    if (bsu === 0 || domain !== 1) return type;
+    return (type & ~0xc) | (bsu === 1 ? 8 : bsu === 2 ? 0 : 12);
   }
   /** DMB: orders; completes no TLBI. */
   dmb(v: number, type: number): void {
-    void v;
-    this.ordering?.dmb(this.agents.cpu, type);
+    this.ordering?.dmb(this.agents.cpu, this.widened(v, type));
     this.agents.charge(this.costs.dsb);
   }
   isb(v: number): void {

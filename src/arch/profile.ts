@@ -1,5 +1,5 @@
 /** What an implementation may do with an exclusive or atomic access whose type does not support it. */
-export const UNSUPPORTED_ATOMICS = ["work", "fault35"] as const;
+export const UNSUPPORTED_ATOMICS = ["work", "fault35", "sea", "nop"] as const;
 export type UnsupportedAtomics = (typeof UNSUPPORTED_ATOMICS)[number];
 
 /**
@@ -20,8 +20,9 @@ export interface MachineProfile {
   readonly walkFaultLevel: "stage2" | "stage1";
   /**
    * Exclusives and LSE atomics whose resulting type is not shareable Normal write-back: "work" (done
-   * non-atomically, as in the recordings), or "fault35" (abort with FSC 0x35, to the level whose
-   * attributes are the cause). Arm ARM B2.2.1 leaves the choice to the implementation.
+   * non-atomically, as in the recordings), "fault35" (abort with FSC 0x35, to the level whose attributes are
+   * the cause), "sea" (synchronous external abort), or "nop" (an atomic does nothing, a store-exclusive
+   * never succeeds). Arm ARM B2.2.1 leaves the choice to the implementation.
    */
   readonly unsupportedAtomics: UnsupportedAtomics;
   /**

@@ -7,6 +7,7 @@
  * PA_LO, HI  | physical address of its 64-byte line
  * MASK_LO, HI| bit n: byte n of the line is written
  * EPOCH      | barriers of the store kind executed before it: it may neither pass nor merge with an older epoch
+ * INNER      | the same for barriers that order only inner shareable accesses: it holds back write-back stores
  * RELEASE    | 1: a store-release, which leaves after everything before it
  * STALE      | 1: the device that it goes to was reset since
  * MARKS      | C_FLAGS of its translation
@@ -57,8 +58,11 @@ const RELEASE = 6;
 const STALE = 7;
 /** C_FLAGS of the translation: what a data cache asks. */
 const MARKS = 8;
-const DATA = 9;
+const INNER = 9;
+const DATA = 10;
 const WORDS = DATA + 16;
+/** Words of a CPU's head. */
+const HEADS = 3;
 /** Entries of one CPU. */
 const CAPACITY = 24;
 const SLICE = CAPACITY * WORDS;
@@ -103,7 +107,7 @@ export interface BufferedStore {
 
 export class StoreBuffers {
   readonly entries: I32Pool;
-  /** Per CPU: [0] entries, [1] epoch. */
+  /** Per CPU: [0] entries, [1] epoch, [2] inner epoch. */
   private readonly heads: I32Pool;
   readonly memory: MemorySide;
   /** Where stores to devices go. */
@@ -125,12 +129,12 @@ export class StoreBuffers {
   ) {
     this.memory = memory ?? new PlainMemory(phys);
     this.entries = sim.state.i32("buffers.entries", cpus * SLICE);
-    this.heads = sim.state.i32("buffers.heads", cpus * 2);
+    this.heads = sim.state.i32("buffers.heads", cpus * HEADS);
     this.port = new PlainPort(phys);
   }
 
   count(cpu: number): number {
-    return this.heads.a[2 * cpu]!;
+    return this.heads.a[HEADS * cpu]!;
   }
   private at(cpu: number, n: number): number {
     return cpu * SLICE + n * WORDS;
@@ -189,10 +193,11 @@ export class StoreBuffers {
       p.set(e + KIND, kind);
       p.set(e + PA_LO, line | 0);
       p.set(e + PA_HI, (line / 4294967296) | 0);
-      p.set(e + EPOCH, this.heads.a[2 * cpu + 1]!);
+      p.set(e + EPOCH, this.heads.a[HEADS * cpu + 1]!);
       p.set(e + RELEASE, release ? 1 : 0);
+      p.set(e + INNER, this.heads.a[HEADS * cpu + 2]!);
       p.set(e + MARKS, marks);
-      this.heads.set(2 * cpu, n + 1);
+      this.heads.set(HEADS * cpu, n + 1);
     }
     const e = this.at(cpu, n);
     for (let i = from; i < to; i++) {
@@ -216,7 +221,7 @@ export class StoreBuffers {
     const a = this.entries.a;
     for (let n = this.count(cpu) - 1; n >= 0; n--) {
       const e = this.at(cpu, n);
-      if (a[e + EPOCH] !== this.heads.a[2 * cpu + 1]) return -1;
+      if (a[e + EPOCH] !== this.heads.a[HEADS * cpu + 1]) return -1;
       if (this.line(cpu, n) === line) return a[e + KIND] === kind ? n : -1;
     }
     return -1;
@@ -289,6 +294,7 @@ export class StoreBuffers {
     for (let k = 0; k < n; k++) {
       const o = this.at(cpu, k);
       if (a[e + RELEASE] !== 0 || a[o + EPOCH]! < a[e + EPOCH]! || this.line(cpu, k) === line) return k;
+      if (a[e + KIND] === KIND_WB && a[o + KIND] === KIND_WB && a[o + INNER]! < a[e + INNER]!) return k;
       if (inOrder && a[o + KIND]! <= KIND_nGnRE && this.phys.windowAt(this.line(cpu, k)) === this.phys.windowAt(line)) return k;
     }
     return -1;
@@ -321,9 +327,9 @@ export class StoreBuffers {
     }
     const last = this.at(cpu, count - 1);
     for (let i = 0; i < WORDS; i++) p.set(last + i, 0);
-    this.heads.set(2 * cpu, count - 1);
+    this.heads.set(HEADS * cpu, count - 1);
     // An empty buffer remembers no barrier.
-    if (count === 1) this.heads.set(2 * cpu + 1, 0);
+    if (count === 1) this.heads.set2(HEADS * cpu + 1, 0, 0);
   }
 
   private toMemory(line: Pa, marks: number, maskLo: number, maskHi: number, words: Int32Array, at: number): void {
@@ -333,17 +339,18 @@ export class StoreBuffers {
   drainAll(cpu: number, why: number): void {
     while (this.count(cpu) > 0) this.drain(cpu, 0, why);
   }
-  /** Leaves with XS = 0 only: what a DVMSync without XS waits for. */
-  drainXs0(cpu: number, why: number): void {
+  /** Write-back stores leave, others only before them: XS = 0, which a DVMSync without XS waits for; what inner shareable barriers order. */
+  drainWriteBack(cpu: number, why: number): void {
     for (let n = 0; n < this.count(cpu);) {
       if (this.kind(cpu, n) === KIND_WB) this.drainUpTo(cpu, n, why);
       else n++;
     }
   }
 
-  /** A barrier that orders stores before it with stores after it. */
-  newEpoch(cpu: number): void {
-    if (this.count(cpu) > 0) this.heads.set(2 * cpu + 1, this.heads.a[2 * cpu + 1]! + 1);
+  /** A barrier that orders stores before it with stores after it. @param inner write-back stores only */
+  newEpoch(cpu: number, inner = false): void {
+    const at = HEADS * cpu + (inner ? 2 : 1);
+    if (this.count(cpu) > 0) this.heads.set(at, this.heads.a[at]! + 1);
   }
   /** Is a store-release among the buffered stores? A load-acquire waits for it. */
   holdsRelease(cpu: number): boolean {

@@ -325,6 +325,7 @@ export class Translation {
       pa = ipa as number;
     }
     const atomics = supportsAtomics(result & RESULT_ATTR) && ((result >> RESULT_SH_SHIFT) & 3) !== 0;
+    if ((flags & T_ATOMIC) !== 0 && !atomics && this.profile.unsupportedAtomics === "sea") return this.toEl2(v, FSC_SEA, false, ipa, lo);
     if ((flags & T_ATOMIC) !== 0 && !atomics && this.profile.unsupportedAtomics === "fault35") {
       // Stage 1 is the cause unless its own attributes would have done.
       if (c.stage2 && supportsAtomics(attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, ipa, lo);

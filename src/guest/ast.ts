@@ -106,6 +106,10 @@ export interface Report {
   readonly label: string;
   readonly what:
     | { readonly kind: "value"; readonly expr: Expr }
+    /** The memory type of the leaf that maps an IPA. */
+    | { readonly kind: "stage2"; readonly expr: Expr }
+    /** A value of write_place, in words. */
+    | { readonly kind: "place"; readonly expr: Expr }
     | { readonly kind: "count"; readonly event: string; readonly fields: readonly FieldTest[]; readonly span: Span }
     | {
         readonly kind: "sum";

@@ -23,8 +23,8 @@ import { evaluate, EvaluationError, type Scope } from "./evaluate.js";
 import { CODE_BASE, GuestCompiler, NOT_CONSTANT, type GuestImage } from "./guestcode.js";
 import { LIMITS } from "./limits.js";
 import type { Field } from "../sim/events.js";
-import { BUFFER_MODES } from "../arch/ordering.js";
-import { FAILED_READS, SERIALISATION_POINTS } from "../vfio/fabric.js";
+import { BUFFER_MODES, SHAREABILITIES } from "../arch/ordering.js";
+import { COMBININGS, FAILED_READS, PAYLOADS, SERIALISATION_POINTS } from "../vfio/fabric.js";
 import { parse, REGISTER_NAME } from "./parser.js";
 import type { World } from "./world.js";
 
@@ -41,6 +41,15 @@ export interface VariantConfig {
   readonly serialization: string | undefined;
   /** What a load becomes that no function answers: all-ones, serror, sea. */
   readonly failedRead: string | undefined;
+  /** Max_Payload_Size in bytes. */
+  readonly maxPayload: number | undefined;
+  /** What the host bridge makes one memory write of: line, payload. */
+  readonly combining: string | undefined;
+  /** Attributes that the root complex sets on memory writes: on, off. */
+  readonly relaxedOrdering: string | undefined;
+  readonly noSnoop: string | undefined;
+  /** Whom inner shareable barriers order for: merged, strict. */
+  readonly shareability: string | undefined;
   readonly seed: number;
   /** What exclusives and LSE atomics do where the memory type does not support them; undefined: as the profile says. */
   readonly atomics: string | undefined;
@@ -88,6 +97,7 @@ export const EXIT_FIELDS: Readonly<Record<string, readonly string[]>> = {
 };
 export const STAGE2_FIELDS = ["pa", "size", "level", "type", "perms", "s2ap", "memattr", "xn", "af"] as const;
 export const STAGE2_TYPES = ["Device-nGnRnE", "Device-nGnRE", "Normal-NC", "Normal-WB"] as const;
+export const ON_OFF = ["on", "off"] as const;
 export const CACHE_STATES = ["invalid", "clean", "dirty"] as const;
 export const EXCEPTION_FIELDS = ["vector", "esr", "far", "elr", "spsr"] as const;
 export const INJECT_FIELDS = ["far"] as const;
@@ -249,6 +259,14 @@ class Checker {
       if (s.key === "buffers") this.known(s.words, BUFFER_MODES, "way to model buffers");
       if (s.key === "failed_read") this.known(s.words, FAILED_READS, "answer");
       if (s.key === "serialization") this.known(s.words, SERIALISATION_POINTS, "point of serialisation");
+      if (s.key === "relaxed_ordering" || s.key === "no_snoop") this.known(s.words, ON_OFF, "setting");
+      if (s.key === "shareability") this.known(s.words, SHAREABILITIES, "way to tell shareability domains");
+      if (s.key === "combining") this.known(s.words, COMBININGS, "way to combine writes");
+      if (s.key === "max_payload" && s.value !== undefined) {
+        const v = this.constant(s.value);
+        if (v !== undefined && !PAYLOADS.includes(Number(v)))
+          this.errors.add(s.value.span, `no Max_Payload_Size of ${v} bytes`, `expected ${PAYLOADS.join(", ")}`);
+      }
       if (s.key === "atomics") this.known(s.words, this.world.atomics, "answer to unsupported atomics");
       if (s.key === "cache") this.known(s.words, this.world.caches, "cache model");
       if (s.key === "devices") {
@@ -304,6 +322,11 @@ class Checker {
       buffers: this.name(m, "buffers"),
       serialization: this.name(m, "serialization"),
       failedRead: this.name(m, "failed_read"),
+      maxPayload: this.number(m, "max_payload", 128, 4096),
+      combining: this.name(m, "combining"),
+      relaxedOrdering: this.name(m, "relaxed_ordering"),
+      noSnoop: this.name(m, "no_snoop"),
+      shareability: this.name(m, "shareability"),
       cache: this.name(m, "cache"),
       atomics: this.name(m, "atomics"),
       seed: this.number(m, "seed", 0, 0xffffffff) ?? 0,
@@ -330,6 +353,11 @@ class Checker {
         buffers: this.name(v.settings, "buffers") ?? base.buffers,
         serialization: this.name(v.settings, "serialization") ?? base.serialization,
         failedRead: this.name(v.settings, "failed_read") ?? base.failedRead,
+        maxPayload: this.number(v.settings, "max_payload", 128, 4096) ?? base.maxPayload,
+        combining: this.name(v.settings, "combining") ?? base.combining,
+        relaxedOrdering: this.name(v.settings, "relaxed_ordering") ?? base.relaxedOrdering,
+        noSnoop: this.name(v.settings, "no_snoop") ?? base.noSnoop,
+        shareability: this.name(v.settings, "shareability") ?? base.shareability,
         cache: this.name(v.settings, "cache") ?? base.cache,
         atomics: this.name(v.settings, "atomics") ?? base.atomics,
         seed: this.number(v.settings, "seed", 0, 0xffffffff) ?? base.seed,
@@ -534,7 +562,7 @@ class Checker {
 
   private report(s: Report): void {
     const { what } = s;
-    if (what.kind === "value") {
+    if (what.kind === "value" || what.kind === "stage2" || what.kind === "place") {
       this.expr(what.expr, "expect");
       return;
     }

@@ -3,7 +3,7 @@ import { MNEMONICS } from "../arch/a64forms.js";
 import { CACHE_MODELS, type CacheModel } from "../arch/cachemaintenance.js";
 import { assemble } from "../arch/assemble.js";
 import type { BufferMode } from "../arch/ordering.js";
-import type { FailedRead, SerialisationPoint } from "../vfio/fabric.js";
+import type { Combining, FailedRead, SerialisationPoint } from "../vfio/fabric.js";
 import { UNSUPPORTED_ATOMICS, type UnsupportedAtomics } from "../arch/profile.js";
 import { CPU_PROFILES, cpuProfile } from "../arch/features.js";
 import { decisionNames, ERA_ALIASES, ERAS, findDecision, findEra } from "../eras.js";
@@ -83,7 +83,12 @@ export function machineOptions(config: MachineConfig, variant: VariantConfig): M
     fabric: {
       ...(variant.serialization === undefined ? {} : { serialisation: variant.serialization as SerialisationPoint }),
       ...(variant.failedRead === undefined ? {} : { failedRead: variant.failedRead as FailedRead }),
+      ...(variant.maxPayload === undefined ? {} : { maxPayload: variant.maxPayload }),
+      ...(variant.combining === undefined ? {} : { combining: variant.combining as Combining }),
+      relaxedOrdering: variant.relaxedOrdering === "on",
+      noSnoop: variant.noSnoop === "on",
     },
+    strictShareability: variant.shareability === "strict",
     ...(variant.atomics === undefined ? {} : { unsupportedAtomics: variant.atomics as UnsupportedAtomics }),
     ...(variant.cache === undefined || variant.cache === "off" ? {} : { cache: variant.cache as CacheModel }),
     ...(config.ram === undefined ? {} : { ram: config.ram }),

@@ -55,6 +55,11 @@ export const MACHINE_KEYS = [
   "buffers",
   "serialization",
   "failed_read",
+  "max_payload",
+  "combining",
+  "relaxed_ordering",
+  "no_snoop",
+  "shareability",
   "atomics",
   "code",
   "set",
@@ -72,6 +77,11 @@ export const VARIANT_KEYS = [
   "buffers",
   "serialization",
   "failed_read",
+  "max_payload",
+  "combining",
+  "relaxed_ordering",
+  "no_snoop",
+  "shareability",
   "seed",
 ] as const;
 export const CONDITION_WORDS = [
@@ -402,6 +412,7 @@ class Parser {
       case "cpus":
       case "seed":
       case "livelock":
+      case "max_payload":
         value = this.expression();
         break;
       case "set":
@@ -549,9 +560,12 @@ class Parser {
   }
 
   private reported(): Report["what"] {
-    const counts = this.is("count") || this.is("sum");
-    if (!counts || this.peek().kind !== "name") return { kind: "value", expr: this.expression() };
+    const worded = this.is("count") || this.is("sum") || this.is("stage2") || this.is("place");
+    // A value may have one of these names; what stands behind a word of the language is a name or a number.
+    const follows = this.peek().kind;
+    if (!worded || (follows !== "name" && follows !== "number")) return { kind: "value", expr: this.expression() };
     const kind = this.next().text;
+    if (kind === "stage2" || kind === "place") return { kind, expr: this.expression() };
     const name = this.name("an event's name");
     const event = name.text === "fault" ? "kvm_guest_fault" : name.text;
     const span = this.place(name);

@@ -21,7 +21,7 @@ import { registerName, type Program, type VariantConfig } from "./compile.js";
 import { CONSTANTS } from "./constants.js";
 import { BudgetError, ScriptError, Diagnostics, type Span } from "./diagnostics.js";
 import { evaluate, EvaluationError, type Scope } from "./evaluate.js";
-import { eventsOf, judge, type Exception, type Problem, type Result, type Window } from "./expectations.js";
+import { eventsOf, judge, typeName, type Exception, type Problem, type Result, type Window } from "./expectations.js";
 import { LIMITS, type Budget } from "./limits.js";
 import { Recorder } from "./recorder.js";
 import type { Outcome, Step, VariantResult } from "./result.js";
@@ -379,7 +379,7 @@ class Interpreter implements Window {
       return;
     }
     if (s.kind === "report") {
-      if (!this.over) this.tally.report(s, s.what.kind === "value" ? evaluate(s.what.expr, this.scope) : undefined);
+      if (!this.over) this.report(s);
       return;
     }
     if (s.kind === "vmm") {
@@ -426,6 +426,18 @@ class Interpreter implements Window {
           value: yield* this.value(s.value, VMM, "vmm", "", s.span),
         });
     }
+  }
+
+  private report(s: Report): void {
+    const { what } = s;
+    if (what.kind === "stage2") {
+      const ipa = Number(evaluate(what.expr, this.scope));
+      const leaf = this.leaves().find((l) => ipa >= l.ipa && ipa < l.ipa + l.size);
+      this.tally.reportText(s, leaf === undefined ? "none" : typeName(leaf));
+    } else if (what.kind === "place") {
+      const place = evaluate(what.expr, this.scope);
+      this.tally.reportText(s, PLACES[Number(place)] ?? String(place));
+    } else this.tally.report(s, what.kind === "value" ? evaluate(what.expr, this.scope) : undefined);
   }
 
   private iterate(span: Span): void {
@@ -1068,6 +1080,8 @@ class Interpreter implements Window {
   }
 }
 
+/** Values of write_place in words: CPU buffer, interconnect, root complex, end point. */
+const PLACES = ["end point", "CPU buffer", "interconnect", "root complex"] as const;
 /** Slot number of the guest's code: the highest that every era has. */
 export const CODE_SLOT = 31;
 const REGION = 2 ** 40;

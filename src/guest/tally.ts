@@ -27,6 +27,8 @@ interface Column {
   readonly sum?: string;
   /** The sum is divided by this. */
   readonly unit?: number;
+  /** A column of its own for each value of this field: "MWr 8 B", "MWr 64 B". */
+  readonly each?: string;
 }
 
 export const COLUMNS: readonly Column[] = [
@@ -40,6 +42,16 @@ export const COLUMNS: readonly Column[] = [
   { label: "set/way traps", event: "kvm_set_way_flush" },
   { label: "stale reads", event: "stale_read" },
   { label: "writes lost", event: "write_lost" },
+  { label: "MWr", event: "tlp_memory_write", each: "bytes" },
+  { label: "MRd", event: "tlp_memory_read" },
+  { label: "CfgWr", event: "tlp_config_write" },
+  { label: "AER records", event: "aer_event" },
+  { label: "SErrors injected", event: "inject_vabt" },
+  { label: "reclaim: no_page_table_reference broken", event: "device_reclaim", where: { no_page_table_reference: 0 } },
+  { label: "reclaim: no_buffered_write broken", event: "device_reclaim", where: { no_buffered_write: 0 } },
+  { label: "reclaim: no_transaction_in_flight broken", event: "device_reclaim", where: { no_transaction_in_flight: 0 } },
+  { label: "reclaim: clean_post_reset_state broken", event: "device_reclaim", where: { clean_post_reset_state: 0 } },
+  { label: "late writes after reset", event: "late_write" },
 ];
 
 /** Word of a field in a record, and how many it has. */
@@ -55,6 +67,8 @@ function wordAt(event: string, field: string): { at: number; wide: boolean } {
 /** A counter over records of one event. */
 interface Counter {
   total: number;
+  /** One for each value of the field at `at` of a record. */
+  readonly spread?: { readonly at: number; readonly of: Map<number, Counter> };
   /** Its place in `counters`. */
   readonly id: number;
   readonly take: (ring: Float64Array, at: number) => number;
@@ -85,6 +99,7 @@ export class Tally {
       const counter: Counter = {
         total: 0,
         id: this.counters.length,
+        ...(column.each === undefined ? {} : { spread: { at: wordAt(column.event, column.each).at, of: new Map<number, Counter>() } }),
         take: (ring, at) => {
           for (const t of tests) if (ring[at + t.at] !== t.v) return 0;
           return sum < 0 ? 1 : ring[at + sum]! / (column.unit ?? 1);
@@ -93,7 +108,7 @@ export class Tally {
       this.columns.push({ column, counter });
       this.listen(column.event, counter);
     }
-    for (const r of reports) if (r.what.kind !== "value") this.reports.set(r, this.counted(r.what));
+    for (const r of reports) if (r.what.kind === "count" || r.what.kind === "sum") this.reports.set(r, this.counted(r.what));
     this.detach = bus.stream((ring, from, to) => this.take(ring, from, to));
   }
 
@@ -103,7 +118,7 @@ export class Tally {
     if (id !== undefined) (this.of[id] ??= []).push(counter);
   }
 
-  private counted(what: Exclude<Report["what"], { kind: "value" }>): Counter {
+  private counted(what: Extract<Report["what"], { kind: "count" | "sum" }>): Counter {
     const field = what.kind === "sum" ? fieldOf(what.field, findEvent(what.event)?.fields ?? []) : undefined;
     const sum = field === undefined ? undefined : wordAt(what.event, field.name);
     const passes = (ring: Float64Array, at: number, tests: readonly FieldTest[]): boolean => {
@@ -134,11 +149,22 @@ export class Tally {
       for (const c of counters) {
         const amount = c.take(ring, at);
         if (amount === 0) continue;
-        c.total += amount;
-        this.added.push(seq, c.id, amount);
+        const counter = c.spread === undefined ? c : this.share(c.spread, ring[at + c.spread.at]!);
+        counter.total += amount;
+        this.added.push(seq, counter.id, amount);
       }
       if (this.added.length > 2 * REMEMBERED) this.added = this.added.slice(-REMEMBERED);
     }
+  }
+
+  private share(spread: NonNullable<Counter["spread"]>, value: number): Counter {
+    let c = spread.of.get(value);
+    if (c === undefined) {
+      c = { total: 0, id: this.counters.length, take: () => 1 };
+      this.counters.push(c);
+      spread.of.set(value, c);
+    }
+    return c;
   }
 
   /** The run is at this event again, after a rollback: what was counted from there on did not happen. */
@@ -149,6 +175,11 @@ export class Tally {
       this.counters[a.pop()!]!.total -= amount;
       a.pop();
     }
+  }
+
+  /** A `report` statement was reached whose cell is a word. */
+  reportText(r: Report, text: string): void {
+    this.cells.set(r.label, { label: r.label, text, value: text });
   }
 
   /** A `report` statement was reached. @param value of its expression */
@@ -164,8 +195,13 @@ export class Tally {
   row(cycles: number): Cell[] {
     this.bus.flush();
     const counted = this.columns
-      .filter((c) => c.counter.total !== 0)
-      .map((c) => ({ label: c.column.label, text: String(c.counter.total), value: c.counter.total }));
+      .flatMap(({ column, counter }) =>
+        counter.spread === undefined
+          ? [{ label: column.label, total: counter.total }]
+          : [...counter.spread.of].sort(([a], [b]) => a - b).map(([value, c]) => ({ label: `${column.label} ${value} B`, total: c.total })),
+      )
+      .filter((c) => c.total !== 0)
+      .map((c) => ({ label: c.label, text: String(c.total), value: c.total }));
     return [...this.cells.values(), ...counted, { label: "cycles", text: String(cycles), value: cycles }];
   }
 

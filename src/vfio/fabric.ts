@@ -20,6 +20,7 @@
  */
 import type { PhysicalMemory } from "../arch/phys.js";
 import {
+  KIND_GRE,
   KIND_nGnRE,
   KIND_nGnRnE,
   KIND_NAMES,
@@ -85,19 +86,30 @@ export type SerialisationPoint = (typeof SERIALISATION_POINTS)[number];
 export const FAILED_READS = ["all-ones", "serror", "sea"] as const;
 export type FailedRead = (typeof FAILED_READS)[number];
 
+/** How far a host bridge combines write-combining stores. */
+export const COMBININGS = ["line", "payload"] as const;
+export type Combining = (typeof COMBININGS)[number];
+
 export interface FabricOptions {
   readonly failedRead: FailedRead;
   readonly serialisation: SerialisationPoint;
   /** Max_Payload_Size of the path in bytes. */
   readonly maxPayload: number;
-  /** The root complex sets Relaxed Ordering on memory writes. */
+  /** The most that the host bridge makes one memory write of: a line, or neighbouring full lines up to Max_Payload_Size. */
+  readonly combining: Combining;
+  /** Attributes that the root complex sets on memory writes of the CPUs. No Snoop means nothing to a device. */
   readonly relaxedOrdering: boolean;
+  readonly noSnoop: boolean;
 }
+/** Legal values of Max_Payload_Size, in bytes. */
+export const PAYLOADS: readonly number[] = [128, 256, 512, 1024, 2048, 4096];
 export const DEFAULT_FABRIC: FabricOptions = {
   failedRead: "serror",
   serialisation: "root-complex",
   maxPayload: 128,
+  combining: "line",
   relaxedOrdering: false,
+  noSnoop: false,
 };
 
 /** One request on its way, for people. */
@@ -120,6 +132,8 @@ export interface InFlight {
 export class Fabric implements DevicePort, PciFabric {
   private readonly queue: I32Pool;
   private readonly meta: I32Pool;
+  /** The memory write that the host bridge still adds full lines to: [0] its bytes, 0: none; [1] its CPU; [2], [3] its first address. */
+  private readonly open: I32Pool;
   /** Per function: late writes since its last reset. */
   private readonly dirty: I32Pool;
 
@@ -133,6 +147,7 @@ export class Fabric implements DevicePort, PciFabric {
   ) {
     this.queue = sim.state.i32("fabric.queue", CAPACITY * WORDS);
     this.meta = sim.state.i32("fabric.meta", 5);
+    this.open = sim.state.i32("fabric.open", 4);
     this.dirty = sim.state.i32("fabric.dirty", Math.max(1, pci.functions.length));
     buffers.port = this;
     pci.fabric = this;
@@ -186,7 +201,7 @@ export class Fabric implements DevicePort, PciFabric {
     q.set(e + TYPE, kind);
     q.set(e + CPU, cpu);
     q.set(e + PATH, path);
-    q.set(e + ATTR, path === 0 && this.options.relaxedOrdering ? 1 : 0);
+    q.set(e + ATTR, path !== 0 ? 0 : (this.options.relaxedOrdering ? 1 : 0) | (this.options.noSnoop ? 2 : 0));
     q.set(e + STALE, stale ? 1 : 0);
     q.set(e + LINE_LO, line | 0);
     q.set(e + LINE_HI, (line / 4294967296) | 0);
@@ -194,6 +209,7 @@ export class Fabric implements DevicePort, PciFabric {
     q.set(e + MASK_HI, w.maskHi);
     for (let i = 0; i < 16; i++) q.set(e + DATA + i, words[at + i]!);
     this.meta.set(COUNT, n + 1);
+    this.sim.agents.charge(this.sim.costs.deviceWrite);
     if (path === 0 && this.options.serialisation === "root-complex") this.enterRootComplex(n);
   }
 
@@ -201,19 +217,43 @@ export class Fabric implements DevicePort, PciFabric {
     this.queue.set(n * WORDS + STAGE, IN_ROOT_COMPLEX);
     const a = this.queue.a;
     const e = n * WORDS;
+    const full = (a[e + MASK_LO]! & a[e + MASK_HI]!) === -1;
+    if (full && this.options.combining === "payload" && a[e + TYPE]! >= KIND_GRE) {
+      this.combine(this.lineOf(n), a[e + CPU]!);
+      return;
+    }
+    this.closeOpen();
     const [w] = memoryWrites(a[e + MASK_LO]!, a[e + MASK_HI]!, 4096);
     this.meta.set(SENT, this.sent + 1);
     const attr = a[e + ATTR]!;
-    this.sim.bus.emit(
-      tlpMemoryWrite,
-      this.lineOf(n) + w!.first,
-      4 * w!.dwords,
-      bytesOf(a[e + MASK_LO]!, a[e + MASK_HI]!),
-      w!.firstBe,
-      w!.lastBe,
-      attr & 1,
-      (attr >> 1) & 1,
-    );
+    const bytes = bytesOf(a[e + MASK_LO]!, a[e + MASK_HI]!);
+    this.sim.bus.emit(tlpMemoryWrite, this.lineOf(n) + w!.first, 4 * w!.dwords, bytes, w!.firstBe, w!.lastBe, attr & 1, (attr >> 1) & 1);
+  }
+
+  /** A full line joins the request that is still open, or opens another: neighbours, of one CPU, within 4 KiB and Max_Payload_Size. */
+  private combine(line: Pa, cpu: number): void {
+    const o = this.open;
+    const start = joinWords(o.a[3]!, o.a[2]!);
+    const bytes = o.a[0]!;
+    if (bytes > 0 && o.a[1] === cpu && line === start + bytes && bytes < this.options.maxPayload && line % 4096 !== 0) {
+      o.set(0, bytes + LINE);
+      return;
+    }
+    this.closeOpen();
+    o.set(0, LINE);
+    o.set(1, cpu);
+    o.set(2, line | 0);
+    o.set(3, (line / 4294967296) | 0);
+  }
+  /** The open request leaves the root complex as it is. */
+  private closeOpen(): void {
+    const o = this.open;
+    const bytes = o.a[0]!;
+    if (bytes === 0) return;
+    o.set(0, 0);
+    this.meta.set(SENT, this.sent + 1);
+    const { relaxedOrdering, noSnoop } = this.options;
+    this.sim.bus.emit(tlpMemoryWrite, joinWords(o.a[3]!, o.a[2]!), bytes, bytes, 15, 15, relaxedOrdering ? 1 : 0, noSnoop ? 1 : 0);
   }
 
   read(_kind: number, pa: Pa, size: number): number {
@@ -223,6 +263,7 @@ export class Fabric implements DevicePort, PciFabric {
       return READ_OK;
     }
     this.push(0);
+    this.closeOpen();
     this.meta.set(READS, this.reads + 1);
     this.sim.bus.emit(tlpMemoryRead, pa, size);
     const claimed = claimingBar(this.pci, pa, size) !== undefined;
@@ -250,6 +291,7 @@ export class Fabric implements DevicePort, PciFabric {
 
   /** A configuration request of a driver passes the root complex: behind what was posted there, never past it. */
   config(device: number, offset: number, value: number, write: boolean): void {
+    this.closeOpen();
     for (let n = 0; n < this.count;) {
       if (this.queue.a[n * WORDS + STAGE] === IN_ROOT_COMPLEX) this.arrive(n);
       else n++;
@@ -333,6 +375,7 @@ export class Fabric implements DevicePort, PciFabric {
     const q = this.queue;
     const e = n * WORDS;
     if (q.a[e + PATH] === 0 && q.a[e + STAGE] === IN_INTERCONNECT) this.enterRootComplex(n);
+    if (q.a[e + PATH] === 0 && this.inOpen(this.lineOf(n))) this.closeOpen();
     const entry = q.a.slice(e, e + WORDS);
     this.close(n);
     const last = (this.count - 1) * WORDS;
@@ -353,6 +396,12 @@ export class Fabric implements DevicePort, PciFabric {
     // A posted request that nobody takes comes back as an error message, not to the store.
     if (entry[PATH] === 0 && bar === undefined) this.sim.bus.emit(aerEvent, 1, 0, pa, 1);
     writeRuns(line, maskLo, maskHi, entry, DATA, (at, size, lo, hi) => this.phys.write(at, size, lo, hi));
+  }
+
+  private inOpen(line: Pa): boolean {
+    const o = this.open.a;
+    const start = joinWords(o[3]!, o[2]!);
+    return o[0] !== 0 && line >= start && line < start + o[0]!;
   }
 
   // ---- reset and reclaim

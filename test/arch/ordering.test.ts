@@ -116,3 +116,48 @@ describe.each([false, true])("buffers (weak: %s)", (weak) => {
     expect(ordering.buffers.count(0)).toBe(0);
   });
 });
+
+describe("strict shareability", () => {
+  const machine = () => {
+    const sim = new Sim();
+    sim.agents.add("vmm", "vmm", 0);
+    const phys = new PhysicalMemory(sim, { ramBase: RAM, ramSize: 0x1000000 });
+    phys.addWindow(BAR, 0x10000, { read: () => {}, write: () => {} });
+    const ordering = new Ordering(sim, phys, 2, true, 0, undefined, true);
+    const store = (kind: number, pa: number) => ordering.buffers.store(0, kind, 0, pa, 4, 1, 0, 0, 0, false);
+    return { ordering, store, kinds: () => ordering.buffers.list().map((e) => e.type) };
+  };
+  it("lets DMB ISHST order write-back stores with each other, and a Device store pass them", () => {
+    const m = machine();
+    m.store(KIND_WB, RAM);
+    m.ordering.dmb(0, 10);
+    m.store(KIND_WB, RAM + 64);
+    m.store(KIND_nGnRE, BAR);
+    expect([1, 2].map((n) => m.ordering.buffers.mayLeave(0, n))).toEqual([false, true]);
+  });
+  it("lets DMB OSHST order them all", () => {
+    const m = machine();
+    m.store(KIND_WB, RAM);
+    m.ordering.dmb(0, 2);
+    m.store(KIND_nGnRE, BAR);
+    expect(m.ordering.buffers.mayLeave(0, 1)).toBe(false);
+  });
+  it.each([
+    ["nsh", 7, ["WB", "NC"]],
+    ["ish", 11, ["NC"]],
+    ["osh", 3, []],
+    ["sy", 15, []],
+  ])("completes with DSB %s what its domain holds", (_name, type, left) => {
+    const m = machine();
+    m.store(KIND_WB, RAM);
+    m.store(KIND_NC, BAR);
+    m.ordering.dsb(0, type);
+    expect(m.kinds()).toEqual(left);
+  });
+  it("drains the CPU's own Normal-NC stores when its DSB ISH has completed a TLBI", () => {
+    const m = machine();
+    m.store(KIND_NC, BAR);
+    m.ordering.dvmSync(0, true);
+    expect(m.kinds()).toEqual([]);
+  });
+});

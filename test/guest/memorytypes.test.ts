@@ -1,0 +1,132 @@
+/** What the header's settings of buffers, PCIe and the CPU's choices change, as scripts see it. */
+import { describe, expect, it } from "vitest";
+import { failures, runAll } from "./run.js";
+
+const cell = (source: string, label: string) => runAll(source).map((r) => r.row.find((c) => c.label === label)?.value);
+
+const BAR = `let dev = vfio_open(0000:01:00.0)
+let mem = mmap(0, 64K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar2)
+read32(mem + 0x1000)
+`;
+
+describe("memory writes of a host bridge", () => {
+  const copy = `variant line
+variant payload { combining payload }
+variant large { combining payload  max_payload 256 }
+${BAR}for o in 0..512 step 8 { write64(mem + o, 1) }
+fabric_deliver()
+let last = read64(mem + 504)
+expect last == 1
+`;
+  it("are of a line each, or combined up to Max_Payload_Size where the bridge does that", () => {
+    const results = runAll(`machine { devices nic  kernel v6.9  buffers modelled  set vfioMmapType = writecombine }\n${copy}`);
+    expect(failures(results)).toEqual([]);
+    expect(results.map((r) => r.row.filter((c) => c.label.startsWith("MWr")).map((c) => `${c.label}: ${c.text}`))).toEqual([
+      ["MWr 64 B: 8"],
+      ["MWr 128 B: 4"],
+      ["MWr 256 B: 2"],
+    ]);
+  });
+  it("are of a store each under Device types, whatever the bridge combines", () => {
+    expect(cell(`machine { devices nic  kernel v6.9  buffers modelled }\n${copy}`, "MWr 8 B")).toEqual([64, 64, 64]);
+  });
+  it("carry the attributes that the header says", () => {
+    const source = `machine { devices nic  kernel v6.9  buffers modelled }
+variant plain
+variant both { relaxed_ordering on  no_snoop on }
+${BAR}write64(mem, 1)
+expect on plain 1 event tlp_memory_write relaxed=0 no_snoop=0
+expect on both 1 event tlp_memory_write relaxed=1 no_snoop=1`;
+    expect(failures(runAll(source))).toEqual([]);
+  });
+});
+
+describe("a barrier of the inner shareable domain", () => {
+  const source = `machine { devices nic  kernel v6.9  buffers modelled }
+variant merged
+variant strict { shareability strict }
+${BAR}let BAR = 0x80000000
+KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=BAR, memory_size=64K, userspace_addr=mem)
+let RAM = 0x50000000
+let ram = mmap(0, 64K)
+KVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=RAM, memory_size=64K, userspace_addr=ram)
+write64(ram + 8, 0x40000705)
+write64(ram + 16, 0x8000070d)
+KVM_SET_ONE_REG(mair_el1, 0x4404ff00)
+KVM_SET_ONE_REG(tcr_el1, 0x200803519)
+KVM_SET_ONE_REG(ttbr0_el1, RAM)
+KVM_SET_ONE_REG(sctlr_el1, 0x30d0199d)
+guest { mov x1, BAR; mov x2, #7; str w2, [x1]; dmb ish; str w2, [x1, #64] }
+let inner = write_place(dev, bar2)
+report "DMB ISH" place inner
+expect on merged inner == WRITE_IN_ROOT_COMPLEX
+expect on strict inner == WRITE_IN_BUFFER
+guest { dsb ish }
+let completed = write_place(dev, bar2)
+expect on strict completed == WRITE_IN_BUFFER
+guest { dmb osh }
+let outer = write_place(dev, bar2)
+expect outer == WRITE_IN_ROOT_COMPLEX
+`;
+  it("orders Normal-NC stores only where the interconnect does not tell the domains apart", () => {
+    expect(failures(runAll(source))).toEqual([]);
+    expect(cell(source, "DMB ISH")).toEqual(["root complex", "CPU buffer"]);
+  });
+});
+
+describe("an atomic on Normal Non-cacheable memory", () => {
+  const source = `machine { kernel v6.12 }
+variant work
+variant fault35 { atomics fault35 }
+variant sea { atomics sea }
+variant nop { atomics nop }
+let RAM = 0x80000000
+let ram = mmap(0, 2M, align=2M)
+KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=ram)
+let tables = mmap(0, 64K)
+KVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=0x48000000, memory_size=64K, userspace_addr=tables)
+write64(tables + 8, 0x40000705)
+write64(tables + 16, 0x80000701)
+KVM_SET_ONE_REG(mair_el1, 0xff44)
+KVM_SET_ONE_REG(tcr_el1, 0x803519)
+KVM_SET_ONE_REG(ttbr0_el1, 0x48000000)
+KVM_SET_ONE_REG(sctlr_el1, 0x30d01805)
+on exception { }
+`;
+  // With FEAT_S2FWB stage 2 makes RAM write-back: the choice is of a CPU without it.
+  const plain = source.replace("kernel v6.12", 'kernel v6.12  cpu "neoverse-v1,-s2fwb"');
+  it("is done, aborts with status 0x35 or as an external abort, or does nothing, as the CPU chooses", () => {
+    const text = `${plain}guest { msr daifclr, 4; mov x1, RAM; mov x2, 5; mov x0, 0xdead; ldadd x2, x0, [x1]; ldr x3, [x1] }
+expect on work x0 == 0 && x3 == 5
+expect on fault35 exception esr=0x96000035
+expect on sea inject serror
+expect on nop x0 == 0xdead && x3 == 0`;
+    expect(failures(runAll(text))).toEqual([]);
+  });
+  it("of the exclusive kind never succeeds where the monitor does not work there", () => {
+    const text = `${plain}guest { msr daifclr, 4; mov x1, RAM; str xzr, [x1]; ldxr x0, [x1]; mov x2, 1; stxr w3, x2, [x1] }
+expect on work x3 == 0
+expect on nop x3 == 1
+expect on fault35 exception esr=0x96000035
+expect on sea inject serror`;
+    expect(failures(runAll(text))).toEqual([]);
+  });
+  it("leaves pairs over a page's end and unaligned acquires alone: they are no atomics", () => {
+    const text = `${plain}guest { mov x1, RAM; str x1, [x1]; ldr x0, [x1, 0x1000]; add x1, x1, 0xff8; mov x4, 9; stp x4, x4, [x1]; ldp x2, x3, [x1]; add x1, x1, 9; ldar w5, [x1] }
+expect x2 == 9 && x3 == 9
+expect x5 == 0
+expect no exception`;
+    expect(failures(runAll(text))).toEqual([]);
+  });
+});
+
+it("a report says the memory type at stage 2, or that nothing is mapped", () => {
+  const source = `let RAM = 0x80000000
+let ram = mmap(0, 2M, align=2M)
+KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=ram)
+report "before" stage2 RAM
+guest { ldr x0, [RAM] }
+report "after" stage2 RAM`;
+  expect(cell(source, "before")).toEqual(["none"]);
+  expect(cell(source, "after")).toEqual(["Normal-WB"]);
+});
