@@ -276,11 +276,13 @@ export class Dispatch {
     this.keeps.ensure((agent + 1) * KEPT);
     const n = NUMBERS.get(call.call)!;
     this.pending.set(agent, n + 1);
+    this.m.sim.bus.callBegan(agent, call);
     BY_NUMBER[n]!.begin(this, agent, call);
   }
 
   finish(agent: number): CallResult {
     const ret = this.m.crashed === undefined ? this.m.sim.agents.result(agent) : -1;
+    this.m.sim.bus.callEnded(agent, ret);
     const handler = BY_NUMBER[this.pending.a[agent]! - 1]!;
     return handler.finish === undefined ? { ret } : handler.finish(this, agent, ret);
   }

@@ -65,7 +65,10 @@ export class Tracing {
   /** For `RunOptions.attach`. */
   readonly attach = (): (() => void) => {
     const { bus } = this.machine.sim;
-    const off = [this.sink, this.statistics].flatMap((s) => (s === undefined ? [] : [bus.stream(s.take)]));
+    const off = [
+      ...(this.sink === undefined ? [] : [bus.stream(this.sink.take, this.sink.calls)]),
+      ...(this.statistics === undefined ? [] : [bus.stream(this.statistics.take)]),
+    ];
     return () => off.forEach((stop) => stop());
   };
 

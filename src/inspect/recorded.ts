@@ -5,6 +5,7 @@ import { machineOptions } from "../guest/machineworld.js";
 import type { Step, VariantResult } from "../guest/result.js";
 import { runProgram } from "../guest/run.js";
 import { Machine } from "../machine.js";
+import { CallLog } from "./calllog.js";
 import { EventLog } from "./eventlog.js";
 import type { Timeline } from "./timeline.js";
 
@@ -16,6 +17,8 @@ export interface Recorded {
   readonly result: VariantResult;
   /** Every event of the run. */
   readonly events: EventLog;
+  /** Every call of the run. */
+  readonly calls: CallLog;
   readonly timeline: Timeline;
 }
 
@@ -23,9 +26,11 @@ export interface Recorded {
 export function record(program: Program, variant: VariantConfig, budget: Partial<Budget> = {}): Recorded {
   const machine = new Machine({ ...machineOptions(program.machine, variant), history: true });
   const events = new EventLog(machine.sim.bus);
+  const calls = new CallLog(machine.sim.bus);
   const result = runProgram(program, variant, machine, { budget: { ...DEFAULT_BUDGET, ...budget }, detail: "none" });
   events.stop();
-  return { program, variant, machine, result, events, timeline: machine.history() };
+  calls.stop();
+  return { program, variant, machine, result, events, calls, timeline: machine.history() };
 }
 
 /** The statement of the script that an agent was in when it emitted an event; undefined before the first. */

@@ -62,6 +62,7 @@ function columns(run: Recorded, texts: Interned<string>): { events: EventColumns
   const lanes = new Lanes(texts);
   const spans = new Spans(lanes, machine.sim);
   const time = new TraceTime();
+  const tellCalls = run.calls.teller(spans.calls, first);
   const record = new Float64Array(RECORD_WORDS);
   const out = { first, wait: [] as number[], agent: [] as number[], kind: [] as number[], text: [] as number[], story: [] as number[] };
   const decoded: EventRecord[] = [];
@@ -71,6 +72,7 @@ function columns(run: Recorded, texts: Interned<string>): { events: EventColumns
     const e = machine.sim.bus.decode(record, 0);
     decoded.push(e);
     lanes.at(e);
+    tellCalls(seq);
     spans.take(record, 0, 1);
     const now = time.at(record[2]!, record[1]!);
     out.wait.push(before < 0 ? 0 : now - before);
@@ -79,6 +81,7 @@ function columns(run: Recorded, texts: Interned<string>): { events: EventColumns
     out.kind.push(record[3]!);
     out.text.push(texts.of(eventBody(e, { width: 0, annotate: true }).slice(e.event.length).trim().replace(/ {2,}/g, "  ")));
   }
+  tellCalls(Infinity);
   spans.finish();
   for (const e of telling(decoded, "story")) out.story.push(e.seq);
   return { events: out, slices: lanes.columns, arrows: lanes.arrows };

@@ -19,7 +19,8 @@ interface Slice {
   readonly name: number;
 }
 
-const FAULT = "kvm_handle_guest_abort";
+/** Slices that have phases. */
+const PHASED = new Set(["kvm_handle_guest_abort", "invalidate_range"]);
 
 /** Unmapped ranges that are remembered. */
 const RANGES = 256;
@@ -78,7 +79,9 @@ export class Lanes implements SpanWriter {
   private stack(track: Track): Open[] {
     return (this.open[track] ??= []);
   }
+  /** A call in which nothing happened has no place among the events. */
   private keep(track: Track, from: number, to: number, name: string): void {
+    if (from === to) return;
     this.slices.push({ track, from, to, name: this.texts.of(name) });
   }
 
@@ -105,14 +108,14 @@ export class Lanes implements SpanWriter {
   }
   begin(track: Track, _time: number, name: string): void {
     this.stack(track).push({ name, from: this.seq });
-    if (name === FAULT) this.phase[track] = this.seq;
+    if (PHASED.has(name)) this.phase[track] = this.seq;
     if (track === agentTrack(track >> 1)) this.starts.set(track, this.seq);
   }
   end(track: Track): void {
     const o = this.stack(track).pop();
     if (o !== undefined) this.keep(track, o.from, this.seq, o.name);
   }
-  /** A phase: from the last one's end, or the fault's beginning. */
+  /** A phase: from the last one's end, or the beginning of what it is a phase of. */
   slice(track: Track, _from: number, _to: number, name: string): void {
     this.keep(track, this.phase[track] ?? this.seq, this.seq, name);
     this.phase[track] = this.seq;

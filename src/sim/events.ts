@@ -80,6 +80,12 @@ export interface EventRecord extends EventHead {
 /** A streaming sink: gets the ring and a range of records [from, to) in it. */
 export type RecordSink = (ring: Float64Array, from: number, to: number) => void;
 
+/** An observer of the calls that agents make, told at their places between the events. `call` is a Call of src/api. */
+export interface CallSink {
+  began(agent: number, time: number, call: unknown): void;
+  ended(agent: number, time: number, ret: number): void;
+}
+
 const RING_RECORDS = 4096;
 
 export class EventBus {
@@ -88,6 +94,7 @@ export class EventBus {
   private readonly ring = new Float64Array(RING_RECORDS * RECORD_WORDS);
   private ringLength = 0;
   private sinks: RecordSink[] = [];
+  private callSinks: CallSink[] = [];
   private readonly emitter = new EventEmitter<string>();
   /** True while somebody looks. */
   private listening = false;
@@ -237,13 +244,30 @@ export class EventBus {
     if (n > 0) for (const sink of this.sinks) sink(this.ring, 0, n);
   }
 
-  /** Attaches a streaming sink; call the result to flush and detach it. */
-  stream(sink: RecordSink): () => void {
+  /** An agent begins a call. */
+  callBegan(agent: number, call: unknown): void {
+    if (this.callSinks.length === 0) return;
+    this.flush();
+    const time = this.agents!.clockOf(agent);
+    for (const s of this.callSinks) s.began(agent, time, call);
+  }
+  /** An agent's call has returned. */
+  callEnded(agent: number, ret: number): void {
+    if (this.callSinks.length === 0) return;
+    this.flush();
+    const time = this.agents!.clockOf(agent);
+    for (const s of this.callSinks) s.ended(agent, time, ret);
+  }
+
+  /** Attaches a streaming sink, and an observer of calls; call the result to flush and detach it. */
+  stream(sink: RecordSink, calls?: CallSink): () => void {
     this.sinks.push(sink);
+    if (calls !== undefined) this.callSinks.push(calls);
     this.listening = true;
     return () => {
       this.flush();
       this.sinks = this.sinks.filter((s) => s !== sink);
+      this.callSinks = this.callSinks.filter((s) => s !== calls);
       this.listening = this.listeners > 0 || this.sinks.length > 0;
     };
   }

@@ -15,6 +15,7 @@ export class ChromeTrace implements TraceSink, SpanWriter {
   private readonly spans: Spans;
   private readonly named = new Set<Track>();
   readonly take: TraceSink["take"];
+  readonly calls: Spans["calls"];
 
   constructor(
     private readonly out: ByteOutput,
@@ -25,6 +26,7 @@ export class ChromeTrace implements TraceSink, SpanWriter {
     this.text = `{"displayTimeUnit":"ns","otherData":${JSON.stringify({ producer: "faultline", variant, kernel, cpu, ...set })},"traceEvents":[\n`;
     this.spans = new Spans(this, source);
     this.take = this.spans.take;
+    this.calls = this.spans.calls;
     this.add(`{"ph":"M","pid":${PID},"name":"process_name","args":{"name":${JSON.stringify(`${variant}: kernel ${kernel}, CPU ${cpu}`)}}}`);
   }
 
@@ -52,8 +54,8 @@ export class ChromeTrace implements TraceSink, SpanWriter {
   begin(track: Track, time: number, name: string, args: Arguments): void {
     this.add(`{"ph":"B",${this.at(track, time)},"name":${JSON.stringify(name)},"args":${JSON.stringify(args)}}`);
   }
-  end(track: Track, time: number): void {
-    this.add(`{"ph":"E",${this.at(track, time)}}`);
+  end(track: Track, time: number, args?: Arguments): void {
+    this.add(`{"ph":"E",${this.at(track, time)}${args === undefined ? "" : `,"args":${JSON.stringify(args)}`}}`);
   }
   slice(track: Track, from: number, to: number, name: string): void {
     this.add(`{"ph":"X",${this.at(track, from)},"dur":${micros(to - from)},"name":${JSON.stringify(name)}}`);

@@ -50,6 +50,7 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
   private readonly named = new Set<Track>();
   private readonly counters = new Map<string, number>();
   readonly take: TraceSink["take"];
+  readonly calls: Spans["calls"];
 
   constructor(
     private readonly out: ByteOutput,
@@ -58,6 +59,7 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
   ) {
     this.spans = new Spans(this, source);
     this.take = this.spans.take;
+    this.calls = this.spans.calls;
     const set = Object.entries(meta.set).map(([k, v]) => `, ${k}=${v}`);
     this.packet(0, (p) =>
       p.message(PACKET_TRACK_DESCRIPTOR, () => {
@@ -90,6 +92,9 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
   }
   private named_(p: ProtoWriter, name: string, args: Arguments): void {
     p.text(EVENT_NAME, name);
+    this.annotations(p, args);
+  }
+  private annotations(p: ProtoWriter, args: Arguments): void {
     for (const [key, v] of Object.entries(args))
       p.message(EVENT_ANNOTATIONS, () => {
         p.text(ANNOTATION_NAME, key);
@@ -114,8 +119,8 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
   begin(track: Track, time: number, name: string, args: Arguments): void {
     this.event(FIRST_TRACK + track, time, SLICE_BEGIN, (p) => this.named_(p, name, args));
   }
-  end(track: Track, time: number): void {
-    this.event(FIRST_TRACK + track, time, SLICE_END, () => undefined);
+  end(track: Track, time: number, args: Arguments = {}): void {
+    this.event(FIRST_TRACK + track, time, SLICE_END, (p) => this.annotations(p, args));
   }
   slice(track: Track, from: number, to: number, name: string): void {
     this.begin(track, from, name, {});

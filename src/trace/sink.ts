@@ -1,6 +1,6 @@
 /** What every writer of a trace is, and what it knows of the run. */
 import type { Agents } from "../sim/agents.js";
-import type { EventBus, RecordSink } from "../sim/events.js";
+import type { CallSink, EventBus, RecordSink } from "../sim/events.js";
 
 /** The run that a trace is of: nothing of the machine that runs it, no path and no clock of its own. */
 export interface TraceMeta {
@@ -20,6 +20,8 @@ export interface TraceSource {
 export interface TraceSink {
   /** Takes records of the event bus's ring; for `bus.stream`. */
   readonly take: RecordSink;
+  /** Is told of calls where the format shows them; for `bus.stream`. */
+  readonly calls?: CallSink;
   /** The run is over: writes what is left and gives the file its name. */
   finish(): void;
   /** The run failed: leaves no file. */

@@ -1,16 +1,21 @@
 /**
  * A run as slices on one track per agent, for Chrome's and Perfetto's viewers, where slices of a track nest:
  *
+ * CALL          a call of the VMM or of a kernel thread, from its beginning to its return; KVM_RUN is one; in it
  * guest         from kvm_entry to kvm_exit
  * exit: CLASS   from kvm_exit to the next kvm_entry or the return of KVM_RUN; in it, for an abort,
  *   kvm_handle_guest_abort   from kvm_guest_fault to its return, with one slice per phase:
  *     a phase ends where the kernel has its answer (slot, VMA, table pages, pfn) and begins where the last ended
- * invalidate_range_start … end, wherever it runs
+ * invalidate_range         from invalidate_range_start to invalidate_range_end, wherever it runs; in it
+ *   what the subscribers do, KVM's unmapping with TLBI and DSB, until the first host entry changes; and the change itself
  *
  * Locks are slices of a second track, since they need not nest with phases. What has no length is an instant.
  * An arrow goes from the invalidate_range_start of an invalidation to the retry that it causes.
  */
-import { eventCatalogue, RECORD_WORDS, type EventDecl, type EventRecord, type RecordSink } from "../sim/events.js";
+import type { Call } from "../api/calls.js";
+import { eventCatalogue, RECORD_WORDS, type CallSink, type EventDecl, type RecordSink } from "../sim/events.js";
+import { callFields, callName, returned } from "./callslices.js";
+import { Invalidations } from "./invalidations.js";
 import { EXCEPTION_CLASSES, EXCEPTION_TYPES } from "./kernelformat.js";
 import { Stage2Pages } from "./stage2pages.js";
 import { taskName, type TraceSource } from "./sink.js";
@@ -27,7 +32,8 @@ export type Arguments = Readonly<Record<string, number | string | boolean>>;
 export interface SpanWriter {
   track(track: Track, name: string): void;
   begin(track: Track, time: number, name: string, args: Arguments): void;
-  end(track: Track, time: number): void;
+  /** @param args of the slice, beside those of its beginning */
+  end(track: Track, time: number, args?: Arguments): void;
   /** A slice that is over. */
   slice(track: Track, from: number, to: number, name: string): void;
   /** @param flow number of the arrow that ends here, 0 for none */
@@ -47,15 +53,26 @@ const PHASE_ENDS: Readonly<Record<string, string>> = {
 /** Once a fault has its page, what follows under mmu_lock. */
 const LAST_PHASE = "stage 2";
 const INVALIDATE = "invalidate_range";
+/** The phases of an invalidation. */
+const SUBSCRIBERS = "invalidate_range_start: subscribers";
+const HOST_ENTRIES = "host page tables";
 const FAULT = "kvm_handle_guest_abort";
 
 interface AgentState {
   /** Names of the open slices of the agent's track, outermost first. */
   readonly open: string[];
+  /** Of those, how many are its call's and stay open until it returns: 0 or 1. */
+  calls: number;
+  /** Host address of the present fault, -1 unknown; and where among the events the fault began. */
+  hva: number;
+  faultSeq: number;
   readonly locks: string[];
   /** Where the present phase of the present fault began, -1 outside of a fault. */
   phase: number;
   mapped: boolean;
+  /** Where the present phase of its present invalidation began, -1 outside of one; are host entries changing already? */
+  invalidating: number;
+  changing: boolean;
   /** Its last invalidate_range_end is not counted yet by its VM. */
   ended: boolean;
 }
@@ -67,29 +84,63 @@ export class Spans {
   private sequence = 0;
   private inProgress = 0;
   private flows = 0;
-  /** The last invalidate_range_start: agent and time. */
-  private lastStart: { readonly agent: number; readonly time: number } | undefined;
+  private readonly invalidations = new Invalidations();
   /** By event id. */
   private readonly actions: ((agent: number, time: number, ring: Float64Array, at: number) => void)[];
+  /** By event id: the fields that are addresses, masks and syndromes. */
+  private readonly hexFields: readonly (readonly string[])[];
   readonly take: RecordSink;
+  /** What is told of calls. */
+  readonly calls: CallSink;
 
   constructor(
     private readonly writer: SpanWriter,
     private readonly source: TraceSource,
   ) {
     this.actions = eventCatalogue().map((e) => this.action(e));
+    this.hexFields = eventCatalogue().map((e) => e.fields.filter((f) => f.kind === "hex").map((f) => f.name));
     this.take = (ring, from, to) => {
       for (let at = from * RECORD_WORDS; at < to * RECORD_WORDS; at += RECORD_WORDS) {
         const agent = ring[at + 2]!;
         this.actions[ring[at + 3]!]!(agent, this.time.at(agent, ring[at + 1]!), ring, at);
       }
     };
+    this.calls = {
+      began: (agent, time, call) => {
+        const s = this.state(agent);
+        const at = this.time.between(agent, time);
+        // One that never returned: a budget or a crash ended it.
+        this.endAll(agent, at, s, 0);
+        this.begin(agent, at, s, callName(call as Call), callFields(call as Call));
+        s.calls = 1;
+      },
+      ended: (agent, time, ret) => {
+        const s = this.state(agent);
+        if (s.calls === 0) return;
+        const at = this.time.between(agent, time);
+        this.endAll(agent, at, s, 1);
+        s.open.pop();
+        s.calls = 0;
+        this.writer.end(agentTrack(agent), at, returned(ret));
+      },
+    };
   }
 
   private state(agent: number): AgentState {
     let s = this.agents[agent];
     if (s === undefined) {
-      s = this.agents[agent] = { open: [], locks: [], phase: -1, mapped: false, ended: false };
+      s = this.agents[agent] = {
+        open: [],
+        calls: 0,
+        hva: -1,
+        faultSeq: 0,
+        locks: [],
+        phase: -1,
+        mapped: false,
+        invalidating: -1,
+        changing: false,
+        ended: false,
+      };
       this.writer.track(agentTrack(agent), taskName(this.source.agents, agent));
     }
     return s;
@@ -134,6 +185,13 @@ export class Spans {
           this.begin(agent, time, s, FAULT, this.args(ring, at));
           s.phase = time;
           s.mapped = false;
+          s.hva = -1;
+          s.faultSeq = ring[at]!;
+        };
+      case "memslot_lookup":
+        return (agent, time, s, ring, at) => {
+          s.hva = ring[at + 6]!;
+          writer.instant(agentTrack(agent), time, e.name, this.args(ring, at), 0);
         };
       case "guest_abort":
         return (agent, time, s, ring, at) => {
@@ -145,20 +203,34 @@ export class Spans {
       case "mmu_notifier_invalidate_range_start":
         return (agent, time, s, ring, at) => {
           this.begin(agent, time, s, INVALIDATE, this.args(ring, at));
-          this.lastStart = { agent, time };
+          s.invalidating = time;
+          s.changing = false;
+          this.invalidations.started({ agent, time, from: ring[at + 5]!, to: ring[at + 6]! });
           writer.counter("mmu_notifier invalidations in progress", time, ++this.inProgress);
         };
       case "mmu_notifier_invalidate_range_end":
-        return (agent, time, s) => {
+        return (agent, time, s, ring, at) => {
+          if (s.invalidating >= 0) writer.slice(agentTrack(agent), s.invalidating, time, s.changing ? HOST_ENTRIES : SUBSCRIBERS);
+          s.invalidating = -1;
           this.end(agent, time, s, INVALIDATE);
+          this.invalidations.ended(agent, ring[at]!);
           this.inProgress = Math.max(0, this.inProgress - 1);
           writer.counter("mmu_notifier invalidations in progress", time, this.inProgress);
         };
+      case "host_entry":
+        return (agent, time, s, ring, at) => {
+          if (s.invalidating >= 0 && !s.changing) {
+            writer.slice(agentTrack(agent), s.invalidating, time, SUBSCRIBERS);
+            s.invalidating = time;
+            s.changing = true;
+          }
+          writer.instant(agentTrack(agent), time, e.name, this.args(ring, at), 0);
+        };
       case "mmu_retry":
-        return (agent, time, _s, ring, at) => {
-          const flow = this.lastStart === undefined ? 0 : ++this.flows;
-          if (this.lastStart !== undefined)
-            writer.flowStart(agentTrack(this.lastStart.agent), this.lastStart.time, "invalidate_range_start", flow);
+        return (agent, time, s, ring, at) => {
+          const cause = this.invalidations.causeOf(s.faultSeq, s.hva);
+          const flow = cause === undefined ? 0 : ++this.flows;
+          if (cause !== undefined) writer.flowStart(agentTrack(cause.agent), cause.time, "invalidate_range_start", flow);
           writer.instant(agentTrack(agent), time, "mmu_retry", this.args(ring, at), flow);
         };
       case "lock_acquired":
@@ -187,9 +259,11 @@ export class Spans {
     if (at < 0) return;
     for (; s.open.length > at; s.open.pop()) this.writer.end(agentTrack(agent), time);
   }
-  private endAll(agent: number, time: number, s: AgentState): void {
+  /** Ends what is open, but not the call around it. @param keep how many of the outermost slices stay open */
+  private endAll(agent: number, time: number, s: AgentState, keep = s.calls): void {
     s.phase = -1;
-    for (; s.open.length > 0; s.open.pop()) this.writer.end(agentTrack(agent), time);
+    s.invalidating = -1;
+    for (; s.open.length > keep; s.open.pop()) this.writer.end(agentTrack(agent), time);
   }
 
   private lock(agent: number, time: number, s: AgentState, args: Arguments): void {
@@ -212,11 +286,13 @@ export class Spans {
     }
   }
 
-  /** The fields of an event, as its record has them. */
+  /** The fields of an event; numbers that people read in hexadecimal are written so, as the viewers know decimal only. */
   private args(ring: Float64Array, at: number): Arguments {
     const { seq, time, agent, event, ...fields } = this.source.bus.decode(ring, at);
     void [seq, time, agent, event];
-    return fields as EventRecord;
+    const out = fields as Record<string, number | string | boolean>;
+    for (const name of this.hexFields[ring[at + 3]!]!) out[name] = hexadecimal(Number(out[name]));
+    return out;
   }
 
   /** Closes what is open where the run ended. */
@@ -224,11 +300,13 @@ export class Spans {
     for (const [agent, s] of this.agents.entries()) {
       if (s === undefined) continue;
       const time = this.time.now;
-      this.endAll(agent, time, s);
+      this.endAll(agent, time, s, 0);
       for (; s.locks.length > 0; s.locks.pop()) this.writer.end(lockTrack(agent), time);
     }
   }
 }
+
+const hexadecimal = (v: number): string => (v < 0 ? String(v) : `0x${v.toString(16)}`);
 
 const TYPES = new Map(EXCEPTION_TYPES);
 const CLASSES = new Map(EXCEPTION_CLASSES);
@@ -249,6 +327,7 @@ export const SPAN_EVENTS = [
   "guest_abort",
   "mmu_notifier_invalidate_range_start",
   "mmu_notifier_invalidate_range_end",
+  "host_entry",
   "mmu_retry",
   "lock_acquired",
   "lock_released",

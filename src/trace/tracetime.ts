@@ -6,6 +6,8 @@
  */
 export class TraceTime {
   private offset = new Float64Array(16);
+  /** By agent: the time of its last event. */
+  private lasts = new Float64Array(16);
   private last = 0;
   private agent = -1;
 
@@ -25,12 +27,22 @@ export class TraceTime {
     }
     this.agent = agent;
     this.last = t;
+    this.lasts[agent] = t;
     return t;
+  }
+
+  /** The trace's time of something of this agent's that is no event, between its last event and its next. Moves nothing. */
+  between(agent: number, time: number): number {
+    if (agent >= this.offset.length) this.grow(agent);
+    return Math.max(time + this.offset[agent]!, this.lasts[agent]!);
   }
 
   private grow(agent: number): void {
     const more = new Float64Array(2 * agent);
     more.set(this.offset);
     this.offset = more;
+    const lasts = new Float64Array(2 * agent);
+    lasts.set(this.lasts);
+    this.lasts = lasts;
   }
 }

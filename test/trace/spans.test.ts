@@ -3,6 +3,7 @@ import protobuf from "protobufjs";
 import { describe, expect, test } from "vitest";
 import "../../src/machine.js";
 import { findEvent } from "../../src/sim/events.js";
+import { Invalidations } from "../../src/trace/invalidations.js";
 import { SPAN_EVENTS } from "../../src/trace/spans.js";
 import { COUNTED_EVENTS } from "../../src/trace/statistics.js";
 import { RACE, text, traced } from "./tracing.js";
@@ -127,6 +128,46 @@ describe("a run as slices", () => {
       expect(mine.reduce((n, s) => n + s.to - s.from, 0)).toBe(f.to - f.from);
     }
   });
+  test("each call of the VMM is a slice with its arguments and what it returned; KVM_RUN is one around its exits", () => {
+    const calls = (tid: number, name: string) => chrome.filter((e) => e.tid === tid && e.ph === "B" && e.name === name);
+    const tid = (name: string): number => [...trackNames].find(([, n]) => n === name)![0];
+    expect(calls(tid("vmm"), "mmap").map((e) => e.args)).toEqual([
+      { addr: "0x0", length: 0x400000, prot: "0x3", flags: "0x22", fd: -1, offset: "0x0" },
+    ]);
+    // MADV_NOHUGEPAGE once, MADV_DONTNEED 40 times.
+    expect(calls(tid("vmm"), "madvise").map((e) => e.args!["advice"])).toEqual(["0xf", ...Array.from({ length: 40 }, () => "0x4")]);
+    expect(calls(tid("vmm"), "store")).toHaveLength(8);
+    for (const vcpu of ["CPU 0/KVM", "CPU 1/KVM"]) {
+      const runs = slices.filter((s) => s.track === vcpu && s.name === "KVM_RUN");
+      expect(runs.length).toBeGreaterThan(0);
+      const exits = slices.filter((s) => s.track === vcpu && s.name.startsWith("exit: "));
+      for (const x of exits) expect(runs.filter((r) => r.from <= x.from && x.to <= r.to)).toHaveLength(1);
+    }
+    const ends = chrome.filter((e) => e.tid === tid("vmm") && e.ph === "E" && e.args !== undefined);
+    expect(ends.map((e) => e.args!["ret"]).filter((r) => r !== 0)).toEqual([expect.stringMatching(/^0xffff[0-9a-f]{8}$/)]);
+  });
+  test("an invalidation lies in the call that makes it, and its phases fill it", () => {
+    const invalidations = slices.filter((s) => s.name === "invalidate_range");
+    expect(invalidations).toHaveLength(count("mmu_notifier_invalidate_range_start"));
+    for (const i of invalidations) {
+      const within = (s: Slice) => s.track === i.track && s.from >= i.from && s.to <= i.to;
+      expect(slices.some((s) => s.name === "madvise" && s.track === i.track && s.from <= i.from && s.to >= i.to)).toBe(true);
+      const phases = slices.filter((s) => within(s) && ["invalidate_range_start: subscribers", "host page tables"].includes(s.name));
+      expect(phases.reduce((n, s) => n + s.to - s.from, 0)).toBe(i.to - i.from);
+    }
+    expect(slices.some((s) => s.name === "host page tables")).toBe(true);
+  });
+  test("a retry's cause is the invalidation over its address, or in its time", () => {
+    const all = new Invalidations();
+    all.started({ agent: 0, time: 10, from: 0x1000, to: 0x2000 });
+    all.started({ agent: 3, time: 20, from: 0x8000, to: 0x9000 });
+    const cause = (since: number, hva: number) => all.causeOf(since, hva)?.time;
+    expect([cause(5, 0x1800), cause(5, 0x8000), cause(5, 0x5000)]).toEqual([10, 20, 20]);
+    all.ended(3, 40);
+    expect([cause(39, 0x8000), cause(41, 0x8000)]).toEqual([20, 10]);
+    all.ended(0, 50);
+    expect(cause(51, 0x1800)).toBeUndefined();
+  });
   test("an arrow goes from an invalidate_range_start to each retry", () => {
     const starts = chrome.filter((e) => e.ph === "s");
     const ends = chrome.filter((e) => e.ph === "f");
@@ -181,7 +222,7 @@ describe("Perfetto's protobuf, read by a decoder of its own", () => {
     const fields = faults.map((a) => Object.fromEntries(a.map((x) => [x.name, x.stringValue ?? x.uintValue ?? x.intValue ?? x.boolValue])));
     const expected = events
       .filter((e) => e.event === "kvm_guest_fault")
-      .map((e) => ({ vcpu_pc: e["vcpu_pc"], hsr: e["hsr"], hxfar: e["hxfar"], ipa: e["ipa"] }));
+      .map((e) => ({ vcpu_pc: e["vcpu_pc"], hsr: e["hsr"], hxfar: e["hxfar"], ipa: `0x${Number(e["ipa"]).toString(16)}` }));
     expect(fields).toEqual(expected);
   });
 });

@@ -54,7 +54,7 @@ export function traced<F extends TraceFormat>(
     budget: DEFAULT_BUDGET,
     detail: "none",
     attach: () => {
-      const stops = sinks.map((s) => machine.sim.bus.stream(s.take));
+      const stops = sinks.map((s) => machine.sim.bus.stream(s.take, s.calls));
       stops.push(machine.sim.bus.on("*", (e) => events.push(e)));
       return () => stops.forEach((stop) => stop());
     },
