@@ -5,7 +5,7 @@ import { carryOut } from "../campaign/campaigns.js";
 import { progressLine } from "../campaign/progress.js";
 import type { Explored, ExploreOptions } from "../explore/explore.js";
 import { INVARIANTS } from "../explore/invariants/index.js";
-import { exploreWork, underWay, type ExploreSpec } from "../explore/work.js";
+import { exploreWork, underWay, type ExploreSpec, type Tree } from "../explore/work.js";
 import { writeSchedule } from "../guest/schedule.js";
 import { eventBody } from "../trace/text.js";
 import { compileScript, selectVariants, type Selection } from "./execute.js";
@@ -35,36 +35,61 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
   const stop = (): void => void (underWay.stop = true);
   process.once("SIGINT", stop);
   const began = performance.now();
-  const { state, ended } = await carryOut(exploreWork, spec, { jobs: Math.min(args.jobs, variants.length) });
+  const { state, ended } = await carryOut(exploreWork, spec, { jobs: args.jobs });
   process.off("SIGINT", stop);
   line.clear();
   const seconds = (performance.now() - began) / 1000;
-  const interrupted = ended === "interrupted" || state.some((e) => e.found.ending === "interrupted");
-  const schedules = state.map((e) => (e.violation === undefined ? undefined : saveSchedule(script.file, e, args.output)));
+  const interrupted = ended === "interrupted" || state.trees.some((t) => t.explored.found.ending === "interrupted");
+  const known = state.trees.map((t) => (interrupted ? asFarAs(t) : t.explored));
+  const { unit } = underWay;
+  const begun = interrupted && unit !== undefined && underWay.known !== undefined ? underWay.known : undefined;
+  const schedules = known.map((e) => (e.violation === undefined ? undefined : saveSchedule(script.file, e, args.output)));
   if (args.format === "json")
     await print(
-      JSON.stringify({ file: script.file, seconds, interrupted, variants: state.map((e, n) => jsonOf(e, schedules[n])) }, undefined, 2),
+      JSON.stringify(
+        {
+          file: script.file,
+          seconds,
+          interrupted,
+          ...(begun === undefined ? {} : { underWay: { variant: unit!.variant, par: unit!.par, ...numbers(begun) } }),
+          variants: known.map((e, n) => jsonOf(e, schedules[n])),
+        },
+        undefined,
+        2,
+      ),
     );
   else {
     const color = palette();
     if (program.script.title !== "") await print(`${color.bold(program.script.title)}\n`);
-    for (const [n, e] of state.entries()) await print(`${textOf(e, script.file, schedules[n], args.options, color).join("\n")}\n`);
-    if (interrupted && state.length < variants.length && underWay.known !== undefined)
-      await print(`${underWay.variant}: interrupted after ${counts(underWay.known)}: no violation so far`);
+    const several = known.some((e) => e.par > 0);
+    for (const [n, e] of known.entries()) await print(`${textOf(e, several, script.file, schedules[n], args.options, color).join("\n")}\n`);
+    if (begun !== undefined)
+      await print(
+        `${unit!.variant}: interrupted after ${counts(begun)}${unit!.root === undefined ? "" : " of one of its parts"}: no violation so far\n`,
+      );
+    if (interrupted) await print("interrupted: what is above is what is known\n");
     await print(`${seconds.toFixed(1)} s`);
   }
   if (interrupted) return INTERRUPTED;
-  if (state.some((e) => e.violation !== undefined)) return FAILED;
-  return state.some((e) => e.found.ending !== "complete") ? BUDGET : OK;
+  if (known.some((e) => e.violation !== undefined)) return FAILED;
+  return known.some((e) => e.found.ending !== "complete") ? BUDGET : OK;
+}
+
+/** A tree of which parts are missing was interrupted. */
+function asFarAs({ explored, left }: Tree): Explored {
+  return left > 0 && explored.found.ending === "complete" ? { ...explored, found: { ...explored.found, ending: "interrupted" } } : explored;
 }
 
 function saveSchedule(file: string, e: Explored, output: string | undefined): string {
   const base = basename(file)
     .replace(/\.guest$/, "")
     .replace(/^<stdin>$/, "stdin");
-  const name = output ?? `${base}.${e.variant}.schedule`;
+  const name = output ?? `${base}.${e.variant}${e.par === 0 ? "" : `.par${e.par + 1}`}.schedule`;
   const v = e.violation!;
-  const text = writeSchedule(v.turns, [`${base}, ${e.variant}, the par in line ${e.line}`, `${v.invariant}: ${v.what}`]);
+  const text = writeSchedule({ par: e.par, turns: v.turns }, [
+    `${base}, ${e.variant}, the par in line ${e.line}`,
+    `${v.invariant}: ${v.what}`,
+  ]);
   writeFileSync(`${name}.tmp`, text);
   renameSync(`${name}.tmp`, name);
   return name;
@@ -100,13 +125,15 @@ function speed(e: Explored): string {
     : `, ${number(Math.round(e.found.schedules / s))} schedules and ${number(Math.round(e.found.steps / s))} steps per second`;
 }
 
-function textOf(e: Explored, file: string, schedule: string | undefined, o: ExploreOptions, color: Palette): string[] {
+function textOf(e: Explored, several: boolean, file: string, schedule: string | undefined, o: ExploreOptions, color: Palette): string[] {
   if (e.line === 0) return [`${e.variant}: its par was not reached`];
-  const searched = `  ${counts(e.found)} in ${(e.cpu / 1000).toFixed(2)} s of processor time${speed(e)}`;
+  const who = several ? `${e.variant}, the par in line ${e.line}` : e.variant;
+  const parts = e.parts > 1 ? ` in ${e.parts} parts,` : "";
+  const searched = `  ${counts(e.found)}${parts} in ${(e.cpu / 1000).toFixed(2)} s of processor time${speed(e)}`;
   const v = e.violation;
-  if (v === undefined) return [(e.found.ending === "complete" ? color.green : color.yellow)(`${e.variant}: ${reach(e, o)}`), searched];
+  if (v === undefined) return [(e.found.ending === "complete" ? color.green : color.yellow)(`${who}: ${reach(e, o)}`), searched];
   const out = [
-    color.red(`${e.variant}: ${v.invariant} is violated`),
+    color.red(`${who}: ${v.invariant} is violated`),
     `  ${v.statement}`,
     `  (${v.source})`,
     "",
@@ -130,20 +157,20 @@ function textOf(e: Explored, file: string, schedule: string | undefined, o: Expl
   return out;
 }
 
+function numbers({ states, steps, schedules, terminals, depth, rounds }: Explored["found"]): Record<string, number> {
+  return { schedules, states, terminals, steps, depth, rounds };
+}
+
 function jsonOf(e: Explored, schedule: string | undefined): Record<string, unknown> {
-  const { ending, states, steps, schedules, terminals, depth, rounds } = e.found;
   return {
     variant: e.variant,
     kernel: e.kernel,
+    par: e.par + 1,
     line: e.line,
     agents: e.agents,
-    ending,
-    schedules,
-    states,
-    terminals,
-    steps,
-    depth,
-    rounds,
+    ending: e.found.ending,
+    parts: e.parts,
+    ...numbers(e.found),
     violation: e.violation === undefined ? null : { ...e.violation, schedule },
   };
 }

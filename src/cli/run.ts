@@ -5,7 +5,7 @@ import { causes } from "../guest/cause.js";
 import type { Program, VariantConfig } from "../guest/compile.js";
 import type { Machine } from "../machine.js";
 import type { VariantResult } from "../guest/result.js";
-import { readSchedule, ScheduleError, type Turn } from "../guest/schedule.js";
+import { readSchedule, ScheduleError, type Schedule } from "../guest/schedule.js";
 import { jsonLine } from "../trace/json.js";
 import type { TraceFormat } from "../trace/formats.js";
 import type { Detail } from "../trace/story.js";
@@ -49,7 +49,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
     ...(args.maxSteps === undefined ? {} : { steps: args.maxSteps }),
     ...(args.maxMemory === undefined ? {} : { memory: args.maxMemory }),
   };
-  const turns = args.schedule === undefined ? undefined : loadSchedule(args.schedule);
+  const schedule = args.schedule === undefined ? undefined : loadSchedule(args.schedule);
   let passed = true;
   const results: Record<string, unknown>[] = [];
   let lines: string[] = [];
@@ -60,7 +60,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
   for (const [n, variant] of variants.entries()) {
     let tracing: Tracing | undefined;
     let broken: Broken | undefined;
-    const result = await carriedOut(program, variant, turns, (b) => (broken = b), {
+    const result = await carriedOut(program, variant, schedule, (b) => (broken = b), {
       budget,
       ...(traces === undefined && args.stat !== true
         ? {}
@@ -87,7 +87,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
         results.push({
           ...resultJson(result),
           ...(stat === undefined ? {} : { statistics: stat }),
-          ...(turns === undefined ? {} : { violation: broken === undefined ? null : violationJson(broken) }),
+          ...(schedule === undefined ? {} : { violation: broken === undefined ? null : violationJson(broken) }),
           trace: args.quiet
             ? undefined
             : result.steps.map((s) => ({
@@ -148,17 +148,17 @@ type Broken = NonNullable<Replayed["broken"]>;
 async function carriedOut(
   program: Program,
   variant: VariantConfig,
-  turns: readonly Turn[] | undefined,
+  schedule: Schedule | undefined,
   onBroken: (broken: Broken | undefined) => void,
   options: ExecuteOptions,
 ): Promise<VariantResult> {
-  if (turns === undefined) return execute(program, variant, options);
+  if (schedule === undefined) return execute(program, variant, options);
   const { runSchedule } = await import("../explore/replayrun.js");
   try {
     return execute(program, variant, {
       ...options,
       runner: (p, v, machine, run) => {
-        const { result, broken } = runSchedule(p, v, machine as Machine, turns, run);
+        const { result, broken } = runSchedule(p, v, machine as Machine, schedule, run);
         onBroken(broken);
         return result;
       },
@@ -169,7 +169,7 @@ async function carriedOut(
   }
 }
 
-function loadSchedule(file: string): Turn[] {
+function loadSchedule(file: string): Schedule {
   let text: string;
   try {
     text = readFileSync(file, "utf8");

@@ -1,6 +1,9 @@
 /**
- * A variant of a script, explored: everything before its first `par` runs once, then every interleaving of the
- * agents in it is searched with the invariants asked at every step. Later statements are not run.
+ * A `par` of a variant of a script, explored: everything before it runs once (an earlier `par` with its agents in turn),
+ * then every interleaving of the agents in it is searched with the invariants asked at every step.
+ *
+ * A search that is not over after TRUNK steps is begun again in parts (cut.ts). Each is a unit of its own, as is each `par`
+ * of each variant: units depend on the script alone, not on who does them or how many do.
  */
 import type { Program, VariantConfig } from "../guest/compile.js";
 import { DEFAULT_BUDGET } from "../guest/limits.js";
@@ -9,6 +12,7 @@ import type { ParAgents } from "../guest/paragents.js";
 import { runProgram } from "../guest/run.js";
 import type { Machine } from "../machine.js";
 import { InvariantChecker, NO_DEADLOCK, type Wrong } from "./invariants/index.js";
+import { cut, type Root } from "./cut.js";
 import { minimised } from "./minimise.js";
 import { ScriptSystem } from "./scriptsystem.js";
 import { Search, type Path, type SearchOptions, type SearchResult } from "./search.js";
@@ -21,11 +25,36 @@ export interface ExploreOptions extends SearchOptions {
   readonly invariants?: readonly string[];
   /** A violation's schedule is made shorter; true if absent. */
   readonly minimise?: boolean;
+  /** A tree is cut into parts when it has more steps than this; TRUNK if absent. */
+  readonly trunk?: number;
+}
+
+/** Steps after which a tree is cut into parts. */
+export const TRUNK = 100_000;
+
+/** What one worker does at a time: a whole tree as far as TRUNK goes, or one part of it. */
+export interface Unit {
+  readonly variant: string;
+  /** Which `par` of the run, from 0. */
+  readonly par: number;
+  readonly root?: Root;
+}
+
+export interface UnitResult {
+  readonly unit: Unit;
+  /** undefined: the run has no such `par`. */
+  readonly explored: Explored | undefined;
+  /** The parts that the tree was cut into, if it was. */
+  readonly roots: readonly Root[];
 }
 
 export interface Explored {
   readonly variant: string;
   readonly kernel: string;
+  /** Which `par` of the run, from 0. */
+  readonly par: number;
+  /** Parts that its tree was searched in. */
+  readonly parts: number;
   /** Line of the `par`, 0 if the script has none. */
   readonly line: number;
   readonly agents: readonly string[];
@@ -45,7 +74,7 @@ export interface ExploredViolation {
   readonly story: readonly Chapter[];
 }
 
-/** The agents of a script before its first `par`, on a machine that is ready to be searched. */
+/** The agents of a script before a `par`, on a machine that is ready to be searched. */
 export interface Stage {
   readonly machine: Machine;
   readonly par: ParAgents;
@@ -54,14 +83,16 @@ export interface Stage {
   readonly line: number;
 }
 
-/** Runs a variant up to its first `par`. @returns undefined if it has none */
-export function stage(program: Program, variant: VariantConfig, invariants?: readonly string[]): Stage | undefined {
+/** Runs a variant up to a `par`. @param which from 0 @returns undefined if it does not get there */
+export function stage(program: Program, variant: VariantConfig, invariants?: readonly string[], which = 0): Stage | undefined {
   const machine = machineFor(program.machine, variant, true);
   let ready: Stage | undefined;
+  let seen = 0;
   runProgram(program, variant, machine, {
     budget: DEFAULT_BUDGET,
     detail: "none",
     onPar: (par, run) => {
+      if (seen++ < which) return false;
       const checker = new InvariantChecker(machine, invariants);
       ready = { machine, par, system: new ScriptSystem(machine, par), checker, line: run.line };
       return true;
@@ -97,40 +128,143 @@ function deadlockOf({ machine, par }: Stage): string {
   return `nobody can go on: ${waiting.join(", ")}`;
 }
 
-/** @param pause called every so many steps with what is known; true ends the search */
+const NOTHING: SearchResult = {
+  ending: "complete",
+  violation: undefined,
+  states: 0,
+  steps: 0,
+  schedules: 0,
+  terminals: 0,
+  depth: 0,
+  rounds: 0,
+};
+
+/** A variant whose run does not get to a `par`. */
+export function notReached(variant: VariantConfig): Explored {
+  return {
+    variant: variant.name,
+    kernel: variant.kernel,
+    par: 0,
+    parts: 0,
+    line: 0,
+    agents: [],
+    found: NOTHING,
+    cpu: 0,
+    violation: undefined,
+  };
+}
+
+/** Called every so many steps with what is known; true ends the search. */
+export type Pause = (known: SearchResult) => Promise<boolean>;
+
+/** Does one unit. */
+export async function exploreUnit(
+  program: Program,
+  variant: VariantConfig,
+  unit: Unit,
+  options: ExploreOptions,
+  pause?: Pause,
+): Promise<UnitResult> {
+  const s = stage(program, variant, options.invariants, unit.par);
+  if (s === undefined) return { unit, explored: undefined, roots: [] };
+  const { state } = s.machine.sim;
+  const last: { wrong: Wrong | undefined } = { wrong: undefined };
+  const watch = observer(s, last);
+  const began = process.cpuUsage();
+  const { root } = unit;
+  const first = state.mark();
+  for (const actor of root?.path ?? []) s.system.step(actor);
+  s.checker.forget();
+  const trunk = options.trunk ?? TRUNK;
+  const whole = root === undefined && trunk < (options.maxSteps ?? Infinity);
+  const search = new Search(s.system, watch, {
+    ...options,
+    ...(whole ? { maxSteps: trunk } : {}),
+    ...(root === undefined ? {} : { from: root }),
+  });
+  search.begin();
+  while (!search.advance(65536)) if ((await pause?.(search.result())) === true) search.interrupt();
+  let found = search.result();
+  state.rollback(first);
+  const ahead = root?.path ?? [];
+  found = {
+    ...found,
+    depth: ahead.length + found.depth,
+    violation: found.violation === undefined ? undefined : { ...found.violation, path: [...ahead, ...found.violation.path] },
+  };
+  let roots: readonly Root[] = [];
+  if (whole && found.ending === "steps") {
+    s.checker.forget();
+    const { roots: parts, violation, states, steps, schedules, terminals } = cut(s.system, watch, options);
+    const depth = violation?.path.length ?? 0;
+    found = {
+      ending: violation === undefined ? "complete" : "violation",
+      violation,
+      states,
+      steps,
+      schedules,
+      terminals,
+      depth,
+      rounds: 1,
+    };
+    roots = parts;
+  }
+  const used = process.cpuUsage(began);
+  const cpu = (used.user + used.system) / 1000;
+  const violation = found.violation === undefined ? undefined : violationOf(s, found.violation.path, last.wrong!, options);
+  s.checker.stop();
+  state.stopRecording();
+  const { kernel, name } = variant;
+  const agents = s.par.programs.map((p) => p.who);
+  return {
+    unit,
+    explored: { variant: name, kernel, par: unit.par, parts: roots.length > 0 ? 0 : 1, line: s.line, agents, found, cpu, violation },
+    roots,
+  };
+}
+
+/** All units of one `par` of a variant, one after the other. @param which from 0 */
 export async function exploreVariant(
   program: Program,
   variant: VariantConfig,
   options: ExploreOptions,
-  pause?: (known: SearchResult) => Promise<boolean>,
+  pause?: Pause,
+  which = 0,
 ): Promise<Explored> {
-  const s = stage(program, variant, options.invariants);
-  const head = { variant: variant.name, kernel: variant.kernel };
-  if (s === undefined) {
-    const found: SearchResult = {
-      ending: "complete",
-      violation: undefined,
-      states: 0,
-      steps: 0,
-      schedules: 0,
-      terminals: 0,
-      depth: 0,
-      rounds: 0,
-    };
-    return { ...head, line: 0, agents: [], found, cpu: 0, violation: undefined };
+  const trunk = await exploreUnit(program, variant, { variant: variant.name, par: which }, options, pause);
+  if (trunk.explored === undefined) return notReached(variant);
+  let known = trunk.explored;
+  for (const [n, root] of trunk.roots.entries()) {
+    if (known.found.ending !== "complete") break;
+    const part = await exploreUnit(program, variant, { ...trunk.unit, root }, options, pause);
+    known = joined(known, part.explored!, n + 1, options);
   }
-  const last: { wrong: Wrong | undefined } = { wrong: undefined };
-  const search = new Search(s.system, observer(s, last), options);
-  const began = process.cpuUsage();
-  search.begin();
-  while (!search.advance(65536)) if ((await pause?.(search.result())) === true) search.interrupt();
-  const used = process.cpuUsage(began);
-  const found = search.result();
-  const cpu = (used.user + used.system) / 1000;
-  const violation = found.violation === undefined ? undefined : violationOf(s, found.violation.path, last.wrong!, options);
-  s.checker.stop();
-  s.machine.sim.state.stopRecording();
-  return { ...head, line: s.line, agents: s.par.programs.map((p) => p.who), found, cpu, violation };
+  return known;
+}
+
+/** What is known of a tree with one more of its parts. @param parts those searched now */
+export function joined(a: Explored, b: Explored, parts: number, options: ExploreOptions): Explored {
+  const states = a.found.states + b.found.states;
+  const steps = a.found.steps + b.found.steps;
+  const over =
+    states > (options.maxStates ?? Infinity) ? "states" : steps > (options.maxSteps ?? Infinity) ? "steps" : ("complete" as const);
+  const ending = a.found.ending !== "complete" ? a.found.ending : b.found.ending !== "complete" ? b.found.ending : over;
+  return {
+    ...a,
+    parts,
+    found: {
+      ending,
+      violation: a.found.violation ?? b.found.violation,
+      states,
+      steps,
+      schedules: a.found.schedules + b.found.schedules,
+      terminals: a.found.terminals + b.found.terminals,
+      depth: Math.max(a.found.depth, b.found.depth),
+      rounds: Math.max(a.found.rounds, b.found.rounds),
+    },
+    cpu: a.cpu + b.cpu,
+    violation: a.violation ?? b.violation,
+  };
 }
 
 function violationOf(s: Stage, path: Path, wrong: Wrong, options: ExploreOptions): ExploredViolation {

@@ -3,32 +3,28 @@ import type { Program, VariantConfig } from "../guest/compile.js";
 import type { Machine } from "../machine.js";
 import type { VariantResult } from "../guest/result.js";
 import { runProgram, type RunOptions } from "../guest/run.js";
-import { replay, roundRobin, type Scheduler, type Turn } from "../guest/schedule.js";
+import { replay, roundRobin, type Scheduler, type Schedule } from "../guest/schedule.js";
 import { InvariantChecker, type Wrong } from "./invariants/index.js";
 
 export interface Replayed {
   readonly result: VariantResult;
-  /** The first invariant that was broken, by which agent, at which step of the `par` (from 1). */
+  /** The first invariant that was broken, by which agent, at which step of its `par` (from 1). */
   readonly broken: { readonly wrong: Wrong; readonly who: string; readonly step: number } | undefined;
 }
 
-/** The schedule is for the first `par`; later ones go in turn. @throws ScheduleError if it does not fit the script */
-export function runSchedule(
-  program: Program,
-  variant: VariantConfig,
-  machine: Machine,
-  turns: readonly Turn[],
-  options: RunOptions,
-): Replayed {
+/** In every other `par` the agents go in turn. @throws ScheduleError if it does not fit the script */
+export function runSchedule(program: Program, variant: VariantConfig, machine: Machine, schedule: Schedule, options: RunOptions): Replayed {
   let checker: InvariantChecker | undefined;
   let broken: Replayed["broken"];
-  let begun = false;
+  let begun = 0;
   let step = 0;
   const scheduler = (): Scheduler => {
-    const first = !begun;
-    begun = true;
-    if (first) checker = new InvariantChecker(machine);
-    const replayed = first ? replay(turns) : undefined;
+    const its = begun++ === schedule.par;
+    if (its) {
+      checker = new InvariantChecker(machine);
+      step = 0;
+    }
+    const replayed = its ? replay(schedule.turns) : undefined;
     let turn: Scheduler | undefined = replayed;
     return {
       next: (par) => {

@@ -26,6 +26,8 @@ export interface SearchOptions {
   readonly maxStates?: number;
   readonly maxSteps?: number;
   readonly maxDepth?: number;
+  /** The first state is in the middle of a tree: who sleeps there, who came there, preemptions on the way (cut.ts). */
+  readonly from?: { readonly asleep: number; readonly came: number; readonly preemptions: number };
   /** Compares whole states at every hit of the hash, at a price: for tests. */
   readonly verifyHits?: boolean;
 }
@@ -154,7 +156,23 @@ export class Search {
     this.visited.clear();
     this.prints.grew = false;
     if (this.rounds > 1) this.observer.again?.();
-    this.d = this.enter(0, 0, NONE, 0) ? 0 : -1;
+    const { asleep, came, preemptions } = this.options.from ?? { asleep: 0, came: NONE, preemptions: 0 };
+    if (this.reduce && asleep !== 0) this.lookAtSleepers(asleep);
+    this.d = this.enter(0, this.reduce && this.bound === Infinity ? asleep : 0, came, preemptions) ? 0 : -1;
+  }
+
+  /** What the steps touch that were followed elsewhere: to know when they wake. */
+  private lookAtSleepers(asleep: number): void {
+    const { system, prints } = this;
+    for (let a = 0; a < system.actors; a++) {
+      if ((asleep & (1 << a)) === 0) continue;
+      const at = system.position(a);
+      prints.begin();
+      system.step(a);
+      prints.end(0, a, at, this.root);
+      this.observer.waited?.();
+      system.state.rollback(this.root);
+    }
   }
 
   private endRound(): void {

@@ -4,9 +4,11 @@
  * A schedule is a list of turns: an agent and how many steps it takes. The text form, one turn a line:
  *
  *   faultline schedule 1
+ *   par 2
  *   vcpu0 12
  *   vmm 3
  *
+ * `par N`: it is for the N-th `par` that the run comes to; for the first if absent. In the others agents go in turn.
  * `#` begins a comment. Behind the last turn every agent goes in turn, as without a schedule.
  */
 import type { ParAgents } from "./paragents.js";
@@ -52,25 +54,35 @@ export interface Turn {
   readonly steps: number;
 }
 
+/** Turns of the agents of one `par`. */
+export interface Schedule {
+  /** Which one of the run, from 0. */
+  readonly par: number;
+  readonly turns: readonly Turn[];
+}
+
 const HEAD = "faultline schedule 1";
 
-export function writeSchedule(turns: readonly Turn[], comments: readonly string[] = []): string {
-  return [HEAD, ...comments.map((c) => `# ${c}`), ...turns.map((t) => `${t.who} ${t.steps}`), ""].join("\n");
+export function writeSchedule({ par, turns }: Schedule, comments: readonly string[] = []): string {
+  const which = par === 0 ? [] : [`par ${par + 1}`];
+  return [HEAD, ...comments.map((c) => `# ${c}`), ...which, ...turns.map((t) => `${t.who} ${t.steps}`), ""].join("\n");
 }
 
 /** @throws ScheduleError that names the line */
-export function readSchedule(text: string): Turn[] {
+export function readSchedule(text: string): Schedule {
   const lines = text.split("\n").map((l) => l.replace(/#.*/, "").trim());
   const first = lines.findIndex((l) => l !== "");
   if (lines[first] !== HEAD) throw new ScheduleError(Math.max(1, first + 1), `expected "${HEAD}"`);
   const turns: Turn[] = [];
+  let par: number | undefined;
   for (const [n, line] of lines.entries()) {
     if (n <= first || line === "") continue;
     const m = /^(\S+)\s+([0-9]{1,9})$/.exec(line);
     if (m === null || Number(m[2]) === 0) throw new ScheduleError(n + 1, `expected AGENT STEPS, such as "vcpu0 12", not "${line}"`);
-    turns.push({ who: m[1]!, steps: Number(m[2]) });
+    if (m[1] === "par" && par === undefined && turns.length === 0) par = Number(m[2]) - 1;
+    else turns.push({ who: m[1]!, steps: Number(m[2]) });
   }
-  return turns;
+  return { par: par ?? 0, turns };
 }
 
 export class ScheduleError extends Error {

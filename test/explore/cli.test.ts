@@ -1,12 +1,18 @@
+import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { buildCommand, faultline } from "../cli/command.js";
+import { buildCommand, CLI, faultline } from "../cli/command.js";
 
 beforeAll(buildCommand, 60_000);
 
 const folder = mkdtempSync(join(tmpdir(), "faultline-explore-"));
+const PREFIX = `variant v6.12
+let RAM = 0x80000000
+let mem = mmap(0, 64K)
+KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=64K, userspace_addr=mem)
+`;
 const script = join(folder, "race.guest");
 writeFileSync(
   script,
@@ -40,15 +46,57 @@ test("explore convicts the faulty era with a story and a schedule, clears the fi
   expect(replayed.out).toContain(`: ${what}`);
 }, 60_000);
 
-test("verdict, schedule and counts are the same for one worker and for two", async () => {
-  const run = async (jobs: string): Promise<unknown> => {
+test("verdict, schedule and counts are the same for one worker and for three, also of a tree that is cut into parts", async () => {
+  const run = async (jobs: string, of: readonly string[]): Promise<{ parts: number[]; rest: unknown; schedule: string }> => {
     const schedule = join(folder, `jobs${jobs}.schedule`);
-    const { out } = await faultline(["explore", script, "--jobs", jobs, "--json", "--output", schedule]);
-    const { seconds, ...rest } = JSON.parse(out.replaceAll(`jobs${jobs}`, "jobs")) as { seconds: number };
+    writeFileSync(schedule, "");
+    const { out } = await faultline(["explore", ...of, "--jobs", jobs, "--json", "--output", schedule]);
+    const { seconds, ...rest } = JSON.parse(out.replaceAll(`jobs${jobs}`, "jobs")) as { seconds: number; variants: { parts: number }[] };
     expect(seconds).toBeGreaterThan(0);
-    return { rest, schedule: readFileSync(schedule, "utf8") };
+    return { parts: rest.variants.map((v) => v.parts), rest, schedule: readFileSync(schedule, "utf8") };
   };
-  expect(await run("2")).toEqual(await run("1"));
+  const race = await run("3", [script]);
+  expect(race).toEqual(await run("1", [script]));
+  expect(race.schedule).not.toBe("");
+  const parts = await run("3", [script, "--cut-after", "30"]);
+  expect(parts).toEqual(await run("1", [script, "--cut-after", "30"]));
+  expect(parts.parts[1]).toBeGreaterThan(1);
+}, 120_000);
+
+test("every par of a script is explored, and the schedule of a later one replays", async () => {
+  const file = join(folder, "two.guest");
+  const harmless = "par {\n  guest { ldr x0, [RAM] }\n  vmm { madvise(mem, 4K, MADV_DONTNEED) }\n}\n";
+  writeFileSync(
+    file,
+    `variant unchecked { kernel v6.12  set invalidateRetry = skip }\n${PREFIX.replace("variant v6.12\n", "")}par {\n  guest { mov x1, 1 }\n  vmm { madvise(mem, 4K, MADV_DONTNEED) }\n}\n${harmless}`,
+  );
+  const schedule = join(folder, "two.schedule");
+  const { status, out } = await faultline(["explore", file, "--output", schedule]);
+  expect(status).toBe(1);
+  expect(out).toContain("unchecked, the par in line 5: no violation within any number of preemptions, complete");
+  expect(out).toContain("unchecked, the par in line 9: invalidated-range-unusable is violated");
+  expect(readFileSync(schedule, "utf8")).toMatch(/^faultline schedule 1\n(# .*\n)+par 2\n/);
+  const replayed = await faultline(["run", file, "--schedule", schedule, "--quiet"]);
+  expect([replayed.status, replayed.out]).toEqual([1, expect.stringContaining("invalidated-range-unusable is violated")]);
+}, 60_000);
+
+test("Ctrl-C prints what is known so far, with exit status 130", async () => {
+  const file = join(folder, "endless.guest");
+  const threads = [0, 1, 2, 3, 4]
+    .map((i) => `  vmm t${i} { madvise(mem + ${i * 4}K, 4K, MADV_DONTNEED)\n munmap(mem + ${i * 4}K, 4K) }\n`)
+    .join("");
+  writeFileSync(file, `${PREFIX}par {\n  guest { mov x1, RAM; str x1, [x1]; ldr x2, [x1] }\n${threads}}\n`);
+  const p = spawn(process.execPath, [CLI, "explore", file, "--no-reduction"]);
+  let out = "";
+  p.stdout.setEncoding("utf8").on("data", (d: string) => (out += d));
+  const ended = new Promise<number | null>((resolve) => p.on("close", (status) => resolve(status)));
+  // It has surely begun when it has worked for so long.
+  setTimeout(() => p.kill("SIGINT"), 5_000);
+  expect(await ended).toBe(130);
+  expect(out).toMatch(
+    /^v6.12: interrupted after [\d,]+ schedules, [\d,]+ states, [\d,]+ steps( of one of its parts)?: no violation so far$/m,
+  );
+  expect(out).toContain("interrupted: what is above is what is known");
 }, 60_000);
 
 test.each([

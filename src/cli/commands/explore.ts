@@ -10,6 +10,7 @@ interface Words extends Common {
   hashing: boolean;
   maxStates?: number;
   maxDepth?: number;
+  cutAfter?: number;
   invariants?: string[];
   output?: string;
   listInvariants?: boolean;
@@ -30,6 +31,7 @@ export function addExplore(root: Command, done: Done): void {
     .option("--max-states <n>", "different states that a variant may have", count)
     .option("--max-steps <n>", "steps that a variant may take", count)
     .option("--max-depth <n>", "steps of a single schedule", count)
+    .option("--cut-after <n>", "steps after which a variant's tree is cut into parts that worker threads share; 100000 if absent", count)
     .option("--invariants <names>", "ask only these, separated by commas", list)
     .option("--list-invariants", "print what is asked, and its sources")
     .option("--output <file>", "where the schedule of a violation is written; SCRIPT.VARIANT.schedule if absent")
@@ -65,6 +67,7 @@ Examples:
             ...(o.maxStates === undefined ? {} : { maxStates: o.maxStates }),
             ...(o.maxSteps === undefined ? {} : { maxSteps: o.maxSteps }),
             ...(o.maxDepth === undefined ? {} : { maxDepth: o.maxDepth }),
+            ...(o.cutAfter === undefined ? {} : { trunk: o.cutAfter }),
             ...(o.invariants === undefined ? {} : { invariants: o.invariants }),
           },
         }),
