@@ -61,14 +61,14 @@ export class StateRegistry {
 
   /** A pool of 32-bit signed words. @param length initial words; `ensure` grows it */
   i32(name: string, length: number): I32Pool {
-    const pool = new (this.watchReads ? WatchedI32Pool : I32Pool)(this, this.pools.length, name, length);
+    const pool = new (this.watchReads ? WatchedI32Pool : i32Class(name))(this, this.pools.length, name, length);
     this.register(pool);
     return pool;
   }
 
   /** A pool of doubles: addresses and counts exact below 2^53. */
   f64(name: string, length: number): F64Pool {
-    const pool = new (this.watchReads ? WatchedF64Pool : F64Pool)(this, this.pools.length, name, length);
+    const pool = new (this.watchReads ? WatchedF64Pool : f64Class(name))(this, this.pools.length, name, length);
     this.register(pool);
     return pool;
   }
@@ -349,6 +349,23 @@ export class F64Pool {
 }
 
 export type Pool = I32Pool | F64Pool;
+
+/**
+ * Each pool name has a class of its own: V8 then sees that the array of a pool that never grew never changed, and
+ * compiles its address into the code; with one class for all, the first pool that grows would end that for all.
+ */
+const I32_CLASSES = new Map<string, typeof I32Pool>();
+const F64_CLASSES = new Map<string, typeof F64Pool>();
+function i32Class(name: string): typeof I32Pool {
+  let c = I32_CLASSES.get(name);
+  if (c === undefined) I32_CLASSES.set(name, (c = class extends I32Pool {}));
+  return c;
+}
+function f64Class(name: string): typeof F64Pool {
+  let c = F64_CLASSES.get(name);
+  if (c === undefined) F64_CLASSES.set(name, (c = class extends F64Pool {}));
+  return c;
+}
 
 /** Pools that note in the registry that somebody looked at them. */
 class WatchedI32Pool extends I32Pool {}
