@@ -15,6 +15,8 @@ import { cpuProfile, type CpuFeatures } from "./arch/features.js";
 import { Pe } from "./arch/pe.js";
 import { PhysicalMemory } from "./arch/phys.js";
 import type { BufferMode } from "./arch/ordering.js";
+import { LookAhead } from "./arch/orderingahead.js";
+import { HardwareBySeed } from "./arch/orderingseed.js";
 import { ARCHITECTURAL, recordedProfile, type MachineProfile, type UnsupportedAtomics } from "./arch/profile.js";
 import { RegisterFile } from "./arch/registers.js";
 import { TablePages } from "./arch/tables.js";
@@ -142,6 +144,11 @@ export class Machine {
       ...(options.cache === undefined ? {} : { cache: options.cache }),
     });
     this.cpu = new Cpu(sim, this.registers, this.pe, this.features);
+    const { seed = 0 } = options;
+    if (options.buffers === "weak" && seed !== 0) {
+      const ahead = new LookAhead(sim, this.registers, this.pe, this.features);
+      this.pe.hardware = new HardwareBySeed(sim, this.registers, this.pe.ordering!, this.pe.maintenance, ahead, seed);
+    }
     sim.agents.add("vmm", "vmm", 0);
     this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, this.era.mm, {
       ...(options.thp === undefined ? {} : { thp: options.thp }),

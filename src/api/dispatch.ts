@@ -114,7 +114,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     },
     finish: (d, a, ret) => d.accessed(a, ret),
   },
-  ordering: { begin: (d, a, c) => d.start(a, d.m.orderingCalls.op, ORDERING_OPS.indexOf(c.op), c.cpu ?? 0) },
+  ordering: { begin: (d, a, c) => d.start(a, d.m.orderingCalls.op, ORDERING_OPS.indexOf(c.op), c.cpu ?? 0, c.n ?? 0) },
   write_place: {
     begin: (d, a, c) => {
       const dev = d.m.vfioPci.ofFile(c.fd);

@@ -14,6 +14,7 @@ import { AtOp, DcOp, IcOp } from "./a64system.js";
 import { BRACKETS } from "./brackets.js";
 import { Ordering, type BufferMode } from "./ordering.js";
 import { E_DATA, E_ESR, E_HPFAR_HI, E_HPFAR_LO, E_RESULT, E_SIZE, E_VA_HI, E_VA_LO } from "./orderingearly.js";
+import type { HardwareBySeed } from "./orderingseed.js";
 import { KIND_NC, KIND_OF, KIND_WB, READ_OK, READ_SEA } from "./storebuffer.js";
 import {
   BY_GUEST,
@@ -131,6 +132,8 @@ export class Pe {
   readonly tlbs: Tlbs;
   /** The store and gathering buffers, undefined while they are not modelled. */
   readonly ordering: Ordering | undefined;
+  /** What hardware does of its own accord by a seed, in weak mode. */
+  hardware: HardwareBySeed | undefined;
   readonly maintenance: TlbMaintenance;
   readonly host: HostTranslation;
   readonly profile: MachineProfile;
@@ -914,6 +917,9 @@ export class Pe {
     void v;
     this.ordering?.contextSync(this.agents.cpu);
     this.agents.charge(this.costs.isb);
+  }
+  get runningCpu(): number {
+    return this.agents.cpu;
   }
   /** A physical SError of the running CPU, routed to EL2 (HCR_EL2.AMO): taken now. @returns false if none is pending */
   takeSerror(): boolean {

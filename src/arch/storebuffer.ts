@@ -88,6 +88,8 @@ export interface DevicePort {
   read(kind: number, pa: Pa, size: number): number;
   /** A DSB of this CPU waits for what answers from the end of the path (nE). */
   complete(cpu: number): void;
+  /** The n-th request on its way takes a step. @returns false if there is none that may */
+  advance(n: number): boolean;
 }
 
 /** One buffered store, for people. */
@@ -465,4 +467,7 @@ class PlainPort implements DevicePort {
     return READ_OK;
   }
   complete(): void {}
+  advance(): boolean {
+    return false;
+  }
 }

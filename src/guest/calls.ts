@@ -104,6 +104,16 @@ export const CALLS: readonly CallDecl[] = [
   decl("dsb", [], "the VMM's thread executes DSB SY on its CPU"),
   decl("dmb", [], "the VMM's thread executes DMB SY on its CPU"),
   decl("buffer_drain", [number("cpu", 0)], "the store and gathering buffer of a physical CPU drains of its own accord, as hardware may"),
+  decl(
+    "buffer_leave",
+    [number("cpu"), number("n", 0)],
+    "the n-th store of a physical CPU's buffer leaves before the others, if it may: its value is 1, else 0",
+  ),
+  decl(
+    "fabric_advance",
+    [number("n", 0)],
+    "the n-th request on its way takes a step, into the root complex or to its end point, if it may: its value is 1, else 0",
+  ),
   decl("fabric_deliver", [], "everything on its way in interconnect and root complex arrives, as it does in time"),
   decl(
     "write_place",

@@ -630,6 +630,10 @@ class Interpreter implements Window {
         return plain(yield* this.host(agent, { call: "ordering", op: name }));
       case "buffer_drain":
         return plain(yield* this.host(agent, { call: "ordering", op: name, cpu: n("cpu") }));
+      case "buffer_leave":
+        return plain(yield* this.host(agent, { call: "ordering", op: name, cpu: n("cpu"), n: n("n") }));
+      case "fabric_advance":
+        return plain(yield* this.host(agent, { call: "ordering", op: name, n: n("n") }));
       case "write_place":
         return plain(
           yield* this.host(agent, {
@@ -773,8 +777,14 @@ class Interpreter implements Window {
   // --- the guest ----------------------------------------------------------------------------
 
   private *guest(b: GuestBlock): Running<void> {
+    yield* this.handOver();
     this.startGuest(b);
     yield* this.enter(b.vcpu, blockText(b), b.span);
+  }
+
+  /** The VMM's thread wakes others: they see what it stored. Only in weak mode do its stores wait. */
+  private *handOver(): Running<void> {
+    if (this.variant.buffers === "weak") yield* this.host(VMM, { call: "ordering", op: "hand_over" });
   }
 
   private startGuest(b: GuestBlock): void {
@@ -892,6 +902,7 @@ class Interpreter implements Window {
 
   /** The agents of a `par` interleaved, by the scheduler of the run. */
   private *par(bodies: readonly (GuestBlock | ParThread)[], span: Span): Running<void> {
+    yield* this.handOver();
     const { kvm } = this.machine;
     const run: ParRun = { line: span.line, muted: this.options.onPar !== undefined };
     const par = new ParAgents(this.parWorld(run), bodies);

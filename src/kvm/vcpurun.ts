@@ -180,7 +180,9 @@ export class VcpuRun {
     const stack = sim.agents.stack;
     const v = stack.a[f + V]! | 0;
     const left = stack.a[f + INSTRUCTIONS]!;
-    const slice = sim.agents.interleaving ? 1 : left === Infinity ? SLICE : Math.min(left, COUNTED_SLICE);
+    const { hardware } = this.pe;
+    if (hardware !== undefined) hardware.act(v);
+    const slice = sim.agents.interleaving || hardware !== undefined ? 1 : left === Infinity ? SLICE : Math.min(left, COUNTED_SLICE);
     const reason = this.cpu.run(v, slice);
     // handle_exit_early, kvm_handle_guest_serror: no RAS record says that it is fatal, the guest gets it.
     if (this.pe.takeSerror()) {

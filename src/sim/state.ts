@@ -163,6 +163,18 @@ export class StateRegistry {
     return this.journalLength;
   }
 
+  /** Marks work from here to `endUndo` although nobody records. @returns false while somebody does: nothing was begun */
+  beginUndo(): boolean {
+    if (this.recording) return false;
+    this.recording = true;
+    this.journalLength = 0;
+    return true;
+  }
+  /** @param began what `beginUndo` said */
+  endUndo(began: boolean): void {
+    if (began) this.stopRecording();
+  }
+
   /** Undoes every write since `mark`, newest first. */
   rollback(mark: Mark): void {
     for (let n = this.journalLength - 1; n >= mark; n--) {

@@ -2,6 +2,7 @@
  * What a script may ask of the buffers and the fabric from outside: barriers of the VMM, what hardware does of its own
  * accord, and where a write has got to. Each is an activity of one phase on the caller's CPU.
  */
+import { DRAIN_BARRIER } from "../arch/storebuffer.js";
 import { DSB_SY } from "../arch/tlbi.js";
 import type { Pe } from "../arch/pe.js";
 import { ARG, type Activity } from "../sim/agents.js";
@@ -14,11 +15,11 @@ export const IN_BUFFER = 1;
 export const BEFORE_ROOT_COMPLEX = 2;
 export const AT_ROOT_COMPLEX = 3;
 
-export const ORDERING_OPS = ["dsb", "dmb", "buffer_drain", "fabric_deliver"] as const;
+export const ORDERING_OPS = ["dsb", "dmb", "buffer_drain", "fabric_deliver", "buffer_leave", "fabric_advance", "hand_over"] as const;
 export type OrderingOp = (typeof ORDERING_OPS)[number];
 
 export class OrderingCalls {
-  /** (number in ORDERING_OPS, physical CPU for buffer_drain) -> 0 */
+  /** (number in ORDERING_OPS, physical CPU of the buffer, number of the entry) -> 0; buffer_leave, fabric_advance: 1 if it may */
   readonly op: Activity;
 
   constructor(
@@ -27,30 +28,39 @@ export class OrderingCalls {
     private readonly fabric: Fabric | undefined,
   ) {
     const { agents } = sim;
-    this.op = agents.activity("orderingCall", "DSB SY, DMB SY by the VMM; what hardware does of its own accord", 2, [
+    this.op = agents.activity("orderingCall", "DSB SY, DMB SY by the VMM; what hardware does of its own accord", 3, [
       [
         "now",
         (f) => {
-          this.carryOut(agents.stack.a[f + ARG]!, agents.stack.a[f + ARG + 1]!);
-          return agents.ret(f, 0);
+          const s = agents.stack.a;
+          return agents.ret(f, this.carryOut(s[f + ARG]!, s[f + ARG + 1]!, s[f + ARG + 2]!) ? 1 : 0);
         },
       ],
     ]);
   }
 
-  private carryOut(op: number, cpu: number): void {
+  private carryOut(op: number, cpu: number, n: number): boolean {
     switch (ORDERING_OPS[op]!) {
       case "dsb":
         this.pe.hostDsb(DSB_SY);
-        return;
+        return false;
       case "dmb":
         this.pe.dmb(-1, DSB_SY);
-        return;
+        return false;
       case "buffer_drain":
         this.pe.ordering?.leaveAll(cpu);
-        return;
+        return false;
       case "fabric_deliver":
         this.fabric?.pushAll();
+        return false;
+      case "buffer_leave":
+        return this.pe.ordering?.leave(cpu, n) === true;
+      case "fabric_advance":
+        return this.fabric?.advance(n) === true;
+      // A thread wakes another: what the one stored to memory the other sees (futex and scheduler have the barriers).
+      case "hand_over":
+        this.pe.ordering?.buffers.drainWriteBack(this.pe.runningCpu, DRAIN_BARRIER);
+        return false;
     }
   }
 
