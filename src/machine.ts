@@ -160,6 +160,7 @@ export class Machine {
       this.fabric = new Fabric(sim, this.phys, this.vfioPci.pci, ordering.buffers, this.tables, { ...DEFAULT_FABRIC, ...options.fabric });
     this.orderingCalls = new OrderingCalls(sim, this.pe, this.fabric);
     this.kvm = new Kvm(sim, this.phys, this.tables, this.pe, this.cpu, this.registers, this.features, this.mm, this.era.kvm, this.profile);
+    this.kvm.userMemAbort.dmabufs = this.vfioPci.dmabufs;
     this.dispatch = new Dispatch(this);
     this.host = new HostProcess(this, VMM);
     this.vfio = new Vfio(this, VMM);

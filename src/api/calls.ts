@@ -108,6 +108,16 @@ export type Call =
   | { readonly call: "vfio_open"; readonly bdf: string }
   | { readonly call: "VFIO_DEVICE_GET_REGION_INFO"; readonly fd: number; readonly index: number }
   | { readonly call: "VFIO_DEVICE_RESET"; readonly fd: number }
+  /** close() of a VFIO device's file. */
+  | { readonly call: "close"; readonly fd: number }
+  /** As proposed: a range of a BAR without a mapping. */
+  | {
+      readonly call: "VFIO_DEVICE_FEATURE_DMA_BUF";
+      readonly fd: number;
+      readonly index: number;
+      readonly offset: number;
+      readonly length: number;
+    }
   | {
       readonly call: "vfio_read";
       readonly fd: number;

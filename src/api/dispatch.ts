@@ -15,6 +15,7 @@ import { EBADF } from "../mmu/context.js";
 import { HUGETLB_ORDERS } from "../mmu/frames.js";
 import { EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
 import { ORDERING_OPS } from "../vfio/orderingcalls.js";
+import { SYSFS_PCI } from "../vfio/sysfs.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
 import { CACHE_LINE_OPS, type Call, type CallName, type CallResult, type ExitInfo, type RegionInfo, type SignalInfo } from "./calls.js";
 import type { Stage2Leaf } from "./nouns.js";
@@ -74,7 +75,21 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   },
   open: {
     begin: (d, a, c) =>
-      d.answer(a, c.name?.startsWith("/dev/") === true ? d.m.platform.open(c.name, c.size) : d.m.mm.files.openReadOnly(c.size)),
+      d.answer(
+        a,
+        c.name?.startsWith("/dev/") === true
+          ? d.m.platform.open(c.name, c.size)
+          : c.name?.startsWith(SYSFS_PCI) === true
+            ? d.m.vfioPci.sysfs.open(c.name)
+            : d.m.mm.files.openReadOnly(c.size),
+      ),
+  },
+  close: { begin: (d, a, c) => d.onDevice(a, c.fd, d.m.vfioPci.close) },
+  VFIO_DEVICE_FEATURE_DMA_BUF: {
+    begin: (d, a, c) => {
+      const dev = d.m.vfioPci.ofFile(c.fd);
+      d.answer(a, dev < 0 ? -EBADF : d.m.vfioPci.dmabufs.export(dev, c.index, c.offset, c.length));
+    },
   },
   ftruncate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.ftruncate, c.fd, c.length) },
   fallocate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.fallocate, c.fd, c.mode, c.offset, c.length) },
@@ -230,7 +245,14 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     },
     finish: (d, a, ret) => ({ ret, region: d.region(a, ret) }),
   },
-  VFIO_DEVICE_RESET: { begin: (d, a, c) => d.onDevice(a, c.fd, d.m.vfioPci.reset) },
+  VFIO_DEVICE_RESET: {
+    begin: (d, a, c) => {
+      const platform = d.m.vfioPci.ofFile(c.fd) < 0 ? d.m.platform.reset(c.fd) : undefined;
+      if (platform === undefined) return d.onDevice(a, c.fd, d.m.vfioPci.reset);
+      d.m.fabric?.platformReset(platform.name, platform.base, platform.size);
+      d.answer(a, 0);
+    },
+  },
   vfio_read: {
     begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 0, c.buffer ?? 0, 0),
     finish: (d, a, ret) => ({ ret, value: ret < 0 ? 0n : BigInt.asUintN(8 * ret, d.resultValue(a)) }),

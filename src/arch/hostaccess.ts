@@ -11,7 +11,7 @@ import { staleTranslation, tlbMiss } from "./events.js";
 import type { CpuFeatures } from "./features.js";
 import { ATTR_NC, ATTR_nGnRE, ATTR_nGnRnE, ATTR_TAGGED, ATTR_WB, isCacheable } from "./mair.js";
 import type { Ordering } from "./ordering.js";
-import { KIND_OF, KIND_WB } from "./storebuffer.js";
+import { KIND_NC, KIND_OF, KIND_WB } from "./storebuffer.js";
 import type { PhysicalMemory } from "./phys.js";
 import type { TablePages } from "./tables.js";
 import { DSB_ISH, DSB_ISHST, TLBI_IS, TlbiKind, vaOperandHi, vaOperandLo, type TlbMaintenance } from "./tlbi.js";
@@ -119,6 +119,13 @@ export class HostTranslation {
     const { ordering } = this;
     if (ordering === undefined || (this.kind === KIND_WB && !ordering.weak)) this.phys.writeBy(pa, size, this.marks, lo, hi);
     else ordering.buffers.store(this.sim.agents.cpu, this.kind, this.marks, pa, size, lo, hi, 0, 0, false);
+  }
+
+  /** Hardware reads a word of a device ahead through the mapping just looked up, which it may only where that is Normal. */
+  speculate(pa: Pa): void {
+    if (this.kind < KIND_NC) return;
+    if (this.ordering === undefined) this.phys.read(pa, 4);
+    else this.ordering.buffers.port.read(this.kind, pa, 4);
   }
 
   private miss(rootPa: Pa, asid: number, cpu: number, i: number, hi: number, lo: number, write: boolean): Pa {

@@ -94,6 +94,8 @@ import { VTCR_VS } from "./geometry.js";
 
 export { PE_EL1, PE_EL2, PE_OK };
 
+/** Of src/mmu/useraccess.ts: a speculative read. */
+const LINE_SPECULATE = 6;
 /** Bytes of DC ZVA (DCZID_EL0.BS = 4) and of a cache line. */
 const LINE = 64;
 
@@ -942,7 +944,29 @@ export class Pe {
   }
   /** Something with the line at pa. @param op LINE_* of src/mmu/useraccess.ts */
   lineOp(pa: Pa, op: number): void {
-    this.cacheOps.line(pa, op);
+    if (op === LINE_SPECULATE && !this.phys.isRam(pa)) this.host.speculate(pa);
+    else this.cacheOps.line(pa, op);
+  }
+  /**
+   * Hardware reads ahead through a guest's translation, as it may wherever stage 1 and stage 2 together say Normal; never
+   * from Device memory. Its walk leaves nothing behind. @returns true if something was read
+   */
+  speculateGuest(v: number, vaHi: number, vaLo: number): boolean {
+    const { state } = this.sim;
+    const began = state.beginUndo();
+    const mark = state.mark();
+    const c = this.context;
+    if (c.outdated(v)) c.load(v);
+    const ok = this.locate(v, c, vaHi, vaLo, ACCESS_READ, 0, 0) === PE_OK;
+    const marks = ok ? this.marks() : 0;
+    state.rollback(mark);
+    state.endUndo(began);
+    const kind = KIND_OF[marks & 0xff]!;
+    if (!ok || kind < KIND_NC) return false;
+    if (this.phys.isRam(this.pa)) this.caches?.data.speculate(this.pa);
+    else if (this.ordering === undefined) this.phys.read(this.pa, 4);
+    else this.ordering.buffers.port.read(kind, this.pa, 4);
+    return true;
   }
   hostLookup(rootPa: Pa, asid: number, hva: Hva, write: boolean): Pa {
     return this.host.hostLookup(rootPa, asid, hva, write);

@@ -144,6 +144,8 @@ export type Statement =
   | ParThread
   | { readonly kind: "par"; readonly agents: readonly (GuestBlock | ParThread)[]; readonly span: Span }
   | { readonly kind: "on"; readonly on: readonly NameAt[]; readonly body: readonly Statement[]; readonly span: Span }
+  /** The VMM emulates the 4 KiB of a function's configuration space for the guest with the device's own. */
+  | { readonly kind: "ecam"; readonly base: Expr; readonly device: Expr; readonly span: Span }
   | { readonly kind: "answer"; readonly address: Expr; readonly value: Expr; readonly span: Span }
   | Report
   | Expectation;

@@ -65,7 +65,7 @@ export const CALLS: readonly CallDecl[] = [
   decl(
     "open",
     [text("name"), number("size")],
-    "opens a modelled read-only file of that size (no file of yours is read), or a platform device below /dev; its value is the file descriptor",
+    "opens a modelled read-only file of that size (no file of yours is read), a platform device below /dev, or /sys/bus/pci/devices/BDF/resourceN, resourceN_wc (size is then the BAR's); its value is the file descriptor",
   ),
   decl("ftruncate", [number("fd"), number("length")], "sets the size of a memory file"),
   decl("fallocate", [number("fd"), number("mode"), number("offset"), number("len")], "punches a hole into a memory file"),
@@ -132,7 +132,12 @@ export const CALLS: readonly CallDecl[] = [
   decl(
     "speculate",
     [number("addr"), number("length", 64)],
-    "hardware reads lines speculatively through the linear map, as it may at any moment",
+    "hardware reads lines speculatively through the linear map, or a word of a device through the VMM's mapping if that is Normal, as it may at any moment",
+  ),
+  decl(
+    "speculate_guest",
+    [number("va"), vcpu],
+    "hardware reads ahead through a vCPU's translation, as it may where the resulting type is Normal: its value is 1 if it did, else 0",
   ),
   decl("evict", [number("addr"), number("length", 64)], "hardware evicts lines, written back if they are dirty, as it may at any moment"),
   ...[1, 2, 4, 8].flatMap((bytes) => [
@@ -213,7 +218,13 @@ export const CALLS: readonly CallDecl[] = [
   decl("sched_setaffinity", [vcpu, number("cpu")], "moves a vCPU's thread to another physical CPU"),
   decl("vfio_open", [text("device")], "opens a device bound to vfio-pci, by its PCI address; its value is the file descriptor"),
   decl("VFIO_DEVICE_GET_REGION_INFO", [number("fd"), number("index")], "asks for a region; its value is the region's size"),
-  decl("VFIO_DEVICE_RESET", [number("fd")], "resets the device"),
+  decl("VFIO_DEVICE_RESET", [number("fd")], "resets the device, or a platform device with memory of its own"),
+  decl("close", [number("fd")], "closes a VFIO device, which is reset when nothing maps it any more"),
+  decl(
+    "VFIO_DEVICE_FEATURE_DMA_BUF",
+    [number("fd"), number("offset"), number("length")],
+    "a range of a BAR as a dma-buf, without a mapping (proposed): its value is the userspace_addr of a memslot with KVM_MEM_DMABUF",
+  ),
   decl(
     "pread",
     [number("fd"), number("size"), number("offset"), number("buf", 0)],

@@ -525,6 +525,10 @@ class Checker {
         this.on(s.on);
         this.scoped(() => this.statements(s.body));
         return;
+      case "ecam":
+        this.expr(s.base, "vmm");
+        this.expr(s.device, "vmm");
+        return;
       case "answer":
         this.expr(s.address, "vmm");
         this.expr(s.value, "vmm");

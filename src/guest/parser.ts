@@ -528,6 +528,14 @@ class Parser {
     }
     if (this.is("mmio")) {
       this.i++;
+      if (this.accept("ecam")) {
+        const base = this.expression();
+        this.expect("->", "after the address");
+        const device = this.expression();
+        this.endOfStatement("the device");
+        out.push({ kind: "ecam", base, device, span: this.place(t) });
+        return;
+      }
       this.expect("read", 'after "on mmio"');
       const address = this.expression();
       this.expect("->", "after the address");

@@ -143,6 +143,7 @@ class Interpreter implements Window {
   private readonly steps: Step[] = [];
   private readonly outcomes: Outcome[] = [];
   private scopes: Map<string, bigint>[] = [new Map()];
+  private readonly ecams: { base: bigint; fd: number }[] = [];
   private readonly answers: { from: bigint; value: bigint }[] = [];
   private readonly threads = new Map<string, number>();
   /** Names of the script's kernel threads. */
@@ -420,6 +421,12 @@ class Interpreter implements Window {
         this.open();
         yield* this.par(s.agents, s.span);
         return;
+      case "ecam":
+        this.ecams.push({
+          base: yield* this.value(s.base, VMM, "vmm", "", s.span),
+          fd: Number(yield* this.value(s.device, VMM, "vmm", "", s.span)),
+        });
+        return;
       case "answer":
         this.answers.push({
           from: yield* this.value(s.address, VMM, "vmm", "", s.span),
@@ -632,6 +639,15 @@ class Interpreter implements Window {
         return plain(yield* this.host(agent, { call: "ordering", op: name, cpu: n("cpu") }));
       case "buffer_leave":
         return plain(yield* this.host(agent, { call: "ordering", op: name, cpu: n("cpu"), n: n("n") }));
+      case "speculate_guest":
+        return plain(yield* this.host(agent, { call: "ordering", op: name, cpu: vcpuOf(args.get("vcpu")), n: n("va") }));
+      case "close":
+        return plain(yield* this.host(agent, { call: "close", fd: n("fd") }));
+      case "VFIO_DEVICE_FEATURE_DMA_BUF": {
+        const at = n("offset");
+        const where = { fd: n("fd"), index: Math.floor(at / REGION), offset: at % REGION, length: n("length") };
+        return plain(yield* this.host(agent, { call: name, ...where }));
+      }
       case "fabric_advance":
         return plain(yield* this.host(agent, { call: "ordering", op: name, n: n("n") }));
       case "write_place":
@@ -802,8 +818,30 @@ class Interpreter implements Window {
       const call = this.runCall(vcpu);
       const faults = this.recorder.faults;
       const r = yield* this.host(this.machine.vcpuAgent(vcpu), call);
+      if (yield* this.configAccess(vcpu, r)) continue;
       if (!this.afterRun(vcpu, text, span, r, faults)) return;
     }
+  }
+
+  /**
+   * A guest's access to a configuration space that the VMM emulates: trapped, and carried out by the vCPU's own thread in
+   * the device's. A guest never reaches ECAM itself. @returns true if it was one
+   */
+  private *configAccess(vcpu: number, r: CallResult): Running<boolean> {
+    const { exit } = r;
+    if (r.ret < 0 || exit?.reason !== "MMIO") return false;
+    const at = BigInt(exit.physAddr);
+    const ecam = this.ecams.find((e) => at >= e.base && at < e.base + 4096n);
+    if (ecam === undefined) return false;
+    this.exits.push(exit);
+    const agent = this.machine.vcpuAgent(vcpu);
+    const where = { fd: ecam.fd, index: 7, offset: Number(at - ecam.base), size: exit.len };
+    if (exit.isWrite) yield* this.host(agent, { call: "vfio_write", ...where, value: exit.data });
+    else {
+      const read = yield* this.host(agent, { call: "vfio_read", ...where });
+      this.machine.answerMmio(vcpu, read.ret < 0 ? BigInt.asUintN(8 * exit.len, -1n) : (read.value ?? 0n));
+    }
+    return true;
   }
 
   private runCall(vcpu: number): HostCall {
@@ -1111,5 +1149,7 @@ function hasCall(e: Expr): boolean {
 }
 
 function showsValue(name: string): boolean {
-  return /^(mmap|mremap|read|write_place|dma_read|uffd_read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(name);
+  return /^(mmap|mremap|VFIO_DEVICE_FEATURE_DMA_BUF|read|write_place|dma_read|uffd_read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(
+    name,
+  );
 }

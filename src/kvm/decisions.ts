@@ -609,6 +609,11 @@ const proposedDecisions = {
     ["as-written", "write-back"],
     { "v4.0": ["as-written", "RFC/RFT arm64: KVM: work around incoherency with uncached guest mappings, Ard Biesheuvel, Feb 2015"] },
   ),
+  memslotDmabuf: decision(
+    "memslots backed by a dma-buf of a VFIO device instead of a VMA (KVM_MEM_DMABUF; proposed Oct 2023, in no release)",
+    ["einval", "vfio"],
+    { "v4.0": ["einval", "KVM_MEM_* of include/uapi/linux/kvm.h; guest_memfd of v6.8 is not on arm64 before v6.17 and takes no dma-buf"] },
+  ),
   memslotIncoherent: decision(
     "the memslot flag KVM_MEM_INCOHERENT: pages are cleaned and invalidated when they are mapped and when the dirty log is fetched (proposed Mar 2015, in no release)",
     ["einval", "clean"],

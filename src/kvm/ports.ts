@@ -33,5 +33,12 @@ export const KVM_MEM_LOG_DIRTY_PAGES = 1;
 export const KVM_MEM_READONLY = 2;
 /** As proposed in Mar 2015; the number is ours. */
 export const KVM_MEM_INCOHERENT = 1 << 3;
+/** As proposed in Oct 2023: userspace_addr names a place in a dma-buf, and there is no VMA; the number is ours. */
+export const KVM_MEM_DMABUF = 1 << 4;
+/** What lies behind such a memslot: the exporter. */
+export interface DmaBufPort {
+  /** The page frame, or -1: revoked. */
+  pfnAt(name: number): number;
+}
 /** Being deleted or moved: faults see no slot. */
 export const KVM_MEMSLOT_INVALID = 1 << 16;

@@ -14,7 +14,7 @@ import { EEXIST, EFAULT, EINVAL, EPERM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { kvmDecisions } from "./decisions.js";
 import type { DirtyLog } from "./dirtylog.js";
-import { KVM_MEM_INCOHERENT } from "./ports.js";
+import { KVM_MEM_DMABUF, KVM_MEM_INCOHERENT } from "./ports.js";
 import { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_MEMSLOT_INVALID, type Memslots } from "./memslots.js";
 import { SPLIT_BLOCK_SIZES } from "./pgtablesplit.js";
 import type { Stage2 } from "./stage2.js";
@@ -195,10 +195,13 @@ export class SetMemoryRegion {
   private checkArguments(id: number, flags: number, gpa: number, size: number, hva: number): number {
     if ((id & 0xffff) >= this.d.userMemslots) return -EINVAL;
     const known = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY | (this.d.memslotIncoherent === "clean" ? KVM_MEM_INCOHERENT : 0);
-    if ((flags & ~known) !== 0) return -EINVAL;
+    const dmabuf = this.d.memslotDmabuf === "vfio" && (flags & KVM_MEM_DMABUF) !== 0;
+    if ((flags & ~(known | (dmabuf ? KVM_MEM_DMABUF : 0))) !== 0) return -EINVAL;
+    // Nobody tells of writes behind it.
+    if (dmabuf && (flags & KVM_MEM_LOG_DIRTY_PAGES) !== 0) return -EINVAL;
     if (size % 4096 !== 0 || size < 0) return -EINVAL;
     if (gpa % 4096 !== 0 || gpa < 0) return -EINVAL;
-    if (hva % 4096 !== 0 || hva < 0 || hva + size > TASK_SIZE) return -EINVAL;
+    if (hva % 4096 !== 0 || hva < 0 || (hva + size > TASK_SIZE && !dmabuf)) return -EINVAL;
     // arm64 has one address space.
     if (id >>> 16 !== 0 || id < 0) return -EINVAL;
     if (size !== 0 && gpa + size >= 2 ** 64) return -EINVAL;

@@ -42,7 +42,7 @@ import type { kvmDecisions } from "./decisions.js";
 import type { DirtyLog } from "./dirtylog.js";
 import { PFN_REFERENCED, PFN_WRITABLE, type GfnToPfn } from "./gfntopfn.js";
 import type { Memslots } from "./memslots.js";
-import { KVM_MEM_INCOHERENT, KVM_MEM_READONLY } from "./ports.js";
+import { KVM_MEM_DMABUF, KVM_MEM_INCOHERENT, KVM_MEM_READONLY, type DmaBufPort } from "./ports.js";
 import { INSTALL_LOGGING, type Stage2 } from "./stage2.js";
 import {
   branchTaken,
@@ -168,6 +168,8 @@ export class UserMemAbort {
   private readonly n: Names<(typeof NAMES)[number]>;
   private readonly crashNoPage = "PFN without struct page";
   private readonly crashNoMapping = "data cache clean through an unmapped kernel address";
+  /** What memslots without a VMA are backed by; set when the rooms are wired. */
+  dmabufs: DmaBufPort | undefined;
   /** Scratch of the last device decision: 0, or -errno. */
   private decisionError = 0;
 
@@ -227,6 +229,7 @@ export class UserMemAbort {
       this.branch(n["permission fault on a read"]);
       return this.ret(f, -EFAULT);
     }
+    if ((this.memslots.flags(slot) & KVM_MEM_DMABUF) !== 0) return this.dmabuf(f, v, vm, kind);
     if (this.loggingActive(slot)) kind |= LOGGING;
     if (d.memcacheTopup === "before-vma" && !this.topup(v, vm, kind)) return this.ret(f, -ENOMEM);
     const lock = this.mm.mmapLock(mm);
@@ -260,6 +263,22 @@ export class UserMemAbort {
     sim.locks.unlockRead(lock);
     return this.first + 1;
   };
+
+  /**
+   * A memslot backed by a dma-buf, as gmem_abort does it for guest_memfd: the sequence, then the frame from the exporter,
+   * one page at a time. No VMA says anything of its type: vfio-pci's BARs may be anything uncached.
+   */
+  private dmabuf(f: number, v: number, vm: number, kind: number): number {
+    const stack = this.sim.agents.stack;
+    if (!this.topup(v, vm, kind)) return this.ret(f, -ENOMEM);
+    stack.set(f + SEQ, this.vms.seq(vm));
+    stack.set(f + KIND, kind | FORCE_PTE);
+    stack.set(f + SIZE, PAGE_SIZE);
+    stack.set(f + GFN, stack.a[f + IPA]! / PAGE_SIZE);
+    stack.set(f + VMA_FLAGS, VM_PFNMAP | VM_SHARED | VM_ALLOW_ANY_UNCACHED);
+    stack.set(f + PAGE_PROT, PAGE_PROT_NONCACHED);
+    return this.havePfn(f, this.dmabufs?.pfnAt(stack.a[f + HVA]!) ?? -1, PFN_WRITABLE);
+  }
 
   /** memslot_is_logging: a writable slot with a dirty bitmap (with a dirty ring alone there is none). */
   private loggingActive(slot: number): boolean {

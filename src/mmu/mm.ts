@@ -173,6 +173,9 @@ export class HostMm implements MmContext {
     return this.userAccess.hostAccess;
   }
   /** (mm, start, end): zap_vma_ptes. */
+  get invalidateRange(): Activity {
+    return this.notifiers.invalidateRange;
+  }
   get zapVmaPtes(): Activity {
     return this.zapVma.zapVmaPtes;
   }

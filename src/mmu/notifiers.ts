@@ -101,6 +101,8 @@ export class MmuNotifiers {
   readonly invalidateRangeStart: Activity;
   /** mm, start, end, type. */
   readonly invalidateRangeEnd: Activity;
+  /** mm, start, end, type: start and end of a range in which the caller changes no host entry. */
+  readonly invalidateRange: Activity;
   /** mm, addr, pfn: only where somebody registered it. */
   readonly changePte: Activity;
   /** mm: tells every subscriber of the mm and drops the subscriptions. */
@@ -130,6 +132,11 @@ export class MmuNotifiers {
       ["announce", (f) => this.announceEnd(f)],
       ["tell", (f) => this.tell(f, false)],
     ]);
+    this.invalidateRange = agents.activity("invalidateRange", `${source} start and end`, 4, [
+      ["start", (f) => this.range(f, 1, start)],
+      ["end", (f) => this.range(f, 2, this.invalidateRangeEnd)],
+      ["done", (f) => agents.ret(f)],
+    ]);
     this.changePte = this.optional("changePte", `${source} __mmu_notifier_change_pte`, CHANGE_PTE);
     this.release = this.optional("mmuNotifierRelease", `${source} __mmu_notifier_release`, RELEASE);
     this.clearFlushYoung = this.optional("clearFlushYoung", `${source} __mmu_notifier_clear_flush_young`, CLEAR_FLUSH_YOUNG);
@@ -158,6 +165,12 @@ export class MmuNotifiers {
     this.subs.set(s * SUB_WORDS + SUB_TOKEN, token);
     this.subs.set(s * SUB_WORDS + SUB_LIVE, 1);
     return s;
+  }
+
+  private range(f: number, next: number, what: Activity): number {
+    const { agents } = this.sim;
+    const a = agents.stack.a;
+    return agents.call(f, this.invalidateRange.first + next, what, a[f + MM]!, a[f + START]!, a[f + END]!, a[f + TYPE]!, 1);
   }
 
   /** mmu_notifier_unregister. */

@@ -115,7 +115,12 @@ export class UserAccess {
       if (done >= size) return this.sim.agents.ret(f, 0, s.a[f + OUT_LO]!, s.a[f + OUT_HI]!);
       const hva = s.a[f + HVA]! + done;
       const pa = this.cpu.hostLookup(this.pt.root(mm), mm, hva, write);
-      if (pa < 0) return this.enterFault(f, mm, hva, write);
+      if (pa < 0) {
+        // What hardware does of its own accord faults nothing in.
+        if (what < HOST_LINES + LINE_SPECULATE) return this.enterFault(f, mm, hva, write);
+        s.set(f + DONE, done + 64 - (hva & 63));
+        continue;
+      }
       if (what >= HOST_LINES) {
         this.cpu.lineOp(pa, what - HOST_LINES);
         s.set(f + DONE, done + 64 - (hva & 63));

@@ -216,6 +216,7 @@ export class VfioConfigRw {
     const dev = agents.stack.a[f + DEV]!;
     this.zap.upWrite(dev);
     bus.emit(vfioReset, agents.stack.a[f + R0]!, this.v.function(dev).name, FROM_CONFIG);
+    this.v.pci.fabric?.reclaimed(this.v.function(dev));
     return this.finishChunk(f);
   }
 }

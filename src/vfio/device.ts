@@ -34,6 +34,8 @@ export interface VfioMm {
   readonly zapVmaPtes: Activity;
   /** (file, first byte, end byte, evenCows): the same for every VMA of the file that meets the range. */
   readonly unmapMappingRange: Activity;
+  /** (mm, start, end, type): the MMU notifiers' start and end of a range at which no host entry changes. */
+  readonly invalidateRange: Activity;
   /** (mm, hva, size, write, lo, hi): copy_to_user. */
   readonly hostAccess: Activity;
   /** The lock number of an address space's mmap_lock. */

@@ -16,6 +16,7 @@ import * as C from "./configspace.js";
 import { VfioConfigRw } from "./configrw.js";
 import { REGION_SPAN, VfioDevices, type VfioMm, type VfioRow } from "./device.js";
 import { canonicalBdf, deviceSpecs, type DeviceSpec } from "./devicespec.js";
+import { DmaBufs } from "./dmabuf.js";
 import { VfioFault } from "./fault.js";
 import { addHostBridge } from "./hostbridge.js";
 import { Ioeventfds } from "./ioeventfd.js";
@@ -25,6 +26,7 @@ import { deviceInfo, regionInfo, type RegionInfo } from "./regions.js";
 import { VfioReset } from "./reset.js";
 import { vfioClose, vfioOpen } from "./trace.js";
 import { VmaList } from "./vmalist.js";
+import { SysfsResources } from "./sysfs.js";
 import { VfioZap } from "./zap.js";
 
 const DEV = ARG;
@@ -33,6 +35,10 @@ export class VfioPci {
   readonly pci: PciFunctions;
   readonly devices: VfioDevices;
   readonly list: VmaList;
+  /** BARs that were handed out without a mapping. */
+  readonly dmabufs: DmaBufs;
+  /** resourceN and resourceN_wc. */
+  readonly sysfs: SysfsResources;
   /** What the mm calls for VMAs of any of these devices. */
   readonly ops: VmOperations;
 
@@ -74,7 +80,9 @@ export class VfioPci {
     addHostBridge(sim, phys, this.pci);
     this.devices = new VfioDevices(sim, this.pci, mm, d);
     this.list = new VmaList(sim, this.pci.functions.length);
-    const zap = new VfioZap(this.devices, this.list);
+    this.dmabufs = new DmaBufs(this.devices);
+    this.sysfs = new SysfsResources(this.devices);
+    const zap = new VfioZap(this.devices, this.list, this.dmabufs);
     this.resets = new VfioReset(this.devices, zap);
     this.ioeventfds = new Ioeventfds(this.devices, phys);
     const core = "drivers/vfio/pci/vfio_pci_core.c";
@@ -220,6 +228,8 @@ export class VfioPci {
     const dev = agents.stack.a[f + DEV]!;
     const fn = this.pci.functions[dev]!;
     this.pci.write(dev, C.PCI_COMMAND, 2, this.pci.read(dev, C.PCI_COMMAND, 2) & ~C.PCI_COMMAND_MASTER);
+    // The next one who opens it is another user.
+    this.pci.fabric?.reclaimed(fn);
     this.resets.setPowerState(dev, C.PCI_D3HOT);
     bus.emit(vfioClose, fn.name);
     return agents.ret(f);

@@ -134,7 +134,7 @@ export class Fabric implements DevicePort, PciFabric {
   private readonly meta: I32Pool;
   /** The memory write that the host bridge still adds full lines to: [0] its bytes, 0: none; [1] its CPU; [2], [3] its first address. */
   private readonly open: I32Pool;
-  /** Per function: late writes since its last reset. */
+  /** Per function, and for all platform devices together: late writes since the last reset. */
   private readonly dirty: I32Pool;
 
   constructor(
@@ -148,7 +148,7 @@ export class Fabric implements DevicePort, PciFabric {
     this.queue = sim.state.i32("fabric.queue", CAPACITY * WORDS);
     this.meta = sim.state.i32("fabric.meta", 5);
     this.open = sim.state.i32("fabric.open", 4);
-    this.dirty = sim.state.i32("fabric.dirty", Math.max(1, pci.functions.length));
+    this.dirty = sim.state.i32("fabric.dirty", pci.functions.length + 1);
     buffers.port = this;
     pci.fabric = this;
   }
@@ -390,7 +390,8 @@ export class Fabric implements DevicePort, PciFabric {
     if (entry[STALE] !== 0) {
       this.meta.set(LATE, this.late + 1);
       const device = bar === undefined ? this.sim.bus.name("platform device") : this.pci.functions[bar.fn]!.name;
-      if (bar !== undefined) this.dirty.set(bar.fn, this.dirty.a[bar.fn]! + 1);
+      const at = bar?.fn ?? this.pci.functions.length;
+      this.dirty.set(at, this.dirty.a[at]! + 1);
       this.sim.bus.emit(lateWrite, device, pa, bytesOf(maskLo, maskHi), entry[CPU]!);
     }
     // A posted request that nobody takes comes back as an error message, not to the store.
@@ -421,12 +422,25 @@ export class Fabric implements DevicePort, PciFabric {
 
   /** The four conditions of a device that is taken back, as they stand now: an event, and true if all hold. */
   reclaimed(f: PciFunction): boolean {
-    const bars = f.bars.filter((b) => b !== undefined && !b.io);
-    const unreferenced = !bars.some((b) => this.tables.references(b!.start, b!.size));
-    const unbuffered = !bars.some((b) => this.buffers.holdsFor(b!.start, b!.size));
-    const landed = !bars.some((b) => this.inFlight(b!.start, b!.size));
-    const clean = this.dirty.a[f.fn] === 0;
-    this.sim.bus.emit(deviceReclaim, f.name, unreferenced ? 1 : 0, unbuffered ? 1 : 0, landed ? 1 : 0, clean ? 1 : 0);
+    return this.conditions(
+      f.name,
+      f.bars.filter((b) => b !== undefined && !b.io).map((b) => [b!.start, b!.size]),
+      f.fn,
+    );
+  }
+  /** The same for a platform device: its reset register lies in another block, and nothing orders the two. */
+  platformReset(name: string, base: Pa, size: number): boolean {
+    this.dirty.set(this.pci.functions.length, 0);
+    this.wasReset(base, size);
+    return this.conditions(this.sim.bus.name(name), [[base, size]], this.pci.functions.length);
+  }
+
+  private conditions(name: number, ranges: readonly (readonly [Pa, number])[], device: number): boolean {
+    const unreferenced = !ranges.some(([base, size]) => this.tables.references(base, size));
+    const unbuffered = !ranges.some(([base, size]) => this.buffers.holdsFor(base, size));
+    const landed = !ranges.some(([base, size]) => this.inFlight(base, size));
+    const clean = this.dirty.a[device] === 0;
+    this.sim.bus.emit(deviceReclaim, name, unreferenced ? 1 : 0, unbuffered ? 1 : 0, landed ? 1 : 0, clean ? 1 : 0);
     return unreferenced && unbuffered && landed && clean;
   }
 

@@ -15,11 +15,20 @@ export const IN_BUFFER = 1;
 export const BEFORE_ROOT_COMPLEX = 2;
 export const AT_ROOT_COMPLEX = 3;
 
-export const ORDERING_OPS = ["dsb", "dmb", "buffer_drain", "fabric_deliver", "buffer_leave", "fabric_advance", "hand_over"] as const;
+export const ORDERING_OPS = [
+  "dsb",
+  "dmb",
+  "buffer_drain",
+  "fabric_deliver",
+  "buffer_leave",
+  "fabric_advance",
+  "hand_over",
+  "speculate_guest",
+] as const;
 export type OrderingOp = (typeof ORDERING_OPS)[number];
 
 export class OrderingCalls {
-  /** (number in ORDERING_OPS, physical CPU of the buffer, number of the entry) -> 0; buffer_leave, fabric_advance: 1 if it may */
+  /** (number in ORDERING_OPS, physical CPU of the buffer or vCPU, number of the entry or VA) -> 0; buffer_leave, fabric_advance: 1 if it may */
   readonly op: Activity;
 
   constructor(
@@ -58,6 +67,8 @@ export class OrderingCalls {
       case "fabric_advance":
         return this.fabric?.advance(n) === true;
       // A thread wakes another: what the one stored to memory the other sees (futex and scheduler have the barriers).
+      case "speculate_guest":
+        return this.pe.speculateGuest(cpu, (n / 4294967296) | 0, n | 0);
       case "hand_over":
         this.pe.ordering?.buffers.drainWriteBack(this.pe.runningCpu, DRAIN_BARRIER);
         return false;

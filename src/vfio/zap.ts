@@ -9,6 +9,7 @@
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { BAR0_REGION, REGION_SPAN, ROM_REGION, type VfioDevices } from "./device.js";
 import { vfioZap, vfioZapVma } from "./trace.js";
+import type { DmaBufs } from "./dmabuf.js";
 import type { VmaList } from "./vmalist.js";
 
 const DEV = ARG;
@@ -26,6 +27,7 @@ export class VfioZap {
   constructor(
     private readonly v: VfioDevices,
     private readonly list: VmaList,
+    private readonly dmabufs: DmaBufs,
   ) {
     const { agents } = v.sim;
     const source = "drivers/vfio/pci/vfio_pci_core.c vfio_pci_zap_and_down_write_memory_lock";
@@ -41,13 +43,15 @@ export class VfioZap {
           ["vmaLockAgain", (f) => this.retakeVmaLock(f)],
           ["zapNext", (f) => this.zapNext(f)],
           ["memoryLock", (f) => this.takeMemoryLock(f)],
+          ["moved", (f) => agents.ret(f, 1)],
         ]);
         break;
       case "lockThenZap":
         this.zapAndLock = agents.activity("vfioPciZapAndDownWriteMemoryLock", source, 3, [
           ["enter", (f) => this.enter(f)],
           ["memoryLock", (f) => this.lockFirst(f)],
-          ["zapBars", (f) => agents.ret(f, 1)],
+          ["zapBars", (f) => this.move(f, 3)],
+          ["moved", (f) => agents.ret(f, 1)],
         ]);
     }
   }
@@ -146,7 +150,16 @@ export class VfioZap {
     const got = trying ? locks.tryWrite(lock) : locks.write(lock);
     if (!got && !trying) return BLOCKED;
     locks.unlockWrite(this.v.vmaLock[dev]!);
-    return agents.ret(f, got ? 1 : 0);
+    if (!got) return agents.ret(f, 0);
+    return this.move(f, 6);
+  }
+
+  /** Importers of what was exported without a mapping let go too. @param then the phase after */
+  private move(f: number, then: number): number {
+    const { agents } = this.v.sim;
+    const dev = agents.stack.a[f + DEV]!;
+    if (!this.dmabufs.any(dev)) return agents.ret(f, 1);
+    return agents.call(f, this.zapAndLock.first + then, this.dmabufs.moveNotify, dev, 0);
   }
 }
 

@@ -227,6 +227,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
   ),
   guestMair: row("v6.12", "write-back", ram("msr mair_el1, x1\nmrs x4, mair_el1"), A76),
   memslotIncoherent: row("v6.12", "clean", ram("ldr x4, [x0]", { flags: 8 })),
+  memslotDmabuf: row("v6.12", "vfio", ram("ldr x4, [x0]", { flags: 16 })),
   stage2Memory: row("v6.12", "non-cacheable", ram("ldr x4, [x0]")),
   cowPfnmap: row("v6.12", "refuse", marked(VM_PFNMAP, "ldr x4, [x0]")),
   execOnDevice: row("v5.5", "map-executable", bar("br x0", { remap: true })),

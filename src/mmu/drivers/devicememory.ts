@@ -38,6 +38,10 @@ export class DeviceMemory implements BusDevice {
     return page === 0 ? Math.floor(offset / 4096) : this.data.a[(page - 1) * PAGE_WORDS + ((offset & 4095) >> 2)]!;
   }
 
+  reset(): void {
+    for (let n = 0; n < this.directory.a.length; n++) if (this.directory.a[n] !== 0) this.directory.set(n, 0);
+  }
+
   read(offset: number, size: number): void {
     const shift = (offset & 3) * 8;
     const lo = this.word(offset) >>> shift;

@@ -196,6 +196,15 @@ export class PlatformDrivers {
     return this.drivers.find((d) => d.ops === ops)?.kind.name;
   }
 
+  /** The device resets: its memory is as it was at first. @returns its name and place, undefined for one without memory */
+  reset(file: number): { readonly name: string; readonly base: number; readonly size: number } | undefined {
+    const ops = this.mm.files.vmOps(file);
+    const driver = this.drivers.find((d) => d.ops === ops);
+    if (driver?.memory === undefined) return undefined;
+    driver.memory.reset();
+    return { name: driver.kind.name.slice(5), base: driver.memory.base, size: DEVICE_SIZE };
+  }
+
   private allocate(driver: PlatformDriver, at: number, npages: number): boolean {
     const { frames } = this.mm;
     const { backing } = driver.kind;
