@@ -90,6 +90,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   cacheablePfnmap: "test/kvm/faultdecisionrows.test.ts",
   cowPfnmap: "test/kvm/usermemabort.test.ts",
   guestMair: "test/kvm/faultdecisionrows.test.ts",
+  memslotDmabuf: "test/kvm/faultdecisionrows.test.ts",
   memslotIncoherent: "test/kvm/faultdecisionrows.test.ts",
   stage2Memory: "test/kvm/faultdecisionrows.test.ts",
   execInherited: "test/kvm/faultdecisionrows.test.ts",
