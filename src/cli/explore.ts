@@ -177,8 +177,13 @@ function jsonOf(e: Explored, schedule: string | undefined): Record<string, unkno
 
 /** `faultline explore --list-invariants`. */
 export async function listInvariants(format: "text" | "json"): Promise<number> {
-  const list = INVARIANTS.map(({ name, statement, source }) => ({ name, statement, source }));
+  const list = INVARIANTS.map(({ name, statement, source, onRequest }) => ({ name, statement, source, onRequest: onRequest === true }));
   if (format === "json") await print(JSON.stringify(list, undefined, 2));
-  else await print(list.map((i) => `${i.name}\n  ${i.statement}\n  ${i.source}`).join("\n"));
+  else
+    await print(
+      list
+        .map((i) => `${i.name}${i.onRequest ? " (asked only where --invariants names it)" : ""}\n  ${i.statement}\n  ${i.source}`)
+        .join("\n"),
+    );
   return OK;
 }

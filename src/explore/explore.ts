@@ -11,7 +11,7 @@ import { machineFor } from "../guest/machineworld.js";
 import type { ParAgents } from "../guest/paragents.js";
 import { runProgram } from "../guest/run.js";
 import type { Machine } from "../machine.js";
-import { InvariantChecker, NO_DEADLOCK, type Wrong } from "./invariants/index.js";
+import { InvariantChecker, NO_DEADLOCK, NO_LIVELOCK, type Wrong } from "./invariants/index.js";
 import { cut, type Root } from "./cut.js";
 import { minimised } from "./minimise.js";
 import { ScriptSystem } from "./scriptsystem.js";
@@ -117,8 +117,17 @@ export function observer(s: Stage, last: { wrong: Wrong | undefined }, only?: st
     waited: () => s.checker.forget(),
     end: () => said(s.checker.end()),
     stuck: () => said({ invariant: NO_DEADLOCK, what: deadlockOf(s) }),
+    ...(s.checker.asks(NO_LIVELOCK.name)
+      ? { loop: () => said({ invariant: NO_LIVELOCK, what: `${unfinished(s)} come back to where they were, and nobody gets on` }) }
+      : {}),
   };
 }
+
+const unfinished = ({ par }: Stage): string =>
+  par.programs
+    .filter((_, i) => !par.finished(i))
+    .map((p) => p.who)
+    .join(", ");
 
 function deadlockOf({ machine, par }: Stage): string {
   const waiting = par.programs.flatMap((p, i) => {

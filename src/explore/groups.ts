@@ -10,7 +10,9 @@ const STAMPS = ["tables.changes"];
 
 export const GROUP_TLB = 1;
 export const GROUP_NONE = GROUPS - 1;
-export const PART_GROUPS: Readonly<Record<Part, number>> = { tables: 2, tlb: GROUP_TLB, dirty: 3 };
+/** What the VMAs are. */
+export const GROUP_VMAS = 4;
+export const PART_GROUPS: Readonly<Record<Part, readonly number[]>> = { tables: [2, GROUP_VMAS], tlb: [GROUP_TLB], dirty: [3] };
 
 const TABLES = /^(tables\.(words|refs)|hostpt\.|vmas\.|kvm\.memslots)/;
 
@@ -20,7 +22,8 @@ export function assignGroups(state: StateRegistry): void {
   for (const pool of state.pools) {
     if (IGNORED_POOLS.includes(pool.name) || STAMPS.includes(pool.name)) pool.group = GROUP_NONE;
     else if (TLB_POOLS.includes(pool.name)) pool.group = GROUP_TLB;
-    else if (TABLES.test(pool.name)) pool.group = PART_GROUPS.tables;
-    else if (pool.name.startsWith("kvm.dirty")) pool.group = PART_GROUPS.dirty;
+    else if (pool.name === "vmas.words" || pool.name === "vmas.addresses") pool.group = GROUP_VMAS;
+    else if (TABLES.test(pool.name)) pool.group = PART_GROUPS.tables[0]!;
+    else if (pool.name.startsWith("kvm.dirty")) pool.group = PART_GROUPS.dirty[0]!;
   }
 }

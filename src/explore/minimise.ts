@@ -3,7 +3,7 @@
  * none, then fewer turns and fewer steps, by leaving some out as long as the same invariant is still broken.
  */
 import { observer, type Stage } from "./explore.js";
-import { NO_DEADLOCK, type Wrong } from "./invariants/index.js";
+import { NO_DEADLOCK, NO_LIVELOCK, type Wrong } from "./invariants/index.js";
 import { Search, type Path } from "./search.js";
 
 export interface Shortest {
@@ -82,6 +82,14 @@ export function replayPath(
   let steps = 0;
   let preemptions = 0;
   let followed = true;
+  /** For a livelock: the digests of the states of the way. */
+  const digests: string[] = [];
+  const digest = (): string => {
+    s.system.digest();
+    return `${s.system.digestLow},${s.system.digestHigh}`;
+  };
+  const livelock = invariant === NO_LIVELOCK.name;
+  if (livelock) digests.push(digest());
   s.checker.forget();
   for (const [n, actor] of path.entries()) {
     if (n > 0 && path[n - 1] !== actor && canGoOn(s, path[n - 1]!)) preemptions++;
@@ -91,6 +99,16 @@ export function replayPath(
     }
     steps++;
     const found = s.checker.step(s.par.agents[actor]!);
+    if (livelock && found === undefined) {
+      const now = digest();
+      const began = digests.indexOf(now);
+      digests.push(now);
+      const moved = path.slice(began, steps);
+      if (began >= 0 && s.par.programs.every((_, i) => s.system.finished(i) || moved.includes(i))) {
+        wrong = { invariant: NO_LIVELOCK, what: `the last ${moved.length} steps come back to where they began, and nobody gets on` };
+        break;
+      }
+    }
     if (found !== undefined) {
       if (found.invariant.name === invariant) wrong = found;
       break;

@@ -283,6 +283,8 @@ export class Search {
     let done = 0;
     if (!fresh) {
       if (hashing) this.looped = visited.onWay(entry);
+      if (this.looped && !end && this.observer.loop !== undefined) this.cycle(d, entry);
+      if (this.ending !== "complete") return false;
       if (hashing) done = !bounded ? visited.value(entry) : preemptions >= visited.value(entry) ? ALL : 0;
       if (end || this.looped || this.left(done | asleep) === 0) {
         this.schedules++;
@@ -317,6 +319,20 @@ export class Search {
     this.preemptions[d] = preemptions;
     this.fresh[d] = fresh ? 1 : 0;
     return true;
+  }
+
+  /** The present state is one of the way's: if everybody who has not finished moved meanwhile, that can go on for ever. */
+  private cycle(d: number, entry: number): void {
+    const { system } = this;
+    let moved = 0;
+    let n = d - 1;
+    for (; n >= 0; n--) {
+      moved |= 1 << this.trying[n]!;
+      if (this.hashing ? this.entry[n] === entry : this.low[n] === system.digestLow && this.high[n] === system.digestHigh) break;
+    }
+    if (n < 0 || this.left(moved) !== 0) return;
+    const wrong = this.observer.loop?.();
+    if (typeof wrong === "string") this.violated(d, NONE, wrong);
   }
 
   /** Actors outside a set that have not finished, as bits. */

@@ -47,6 +47,8 @@ export interface Observer {
   end?(): string | undefined | void;
   /** Nobody can go on, but somebody has not finished. @returns what is wrong; "deadlock" if this is absent */
   stuck?(): string | undefined | void;
+  /** Agents that all go on have come back to a state that they were in: for ever, if nobody else interferes. @returns what is wrong */
+  loop?(): string | undefined | void;
   /** The search begins again at its first state: what was collected is void. */
   again?(): void;
 }

@@ -20,7 +20,7 @@ export const RACES: readonly Race[] = [
   { script: "2016-break-before-make-race", convicted: { "v4.0": "break-before-make" }, cleared: ["v4.10", "v5.4"] },
   { script: "2020-disabled-bar-race", convicted: { "v5.4": DISABLED, "v5.8": DISABLED }, cleared: ["v5.14", "v6.12"], bound: 3 },
   { script: "2020-concurrent-vfio-faults", convicted: { "v5.12": "host-alive" }, cleared: ["v5.14"] },
-  { script: "2020-bar-read-race", convicted: { "v5.8": "no-deadlock", "v5.11": DISABLED }, cleared: ["v5.14"] },
+  { script: "2020-bar-read-race", convicted: { "v5.8": "lock-order", "v5.11": DISABLED }, cleared: ["v5.14"] },
   { script: "2020-poison-vma-race", convicted: { "v5.4": "host-alive" }, cleared: ["v5.6", "v5.14"] },
   { script: "2024-freed-table-race", convicted: { "v6.8": "no-freed-table" }, cleared: ["v6.4", "v6.9", "v6.12"] },
   { script: "2026-pfnmap-block-race", convicted: { "v6.8": AGREES, "v6.18.2": AGREES }, cleared: ["v6.1.192", "v6.12.117", "v7.2.12"] },

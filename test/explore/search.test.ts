@@ -146,3 +146,15 @@ test("reduction runs fewer steps than there are where actors have nothing to do 
   expect(steps({ reduction: false })).toBe(6 ** 3);
   expect(steps({})).toBe(16);
 });
+
+test("a way that comes back to its own state is told when everybody went on in it, and only then", () => {
+  // The program counter of a toy wraps: 0 undoes what 1 does, for ever.
+  const p: ToyStep[][] = [[{ do: "set", p: 0, v: 0 }], [{ do: "set", p: 0, v: 1 }]];
+  const loops = (spinning: readonly number[]): boolean => {
+    const toy = new Toy(p, 1, [0]);
+    toy.spins = spinning;
+    toy.state.startRecording();
+    return new Search(toy, { loop: () => "livelock" }, {}).run().violation?.what === "livelock";
+  };
+  expect([loops([0, 1]), loops([0]), loops([])]).toEqual([true, true, false]);
+});

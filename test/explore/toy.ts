@@ -17,6 +17,8 @@ export class Toy implements System {
   private readonly own: I32Pool;
   digestLow = 0;
   digestHigh = 0;
+  /** Actors that begin again when they have ended. */
+  spins: readonly number[] = [];
 
   constructor(
     readonly programs: readonly (readonly ToyStep[])[],
@@ -40,7 +42,8 @@ export class Toy implements System {
       if (this.pools[s.p]!.a[0] !== 0) return false;
       this.pools[s.p]!.set(0, 8 + actor);
     } else this.pools[s.p]!.set(0, 0);
-    this.own.set(2 * actor, this.own.a[2 * actor]! + 1);
+    const next = this.own.a[2 * actor]! + 1;
+    this.own.set(2 * actor, this.spins.includes(actor) ? next % this.programs[actor]!.length : next);
     return true;
   }
   finished(actor: number): boolean {

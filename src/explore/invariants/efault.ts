@@ -5,6 +5,7 @@
  * store; then the number of devices that have memory disabled.
  */
 import { VM_PFNMAP, VM_READ, VM_WRITE } from "../../mmu/vmflags.js";
+import { vmaAt } from "./stage2leaves.js";
 import { hex, type Invariant, type Watch } from "./invariant.js";
 
 const AGENTS = 32;
@@ -61,7 +62,7 @@ function hvaOf(w: Watch, agent: number, ipa: number, store: boolean): number {
 
 function allowed(w: Watch, hva: number, store: boolean): boolean {
   const { vmas, pt } = w.machine.mm;
-  const vma = vmas.covering(0, hva);
+  const vma = vmaAt(w.machine, 0, hva);
   if (vma < 0 || (vmas.flags(vma) & (store ? VM_WRITE : VM_READ)) === 0) return false;
   // A device may refuse: its memory counts as valid while the host has it mapped.
   return (vmas.flags(vma) & VM_PFNMAP) === 0 || pt.walk(0, hva);

@@ -16,10 +16,12 @@ import { noFalseEfault } from "./efault.js";
 import { freedPage, freedTable } from "./freed.js";
 import { invalidation } from "./invalidation.js";
 import type { Invariant, OnEvent, Part, Watch } from "./invariant.js";
+import { lockHeld, lockOrder } from "./locking.js";
 import { noteReferences, references } from "./references.js";
 import { breakBeforeMake, hostAlive, memoryDisabled, noStaleUse } from "./simple.js";
 import { specGuest, specHost } from "./specification.js";
 import { blockInVma, stage2Page } from "./stage2page.js";
+import { tlbiOrder } from "./tlbi.js";
 
 export type { Invariant, Part } from "./invariant.js";
 
@@ -28,6 +30,14 @@ export const NO_DEADLOCK: Invariant = {
   name: "no-deadlock",
   statement: "As long as an agent has not ended, one can go on.",
   source: "Documentation/locking/lockdep-design.rst",
+};
+
+/** Told by the search itself too. A timing that an opponent chose: retry loops that are right have it too. */
+export const NO_LIVELOCK: Invariant = {
+  name: "no-livelock",
+  statement: "Agents that all go on do not come back to a state that they were in.",
+  source: "KVM: arm/arm64: Skip updating PMD/PTE entry if no change (v4.10 faulty): vCPUs that undo each other's progress for ever",
+  onRequest: true,
 };
 
 export const INVARIANTS: readonly Invariant[] = [
@@ -45,7 +55,11 @@ export const INVARIANTS: readonly Invariant[] = [
   references,
   specGuest,
   specHost,
+  lockHeld,
+  lockOrder,
+  tlbiOrder,
   NO_DEADLOCK,
+  NO_LIVELOCK,
 ];
 
 export interface Wrong {
@@ -84,7 +98,7 @@ export class InvariantChecker {
     this.state = machine.sim.state;
     this.bus = machine.sim.bus;
     for (const name of only ?? []) if (!INVARIANTS.some((i) => i.name === name)) throw new Error(`no invariant named ${name}`);
-    const chosen = INVARIANTS.filter((i) => only === undefined || only.includes(i.name));
+    const chosen = INVARIANTS.filter((i) => (only === undefined ? i.onRequest !== true : only.includes(i.name)));
     const words = chosen.reduce((n, i) => n + (i.words ?? 0), 0);
     const memory = (this.state.pools.find((p) => p.name === MEMORY) as F64Pool | undefined) ?? this.state.f64(MEMORY, words);
     memory.ensure(words);
@@ -93,7 +107,7 @@ export class InvariantChecker {
     this.asked = chosen.map((invariant) => {
       const watch = { machine, memory, at };
       at += invariant.words ?? 0;
-      return { invariant, watch, groups: (invariant.looksAt ?? []).map((part: Part) => PART_GROUPS[part]), right: new Map() };
+      return { invariant, watch, groups: (invariant.looksAt ?? []).flatMap((part: Part) => PART_GROUPS[part]), right: new Map() };
     });
     for (const asked of this.asked)
       for (const [name, on] of Object.entries(asked.invariant.on ?? {})) {
@@ -104,6 +118,7 @@ export class InvariantChecker {
     this.after = this.asked.filter((a) => a.invariant.after !== undefined);
     this.holds = this.asked.filter((a) => a.invariant.holds !== undefined);
     noteReferences(machine);
+    machine.sim.locks.tracking = true;
     this.bus.flush();
     this.detach = this.bus.stream((ring, from, to) => this.take(ring, from, to));
   }
@@ -119,6 +134,11 @@ export class InvariantChecker {
         if (what !== undefined) this.found ??= { invariant: asked.invariant, what };
       }
     }
+  }
+
+  /** Whether an invariant of this name is asked. */
+  asks(name: string): boolean {
+    return this.asked.some((a) => a.invariant.name === name);
   }
 
   /** Events that have come since the last step are of a step that was taken back. */

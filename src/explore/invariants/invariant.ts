@@ -26,6 +26,8 @@ export interface Invariant {
   readonly name: string;
   readonly statement: string;
   readonly source: string;
+  /** Asked only where it is named. */
+  readonly onRequest?: true;
   /** Doubles that it keeps. */
   readonly words?: number;
   readonly on?: Readonly<Record<string, OnEvent>>;

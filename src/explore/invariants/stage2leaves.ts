@@ -61,5 +61,12 @@ export function eachVmLeaf(m: Machine, visit: (leaf: Leaf, vm: number) => string
   return undefined;
 }
 
+/** The VMA that covers an address, -1 none: without event, cost or trace of the look-up. */
+export function vmaAt(m: Machine, mm: number, hva: number): number {
+  const { vmas } = m.mm;
+  for (let v = vmas.first(mm); v >= 0 && vmas.start(v) <= hva; v = vmas.next(v)) if (hva < vmas.end(v)) return v;
+  return -1;
+}
+
 export const size = (bytes: number): string =>
   bytes >= 2 ** 30 ? `${bytes / 2 ** 30} GiB` : bytes >= 2 ** 21 ? `${bytes / 2 ** 20} MiB` : `${bytes / 1024} KiB`;

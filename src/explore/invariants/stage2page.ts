@@ -7,7 +7,7 @@ import { VM_PFNMAP, VM_WRITE } from "../../mmu/vmflags.js";
 import { GICV_BASE } from "../../kvm/vgicv2.js";
 import type { Machine } from "../../machine.js";
 import { hex, type Invariant } from "./invariant.js";
-import { eachVmLeaf, size, type Leaf } from "./stage2leaves.js";
+import { eachVmLeaf, size, vmaAt, type Leaf } from "./stage2leaves.js";
 
 export const stage2Page: Invariant = {
   name: "stage2-agrees-with-host",
@@ -39,7 +39,7 @@ function wrongLeaf(m: Machine, vm: number, leaf: Leaf): string | undefined {
       off += leafSize - (hva % leafSize);
       continue;
     }
-    const vma = vmas.covering(mm, hva);
+    const vma = vmaAt(m, mm, hva);
     const linear = vma >= 0 && (vmas.flags(vma) & VM_PFNMAP) !== 0 && vmas.pgoff(vma) + (hva - vmas.start(vma)) / 4096 === pfn;
     if (!linear) return `${said}; the host maps nothing at ${hex(hva)}${vma < 0 ? ", where no VMA is" : ""}`;
     if (leaf.writable && (vmas.flags(vma) & VM_WRITE) === 0) return `${said} for writing; the VMA at ${hex(hva)} is read-only`;
@@ -57,13 +57,14 @@ export const blockInVma: Invariant = {
     eachVmLeaf(w.machine, (leaf, vm) => {
       if (leaf.size === 4096) return undefined;
       const { memslots, vms } = w.machine.kvm;
-      const { vmas } = w.machine.mm;
+      const m = w.machine;
+      const { vmas } = m.mm;
       const mm = vms.mm(vm);
       for (let off = 0; off < leaf.size; off += 4096) {
         const slot = memslots.find(vm, (leaf.ipa + off) / 4096);
         if (slot < 0 || !memslots.valid(slot)) return undefined;
         const hva = memslots.gfnToHva(slot, (leaf.ipa + off) / 4096);
-        const vma = vmas.covering(mm, hva);
+        const vma = vmaAt(m, mm, hva);
         if (vma < 0 || (vmas.flags(vma) & VM_PFNMAP) === 0) continue;
         const start = hva - off;
         if (vmas.start(vma) <= start && vmas.end(vma) >= start + leaf.size) return undefined;

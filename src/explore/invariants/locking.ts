@@ -1,0 +1,99 @@
+/**
+ * Who changes something holds its lock, and asks for locks in the kernel's order: what lockdep_assert_held,
+ * mmap_assert_locked and lockdep check in a running kernel.
+ *
+ * memory, per agent and class of lock: readers it is + WRITER if it writes; per agent: 1 when it has, or has had, mmap_lock for writing
+ * and has held it since. Last: what the VMAs were, as a hash.
+ */
+import type { Machine } from "../../machine.js";
+import { GROUP_VMAS } from "../groups.js";
+import type { Invariant, OnEvent, Watch } from "./invariant.js";
+
+const CLASSES = ["mmu_lock", "slots_lock", "mmap_lock", "memory_lock", "anon_vma_lock"] as const;
+type Class = (typeof CLASSES)[number];
+const WRITER = 64;
+const AGENTS = 32;
+const WORDS = CLASSES.length + 1;
+const WROTE = CLASSES.length;
+const VMAS = AGENTS * WORDS;
+
+/** Numbers of names are the bus's own. */
+const classes = new WeakMap<Machine, Map<number, number>>();
+
+/** The class of a lock, -1 one that is not watched. */
+function classOf(m: Machine, name: number): number {
+  let known = classes.get(m);
+  if (known === undefined) classes.set(m, (known = new Map()));
+  let cls = known.get(name);
+  if (cls === undefined) {
+    const text = m.sim.bus.nameOf(name);
+    known.set(name, (cls = CLASSES.findIndex((c) => text.startsWith(c))));
+  }
+  return cls;
+}
+
+const holds = (w: Watch, agent: number, cls: Class): boolean =>
+  agent >= AGENTS || w.memory.a[w.at + agent * WORDS + CLASSES.indexOf(cls)]! !== 0;
+
+/** An event that comes only from who holds a lock. */
+const under =
+  (cls: Class, what: string, unless?: (m: Machine) => boolean): OnEvent =>
+  (w, agent) =>
+    holds(w, agent, cls) || unless?.(w.machine) === true ? undefined : `${w.machine.sim.agents.name(agent)} ${what} without ${cls}`;
+
+export const lockHeld: Invariant = {
+  name: "lock-held",
+  statement:
+    "Stage-2 entries change under mmu_lock, memslots under slots_lock, VMAs under mmap_lock for writing and are looked up under it, and memory decode is switched under memory_lock.",
+  source:
+    "Documentation/virt/kvm/locking.rst; include/linux/mmap_lock.h mmap_assert_locked; drivers/vfio/pci: Invalidate mmaps and block MMIO access on disabled memory",
+  words: VMAS + 1,
+  on: {
+    lock_acquired: (w, agent, ring, at) => {
+      const cls = classOf(w.machine, ring[at]!);
+      if (cls < 0 || agent >= AGENTS) return undefined;
+      const p = w.at + agent * WORDS;
+      w.memory.set(p + cls, w.memory.a[p + cls]! + (ring[at + 1] === 1 ? WRITER : 1));
+      if (CLASSES[cls] === "mmap_lock" && ring[at + 1] === 1) w.memory.set(p + WROTE, 1);
+      return undefined;
+    },
+    lock_released: (w, agent, ring, at) => {
+      const cls = classOf(w.machine, ring[at]!);
+      if (cls < 0 || agent >= AGENTS) return undefined;
+      const p = w.at + agent * WORDS;
+      w.memory.set(p + cls, Math.max(0, w.memory.a[p + cls]! - (ring[at + 1] === 1 ? WRITER : 1)));
+      return undefined;
+    },
+    stage2_entry: under("mmu_lock", "changed a stage-2 entry"),
+    memslots_published: under("slots_lock", "published memslots"),
+    vma_lookup: under("mmap_lock", "looked up a VMA"),
+    vfio_memory_enable: under("memory_lock", "switched memory decode", (m) => m.vfioPci.d.vfioMemoryLock === "none"),
+  },
+  after: (w, agent) => {
+    if (agent >= AGENTS) return undefined;
+    const p = w.at + agent * WORDS;
+    const now = w.machine.sim.state.hashLo[GROUP_VMAS]!;
+    const then = w.memory.a[w.at + VMAS]!;
+    const wrote = w.memory.a[p + WROTE] === 1;
+    // munmap goes on as a reader (v4.20 on): nobody else has come between.
+    if (wrote && w.memory.a[p + CLASSES.indexOf("mmap_lock")] === 0) w.memory.set(p + WROTE, 0);
+    if (now === then) return undefined;
+    w.memory.set(w.at + VMAS, now);
+    // The first step finds what there was before.
+    return wrote || then === 0 ? undefined : `${w.machine.sim.agents.name(agent)} changed VMAs without mmap_lock for writing`;
+  },
+};
+
+const KINDS = ["against the kernel's order", "for reading once more", "which it holds already"];
+
+export const lockOrder: Invariant = {
+  name: "lock-order",
+  statement: "No agent asks for a lock against the kernel's order of locks, nor for one that it holds.",
+  source: "Documentation/locking/lockdep-design.rst; the order: Documentation/virt/kvm/locking.rst, mm/rmap.c, drivers/vfio/pci",
+  on: {
+    lockdep_report: (w, agent, ring, at) => {
+      const { bus, agents } = w.machine.sim;
+      return `${agents.name(agent)} asks for ${bus.nameOf(ring[at + 1]!)} ${KINDS[ring[at]!]}, holding ${bus.nameOf(ring[at + 2]!)}`;
+    },
+  },
+};
