@@ -22,10 +22,38 @@ export {
   Vm,
 } from "./machine.js";
 export { ERAS, ERA_ALIASES, DECISIONS, eraRow, findEra, answer, type Era, type EraRow, type Answer } from "./eras.js";
-export { cpuProfile, customProfile, type CpuFeatures } from "./arch/features.js";
-export { eventCatalogue, type EventDecl, type EventRecord, type Field } from "./sim/events.js";
+export { type Decision, type DecisionSet, type Row, type Source } from "./sim/decisions.js";
+export { type kvmDecisions } from "./kvm/decisions.js";
+export { type mmDecisions } from "./mmu/decisions.js";
+export { type vfioDecisions } from "./vfio/decisions.js";
+export {
+  cpuProfile,
+  customProfile,
+  type CpuFeatures,
+  type FeatureOverrides,
+  type FeatureSwitches,
+  type IdRegisters,
+  type Words,
+} from "./arch/features.js";
+export { type MachineProfile } from "./arch/profile.js";
+export { type ThpPolicy } from "./mmu/hugeanon.js";
+export { type BarSpec, type DeviceSpec, type ModelName, type ResetMethod } from "./vfio/devicespec.js";
+export { type FabricOptions } from "./vfio/fabric.js";
+export { type OrderingOp } from "./vfio/orderingcalls.js";
+export { type CacheLineOp } from "./api/calls.js";
+export { type Args } from "./api/nouns.js";
+export { eventCatalogue, type EventDecl, type EventHead, type EventRecord, type Field, type FieldKind } from "./sim/events.js";
 export { errnoName } from "./sim/errno.js";
+export {
+  type DeviceSnapshot,
+  type MachineSnapshot,
+  type MemslotSnapshot,
+  type VcpuSnapshot,
+  type VmaSnapshot,
+  type VmSnapshot,
+} from "./api/snapshot.js";
 export { Debugger } from "./inspect/debugger.js";
+export { type Timeline } from "./inspect/timeline.js";
 export { openDebugger, type DebugOptions } from "./inspect/open.js";
 export { dump, DUMPS, type Dump, type DumpName } from "./inspect/dump.js";
 export { FaultlineError } from "./sim/errors.js";

@@ -94,6 +94,10 @@ const CACHE_STATES = ["invalid", "clean", "dirty"] as const;
 /** The VMM's thread. */
 const VMM = 0;
 
+/**
+ * One host with its VMs, devices and CPUs. `host`, `vfio` and `createVm()` give the nouns; `sim`, `phys`, `mm`, `kvm` and their
+ * like are the rooms behind them, for readers of the source: they change from version to version.
+ */
 export class Machine {
   readonly sim: Sim;
   readonly era: EraRow;

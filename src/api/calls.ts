@@ -47,7 +47,7 @@ export type Call =
   | { readonly call: "kill"; readonly pid: number }
   | { readonly call: "read"; readonly addr: number; readonly size: number }
   | { readonly call: "write"; readonly addr: number; readonly size: number; readonly value: bigint }
-  /** A barrier of the VMM on its CPU, or what hardware does of its own accord. @see src/vfio/orderingcalls.ts */
+  /** A barrier of the VMM on its CPU, or what hardware does of its own accord. See src/vfio/orderingcalls.ts. */
   | { readonly call: "ordering"; readonly op: OrderingOp; readonly cpu?: number; readonly n?: number }
   /** Where a write to a BAR has got to: its value is 0 end point, 1 buffer of a CPU, 2 interconnect, 3 root complex. */
   | { readonly call: "write_place"; readonly fd: number; readonly bar: number; readonly offset: number; readonly size: number }

@@ -8,7 +8,8 @@ import { FaultlineError } from "../sim/errors.js";
 
 const MAP_SHARED = 1;
 
-type Args<N extends Call["call"]> = Omit<Extract<Call, { call: N }>, "call">;
+/** The arguments of one call. */
+export type Args<N extends Call["call"]> = Omit<Extract<Call, { call: N }>, "call">;
 
 /** The VMM's process: its memory and files. Methods return >= 0 or -errno. */
 export class HostProcess {
