@@ -16,6 +16,7 @@ import { addExplore } from "./commands/explore.js";
 import { addImport } from "./commands/import.js";
 import { addKernels } from "./commands/kernels.js";
 import { addLitmus } from "./commands/litmus.js";
+import { addLsp } from "./commands/lsp.js";
 import { addMeasure } from "./commands/measure.js";
 import { addNew } from "./commands/new.js";
 import { addReport } from "./commands/report.js";
@@ -69,5 +70,6 @@ Examples:
   addEsr(root, done);
   addSelftest(root, done);
   addCompletion(root, done);
+  addLsp(root, done);
   return root;
 }

@@ -61,7 +61,6 @@ export const MACHINE_KEYS = [
   "no_snoop",
   "shareability",
   "atomics",
-  "code",
   "set",
   "seed",
   "cost",
@@ -102,9 +101,9 @@ export const CONDITION_WORDS = [
   "cache",
   "at",
 ] as const;
-const INJECTIONS = ["pabt", "dabt", "sea", "serror", "size", "undef"] as const;
+export const INJECTIONS = ["pabt", "dabt", "sea", "serror", "size", "undef"] as const;
 /** Names that a script may not give to a value. */
-const RESERVED = new Set<string>([...STATEMENT_WORDS, ...CONDITION_WORDS, "step", "true", "false"]);
+export const RESERVED = new Set<string>([...STATEMENT_WORDS, ...CONDITION_WORDS, "step", "true", "false"]);
 export const REGISTER_NAME =
   /^(?:[xw](?:[0-9]|[12][0-9]|30)|[xw]zr|w?sp|[vqdsbh](?:[0-9]|[12][0-9]|3[01])|pc|lr|pstate|[a-z0-9_]+_el[0-3])$/;
 
@@ -421,9 +420,6 @@ class Parser {
         this.expect("=", `after the name in "${t.text}"`);
         if (t.text === "cost") value = this.expression();
         else words.push(this.dashed("a value"));
-        break;
-      case "code":
-        value = this.expression();
         break;
       default:
         words.push(this.dashed(`a name after "${t.text}"`));
