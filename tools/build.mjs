@@ -5,6 +5,7 @@ import { chmodSync, existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { inlineConstants } from "./constants.mjs";
+import { buildManPage } from "./man.mjs";
 import { buildPage } from "./page.mjs";
 
 const version = JSON.parse(readFileSync("package.json", "utf8")).version;
@@ -45,6 +46,7 @@ function inOrder(outputs) {
 await inlineConstants(inOrder(metafile.outputs).map((f) => join(process.cwd(), f)));
 
 await buildPage("dist");
+await buildManPage("man/faultline.1");
 if (existsSync("dist/cli.js")) chmodSync("dist/cli.js", 0o755);
 // Declarations take longer than all the rest: they are made where the package is (npm ci, npm pack).
 if (process.argv.includes("--types") && existsSync("tsconfig.types.json"))

@@ -1,6 +1,6 @@
 /**
  * The manual page faultline(1), in the man macros that both groff and mandoc read: one section per command, from the
- * tree of commands that the help is printed from. `npm run man` writes it.
+ * tree of commands that the help is printed from. `npm run build` writes it to man/.
  */
 import type { Command, Help, Option } from "commander";
 
@@ -86,7 +86,7 @@ const STATUS: readonly (readonly [string, string])[] = [
 export function manPage(root: Command, version: string): string {
   const help = root.createHelp();
   return [
-    '.\\" Written by npm run man from the tree of commands: edit src/cli/commands, not this file.',
+    '.\\" Written by npm run build from the tree of commands in src/cli/commands.',
     `.TH FAULTLINE 1 "" "Faultline ${version}" "User Commands"`,
     ".SH NAME",
     "faultline \\- deterministic emulator of the KVM/arm64 fault path",

@@ -12,7 +12,7 @@ import {
 import { findCall } from "../guest/calls.js";
 import { INJECTIONS, MACHINE_KEYS, STATEMENT_WORDS, VARIANT_KEYS } from "../guest/parser.js";
 import { findEvent } from "../sim/events.js";
-import { CONDITION_LIST, SETTINGS, settingList, STATEMENT_LIST } from "./language.js";
+import { CONDITION_LIST, SETTINGS, settingList, type SettingKey, STATEMENT_LIST } from "./language.js";
 import type { Place } from "./place.js";
 import * as vocabulary from "./vocabulary.js";
 import { word, type Word, type WordKind } from "./word.js";
@@ -53,7 +53,7 @@ function beginning(p: Place): Word[] {
 
 function settings(p: Place, keys: readonly Word[]): Word[] {
   const [key, ...rest] = p.before.map((t) => t.text);
-  if (key === undefined || SETTINGS[key] === undefined) return [...keys];
+  if (key === undefined || !(key in SETTINGS)) return [...keys];
   switch (key) {
     case "set":
       if (rest.length === 0) return vocabulary.decisions();
@@ -68,7 +68,7 @@ function settings(p: Place, keys: readonly Word[]): Word[] {
     case "devices":
       return rest.length === 0 || rest[rest.length - 1] === "," ? vocabulary.devices() : [...keys];
     default:
-      return rest.length === 0 ? plain("choice", SETTINGS[key][1] ?? [], SETTINGS[key][0]) : [...keys];
+      return rest.length === 0 ? plain("choice", SETTINGS[key as SettingKey][1] ?? [], SETTINGS[key as SettingKey][0]) : [...keys];
   }
 }
 
@@ -174,6 +174,8 @@ function report(p: Place): Word[] {
     return [
       word("statement", "count", "how often an event came in the whole run", { insert: "count $1" }),
       word("statement", "sum", "the sum of an event's field in the whole run", { insert: "sum $1" }),
+      word("statement", "stage2", "the memory type of the leaf that maps a guest address", { insert: "stage2 $1" }),
+      word("statement", "place", "a value of write_place, in words", { insert: "place $1" }),
       ...values(p),
     ];
   if (words[0] !== "count" && words[0] !== "sum") return values(p);

@@ -1,13 +1,15 @@
 /** What the language's own words mean: statements, settings of the header, conditions of an expectation. */
-import { BUFFER_MODES } from "../arch/ordering.js";
+import { BUFFER_MODES, SHAREABILITIES } from "../arch/ordering.js";
+import type { CONDITION_WORDS, MACHINE_KEYS, STATEMENT_WORDS, VARIANT_KEYS } from "../guest/parser.js";
+import { ON_OFF } from "../guest/compile.js";
 import { machineWorld } from "../guest/machineworld.js";
 import { word, type Word } from "./word.js";
-import { FAILED_READS, SERIALISATION_POINTS } from "../vfio/fabric.js";
+import { COMBININGS, FAILED_READS, PAYLOADS, SERIALISATION_POINTS } from "../vfio/fabric.js";
 
 /** [what it does, what is put in]. `$1` is where the cursor goes. */
 type Said = readonly [detail: string, insert?: string];
 
-export const STATEMENTS: Readonly<Record<string, Said>> = {
+export const STATEMENTS: Readonly<Record<(typeof STATEMENT_WORDS)[number], Said>> = {
   title: ["what the script shows, in one sentence", 'title "$1"'],
   source: ["where that comes from: mail thread, commit, file and function; any number", 'source "$1"'],
   machine: ["what all variants share: kernel, CPU, RAM, devices", "machine {\n  $1\n}"],
@@ -23,8 +25,9 @@ export const STATEMENTS: Readonly<Record<string, Said>> = {
   expect: ["what must come of it; a run whose expectation fails ends with status 1", "expect $1"],
 };
 
+export type SettingKey = (typeof MACHINE_KEYS)[number] | (typeof VARIANT_KEYS)[number];
 /** A setting of `machine` and `variant`: what it sets, and the words that it takes if they are a list. */
-export const SETTINGS: Readonly<Record<string, readonly [detail: string, values?: readonly string[]]>> = {
+export const SETTINGS: Readonly<Record<SettingKey, readonly [detail: string, values?: readonly string[]]>> = {
   kernel: ["the era", machineWorld.eras],
   cpu: ["the CPU: a profile, or a profile with features, max,-s2fwb,+dic", machineWorld.cpus],
   set: ["replaces one decision of the era: set decision = value"],
@@ -32,6 +35,14 @@ export const SETTINGS: Readonly<Record<string, readonly [detail: string, values?
   buffers: ["store and gathering buffers and the PCIe fabric; weak: also write-back stores wait", BUFFER_MODES],
   serialization: ["with buffers: where a write is accepted for good", SERIALISATION_POINTS],
   failed_read: ["with buffers: what a guest's load becomes that a function answers with UR", FAILED_READS],
+  max_payload: ["with buffers: Max_Payload_Size of the path, in bytes", PAYLOADS.map(String)],
+  combining: [
+    "with buffers: the host bridge makes one memory write of a line, or of neighbouring full lines up to Max_Payload_Size",
+    COMBININGS,
+  ],
+  relaxed_ordering: ["with buffers: the root complex sets Relaxed Ordering on the CPUs' memory writes", ON_OFF],
+  no_snoop: ["with buffers: the root complex sets No Snoop on the CPUs' memory writes", ON_OFF],
+  shareability: ["with buffers: strict: inner shareable barriers do not order Device and Normal-NC accesses", SHAREABILITIES],
   atomics: ["exclusives and LSE atomics on memory that is not shareable write-back", machineWorld.atomics],
   cache: ["models the caches: modelled, where non-cacheable accesses go past them, coherent, where they look them up", machineWorld.caches],
   seed: ["seed of the run; if it is not 0 the agents of a par take turns at random"],
@@ -42,7 +53,7 @@ export const SETTINGS: Readonly<Record<string, readonly [detail: string, values?
   livelock: ["exits in one place after which a guest makes no progress"],
 };
 
-export const CONDITIONS: Readonly<Record<string, Said>> = {
+export const CONDITIONS: Readonly<Record<(typeof CONDITION_WORDS)[number], Said>> = {
   host: ['host crash [in FUNCTION] ["reason"]: the host kernel crashed', "host crash"],
   no: ["none of these events since the statement before"],
   livelock: ["the guest makes no progress"],
@@ -66,9 +77,9 @@ const list = (kind: "statement" | "condition", said: Readonly<Record<string, Sai
 
 export const STATEMENT_LIST = list("statement", STATEMENTS);
 export const CONDITION_LIST = list("condition", CONDITIONS);
-export const settingList = (keys: readonly string[]): Word[] =>
+export const settingList = (keys: readonly SettingKey[]): Word[] =>
   keys.map((k) => {
-    const [detail, values] = SETTINGS[k]!;
+    const [detail, values] = SETTINGS[k];
     return word(
       "setting",
       k,
