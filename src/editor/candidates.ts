@@ -94,7 +94,7 @@ function statement(p: Place): Word[] {
           word("statement", "mmio", "what the VMM answers to a guest's load", { insert: "mmio read $1 -> $2" }),
           ...variants(p),
         ];
-      if (second === "mmio") return p.before.length === 2 ? plain("statement", ["read"], "a guest's load") : numbers(p);
+      if (second === "mmio") return p.before.length === 2 ? MMIO : numbers(p);
       return last === "," ? variants(p) : [];
     case "report":
       return report(p);
@@ -147,6 +147,11 @@ function argument(p: Place): Word[] {
   if (fits === undefined) return [...own(p), ...names, ...constants];
   return [...constants.filter((c) => fits.test(c.name)), ...own(p), ...names, ...constants.filter((c) => !fits.test(c.name))];
 }
+
+const MMIO = [
+  word("statement", "read", "the value that a guest's load gets: on mmio read ADDR -> VALUE"),
+  word("statement", "ecam", "the VMM carries out a guest's access to a function's configuration space: on mmio ecam BASE -> DEVICE"),
+];
 
 // --- expectations -----------------------------------------------------------------------------------
 
