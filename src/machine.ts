@@ -58,6 +58,8 @@ export interface MachineOptions {
    * "modelled"; "weak": write-back stores wait too.
    */
   readonly buffers?: BufferMode;
+  /** With buffers: bytes of a peripheral, to which Device-nR accesses keep their order; everything behind a bridge if absent. */
+  readonly peripheralBlock?: number;
   /** With buffers: inner shareable barriers do not order Device and Normal-NC accesses; false if absent. */
   readonly strictShareability?: boolean;
   /** How the fabric differs from a root complex that is the point of serialisation. */
@@ -144,6 +146,7 @@ export class Machine {
       cpus: this.cpus,
       buffers: options.buffers ?? "off",
       strictShareability: options.strictShareability === true,
+      ...(options.peripheralBlock === undefined ? {} : { peripheralBlock: options.peripheralBlock }),
       seed: options.seed ?? 0,
       ...(options.cache === undefined ? {} : { cache: options.cache }),
     });

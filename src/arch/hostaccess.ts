@@ -11,7 +11,7 @@ import { staleTranslation, tlbMiss } from "./events.js";
 import type { CpuFeatures } from "./features.js";
 import { ATTR_NC, ATTR_nGnRE, ATTR_nGnRnE, ATTR_TAGGED, ATTR_WB, isCacheable } from "./mair.js";
 import type { Ordering } from "./ordering.js";
-import { KIND_NC, KIND_OF, KIND_WB } from "./storebuffer.js";
+import { KIND_NC, KIND_OF, KIND_WB, READ_OK } from "./storebuffer.js";
 import type { PhysicalMemory } from "./phys.js";
 import type { TablePages } from "./tables.js";
 import { DSB_ISH, DSB_ISHST, TLBI_IS, TlbiKind, vaOperandHi, vaOperandLo, type TlbMaintenance } from "./tlbi.js";
@@ -93,19 +93,21 @@ export class HostTranslation {
     return this.miss(rootPa, asid, cpu, i, hi, lo, write);
   }
 
-  /** The load of a translated access, within one page; the data is left in the PhysicalMemory's lo and hi. */
-  hostLoad(pa: Pa, size: number): void {
+  /**
+   * The load of a translated access, within one page; the data is left in the PhysicalMemory's lo and hi.
+   * @returns READ_OK, or how the CPU gets to know that the end point did not answer
+   */
+  hostLoad(pa: Pa, size: number): number {
     const { ordering, phys } = this;
     if (ordering === undefined) {
       phys.readBy(pa, size, this.marks);
-      return;
+      return READ_OK;
     }
     const b = ordering.buffers;
     const { cpu } = this.sim.agents;
     if (!phys.isRam(pa)) {
       b.beforeDeviceLoad(cpu, this.kind, pa, size);
-      b.port.read(this.kind, pa, size);
-      return;
+      return b.port.read(this.kind, pa, size);
     }
     phys.readBy(pa, size, this.marks);
     b.d0 = phys.lo;
@@ -113,6 +115,7 @@ export class HostTranslation {
     b.overlay(cpu, pa, size);
     phys.lo = b.d0;
     phys.hi = b.d1;
+    return READ_OK;
   }
   /** The store of a translated access. */
   hostStore(pa: Pa, size: number, lo: number, hi: number): void {

@@ -29,7 +29,7 @@ const ISH = 2;
 export class Ordering {
   readonly buffers: StoreBuffers;
   readonly early: EarlyAccesses;
-  /** Per CPU: 1 while a physical SError is pending. */
+  /** Per CPU: READ_SERROR or READ_UNCONTAINED while a physical SError is pending. */
   private readonly serrors: I32Pool;
 
   constructor(
@@ -43,20 +43,22 @@ export class Ordering {
     memory?: MemorySide,
     /** Inner shareable barriers do not order Device and Normal-NC accesses. */
     readonly strict = false,
+    /** Bytes of a peripheral, to which Device-nR accesses keep their order; everything behind a bridge if absent. */
+    peripheralBlock?: number,
   ) {
-    this.buffers = new StoreBuffers(sim, phys, cpus, weak, memory);
+    this.buffers = new StoreBuffers(sim, phys, cpus, weak, memory, peripheralBlock);
     this.early = new EarlyAccesses(sim, cpus, ets);
     this.serrors = sim.state.i32("buffers.serror", cpus);
   }
 
-  raiseSerror(cpu: number): void {
-    this.serrors.set(cpu, 1);
+  raiseSerror(cpu: number, kind: number): void {
+    this.serrors.set(cpu, kind);
   }
-  /** Takes the pending SError of a CPU. @returns false if there is none */
-  takeSerror(cpu: number): boolean {
-    if (this.serrors.a[cpu] === 0) return false;
-    this.serrors.set(cpu, 0);
-    return true;
+  /** Takes the pending SError of a CPU. @returns its kind, 0 if there is none */
+  takeSerror(cpu: number): number {
+    const kind = this.serrors.a[cpu]!;
+    if (kind !== 0) this.serrors.set(cpu, 0);
+    return kind;
   }
 
   /** DMB. With later loads in its scope earlier stores must be seen first; without, they only keep their order. */

@@ -111,6 +111,8 @@ export interface PeOptions {
   readonly profile?: MachineProfile;
   /** Store and gathering buffers; "off" if absent. */
   readonly buffers?: BufferMode;
+  /** Bytes of a peripheral, to which Device-nR accesses keep their order; everything behind a bridge if absent. */
+  readonly peripheralBlock?: number;
   /** Inner shareable barriers do not order Device and Normal-NC accesses; false if absent. */
   readonly strictShareability?: boolean;
   /** Absent: caches are not modelled. */
@@ -185,7 +187,16 @@ export class Pe {
     this.ordering =
       mode === "off"
         ? undefined
-        : new Ordering(sim, phys, this.tlbs.cpus, mode === "weak", this.profile.ets, this.caches?.data, options.strictShareability);
+        : new Ordering(
+            sim,
+            phys,
+            this.tlbs.cpus,
+            mode === "weak",
+            this.profile.ets,
+            this.caches?.data,
+            options.strictShareability,
+            options.peripheralBlock,
+          );
     this.modelled = mode !== "off";
     this.maintenance.ordering = this.ordering;
     this.host.ordering = this.ordering;
@@ -477,7 +488,7 @@ export class Pe {
     if (this.answer !== READ_OK) {
       if (this.answer === READ_SEA) return this.translation.externalAbort(v, this.translation.entry, vaHi, vaLo);
       // Several loads may be outstanding: the SError is not of one of them.
-      o.raiseSerror(c.cpu);
+      o.raiseSerror(c.cpu, this.answer);
     }
     if (here < size) {
       rc = this.locateOrdered(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_READ, iss, T_UNALIGNED, size - here);
@@ -923,9 +934,9 @@ export class Pe {
   get runningCpu(): number {
     return this.agents.cpu;
   }
-  /** A physical SError of the running CPU, routed to EL2 (HCR_EL2.AMO): taken now. @returns false if none is pending */
-  takeSerror(): boolean {
-    return this.ordering !== undefined && this.ordering.takeSerror(this.agents.cpu);
+  /** A physical SError of the running CPU, routed to EL2 (HCR_EL2.AMO): taken now. @returns READ_SERROR, READ_UNCONTAINED; 0: none is pending */
+  takeSerror(): number {
+    return this.ordering === undefined ? 0 : this.ordering.takeSerror(this.agents.cpu);
   }
   /** An exclusive or LSE atomic has been executed: its store is in the memory system. */
   atomicDone(): void {
@@ -971,8 +982,8 @@ export class Pe {
   hostLookup(rootPa: Pa, asid: number, hva: Hva, write: boolean): Pa {
     return this.host.hostLookup(rootPa, asid, hva, write);
   }
-  hostLoad(pa: Pa, size: number): void {
-    this.host.hostLoad(pa, size);
+  hostLoad(pa: Pa, size: number): number {
+    return this.host.hostLoad(pa, size);
   }
   hostStore(pa: Pa, size: number, lo: number, hi: number): void {
     this.host.hostStore(pa, size, lo, hi);

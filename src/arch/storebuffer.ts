@@ -74,10 +74,11 @@ export interface MemorySide {
   store(pa: Pa, size: number, marks: number, lo: number, hi: number, lo2: number, hi2: number): void;
 }
 
-/** What a load from a device comes to: an answer, an SError later, a synchronous external abort. */
+/** What a load from a device comes to: an answer, an SError later, a synchronous external abort, an SError that says Uncontained. */
 export const READ_OK = 0;
 export const READ_SERROR = 1;
 export const READ_SEA = 2;
+export const READ_UNCONTAINED = 3;
 
 /** Where drained stores to device windows go, and loads from there: the interconnect and what is behind it. */
 export interface DevicePort {
@@ -128,6 +129,8 @@ export class StoreBuffers {
     readonly weak: boolean,
     /** Undefined: RAM. */
     memory?: MemorySide,
+    /** Bytes of a peripheral; everything behind one bridge if absent. */
+    private readonly block = Infinity,
   ) {
     this.memory = memory ?? new PlainMemory(phys);
     this.entries = sim.state.i32("buffers.entries", cpus * SLICE);
@@ -266,11 +269,10 @@ export class StoreBuffers {
    * Device-nR type, its earlier nR stores to the same window (program order to one peripheral).
    */
   beforeDeviceLoad(cpu: number, kind: number, pa: Pa, size: number): void {
-    const window = this.phys.windowAt(pa);
     for (let n = 0; n < this.count(cpu);) {
       const line = this.line(cpu, n);
       const overlaps = line < pa + size && line + LINE > pa;
-      const ordered = kind <= KIND_nGnRE && this.kind(cpu, n) <= KIND_nGnRE && this.phys.windowAt(line) === window;
+      const ordered = kind <= KIND_nGnRE && this.kind(cpu, n) <= KIND_nGnRE && this.samePeripheral(line, pa);
       if (!overlaps && !ordered) {
         n++;
         continue;
@@ -278,6 +280,11 @@ export class StoreBuffers {
       this.drainUpTo(cpu, n, DRAIN_LOAD);
       n = 0;
     }
+  }
+
+  /** Are two addresses of one peripheral, to which nR accesses keep their order? How large a block that is, is the implementation's choice. */
+  private samePeripheral(a: Pa, b: Pa): boolean {
+    return this.phys.windowAt(a) === this.phys.windowAt(b) && Math.floor(a / this.block) === Math.floor(b / this.block);
   }
 
   // ---- leaving
@@ -297,7 +304,7 @@ export class StoreBuffers {
       const o = this.at(cpu, k);
       if (a[e + RELEASE] !== 0 || a[o + EPOCH]! < a[e + EPOCH]! || this.line(cpu, k) === line) return k;
       if (a[e + KIND] === KIND_WB && a[o + KIND] === KIND_WB && a[o + INNER]! < a[e + INNER]!) return k;
-      if (inOrder && a[o + KIND]! <= KIND_nGnRE && this.phys.windowAt(this.line(cpu, k)) === this.phys.windowAt(line)) return k;
+      if (inOrder && a[o + KIND]! <= KIND_nGnRE && this.samePeripheral(this.line(cpu, k), line)) return k;
     }
     return -1;
   }

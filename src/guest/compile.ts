@@ -50,6 +50,8 @@ export interface VariantConfig {
   readonly noSnoop: string | undefined;
   /** Whom inner shareable barriers order for: merged, strict. */
   readonly shareability: string | undefined;
+  /** Bytes of a peripheral: a power of two. */
+  readonly peripheralBlock: number | undefined;
   readonly seed: number;
   /** What exclusives and LSE atomics do where the memory type does not support them; undefined: as the profile says. */
   readonly atomics: string | undefined;
@@ -327,6 +329,7 @@ class Checker {
       relaxedOrdering: this.name(m, "relaxed_ordering"),
       noSnoop: this.name(m, "no_snoop"),
       shareability: this.name(m, "shareability"),
+      peripheralBlock: this.number(m, "peripheral_block", 4096, 2 ** 40),
       cache: this.name(m, "cache"),
       atomics: this.name(m, "atomics"),
       seed: this.number(m, "seed", 0, 0xffffffff) ?? 0,
@@ -358,6 +361,7 @@ class Checker {
         relaxedOrdering: this.name(v.settings, "relaxed_ordering") ?? base.relaxedOrdering,
         noSnoop: this.name(v.settings, "no_snoop") ?? base.noSnoop,
         shareability: this.name(v.settings, "shareability") ?? base.shareability,
+        peripheralBlock: this.number(v.settings, "peripheral_block", 4096, 2 ** 40) ?? base.peripheralBlock,
         cache: this.name(v.settings, "cache") ?? base.cache,
         atomics: this.name(v.settings, "atomics") ?? base.atomics,
         seed: this.number(v.settings, "seed", 0, 0xffffffff) ?? base.seed,

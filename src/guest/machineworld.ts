@@ -88,6 +88,7 @@ export function machineOptions(config: MachineConfig, variant: VariantConfig): M
       relaxedOrdering: variant.relaxedOrdering === "on",
       noSnoop: variant.noSnoop === "on",
     },
+    ...(variant.peripheralBlock === undefined ? {} : { peripheralBlock: variant.peripheralBlock }),
     strictShareability: variant.shareability === "strict",
     ...(variant.atomics === undefined ? {} : { unsupportedAtomics: variant.atomics as UnsupportedAtomics }),
     ...(variant.cache === undefined || variant.cache === "off" ? {} : { cache: variant.cache as CacheModel }),

@@ -60,6 +60,7 @@ export const MACHINE_KEYS = [
   "relaxed_ordering",
   "no_snoop",
   "shareability",
+  "peripheral_block",
   "atomics",
   "set",
   "seed",
@@ -81,6 +82,7 @@ export const VARIANT_KEYS = [
   "relaxed_ordering",
   "no_snoop",
   "shareability",
+  "peripheral_block",
   "seed",
 ] as const;
 export const CONDITION_WORDS = [
@@ -412,6 +414,7 @@ class Parser {
       case "seed":
       case "livelock":
       case "max_payload":
+      case "peripheral_block":
         value = this.expression();
         break;
       case "set":

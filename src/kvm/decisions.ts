@@ -225,8 +225,8 @@ const userMemAbortDecisions = {
     "v6.17": ["vma-and-not-linear-map", `v6.17 ${MMU} user_mem_abort: PFNMAP or MIXEDMAP, and not in the linear map`],
   }),
   deviceType: decision(
-    "stage-2 type of device memory (nc-for-all is the first version of the series of Sep 2023, follows-vma an alternative of its review: in no release)",
-    ["nGnRE", "nc-if-vma-allows", "nc-for-all", "follows-vma"],
+    "stage-2 type of device memory (nc-for-all is the first version of the series of Sep 2023, follows-vma and pte-bit, the entry's uffd-wp bit, are alternatives of its reviews: in no release)",
+    ["nGnRE", "nc-if-vma-allows", "nc-for-all", "follows-vma", "pte-bit"],
     {
       "v4.0": ["nGnRE", `${MMU40} PAGE_S2_DEVICE; read up to v6.8`],
       "v6.9": ["nc-if-vma-allows", `v6.9 ${MMU} user_mem_abort: VM_ALLOW_ANY_UNCACHED -> Normal-NC`],

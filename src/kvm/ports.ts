@@ -15,8 +15,8 @@ export interface GuestPe {
   translateIpa(v: number, vaHi: number, vaLo: number): number;
   /** Acts by a seed before each instruction of a guest (weak mode); undefined: nothing happens between instructions. */
   readonly hardware: { act(v: number): void } | undefined;
-  /** Takes the physical SError that is pending on the running CPU. @returns false if there is none */
-  takeSerror(): boolean;
+  /** Takes the physical SError that is pending on the running CPU. @returns READ_SERROR, READ_UNCONTAINED; 0: there is none */
+  takeSerror(): number;
 }
 
 /** The memslots of all VMs (memslots.ts). */

@@ -38,6 +38,7 @@ import {
   VM_SHARED,
 } from "../mmu/vmflags.js";
 import type { HostMm } from "../mmu/mm.js";
+import { HI_UFFD_WP } from "../mmu/pte.js";
 import type { kvmDecisions } from "./decisions.js";
 import type { DirtyLog } from "./dirtylog.js";
 import { PFN_REFERENCED, PFN_WRITABLE, type GfnToPfn } from "./gfntopfn.js";
@@ -697,7 +698,7 @@ export class UserMemAbort {
     let prot = PROT_R;
     if (writable) prot |= PROT_W;
     if ((kind & FAULT_EXEC) !== 0) prot |= PROT_X;
-    if (noncacheable) prot |= this.deviceProt(s[f + VMA_FLAGS]! | 0, s[f + PAGE_PROT]! | 0);
+    if (noncacheable) prot |= this.deviceProt(s[f + VMA_FLAGS]! | 0, s[f + PAGE_PROT]! | 0, this.vms.mm(vm), s[f + HVA]!);
     else {
       if (this.features.dic) prot |= PROT_X;
       // Executable memory is never Normal-NC (hyp/pgtable.c stage2_set_prot_attr).
@@ -715,12 +716,14 @@ export class UserMemAbort {
     return ret;
   };
 
-  private deviceProt(vmaFlags: number, pageProt: number): number {
+  private deviceProt(vmaFlags: number, pageProt: number, mm: number, hva: number): number {
     const { d, n } = this;
     const nc =
       d.deviceType === "nc-if-vma-allows"
         ? (vmaFlags & VM_ALLOW_ANY_UNCACHED) !== 0
-        : d.deviceType === "nc-for-all" || (d.deviceType === "follows-vma" && pageProt === PAGE_PROT_WRITECOMBINE);
+        : d.deviceType === "nc-for-all" ||
+          (d.deviceType === "follows-vma" && pageProt === PAGE_PROT_WRITECOMBINE) ||
+          (d.deviceType === "pte-bit" && this.mm.pt.walk(mm, hva) && (this.mm.pt.hi & HI_UFFD_WP) !== 0);
     this.chose(n.deviceType, nc ? n["normal-nc"] : n.nGnRE);
     return nc ? PROT_NORMAL_NC : PROT_DEVICE;
   }

@@ -6,6 +6,7 @@
  * A phase ends where the kernel can be preempted: around the guest, and around every handler. While
  * agents are interleaved, each guest instruction is a phase of its own.
  */
+import { READ_UNCONTAINED } from "../arch/storebuffer.js";
 import { ESR_EL2, FAR_EL2, HPFAR_EL2, PC, VTTBR_EL2, X, type RegisterFile } from "../arch/registers.js";
 import { RUN_BREAKPOINT, RUN_BUDGET, RUN_EL2, RUN_SELF_BRANCH, RUN_WFI } from "../arch/cpu.js";
 import { ISS_FSC, ISS_S1PTW } from "../arch/syndrome.js";
@@ -184,9 +185,11 @@ export class VcpuRun {
     if (hardware !== undefined) hardware.act(v);
     const slice = sim.agents.interleaving || hardware !== undefined ? 1 : left === Infinity ? SLICE : Math.min(left, COUNTED_SLICE);
     const reason = this.cpu.run(v, slice);
-    // handle_exit_early, kvm_handle_guest_serror: no RAS record says that it is fatal, the guest gets it.
-    if (this.pe.takeSerror()) {
+    // handle_exit_early, kvm_handle_guest_serror: what no RAS record says of the guest gets; Uncontained is the host's end.
+    const serror = this.pe.takeSerror();
+    if (serror !== 0) {
       this.traceExit(v, EXIT_SERROR, 0);
+      if (serror === READ_UNCONTAINED) return sim.crash("arm64_serror_panic", "Asynchronous SError Interrupt");
       this.injector.serror(v);
     }
     // A slice that an exit ends early counts as one instruction.

@@ -59,7 +59,7 @@ export function hostOpError(words: readonly string[]): { readonly message: strin
     case "civac":
       return isSymbol(args[0]!) ? undefined : expected;
     case "config":
-      return args[0] === "flr" || args[0] === "write" ? undefined : expected;
+      return args[0] === "flr" || args[0] === "write" || args[0] === "off" ? undefined : expected;
     case "reset":
       return args[0] === "platform" ? undefined : expected;
   }

@@ -414,6 +414,8 @@ export class LitmusSystem implements System {
         return true;
       }
       case "await":
+        // What a device has is looked at there: its own engine sees the doorbell.
+        if (this.devices.includes(first)) return this.memory(first) === Number(second);
         return this.coherent(world.paOf(first)) === Number(second);
       case "config": {
         const f = world.pci.functions[0]!;
@@ -426,7 +428,7 @@ export class LitmusSystem implements System {
             world.pci.write(0, 0x14 + 4 * bar.index, 4, Math.floor(bar.start / 4294967296));
           }
         }
-        world.pci.write(0, PCI_COMMAND, 2, 2);
+        world.pci.write(0, PCI_COMMAND, 2, first === "off" ? 0 : 2);
         return true;
       }
       case "reset":

@@ -18,8 +18,10 @@ import {
   PAGE_PROT_TAGGED,
   PAGE_PROT_WRITECOMBINE,
   VM_EXEC,
+  VM_PFNMAP,
   VM_READ,
   VM_SHARED,
+  VM_UFFD_WP,
   VM_WRITE,
 } from "./vmflags.js";
 
@@ -106,6 +108,8 @@ export function protHi(vmFlags: number, pageProt: number, writeNotify: boolean):
     hi |= HI_UXN;
   if ((vmFlags & (VM_WRITE | VM_SHARED)) === (VM_WRITE | VM_SHARED) && !writeNotify) hi |= HI_WRITE;
   if ((vmFlags & (VM_READ | VM_WRITE | VM_EXEC)) === 0) hi |= HI_PROT_NONE;
+  // No userfaultfd registers a PFNMAP: there the bit is free for another meaning (a proposal of Feb 2024).
+  if ((vmFlags & (VM_PFNMAP | VM_UFFD_WP)) === (VM_PFNMAP | VM_UFFD_WP)) hi |= HI_UFFD_WP;
   return hi;
 }
 

@@ -4,6 +4,7 @@
  */
 import { ARG, BLOCKED, PHASE, R0, type Activity } from "../sim/agents.js";
 import type { PhysicalMemory } from "../arch/phys.js";
+import { READ_OK, READ_SEA } from "../arch/storebuffer.js";
 import type { Sim } from "../sim/sim.js";
 import type { MmRow } from "./decisions.js";
 import type { HostFault } from "./fault.js";
@@ -24,8 +25,9 @@ import type { Vmas } from "./vmas.js";
 
 /** Results of hostAccess besides 0. */
 export const HOST_SIGSEGV = -11;
-/** SIGBUS: -(7 * 256 + si_code), BUS_ADRERR 2 or BUS_MCEERR_AR 4. */
+/** SIGBUS: -(7 * 256 + si_code), BUS_ADRERR 2, BUS_OBJERR 3 or BUS_MCEERR_AR 4. */
 export const HOST_SIGBUS_ADRERR = -(7 * 256 + 2);
+export const HOST_SIGBUS_OBJERR = -(7 * 256 + 3);
 export const HOST_SIGBUS_MCEERR_AR = -(7 * 256 + 4);
 
 /** What hostAccess does at the address. */
@@ -49,9 +51,6 @@ export const LINE_EVICT = 7;
 
 /** The CPU's translation of an access of the host's own. */
 export interface HostCpu {
-  /** The access by the type of the last look-up. Read data in phys.lo, hi. */
-  hostLoad(pa: number, size: number): void;
-  hostStore(pa: number, size: number, lo: number, hi: number): void;
   /** A bus master's, past the CPU's types. */
   dma(pa: number, size: number, write: boolean, snoops: boolean, lo: number, hi: number): void;
   /** @param op LINE_* */
@@ -59,8 +58,11 @@ export interface HostCpu {
 
   /** Physical address, or -1: the access faults. @param rootPa the pgd, @param asid the address space's tag */
   hostLookup(rootPa: number, asid: number, hva: number, write: boolean): number;
-  /** The access itself at the address just looked up; a load leaves its data in the PhysicalMemory's lo and hi. */
-  hostLoad(pa: number, size: number): void;
+  /**
+   * The access itself at the address just looked up; a load leaves its data in the PhysicalMemory's lo and hi.
+   * @returns READ_OK, READ_SERROR, READ_SEA, READ_UNCONTAINED: no device answered
+   */
+  hostLoad(pa: number, size: number): number;
   hostStore(pa: number, size: number, lo: number, hi: number): void;
 }
 
@@ -129,7 +131,10 @@ export class UserAccess {
       if (done === 0 && (hva & 4095) + size <= 4096) {
         if (what >= HOST_DMA_READ) this.cpu.dma(pa, size, write, (what & 1) === 0, s.a[f + LO]!, s.a[f + HI]!);
         else if (write) this.cpu.hostStore(pa, size, s.a[f + LO]!, s.a[f + HI]!);
-        else this.cpu.hostLoad(pa, size);
+        else {
+          const answer = this.cpu.hostLoad(pa, size);
+          if (answer !== READ_OK) return this.externalAbort(f, answer);
+        }
         if (!write) {
           s.set(f + OUT_LO, this.phys.lo);
           s.set(f + OUT_HI, this.phys.hi);
@@ -141,6 +146,12 @@ export class UserAccess {
       }
       this.sim.agents.charge(this.sim.costs.ramAccess);
     }
+  }
+
+  /** do_sea: SIGBUS, BUS_OBJERR. do_serror: the kernel does not know whose access it was, and panics. */
+  private externalAbort(f: number, answer: number): number {
+    if (answer === READ_SEA) return this.sim.agents.ret(f, HOST_SIGBUS_OBJERR);
+    return this.sim.crash("arm64_serror_panic", "Asynchronous SError Interrupt");
   }
 
   /** An access that crosses a page goes byte by byte. */

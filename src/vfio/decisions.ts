@@ -53,6 +53,11 @@ export const vfioDecisions = {
     "v4.0": [false, "the flag does not exist"],
     "v6.9": [true, "v6.9 vfio_pci_core.c vfio_pci_core_mmap: vm_flags_set(VM_ALLOW_ANY_UNCACHED | …)"],
   }),
+  vfioMarksPtes: decision(
+    "BAR VMAs mark their page-table entries for KVM with the uffd-wp bit, which PFNMAP mappings do not use (considered in the review of Feb 2024, in no release)",
+    [false, true],
+    { "v4.0": [false, "v6.9 vfio_pci_core.c vfio_pci_core_mmap: a VMA flag instead; arm64 has the bit from v6.10 on"] },
+  ),
   vfioCoherentMemory: decision(
     "a region of coherent device memory: mapped like any BAR, or by nvgrace-gpu's own mmap with the default (cacheable) protection",
     ["bar", "cacheable"],

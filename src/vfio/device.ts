@@ -26,8 +26,8 @@ import { VirtualConfig } from "./vconfig.js";
 /** What this room asks of the host's memory management; HostMm has it. */
 export interface VfioMm {
   readonly vmas: Vmas;
-  /** Whether mm.h has VM_FORCE_CACHED. */
-  readonly d: { readonly vmForceCached: boolean };
+  /** Whether mm.h has VM_FORCE_CACHED; whether arm64 entries have a uffd-wp bit. */
+  readonly d: { readonly vmForceCached: boolean; readonly userfaultfdWp: boolean };
   readonly files: Files;
   readonly zap: Pick<Zap, "remapPfnRange" | "vmfInsertPfn" | "vmfInsertPfnPmd" | "zapRange">;
   /** (mm, start, end): S(CLEAR), entries cleared, E; the caller holds the mmap_lock. */

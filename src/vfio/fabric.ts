@@ -82,8 +82,8 @@ export const STATUS_UR = 1;
 export const SERIALISATION_POINTS = ["root-complex", "interconnect"] as const;
 export type SerialisationPoint = (typeof SERIALISATION_POINTS)[number];
 
-/** What a read that is answered UR or CA becomes for the CPU, in the order of READ_OK, READ_SERROR, READ_SEA. */
-export const FAILED_READS = ["all-ones", "serror", "sea"] as const;
+/** What a read that is answered UR or CA becomes for the CPU, in the order of READ_OK, READ_SERROR, READ_SEA, READ_UNCONTAINED. */
+export const FAILED_READS = ["all-ones", "serror", "sea", "uncontained"] as const;
 export type FailedRead = (typeof FAILED_READS)[number];
 
 /** How far a host bridge combines write-combining stores. */

@@ -15,6 +15,7 @@ import {
   VM_IO,
   VM_PFNMAP,
   VM_SHARED,
+  VM_UFFD_WP,
 } from "../mmu/vmflags.js";
 import { NUM_REGIONS, PAGE_SIZE, REGION_PAGES, ROM_REGION, type VfioDevices } from "./device.js";
 import type { Bar } from "./pci.js";
@@ -94,7 +95,8 @@ export class VfioMmap {
     const pfn = bar.start / PAGE_SIZE + first;
     vmas.setPageProt(vma, this.pageProt(bar));
     if (v.d.vfioPgoff === "pfn") vmas.setPgoff(vma, Math.floor(pfn));
-    const uncached = v.d.vfioAllowAnyUncached ? VM_ALLOW_ANY_UNCACHED : 0;
+    const marked = v.d.vfioMarksPtes && v.mm.d.userfaultfdWp ? VM_UFFD_WP : 0;
+    const uncached = (v.d.vfioAllowAnyUncached ? VM_ALLOW_ANY_UNCACHED : 0) | marked;
     vmas.setFlags(vma, vmas.flags(vma) | VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP | uncached);
     if (v.d.vfioPtes !== "atMmap") return 0;
     return v.mm.zap.remapPfnRange(mm, vma, vmas.start(vma), Math.floor(pfn), request);

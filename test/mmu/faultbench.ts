@@ -16,8 +16,9 @@ class MapTlb implements HostPe {
   host!: HostMm;
   phys!: PhysicalMemory;
 
-  hostLoad(pa: number, size: number): void {
+  hostLoad(pa: number, size: number): number {
     this.phys.read(pa, size);
+    return 0;
   }
   hostStore(pa: number, size: number, lo: number, hi: number): void {
     this.phys.write(pa, size, lo, hi);

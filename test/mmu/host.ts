@@ -32,7 +32,7 @@ export class TestHost {
     const pe = {
       tlbi: (_: number, op: number) => void this.tlbis.add(op),
       dsb: () => undefined,
-      hostLoad: (pa: number, size: number) => phys.read(pa, size),
+      hostLoad: (pa: number, size: number) => (phys.read(pa, size), 0),
       hostStore: (pa: number, size: number, lo: number, hi: number) => phys.write(pa, size, lo, hi),
       dma: () => undefined,
       lineOp: () => undefined,

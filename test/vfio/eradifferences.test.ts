@@ -18,6 +18,7 @@ const SHOWN: Readonly<Record<string, Shown>> = {
 const OTHERS: Readonly<Record<string, string>> = {
   vfioRegionLookup: "both refuse with EINVAL: no modelled device has device-specific regions",
   vfioMmapType: "one value in all releases; the proposals are shown by scenarios/2023-nc-unmap.guest",
+  vfioMarksPtes: "one value in all releases; the proposal is shown by scenarios/2024-allow-any-uncached-policies.guest",
   vfioMsixMmap: "none of the bundled devices has an MSI-X table in a mappable BAR",
   vfioCoherentMemory: "scenarios/2025-cacheable-pfnmap.guest",
   vfioPgoff: "test/vfio/mmap.test.ts",
