@@ -20,8 +20,14 @@ export const STATEMENTS: Readonly<Record<(typeof STATEMENT_WORDS)[number], Said>
   vmm: ["what the VMM's thread does; inside par, one of several", "vmm {\n  $1\n}"],
   kthread: ["a kernel thread: khugepaged, kcompactd, kswapd, ksmd", "kthread ${1:khugepaged} { $2 }"],
   par: ["several agents at once; explore runs every interleaving", "par {\n  guest vcpu0 { $1 }\n  vmm { $2 }\n}"],
-  on: ["on exception { … }: the guest's handler; on mmio read ADDR -> VALUE: the VMM's answer; on VARIANT { … }: only there", "on $1"],
-  report: ["a column of the run's table: a value, the count of an event, or the sum of one of its fields", 'report "$1" $2'],
+  on: [
+    "on exception { … }: the guest's handler; on mmio read ADDR -> VALUE: the VMM's answer; on mmio ecam ADDR -> DEVICE: configuration space; on VARIANT { … }: only there",
+    "on $1",
+  ],
+  report: [
+    "a column of the run's table: a value, the count of an event, the sum of one of its fields, a type at stage 2, a write's place",
+    'report "$1" $2',
+  ],
   expect: ["what must come of it; a run whose expectation fails ends with status 1", "expect $1"],
 };
 
@@ -43,6 +49,7 @@ export const SETTINGS: Readonly<Record<SettingKey, readonly [detail: string, val
   relaxed_ordering: ["with buffers: the root complex sets Relaxed Ordering on the CPUs' memory writes", ON_OFF],
   no_snoop: ["with buffers: the root complex sets No Snoop on the CPUs' memory writes", ON_OFF],
   shareability: ["with buffers: strict: inner shareable barriers do not order Device and Normal-NC accesses", SHAREABILITIES],
+  peripheral_block: ["with buffers: bytes of a peripheral, to which Device-nR accesses keep their order; default: all behind a bridge"],
   atomics: ["exclusives and LSE atomics on memory that is not shareable write-back", machineWorld.atomics],
   cache: ["models the caches: modelled, where non-cacheable accesses go past them, coherent, where they look them up", machineWorld.caches],
   seed: ["seed of the run; if it is not 0 the agents of a par take turns at random"],
