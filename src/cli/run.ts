@@ -31,9 +31,33 @@ export interface RunArguments extends Selection {
   readonly trace?: TraceArguments;
   /** Statistics at the end of each variant. */
   readonly stat?: boolean;
+  /** One of several scripts: each line of JSON names its own. */
+  readonly oneOfSeveral?: boolean;
 }
 
-export async function runCommand(file: string, args: RunArguments): Promise<number> {
+/** Several scripts, one after the other. As JSON they are one document: `{ passed, runs: [what one script gives] }`. @returns the worst status */
+export async function runFiles(files: readonly string[], argsOf: (file: string) => RunArguments): Promise<number> {
+  if (files.length === 1) return runCommand(files[0]!, argsOf(files[0]!));
+  const runs: RunDocument[] = [];
+  let worst = OK;
+  for (const f of files) worst = Math.max(worst, await runCommand(f, { ...argsOf(f), oneOfSeveral: true }, (d) => runs.push(d)));
+  if (runs.length > 0) await print(JSON.stringify({ passed: runs.every((d) => d.passed), runs }, bigints, 2));
+  return worst;
+}
+
+/** What `--format json` gives of one script. */
+interface RunDocument {
+  readonly file: string;
+  readonly title: string;
+  readonly sources: readonly string[];
+  readonly passed: boolean;
+  readonly variants: readonly Record<string, unknown>[];
+}
+
+const printDocument = (d: RunDocument): Promise<void> => print(JSON.stringify(d, bigints, 2));
+
+/** @param document gets the document of `--format json` */
+async function runCommand(file: string, args: RunArguments, document: (d: RunDocument) => unknown = printDocument): Promise<number> {
   const script = loadScript(file);
   const program = withCosts(compileScript(script), args.costs);
   const variants = selectVariants(program, args);
@@ -50,6 +74,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
     ...(args.maxMemory === undefined ? {} : { memory: args.maxMemory }),
   };
   const schedule = args.schedule === undefined ? undefined : loadSchedule(args.schedule);
+  const named = args.oneOfSeveral === true ? { file: script.file } : {};
   let passed = true;
   const results: Record<string, unknown>[] = [];
   let lines: string[] = [];
@@ -69,7 +94,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
       ...(args.format === "jsonl" && !args.quiet
         ? {
             onEvent: (e) => {
-              lines.push(jsonLine({ variant: variant.name, ...e }));
+              lines.push(jsonLine({ ...named, variant: variant.name, ...e }));
               if (lines.length >= 4096) {
                 process.stdout.write(`${lines.join("\n")}\n`);
                 lines = [];
@@ -102,7 +127,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
         });
         break;
       case "jsonl":
-        lines.push(jsonLine({ result: { ...resultJson(result), ...(stat === undefined ? {} : { statistics: stat }) } }));
+        lines.push(jsonLine({ ...named, result: { ...resultJson(result), ...(stat === undefined ? {} : { statistics: stat }) } }));
         await print(lines.join("\n"));
         lines = [];
         break;
@@ -118,13 +143,7 @@ export async function runCommand(file: string, args: RunArguments): Promise<numb
     }
   }
   if (args.format === "json")
-    await print(
-      JSON.stringify(
-        { file: script.file, title: program.script.title, sources: program.script.sources, passed, variants: results },
-        bigints,
-        2,
-      ),
-    );
+    await document({ file: script.file, title: program.script.title, sources: program.script.sources, passed, variants: results });
   else if (args.format === "text" && args.table) await print([...resultTable(rows), ...failureLines(rows, script.file)].join("\n"));
   else if (args.format === "text") await print(verdicts.join("\n"));
   return passed ? OK : FAILED;

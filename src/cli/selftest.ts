@@ -18,6 +18,16 @@ export interface SelftestArguments {
 /** @param names tests to run; all if empty @throws UsageError for a name that is none */
 export async function selftestCommand(names: readonly string[], args: SelftestArguments): Promise<number> {
   if (args.list === true) {
+    if (args.format === "json") {
+      await print(
+        JSON.stringify(
+          SELFTESTS.map((t) => ({ name: t.name, cases: t.cases.length, title: t.title })),
+          undefined,
+          2,
+        ),
+      );
+      return OK;
+    }
     for (const t of SELFTESTS) await print(`${t.name.padEnd(26)} ${String(t.cases.length).padStart(2)}  ${t.title}`);
     return OK;
   }

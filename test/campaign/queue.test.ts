@@ -3,6 +3,7 @@ import { createServer } from "node:net";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { redisPlace } from "../../src/campaign/redis.js";
 import { buildCommand, CLI, faultline, temporaryFolder } from "../cli/command.js";
+import { wrong } from "../cli/jsonschema.js";
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
 const running: ChildProcess[] = [];
@@ -45,7 +46,9 @@ afterAll(() => {
 test("three workers, one of them killed in the middle, give the report of a local run byte for byte, each unit once", async () => {
   const args = ["fuzz", "--kernel", "v5.5,v7.2.12", "--runs", "800", "--json"];
   const cwd = temporaryFolder();
-  const workers = [worker(), worker(), worker()];
+  const workers = [worker("--json"), worker(), worker()];
+  let said = "";
+  workers[0]!.stdout!.on("data", (d: Buffer) => (said += d.toString()));
   const submitted = faultline([...args, "--corpus", "c", "--queue", url()], { cwd });
   // One of them dies with a unit in its hands: as soon as it has told its first line of output it has one, or soon will.
   await new Promise((resolve) => setTimeout(resolve, 1500));
@@ -53,9 +56,10 @@ test("three workers, one of them killed in the middle, give the report of a loca
   const [far, local] = [await submitted, await faultline([...args, "--corpus", "d"], { cwd })];
   expect({ ...far, out: far.out.replaceAll("c/failures", "d/failures") }).toEqual(local);
   expect((JSON.parse(far.out) as { programs: number }).programs).toBe(800);
-  const stopped = new Promise<number | null>((resolve) => workers[0]!.on("exit", resolve));
+  const stopped = new Promise<number | null>((resolve) => workers[0]!.on("close", resolve));
   workers[0]!.kill("SIGINT");
   expect(await stopped).toBe(130);
+  expect(wrong("worker", JSON.parse(said))).toBe("");
 });
 
 test("a wrong password, an address where nobody answers and a URL of something else are said in one line", async () => {

@@ -2,7 +2,6 @@
 import { basename } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type Common, type Done, format, json, selection, withMachineOptions } from "../options.js";
-import { OK } from "../status.js";
 import type { TraceArguments } from "../tracing.js";
 import type { TraceFormat } from "../../trace/formats.js";
 
@@ -76,7 +75,7 @@ Examples:
   echo 'guest { mov x0, 1 }' | faultline run -`,
     )
     .action(async (files: string[], o: RunOptions & { schedule?: string }) => {
-      const { runCommand } = await import("../run.js");
+      const { runFiles } = await import("../run.js");
       const { quiet, explain, stat, table } = o;
       const args = {
         ...(await selection(o)),
@@ -87,8 +86,6 @@ Examples:
         table,
         ...(o.schedule === undefined ? {} : { schedule: o.schedule }),
       };
-      let worst = OK;
-      for (const f of files) worst = Math.max(worst, await runCommand(f, { ...args, ...traceOption(o, files, f) }));
-      done(worst);
+      done(await runFiles(files, (f) => ({ ...args, ...traceOption(o, files, f) })));
     });
 }

@@ -1,6 +1,6 @@
 /** The words of `faultline worker`: do units of campaigns that another machine submits. */
 import type { Command } from "commander";
-import { type Done, duration, jobs } from "../options.js";
+import { type Done, duration, format, jobs, json, wantsJson } from "../options.js";
 
 export function addWorker(root: Command, done: Done): void {
   root
@@ -9,6 +9,8 @@ export function addWorker(root: Command, done: Done): void {
     .requiredOption("--queue <url>", "redis://[user:password@]host:port/, or rediss:// with TLS")
     .option("--jobs <n>", "units at once, each in a thread", jobs, 1)
     .option("--lost-after <t>", "a worker that is silent so long is taken for dead, and its units are done again", duration, 30_000)
+    .addOption(format("text", "json"))
+    .addOption(json())
     .addHelpText(
       "after",
       `
@@ -17,8 +19,8 @@ Examples:
   faultline worker --queue 'rediss://fuzz:secret@queue.example:6380/?ca=ca.pem'
   faultline fuzz --time 1h --queue redis://localhost:6379/      on the machine that wants the report`,
     )
-    .action(async (o: { queue: string; jobs: number; lostAfter: number }) => {
+    .action(async (o: { queue: string; jobs: number; lostAfter: number; format: string; json?: boolean }) => {
       const { workerCommand } = await import("../worker.js");
-      done(await workerCommand(o));
+      done(await workerCommand({ ...o, json: wantsJson(o) }));
     });
 }
