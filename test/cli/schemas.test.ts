@@ -42,7 +42,8 @@ const ROWS: readonly Row[] = [
   ["dump", ["dump", "2015-uncached-dma", "--what", "cache"]],
   ["dump", ["dump", "2023-nc-cpu0-writes-cpu1-resets", "--at", "90", "--what", "buffers"]],
   ["report", ["report", "2012-copy-on-write", "-o", at("r.html")]],
-  ["explore", ["explore", "2020-concurrent-vfio-faults", "--output", at("x.schedule")], { status: 1 }],
+  ["explore", ["explore", "2020-concurrent-vfio-faults", "--kernel", "v5.12", "--output", at("x.schedule")], { status: 1 }],
+  ["run", ["run", "2020-concurrent-vfio-faults", "--kernel", "v5.12", "--quiet", "--schedule", at("found.schedule")], { status: 1 }],
   ["explore-invariants", ["explore", "--list-invariants"]],
   ["kernels", ["kernels"]],
   ["kernels-era", ["kernels", "v5.4"]],
@@ -69,6 +70,9 @@ const ROWS: readonly Row[] = [
 /** Tested in test/campaign/queue.test.ts, which has a Redis. */
 const ELSEWHERE: Readonly<Record<string, string>> = { worker: "worker" };
 
+/** What speaks a protocol of its own on standard output: the Language Server Protocol. */
+const PROTOCOLS = ["lsp"];
+
 let ended: Map<Row, Ended>;
 let commands: string[];
 
@@ -82,6 +86,7 @@ beforeAll(async () => {
     ["b", "v6.12"],
   ] as const)
     await faultline(["run", "2012-copy-on-write", "--kernel", era, "--quiet", "--trace", at(`${file}.jsonl`)]);
+  await faultline(["explore", "2020-concurrent-vfio-faults", "--kernel", "v5.12", "--output", at("found.schedule")]);
   commands = (JSON.parse((await faultline(["completion", "bash", "--json"])).out) as { commands: { path: string }[] }).commands
     .map((c) => c.path)
     .filter((p) => p !== "" && p !== "help");
@@ -97,7 +102,7 @@ beforeAll(async () => {
 }, 240_000);
 
 test("every command of the program has a row here, and every schema a use", () => {
-  const tested = new Set([...ROWS.map(([, args]) => args[0]!), ...Object.keys(ELSEWHERE)]);
+  const tested = new Set([...ROWS.map(([, args]) => args[0]!), ...Object.keys(ELSEWHERE), ...PROTOCOLS]);
   expect(commands.filter((c) => !tested.has(c.split(" ")[0]!))).toEqual([]);
   const used = new Set([...ROWS.map(([schema]) => schema), ...Object.values(ELSEWHERE), "common", "run-line", "trace-line"]);
   expect(schemaNames.filter((n) => !used.has(n))).toEqual([]);
