@@ -1,7 +1,7 @@
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["dist/", "coverage/", "api-docs/", "node_modules/"] },
+  { ignores: ["dist/", "coverage/", "api-docs/", "editors/vscode/out/", "node_modules/"] },
   ...tseslint.configs.recommended,
   {
     files: ["**/*.ts"],

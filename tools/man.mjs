@@ -1,27 +1,14 @@
 // Writes the manual page faultline(1) from the tree of commands (src/cli/manpage.ts); part of npm run build.
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
-import { build } from "esbuild";
+import { dirname } from "node:path";
+import { loadSources } from "./load.mjs";
 
-/** @param file where the page goes */
+/** @param {string} file where the page goes */
 export async function buildManPage(file) {
-  const outfile = resolve("node_modules/.cache/faultline-man/page.mjs");
-  await build({
-    stdin: {
-      contents: 'export { program } from "./program.js"; export { manPage } from "./manpage.js";',
-      resolveDir: resolve("src/cli"),
-      loader: "js",
-    },
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    packages: "external",
-    outfile,
-    logLevel: "warning",
-  });
-  const { program, manPage } = await import(pathToFileURL(outfile).href);
+  const { program, manPage } = await loadSources(
+    "man",
+    'export { program } from "./cli/program.js"; export { manPage } from "./cli/manpage.js";',
+  );
   const { version } = JSON.parse(readFileSync("package.json", "utf8"));
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(
