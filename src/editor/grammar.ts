@@ -152,6 +152,13 @@ const repository: Record<string, Rule> = {
       { begin: "\\b(on)\\b", beginCaptures: scopes(KEYWORD), end: "(?=[{\\n])|$", patterns: include("comment", "variants") },
     ],
   },
+  /** A field is compared, ipa>=RAM; behind = stands a word of the field's own: type=write, perms=rw. */
+  fields: {
+    patterns: [
+      { match: `${words(fieldNames)}(?=\\s*[<>!]=?)`, name: "variable.parameter.guest" },
+      { match: `(?<==)${words(fieldWords)}`, name: "constant.language.guest" },
+    ],
+  },
   variants: {
     patterns: [
       ...include("era"),
@@ -164,9 +171,13 @@ const repository: Record<string, Rule> = {
     beginCaptures: scopes(KEYWORD),
     end: "(?=[;}])|$",
     patterns: [
-      { match: `\\b(count|sum)\\s+(${NAME})`, captures: scopes(KEYWORD, "entity.name.type.event.guest") },
+      {
+        match: `\\b(sum)\\s+(${NAME})\\s+(${NAME})`,
+        captures: scopes(KEYWORD, "entity.name.type.event.guest", "variable.parameter.guest"),
+      },
+      { match: `\\b(count)\\s+(${NAME})`, captures: scopes(KEYWORD, "entity.name.type.event.guest") },
       { match: "\\b(?:stage2|place)\\b(?=\\s+[\\w(])", name: KEYWORD },
-      ...include("comment", "string", "value"),
+      ...include("fields", "comment", "string", "value"),
     ],
   },
   expect: {
@@ -179,9 +190,7 @@ const repository: Record<string, Rule> = {
       { match: `\\b(event)\\s+(${NAME})`, captures: scopes("keyword.other.condition.guest", "entity.name.type.event.guest") },
       { match: `\\b(host)\\s+(crash)(?:\\s+(in)\\s+(${NAME}))?`, captures: scopes("keyword.other.condition.guest", "keyword.other.condition.guest", "keyword.other.condition.guest", "entity.name.function.kernel.guest") }, // prettier-ignore
       { match: words(STAGE2_TYPES), name: "constant.language.memory-type.guest" },
-      // A field is compared, ipa>=RAM; behind = stands a word of the field's own: type=write, perms=rw.
-      { match: `${words(fieldNames)}(?=\\s*[<>!]=?)`, name: "variable.parameter.guest" },
-      { match: `(?<==)${words(fieldWords)}`, name: "constant.language.guest" },
+      ...include("fields"),
       ...include("comment", "string", "named"),
       { match: words([...CONDITION_WORDS, "none", "anywhere", "least", "most", "read", "write"]), name: "keyword.other.condition.guest" },
       { match: words([...ERRNO_NAMES, ...Object.keys(EXIT_FIELDS), ...INJECTIONS, ...CACHE_STATES]), name: "constant.language.guest" },
