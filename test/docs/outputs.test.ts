@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 // @ts-expect-error a tool without types
-import { blocks, expectedOutput } from "../../tools/readme.mjs";
+import { blocks, expectedOutput, folderOf } from "../../tools/readme.mjs";
 
 interface Part {
   readonly command: string;
@@ -9,18 +9,21 @@ interface Part {
 }
 const files = [
   "README.md",
+  "CONTRIBUTING.md",
   ...readdirSync("docs")
     .filter((f) => f.endsWith(".md"))
     .map((f) => `docs/${f}`),
 ];
-const parts = files.flatMap((file) =>
-  (blocks(readFileSync(file, "utf8")) as { parts: Part[] }[]).flatMap((b) =>
-    b.parts.map((part): [string, Part] => [`${file}: ${part.command}`, part]),
-  ),
-);
+const parts = files.flatMap((file) => {
+  const text = readFileSync(file, "utf8");
+  const folder = (folderOf as (text: string) => string)(text);
+  return (blocks(text) as { parts: Part[] }[]).flatMap((b) =>
+    b.parts.map((part): [string, Part, string] => [`${file}: ${part.command}`, part, folder]),
+  );
+});
 
-test.each(parts)("the output shown is the real output: %s", (_, part) => {
-  expect(part.output).toBe(expectedOutput(part));
+test.each(parts)("the output shown is the real output: %s", (_, part, folder) => {
+  expect(part.output).toBe((expectedOutput as (part: Part, folder: string) => string)(part, folder));
 });
 
 test("the README shows at least the demo", () => {
