@@ -11,7 +11,7 @@ import { TraceFile } from "../trace/tracefile.js";
 import { compileScript, selectVariants, type Selection } from "./execute.js";
 import { loadScript } from "./load.js";
 import { budgetOf } from "./recorded.js";
-import { OK, UsageError, unknownName } from "./status.js";
+import { FAILED, OK, UsageError, unknownName } from "./status.js";
 import { print } from "./terminal.js";
 
 declare const __FAULTLINE_VERSION__: string | undefined;
@@ -44,7 +44,13 @@ export async function reportCommand(file: string, args: ReportArguments): Promis
     );
     return { data: found, html: pageHtml(found, parts) };
   });
-  const runs = data.runs.map((r) => ({ name: r.name, kernel: r.kernel, events: r.events.kind.length, places: r.moments.seq.length }));
+  const runs = data.runs.map((r) => ({
+    name: r.name,
+    kernel: r.kernel,
+    passed: r.passed,
+    events: r.events.kind.length,
+    places: r.moments.seq.length,
+  }));
   if (args.format === "json")
     await print(JSON.stringify({ file: script.file, output: args.output, bytes: Buffer.byteLength(html), runs }, undefined, 2));
   else {
@@ -52,12 +58,12 @@ export async function reportCommand(file: string, args: ReportArguments): Promis
     await print(
       [
         `${args.output}: ${script.file}${more}`,
-        ...runs.map((r) => `  ${r.name}: ${r.events} events, ${r.places} places of the slider`),
+        ...runs.map((r) => `  ${r.name}: ${r.events} events, ${r.places} places of the slider${r.passed ? "" : "; an expectation failed"}`),
       ].join("\n"),
     );
   }
   if (args.open) await open(html);
-  return OK;
+  return runs.every((r) => r.passed) ? OK : FAILED;
 }
 
 /** @throws UsageError for a name that is none, or too many */

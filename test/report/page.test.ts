@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { inflateSync } from "node:zlib";
@@ -18,6 +18,20 @@ beforeAll(async () => {
   if (CHROMIUM !== undefined) browser = await launch();
 }, 120_000);
 afterAll(async () => await browser?.close());
+
+/** Every bundled scenario with PAGES=all (npm run test:pages), else some of each kind: caches, fabric, races, two eras, PFNMAP, dirty log. */
+const SCENARIOS = readdirSync(new URL("../../scenarios/", import.meta.url))
+  .filter((f) => f.endsWith(".guest"))
+  .map((f) => f.replace(".guest", ""));
+const SOME = [
+  "2015-s1ptw",
+  "2015-uncached-dma",
+  "2019-exec-on-device",
+  "2020-concurrent-vfio-faults",
+  "2023-nc-cpu0-writes-cpu1-resets",
+  "2026-write-notify-efault",
+];
+const RENDERED = process.env["PAGES"] === "all" ? SCENARIOS : SOME;
 
 async function report(name: string, ...args: string[]): Promise<string> {
   const file = join(folder, `${name.replace(/[^a-z0-9]/g, "-")}.html`);
@@ -114,6 +128,19 @@ describe.skipIf(CHROMIUM === undefined)("the page in Chromium", { timeout: 120_0
     await page.close();
   });
 
+  test.each(RENDERED)("%s renders without a word on the console, from its first place to its last", async (name) => {
+    const { page, complaints } = await open(await report(name));
+    expect((await texts(page, "article h2")).every((t) => t.startsWith("\u2713 "))).toBe(true);
+    const last = await page.getAttribute("#step", "max");
+    for (const place of ["0", last!]) {
+      await page.fill("#step", place);
+      expect(await page.inputValue("#step")).toBe(place);
+      expect(await page.locator(".map svg, .map p").count()).toBeGreaterThan(0);
+    }
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
+
   test("a script's words are words: markup in them stays text", async () => {
     const script = `title "</script><img src=x onerror=alert(1)><b>bold"\nvariant v6.12\nguest { mov x0, 1 } // <i>\n`;
     const file = join(folder, "markup.html");
@@ -142,6 +169,17 @@ test("a page names no address to fetch from, and its policy forbids all but its 
     /^default-src 'none'; script-src 'sha256-[^ ]*'; style-src 'sha256-[^ ]*'; base-uri 'none'; form-action 'none'$/,
   );
   expect(html).not.toMatch(/<(link|img|iframe)\b|<script[^>]* src=/);
+});
+
+test("the exit status is that of the run: 1 where an expectation failed, 3 where a budget ended it; the page is written for the first", async () => {
+  const script = `variant v6.12\nguest { mov x0, 1 }\nexpect x0 == 2\n`;
+  const file = join(folder, "failed.html");
+  const failed = await faultline(["report", "-", "-o", file], { input: script });
+  expect([failed.status, failed.err]).toEqual([1, ""]);
+  expect(failed.out).toMatch(/v6\.12: \d+ events, \d+ places of the slider; an expectation failed\n$/);
+  expect(readFileSync(file, "utf8")).toContain("<!doctype html>");
+  const ended = await faultline(["report", "2012-demand-fault", "--max-steps", "10", "-o", join(folder, "ended.html")]);
+  expect([ended.status, ended.out]).toEqual([3, ""]);
 });
 
 test("wrong names and folders get one line", async () => {
