@@ -35,7 +35,11 @@ export function renderSteps(r: VariantResult, options: RenderOptions): string[] 
 }
 
 export function paint(line: string, color: Palette): string {
-  if (/ host_crash |HOST CRASH| stale_read | write_lost | dirty_line_dropped | break_before_make_violation | stale_translation /.test(line))
+  if (
+    / host_crash |HOST CRASH| stale_read | write_lost | dirty_line_dropped | late_write |BROKEN: | break_before_make_violation | stale_translation /.test(
+      line,
+    )
+  )
     return color.red(line);
   if (/ kvm_guest_fault /.test(line)) return color.cyan(line);
   if (/ inject_| exception_injected | kvm_userspace_exit /.test(line)) return color.yellow(line);

@@ -37,7 +37,9 @@ export function verdictOf(
   const met = outcomes.filter((o) => o.status === "met").length;
   if (failed.length > 0) return `${name}: ${failed.length} of ${met + failed.length} expectations failed`;
   const faults = steps.reduce((n, s) => n + s.events.filter((e) => e.event === "kvm_guest_fault").length, 0);
-  return `${name}: ran to its end, ${met} expectation${met === 1 ? "" : "s"} met, ${faults} guest fault${faults === 1 ? "" : "s"}`;
+  const late = steps.reduce((n, s) => n + s.events.filter((e) => e.event === "late_write").length, 0);
+  const lateText = late === 0 ? "" : `, ${late} write${late === 1 ? "" : "s"} from before a reset arrived after it`;
+  return `${name}: ran to its end, ${met} expectation${met === 1 ? "" : "s"} met, ${faults} guest fault${faults === 1 ? "" : "s"}${lateText}`;
 }
 
 const INJECTED: Readonly<Record<string, string>> = {

@@ -168,6 +168,14 @@ const REMARKS: Readonly<Record<string, Remark>> = {
   vfio_fault: (e) => `vfio-pci's fault handler: ${vmFault(n(e, "ret"))}`,
   vfio_huge_fault: (e) => `vfio-pci's huge fault handler: ${vmFault(n(e, "ret"))}`,
   vfio_zap: () => "vfio-pci takes the BAR mappings away",
+  late_write: (e) => `LATE: ${n(e, "bytes")} bytes that CPU ${n(e, "cpu")} wrote before the reset arrive after it`,
+  device_reclaim: (e) => {
+    const broken = ["no_page_table_reference", "no_buffered_write", "no_transaction_in_flight", "clean_post_reset_state"].filter(
+      (c) => n(e, c) === 0,
+    );
+    return broken.length === 0 ? "all four conditions hold" : `BROKEN: ${broken.join(", ")}`;
+  },
+  aer_event: (e) => `AER: ${n(e, "write") !== 0 ? "a posted write" : "a read"} that nobody took`,
   device_read: (e) => `the device answers ${a(n(e, "size"))}-byte read`,
   device_write: (e) => `${a(n(e, "size"))}-byte write reaches the device`,
   bar_read: (e) => `${s(e, "device")} BAR${n(e, "bar")} answers ${s(e, "value")}`,

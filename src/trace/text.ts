@@ -44,6 +44,9 @@ export const KEPT_FIELDS: Readonly<Record<string, readonly string[]>> = {
   vfio_mmap: ["ret"],
   vfio_fault: [],
   vfio_huge_fault: [],
+  late_write: ["device", "address"],
+  device_reclaim: ["device"],
+  aer_event: ["error", "address"],
   device_read: ["pa", "value"],
   device_write: ["pa", "value"],
 };

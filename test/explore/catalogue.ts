@@ -37,5 +37,11 @@ export const RACES: readonly Race[] = [
   { script: "2023-collapse-race", convicted: { unchecked: RANGE }, cleared: ["checked", "v6.9", "v5.4"] },
   { script: "2015-dirty-log-race", convicted: { unflushed: "no-lost-write" }, cleared: ["flushed", "old"] },
   { script: "2022-parallel-permission-faults", convicted: {}, cleared: ["v6.1", "v6.4", "v6.8", "v6.12"] },
+  {
+    script: "2023-nc-reset-race",
+    convicted: { "not-zapped": "no-page-table-reference", interconnect: "no-transaction-in-flight" },
+    cleared: ["zapped"],
+    bound: 2,
+  },
   { script: "2013-memslot-delete-race", convicted: {}, cleared: ["v5.4", "v6.12"] },
 ];

@@ -17,6 +17,7 @@ import { freedPage, freedTable } from "./freed.js";
 import { invalidation } from "./invalidation.js";
 import type { Invariant, OnEvent, Part, Watch } from "./invariant.js";
 import { lockHeld, lockOrder } from "./locking.js";
+import { RECLAIM } from "./reclaim.js";
 import { noteReferences, references } from "./references.js";
 import { breakBeforeMake, hostAlive, memoryDisabled, noStaleUse } from "./simple.js";
 import { specGuest, specHost } from "./specification.js";
@@ -51,6 +52,7 @@ export const INVARIANTS: readonly Invariant[] = [
   freedTable,
   noLostWrite,
   memoryDisabled,
+  ...RECLAIM,
   noFalseEfault,
   references,
   specGuest,
