@@ -51,7 +51,8 @@ export function importMtree(file: string, source: string, errors: Diagnostics): 
       views++;
       inMemory = false;
     } else if (/^ AS "memory"/.test(text)) inMemory = true;
-    else if (text.trim() === "" || /^ (AS "|Root memory region: )|^\(qemu\)|^ {2}No rendered FlatView/.test(text)) return;
+    else if (text.trim() === "" || /^ (AS "|Root memory region: )|^\(qemu\)|^QEMU [0-9.]+ monitor|^ {2}No rendered FlatView/.test(text))
+      return;
     else {
       const row = rowOf(text, i + 1);
       if (row === undefined) out.unknown(i + 1, text);

@@ -10,8 +10,13 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const outdir = join(root, "node_modules/.cache/faultline-test");
 export const CLI = join(outdir, "cli.js");
 
-/** Bundles the command as tools/build.mjs does, into a folder of the tests' own. @param more entry points beside it */
-export async function buildCommand(more: readonly { readonly in: string; readonly out: string }[] = []): Promise<void> {
+/** Bundles the command as tools/build.mjs does, into a folder of the tests' own. It takes nothing: a hook of vitest's is called with more. */
+export function buildCommand(): Promise<void> {
+  return buildCommandAnd([]);
+}
+
+/** @param more entry points beside the command */
+export async function buildCommandAnd(more: readonly { readonly in: string; readonly out: string }[]): Promise<void> {
   await build({
     entryPoints: [
       { in: join(root, "src/cli.ts"), out: "cli" },

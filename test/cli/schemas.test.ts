@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 // @ts-expect-error a tool without types
 import { buildPage } from "../../tools/page.mjs";
-import { buildCommand, CLI, faultline, temporaryFolder, type Ended } from "./command.js";
+import { buildCommandAnd, CLI, faultline, temporaryFolder, type Ended } from "./command.js";
 import { schemaNames, wrong } from "./jsonschema.js";
 
 const folder = temporaryFolder();
@@ -77,7 +77,7 @@ let ended: Map<Row, Ended>;
 let commands: string[];
 
 beforeAll(async () => {
-  await buildCommand([{ in: "bench/bench.ts", out: "bench" }]);
+  await buildCommandAnd([{ in: "bench/bench.ts", out: "bench" }]);
   await (buildPage as (outdir: string) => Promise<void>)(join(CLI, ".."));
   writeFileSync(at("failing.guest"), FAILING);
   writeFileSync(at("vmm.strace"), STRACE);

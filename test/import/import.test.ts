@@ -155,3 +155,17 @@ test.each([
   expect(r.err).not.toMatch(/ at .*\.js/);
   expect(existsSync(out)).toBe(false);
 });
+
+test("what the monitor of QEMU 7.2 printed of -machine virt -cpu max -m 1G, its banner and its echo included, is understood line by line", () => {
+  const imported = read(importMtree, readFileSync(new URL("data/qemu-7.2-virt.mtree", import.meta.url), "utf8"));
+  expect(imported.counts.notUnderstood).toBe(0);
+  expect(statements(imported)).toEqual([
+    "let mem0 = mmap(0, 0x4000000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)",
+    "let mem1 = mmap(0, 0x4000000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)",
+    "let mem2 = mmap(0, 0x40000000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)",
+    "KVM_SET_USER_MEMORY_REGION(slot=0, flags=KVM_MEM_READONLY, guest_phys_addr=0x0, memory_size=0x4000000, userspace_addr=mem0)",
+    "KVM_SET_USER_MEMORY_REGION(slot=1, flags=KVM_MEM_READONLY, guest_phys_addr=0x4000000, memory_size=0x4000000, userspace_addr=mem1)",
+    "KVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=0x40200000, memory_size=0x3fe00000, userspace_addr=mem2 + 0x200000)",
+    "guest { ldr x0, [0x0]; ldr x0, [0x4000000]; ldr x0, [0x40200000] }",
+  ]);
+});
