@@ -4,8 +4,7 @@ import { findEvent } from "../sim/events.js";
 import "../machine.js";
 import { diffTraces, type DiffOptions, type TraceDiff } from "../trace/differ.js";
 import { TraceError, type MeantEvent, type ReadTrace } from "../trace/meaning.js";
-import { readChrome, readFtrace, readJsonLines } from "../trace/readtext.js";
-import { isTraceDat, readTraceDat } from "../trace/readtracedat.js";
+import { readTraceBytes } from "../trace/readtrace.js";
 import { hex } from "../trace/fields.js";
 import { FAILED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
@@ -44,17 +43,11 @@ function readBytes(path: string): Uint8Array {
   }
 }
 
-/** Reads a trace; what it is shows at its beginning, not in its name. */
+/** Reads a trace. @throws UsageError that names the file */
 export function readTrace(path: string): ReadTrace {
   const bytes = readBytes(path);
   try {
-    if (isTraceDat(bytes)) return readTraceDat(bytes);
-    if (bytes.subarray(0, 4096).includes(0)) throw new TraceError("a binary format that is no trace.dat");
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
-    const start = text.slice(0, 4096).trimStart();
-    if (/^\{"(trace|variant|seq|result)":/.test(start)) return readJsonLines(text);
-    if (start.startsWith("{") || start.startsWith("[{")) return readChrome(text);
-    return readFtrace(text);
+    return readTraceBytes(bytes);
   } catch (e) {
     if (!(e instanceof TraceError)) throw e;
     throw new UsageError(

@@ -3,7 +3,8 @@ import { createHash } from "node:crypto";
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { carryOut } from "../campaign/campaigns.js";
-import { bundledFiles, hostileWork, type HostileFinding } from "../fuzz/hostile.js";
+import { hostileWork, type HostileFinding } from "../fuzz/hostile.js";
+import { bundledFiles } from "../fuzz/hostileseeds.js";
 import type { FuzzWords } from "./commands/fuzz.js";
 import { meansOf } from "./fuzz.js";
 import { packageFolder } from "./load.js";
@@ -11,6 +12,14 @@ import { FAILED, INTERRUPTED, OK } from "./status.js";
 import { print } from "./terminal.js";
 
 const DEFAULT_RUNS = 5000;
+/** What is no script. */
+const EXTENSION: Readonly<Partial<Record<HostileFinding["door"], string>>> = {
+  conform: "rec",
+  litmus: "litmus",
+  diff: "trace",
+  strace: "strace",
+  mtree: "mtree",
+};
 
 export async function fuzzHostileCommand(o: FuzzWords, json: boolean): Promise<number> {
   const folder = packageFolder();
@@ -37,7 +46,7 @@ export async function fuzzHostileCommand(o: FuzzWords, json: boolean): Promise<n
 function save(folder: string, f: Omit<HostileFinding, "input">, bytes: Uint8Array): string {
   const name = createHash("sha256").update(bytes).digest("hex").slice(0, 12);
   mkdirSync(join(folder, "hostile"), { recursive: true });
-  const file = join(folder, "hostile", `${name}.${f.door === "conform" ? "rec" : "guest"}`);
+  const file = join(folder, "hostile", `${name}.${EXTENSION[f.door] ?? "guest"}`);
   writeFileSync(`${file}.tmp`, bytes);
   renameSync(`${file}.tmp`, file);
   return file;

@@ -1,9 +1,8 @@
-/** Hostile files as a campaign: bundled scripts and recordings, changed, through every command that reads such a file. */
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+/** Hostile files as a campaign: files of every kind that a command reads, changed, through each such command. */
 import type { Work } from "../campaign/work.js";
 import { enter, MOST_TIME, type Answer, type Door } from "./doors.js";
 import { errorText } from "./errors.js";
+import { chosenSeeds, type Seed } from "./hostileseeds.js";
 import { mutateBytes, mutateText } from "./mutatetext.js";
 import { Rng } from "./rng.js";
 
@@ -11,7 +10,7 @@ export interface HostileSpec {
   readonly seed: number;
   /** Inputs in all; 0: until something else ends it. */
   readonly runs: number;
-  /** The folder with scenarios/ and recordings/; a worker elsewhere has the same ones. */
+  /** Bundled files, as paths in Faultline's folder; a worker elsewhere has the same ones. */
   readonly names: readonly string[];
 }
 
@@ -31,7 +30,7 @@ interface Input {
   readonly unit: number;
   readonly runs: number;
   /** The files that this unit changes. */
-  readonly seeds: readonly { readonly name: string; readonly text: string }[];
+  readonly seeds: readonly Seed[];
   readonly kinds: readonly string[];
 }
 interface Result {
@@ -47,13 +46,6 @@ export interface HostileState {
   readonly counts: Map<string, number>;
 }
 
-/** Scripts and recordings that come with Faultline, as paths in its folder. */
-export function bundledFiles(folder: string): string[] {
-  const scripts = readdirSync(join(folder, "scenarios")).filter((f) => f.endsWith(".guest"));
-  const recordings = readdirSync(join(folder, "recordings"), { recursive: true, encoding: "utf8" }).filter((f) => f.endsWith(".rec"));
-  return [...scripts.map((f) => `scenarios/${f}`), ...recordings.map((f) => `recordings/${f}`)].sort();
-}
-
 export const hostileWork = (folder: string): Work<HostileSpec, HostileState, Input, Result> => ({
   kind: "fuzz-hostile",
   window: () => WINDOW,
@@ -61,14 +53,10 @@ export const hostileWork = (folder: string): Work<HostileSpec, HostileState, Inp
   next: (spec, state, unit) => {
     const left = spec.runs === 0 ? UNIT : spec.runs - unit * UNIT;
     if (left <= 0) return undefined;
-    const rng = new Rng(spec.seed, unit, 1);
-    const scripts = spec.names.filter((n) => n.startsWith("scenarios/"));
-    const recordings = spec.names.filter((n) => n.startsWith("recordings/"));
-    const seeds = [...Array.from({ length: 6 }, () => rng.pick(scripts)), ...Array.from({ length: 3 }, () => rng.pick(recordings))];
     return {
       unit,
       runs: Math.min(UNIT, left),
-      seeds: seeds.map((name) => ({ name, text: readFileSync(join(folder, name), "utf8") })),
+      seeds: chosenSeeds(folder, spec.names, new Rng(spec.seed, unit, 1)),
       kinds: [...state.found.keys()],
     };
   },
@@ -83,7 +71,7 @@ export const hostileWork = (folder: string): Work<HostileSpec, HostileState, Inp
   progress: (spec, state) => `${state.runs}${spec.runs === 0 ? "" : ` of ${spec.runs}`} inputs, ${state.found.size} kinds of failure`,
 });
 
-function unitOf(seed: number, input: Input): Result {
+async function unitOf(seed: number, input: Input): Promise<Result> {
   const answers: Record<Answer, number> = { accepted: 0, refused: 0, budget: 0 };
   const found: HostileFinding[] = [];
   const counts: Record<string, number> = {};
@@ -91,11 +79,14 @@ function unitOf(seed: number, input: Input): Result {
   for (let n = 0; n < input.runs; n++) {
     const rng = new Rng(seed, input.unit, n + 2);
     const from = rng.pick(input.seeds);
-    const isScript = from.name.endsWith(".guest");
-    const door: Door = isScript ? rng.pick(["run", "run", "compare"]) : "conform";
+    const door = rng.pick(from.doors);
     const other = rng.pick(input.seeds).text;
-    const bytes = rng.once(5) ? mutateBytes(rng, Buffer.from(from.text)) : Buffer.from(mutateText(rng, from.text, other));
-    const kind = attempt(door, bytes, answers);
+    const encoding = from.binary === true ? "latin1" : "utf8";
+    const bytes =
+      from.binary === true || rng.once(5)
+        ? mutateBytes(rng, Buffer.from(from.text, encoding))
+        : Buffer.from(mutateText(rng, from.text, other), encoding);
+    const kind = await attempt(door, bytes, answers);
     if (kind === undefined) continue;
     counts[kind] = (counts[kind] ?? 0) + 1;
     if (seen.has(kind)) continue;
@@ -106,17 +97,17 @@ function unitOf(seed: number, input: Input): Result {
       from: from.name,
       unit: input.unit,
       number: n,
-      input: Buffer.from(smaller(door, bytes, kind)).toString("base64"),
+      input: Buffer.from(await smaller(door, bytes, kind)).toString("base64"),
     });
   }
   return { runs: input.runs, answers, found, counts };
 }
 
 /** @returns what is wrong with the answer, or undefined */
-function attempt(door: Door, bytes: Uint8Array, answers?: Record<Answer, number>): string | undefined {
+async function attempt(door: Door, bytes: Uint8Array, answers?: Record<Answer, number>): Promise<string | undefined> {
   const before = process.cpuUsage();
   try {
-    const answer = enter(door, bytes);
+    const answer = await enter(door, bytes);
     if (answers !== undefined) answers[answer]++;
   } catch (e) {
     return `${door}: ${errorText(e).replace(/\d+/g, "N")}`;
@@ -127,12 +118,12 @@ function attempt(door: Door, bytes: Uint8Array, answers?: Record<Answer, number>
 }
 
 /** Lines taken away while the failure stays. */
-function smaller(door: Door, bytes: Uint8Array, kind: string): Uint8Array {
+async function smaller(door: Door, bytes: Uint8Array, kind: string): Promise<Uint8Array> {
   let lines = Buffer.from(bytes).toString("latin1").split("\n");
   for (let size = lines.length >> 1, left = 200; size >= 1; size >>= 1)
     for (let at = lines.length - size; at >= 0 && left > 0; at -= size, left--) {
       const less = [...lines.slice(0, at), ...lines.slice(at + size)];
-      if (attempt(door, Buffer.from(less.join("\n"), "latin1")) === kind) lines = less;
+      if ((await attempt(door, Buffer.from(less.join("\n"), "latin1"))) === kind) lines = less;
     }
   return Buffer.from(lines.join("\n"), "latin1");
 }

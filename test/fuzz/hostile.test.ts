@@ -24,7 +24,7 @@ const FOUND: readonly (readonly [name: string, door: "run" | "conform", input: s
 ];
 
 test.each(FOUND)("%s is refused with a place", (_name, door, input) => {
-  expect(enter(door, Buffer.from(input))).toBe("refused");
+  return expect(enter(door, Buffer.from(input))).resolves.toBe("refused");
 });
 
 test("what breaks texts keeps to a seed", () => {
