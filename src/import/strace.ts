@@ -223,7 +223,8 @@ class Conversion {
     if (keep.includes("MAP_ANONYMOUS")) return this.out.add(c.line, `${args})`, note);
     const fd = numberOf(c.args[4]);
     const offset = numberOf(c.args[5]);
-    if (Number.isNaN(fd) || Number.isNaN(offset)) return this.out.unknown(c.line, c.text);
+    // With a negative descriptor a real kernel says EBADF: the line is damaged.
+    if (!(fd >= 0) || Number.isNaN(offset)) return this.out.unknown(c.line, c.text);
     const said = (text: string): string => [text, note].filter((t) => t !== "").join("; ");
     if (offset >= VFIO_REGION || (c.args[4] ?? "").includes("vfio")) {
       const inBar = offset % VFIO_REGION;

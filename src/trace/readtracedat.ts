@@ -68,6 +68,12 @@ const TIME_STAMP = 31;
 export const isTraceDat = (bytes: Uint8Array): boolean =>
   Buffer.from(bytes.subarray(0, 10)).equals(Buffer.from("\x17\x08\x44tracing", "latin1"));
 
+/** @throws TraceError for what no kernel has as the size of a ring buffer's page */
+function pageSize(bytes: number): number {
+  if (bytes < 4096 || (bytes & (bytes - 1)) !== 0) throw new TraceError(`pages of ${bytes} bytes`);
+  return bytes;
+}
+
 export function readTraceDat(bytes: Uint8Array): ReadTrace {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const probe = new Reader(view, true);
@@ -77,7 +83,7 @@ export function readTraceDat(bytes: Uint8Array): ReadTrace {
   r.at = probe.at + 1;
   const page = r.u32();
   if (version !== 6 && version !== 7) throw new TraceError(`trace.dat version ${version}; 6 and 7 can be read`);
-  const file = new TraceDatFile(r, page);
+  const file = new TraceDatFile(r, pageSize(page));
   if (version === 6) file.version6();
   else file.version7();
   return {
@@ -187,7 +193,7 @@ class TraceDatFile {
     r.u64();
     r.zero();
     r.zero();
-    this.page = r.u32();
+    this.page = pageSize(r.u32());
     for (let n = r.u32(); n > 0; n--) this.cpus.push({ cpu: r.u32(), offset: r.u64(), size: r.u64() });
   }
 
@@ -204,7 +210,7 @@ class TraceDatFile {
   private *cpuEvents(cpu: CpuData): Generator<{ time: bigint; event: Omit<MeantEvent, "place"> }> {
     const { r } = this;
     for (let page = cpu.offset; page < cpu.offset + cpu.size; page += this.page) {
-      r.at = page;
+      if (!(page + HEAD <= r.data.byteLength)) throw new TraceError(`CPU ${cpu.cpu}: its pages go on after the end of the file`);
       let time = r.data.getBigUint64(page, r.little);
       const used = Number(r.data.getBigUint64(page + 8, r.little) & 0xfffffn);
       const end = page + HEAD + used;
@@ -233,7 +239,8 @@ class TraceDatFile {
 
   private event(at: number, size: number, time: bigint): Omit<MeantEvent, "place"> | undefined {
     const { data, little } = this.r;
-    const format = this.formats.get(data.getUint16(at, little));
+    // Every event has the common fields: type, flags, preempt_count, pid.
+    const format = size < 8 ? undefined : this.formats.get(data.getUint16(at, little));
     if (format === undefined) return undefined;
     const pid = data.getInt32(at + 4, little);
     const fields: Record<string, string> = {};
@@ -257,6 +264,7 @@ const FIELD_NAMES: Readonly<Record<string, string>> = { "kvm_dirty_ring_exit.vcp
 function fieldText(data: DataView, little: boolean, at: number, f: FileField, size: number): string {
   const start = at + f.offset;
   if (f.dynamic) {
+    if (f.size !== 4) throw new TraceError(`the field ${f.name} is no location of a text`);
     const loc = data.getUint32(start, little);
     const [offset, length] = [loc & 0xffff, loc >>> 16];
     if (offset + length > size) throw new TraceError(`a text of an event lies outside of it`);

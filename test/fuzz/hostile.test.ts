@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { beforeAll, expect, test, vi } from "vitest";
-import { enter } from "../../src/fuzz/doors.js";
+import { enter, type Door } from "../../src/fuzz/doors.js";
 import { mutateText } from "../../src/fuzz/mutatetext.js";
 import { Rng } from "../../src/fuzz/rng.js";
 import { buildCommand, faultline, temporaryFolder } from "../cli/command.js";
@@ -18,10 +20,30 @@ test("broken scripts and recordings are answered: a result, an error with its pl
 });
 
 /** What hostile campaigns have found: each was an exception once. */
-const FOUND: readonly (readonly [name: string, door: "run" | "conform", input: string])[] = [
+const FOUND: readonly (readonly [name: string, door: Door, input: string])[] = [
   ["an alignment that is no power of two", "run", 'title "x"\nlet a = mmap(0, 4K, align=5)\n'],
   ["a recording that opens what is no PCI address", "conform", "# kernel v5.5, cpu max\nscenario x\n> vm\n> vfio open 7:0\n"],
 ];
+
+test("a strace whose mmap has flags that run together, so that -1 would be a file, becomes a script", () => {
+  const input =
+    "12 mmap(NULL, 4096, PROT_NONE, MAP_PRIVATEMAP_ANONYMOUS, -1, 0) = 0x7fe000000000\n" +
+    "12 ioctl(12, KVM_SET_USER_MEMORY_REGION, {slot=0, flags=0, guest_phys_addr=0x80000000, memory_size=4096, userspace_addr=0x7fe000000000}) = 0\n";
+  return expect(enter("strace", Buffer.from(input))).resolves.toBe("accepted");
+});
+
+test("a trace.dat whose pages lie behind its end, or have no size, is refused", async () => {
+  const folder = temporaryFolder();
+  await faultline(["run", "2019-munmap-remap", "--kernel", "v5.5", "--trace", "t.dat", "--quiet"], { cwd: folder });
+  const bytes = readFileSync(join(folder, "t.dat"));
+  // Magic, "tracing", version and its zero, byte order, long: then the page size.
+  const size = bytes.indexOf(Buffer.from([0, 0, 8])) + 3;
+  const damaged = Buffer.from(bytes);
+  expect(bytes.readUInt32LE(size)).toBe(4096);
+  damaged.writeUInt32LE(0, size);
+  await expect(enter("diff", damaged)).resolves.toBe("refused");
+  await expect(enter("diff", bytes.subarray(0, bytes.length - 2 * 4096))).resolves.toBe("refused");
+});
 
 test.each(FOUND)("%s is refused with a place", (_name, door, input) => {
   return expect(enter(door, Buffer.from(input))).resolves.toBe("refused");
