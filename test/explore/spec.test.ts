@@ -111,16 +111,17 @@ describe("the rules, on plain data", () => {
     shared: false,
     pfnmap: false,
     special: false,
+    tags: false,
     firstPage: 0,
     deviceTypes: ["device"],
   };
   const slot: Slot = { id: 1, mm: 0, gfn: 0x80000, pages: 16, hva: 0x10000, readonly: false, valid: true, dirty: undefined };
   const host: Leaf = { at: 0x10000, size: 4096, page: 0x40000, writes: true };
   const guest: GuestLeaf = { at: 0x80000000, size: 4096, page: 0x40000, writes: true, type: "write-back" };
-  const world = (w: Partial<World> & { guest?: GuestLeaf[]; slots?: Slot[] }): World => ({
+  const world = (w: Partial<World> & { guest?: GuestLeaf[]; slots?: Slot[]; mte?: boolean }): World => ({
     areas: [area],
     host: [[host]],
-    vms: [{ slots: w.slots ?? [slot], guest: w.guest ?? [guest] }],
+    vms: [{ mte: w.mte ?? false, slots: w.slots ?? [slot], guest: w.guest ?? [guest] }],
     page: () => ({ memory: true, zero: false, types: ["write-back"] }),
     own: () => false,
     ...w,
@@ -144,6 +145,8 @@ describe("the rules, on plain data", () => {
     ["a read-only host entry", world({ host: [[{ ...host, writes: false }]] }), "writable, and host address 0x10000 is not"],
     ["another type", world({ guest: [{ ...guest, type: "device" }] }), "its type is device, not write-back"],
     ["no type", world({ guest: [{ ...guest, type: undefined }] }), "its type is none that KVM uses, not write-back"],
+    ["memory tags over an area without", world({ mte: true }), "the VM has memory tags, and the area does not allow them"],
+    ["memory tags over an area with", world({ mte: true, areas: [{ ...area, tags: true }] }), undefined],
     ["logged and dirty", world({ slots: [logged(true)] }), undefined],
     ["logged and clean", world({ slots: [logged(false)] }), "writable, logged, and not in the dirty set"],
     ["logged, clean and read-only", world({ slots: [logged(false)], guest: [{ ...guest, writes: false }] }), undefined],

@@ -4,7 +4,7 @@
  * memory, per agent: 1 while a fault is being handled whose mapping has been valid so far, its host address, 1 for a
  * store; then the number of devices that have memory disabled.
  */
-import { VM_PFNMAP, VM_READ, VM_WRITE } from "../../mmu/vmflags.js";
+import { VM_MTE_ALLOWED, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE } from "../../mmu/vmflags.js";
 import { vmaAt } from "./stage2leaves.js";
 import { hex, type Invariant, type Watch } from "./invariant.js";
 
@@ -60,10 +60,19 @@ function hvaOf(w: Watch, agent: number, ipa: number, store: boolean): number {
   return -1;
 }
 
+/** A VM with memory tagging gets EFAULT for a VMA that has no tags. */
+function tagsAllowed(w: Watch, flags: number): boolean {
+  const { vms, d } = w.machine.kvm;
+  for (let vm = 0; vm < vms.count; vm++)
+    if (vms.mte(vm)) return d.mteVma === "not-shared" ? (flags & VM_SHARED) === 0 : (flags & VM_MTE_ALLOWED) !== 0;
+  return true;
+}
+
 function allowed(w: Watch, hva: number, store: boolean): boolean {
   const { vmas, pt } = w.machine.mm;
   const vma = vmaAt(w.machine, 0, hva);
   if (vma < 0 || (vmas.flags(vma) & (store ? VM_WRITE : VM_READ)) === 0) return false;
+  if (!tagsAllowed(w, vmas.flags(vma))) return false;
   // A device may refuse: its memory counts as valid while the host has it mapped.
   return (vmas.flags(vma) & VM_PFNMAP) === 0 || pt.walk(0, hva);
 }

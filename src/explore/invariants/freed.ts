@@ -2,7 +2,6 @@
 import { C_PA_HI, C_PA_LO, CTX_HOST, W_TABLE_LO } from "../../arch/tlb.js";
 import type { Machine } from "../../machine.js";
 import { liveEntries } from "../tlbdigest.js";
-import { leavesOf } from "../spec/tables.js";
 import { hex, type Invariant } from "./invariant.js";
 import { eachLeaf, eachVmLeaf } from "./stage2leaves.js";
 
@@ -20,20 +19,12 @@ export const freedPage: Invariant = {
           ? `page ${hex(first)} was freed while stage 2 maps it at IPA ${hex(leaf.ipa)}`
           : undefined,
       );
-      return inTables ?? inTlb(w.machine, first, end) ?? inHost(w.machine, first, end);
+      const mapped = w.machine.mm.frames.mapcount(ring[at]!);
+      const inHost = mapped > 0 ? `page ${hex(first)} was freed while the host maps it ${mapped} times` : undefined;
+      return inTables ?? inTlb(w.machine, first, end) ?? inHost;
     },
   },
 };
-
-function inHost(m: Machine, first: number, end: number): string | undefined {
-  for (let mm = 0; mm < m.mm.mmLimit; mm++) {
-    if (!m.mm.isLive(mm)) continue;
-    for (const leaf of leavesOf({ words: m.tables.words.a, base: m.tables.base }, m.mm.pt.root(mm), 0))
-      if (leaf.page * 4096 < end && leaf.page * 4096 + leaf.size > first)
-        return `page ${hex(first)} was freed while the host maps it at ${hex(leaf.at)}`;
-  }
-  return undefined;
-}
 
 function inTlb(m: Machine, first: number, end: number): string | undefined {
   let wrong: string | undefined;

@@ -180,7 +180,7 @@ export class InvariantChecker {
       if (right.get(lo) === hi) return undefined;
     }
     const what = invariant.holds!(watch);
-    if (what !== undefined) return invariant.excused?.(watch) === true ? undefined : what;
+    if (what !== undefined) return invariant.excused?.(watch, what) === true ? undefined : what;
     if (this.state.recording) {
       if (right.size >= REMEMBERED) right.clear();
       right.set(lo, hi);

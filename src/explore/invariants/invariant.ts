@@ -35,8 +35,8 @@ export interface Invariant {
   readonly after?: (w: Watch, agent: number) => string | undefined;
   readonly looksAt?: readonly Part[];
   readonly holds?: (w: Watch) => string | undefined;
-  /** For a state that `holds` finds wrong: whether it is only on the way to a right one. */
-  readonly excused?: (w: Watch) => boolean;
+  /** For a state in which `holds` finds this wrong: whether it is only on the way to a right one. */
+  readonly excused?: (w: Watch, what: string) => boolean;
   /** When every agent has ended. */
   readonly end?: (w: Watch) => string | undefined;
 }

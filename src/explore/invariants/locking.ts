@@ -7,6 +7,7 @@
  */
 import type { Machine } from "../../machine.js";
 import { GROUP_VMAS } from "../groups.js";
+import { inside } from "./busy.js";
 import type { Invariant, OnEvent, Watch } from "./invariant.js";
 
 const CLASSES = ["mmu_lock", "slots_lock", "mmap_lock", "memory_lock", "anon_vma_lock"] as const;
@@ -66,11 +67,17 @@ export const lockHeld: Invariant = {
     },
     stage2_entry: under("mmu_lock", "changed a stage-2 entry"),
     memslots_published: under("slots_lock", "published memslots"),
-    vma_lookup: under("mmap_lock", "looked up a VMA"),
+    // From v6.4 on the process's own faults try the VMA's lock first (lock_vma_under_rcu).
+    vma_lookup: under("mmap_lock", "looked up a VMA", (m) => m.era.mm.perVmaLock && inside(m, ["hostAccess"])),
+    dirty_log_copied: under("slots_lock", "copied dirty bits"),
     vfio_memory_enable: under("memory_lock", "switched memory decode", (m) => m.vfioPci.d.vfioMemoryLock === "none"),
   },
   after: (w, agent) => {
     if (agent >= AGENTS) return undefined;
+    const { agents } = w.machine.sim;
+    const phase = agents.innermost(agent);
+    if (phase >= 0 && agents.phaseName(phase) === VMA_WALK && !holds(w, agent, "mmap_lock"))
+      return `${agents.name(agent)} walks VMAs without mmap_lock`;
     const p = w.at + agent * WORDS;
     const now = w.machine.sim.state.hashLo[GROUP_VMAS]!;
     const then = w.memory.a[w.at + VMAS]!;
@@ -83,6 +90,9 @@ export const lockHeld: Invariant = {
     return wrote || then === 0 ? undefined : `${w.machine.sim.agents.name(agent)} changed VMAs without mmap_lock for writing`;
   },
 };
+
+/** Slot creation goes from VMA to VMA here, without looking any up by its address. */
+const VMA_WALK = "kvmSetMemoryRegion:prepare-vma";
 
 const KINDS = ["against the kernel's order", "for reading once more", "which it holds already"];
 

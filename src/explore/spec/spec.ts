@@ -12,7 +12,8 @@
  * Rules, each for every page of every leaf:
  * guest page | its slot's host address has that page, or is to have it by arithmetic
  *            | writable only if the host's entry or area is, and the slot is not read-only
- *            | of the type that the release gives to that kind of page
+ *            | in a VM with memory tags only from an area that allows them
+            | of the type that the release gives to that kind of page
  *            | writable and logged only if it is in the dirty set
  * host page  | lies in an area, writable only if the area is
  *            | in a private area: writable only if no one else maps the page
@@ -29,6 +30,8 @@ export interface Area {
   readonly special: boolean;
   /** Of a linear PFNMAP area: the page of its first address. */
   readonly firstPage: number;
+  /** A VM with memory tagging may map it. */
+  readonly tags: boolean;
   /** Types that the release may give to device pages of it. */
   readonly deviceTypes: readonly Type[];
 }
@@ -72,7 +75,7 @@ export interface World {
   /** Per address space. */
   readonly host: readonly (readonly Leaf[])[];
   /** Per VM. */
-  readonly vms: readonly { readonly slots: readonly Slot[]; readonly guest: readonly GuestLeaf[] }[];
+  readonly vms: readonly { readonly mte: boolean; readonly slots: readonly Slot[]; readonly guest: readonly GuestLeaf[] }[];
   page(pfn: number, area: Area | undefined): Page;
   /** Pages that belong to KVM itself and have no slot. */
   own(ipaPage: number, page: number): boolean;
@@ -89,16 +92,23 @@ const areaAt = (w: World, mm: number, at: number): Area | undefined => w.areas.f
 
 /** @returns the first thing in a VM's guest mapping that the specification does not allow */
 export function wrongGuest(w: World, quiet: () => boolean): string | undefined {
-  for (const { slots, guest } of w.vms)
+  for (const { mte, slots, guest } of w.vms)
     for (const leaf of guest)
       for (let off = 0; off < leaf.size; off += BYTES) {
-        const wrong = wrongGuestPage(w, slots, leaf, off, quiet);
+        const wrong = wrongGuestPage(w, slots, leaf, off, quiet, mte);
         if (wrong !== undefined) return `guest page ${hex(leaf.at + off)} -> ${hex((leaf.page + off / BYTES) * BYTES)}: ${wrong}`;
       }
   return undefined;
 }
 
-function wrongGuestPage(w: World, slots: readonly Slot[], leaf: GuestLeaf, off: number, quiet: () => boolean): string | undefined {
+function wrongGuestPage(
+  w: World,
+  slots: readonly Slot[],
+  leaf: GuestLeaf,
+  off: number,
+  quiet: () => boolean,
+  mte: boolean,
+): string | undefined {
   const gfn = (leaf.at + off) / BYTES;
   const page = leaf.page + off / BYTES;
   const slot = slots.find((s) => s.gfn <= gfn && gfn < s.gfn + s.pages);
@@ -116,6 +126,7 @@ function wrongGuestPage(w: World, slots: readonly Slot[], leaf: GuestLeaf, off: 
   const kind = w.page(page, area);
   if (leaf.type === undefined || !kind.types.includes(leaf.type))
     return `its type is ${leaf.type ?? "none that KVM uses"}, not ${kind.types.join(" or ")}`;
+  if (mte && kind.memory && area?.tags === false) return "the VM has memory tags, and the area does not allow them";
   if (leaf.writes && kind.memory && slot.dirty?.(gfn - slot.gfn) === false && quiet()) return "writable, logged, and not in the dirty set";
   return undefined;
 }

@@ -11,6 +11,7 @@ const VM_WRITE = 1 << 1;
 const VM_SHARED = 1 << 3;
 const VM_PFNMAP = 1 << 8;
 const VM_MIXEDMAP = 1 << 10;
+const VM_MTE_ALLOWED = 1 << 18;
 const VM_ALLOW_ANY_UNCACHED = 1 << 19;
 const VM_FORCE_CACHED = 1 << 30;
 /** vm_page_prot: pgprot_writecombine. */
@@ -69,6 +70,7 @@ function areasOf(m: Machine): Area[] {
         shared: (flags & VM_SHARED) !== 0,
         pfnmap: (flags & VM_PFNMAP) !== 0,
         special: (flags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0,
+        tags: m.kvm.d.mteVma === "not-shared" ? (flags & VM_SHARED) === 0 : (flags & VM_MTE_ALLOWED) !== 0,
         firstPage: vmas.pgoff(v),
         deviceTypes: deviceTypes(m, flags, vmas.pageProt(v)),
       });
@@ -124,7 +126,7 @@ export function worldOf(m: Machine): World {
       writes: guestWrites(l),
       type: types.get(guestMemAttr(l)),
     }));
-    guests.push({ slots: vms.alive(vm) ? slotsOf(m, vm) : [], guest });
+    guests.push({ mte: vms.mte(vm), slots: vms.alive(vm) ? slotsOf(m, vm) : [], guest });
   }
   return {
     areas,
@@ -140,7 +142,7 @@ export function worldOf(m: Machine): World {
       return {
         memory,
         zero: frames.isZeroPage(pfn) || frames.isHugeZeroPage(pfn),
-        types: [...(memory ? MEMORY_TYPES[d.stage2Memory]! : (area?.deviceTypes ?? ["device"])), ...eager],
+        types: [...(memory ? MEMORY_TYPES[d.stage2Memory]! : (area?.deviceTypes ?? ["device", "non-cacheable"])), ...eager],
       };
     },
     own: (_ipaPage, page) => page === GICV_PAGE || page === GICV_PAGE + 1,

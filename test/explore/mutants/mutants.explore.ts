@@ -1,17 +1,30 @@
-/** Removes each place in turn and explores: `npm run test:explore`. */
-import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+/**
+ * Removes each place in turn and explores: `npm run test:explore`. `CONVICTIONS=write` writes anew what convicts each;
+ * where nothing does, the reason is to be written by hand.
+ */
+import { execFile } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { promisify } from "node:util";
 import { build } from "esbuild";
-import { expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import convictions from "./convictions.json" with { type: "json" };
-import { sites, type Site } from "./sites.js";
+import { forgiving, sites, type Site } from "./sites.js";
 
 const OUT = "node_modules/.cache/faultline-mutants";
+const LOCKS = resolve("src/sim/locks.ts");
 
-/** What the explorer finds with a site removed; with none, what it finds in the source as it is. */
-async function explored(site: Site | undefined, n: number): Promise<Record<string, string>> {
+interface Conviction {
+  readonly script: string;
+  readonly variant: string;
+  readonly by: string;
+}
+type Expected = { readonly convicted: Conviction } | { readonly spared: string };
+
+/** The first conviction with a site removed; with none, of the source as it is. @param wanted looked for first */
+async function explored(site: Site | undefined, n: number, wanted?: Conviction): Promise<Conviction | null> {
   const outfile = join(OUT, `${n}.mjs`);
+  const lock = site?.name.includes(": lock ") === true;
   await build({
     entryPoints: ["test/explore/mutants/runner.ts"],
     bundle: true,
@@ -24,29 +37,52 @@ async function explored(site: Site | undefined, n: number): Promise<Record<strin
       {
         name: "without",
         setup: (b) =>
-          b.onLoad({ filter: /\.ts$/ }, ({ path }) => ({
-            contents: site !== undefined && path === resolve(site.file) ? site.without : readFileSync(path, "utf8"),
-            loader: "ts",
-          })),
+          b.onLoad({ filter: /\.ts$/ }, ({ path }) => {
+            const text = site !== undefined && path === resolve(site.file) ? site.without : readFileSync(path, "utf8");
+            return { contents: lock && path === LOCKS ? forgiving(text) : text, loader: "ts" };
+          }),
       },
     ],
   });
-  return JSON.parse(execFileSync(process.execPath, [outfile], { encoding: "utf8" })) as Record<string, string>;
+  const args = wanted === undefined ? [] : [`${wanted.script} ${wanted.variant}`];
+  const { stdout } = await promisify(execFile)(process.execPath, [outfile, ...args], { encoding: "utf8" });
+  return JSON.parse(stdout) as Conviction | null;
 }
 
-const all = sites();
-const expected = convictions as Readonly<Record<string, { readonly convicted: readonly string[] } | { readonly spared: string }>>;
+const expected = convictions as Readonly<Record<string, Expected>>;
+const writing = process.env["CONVICTIONS"] === "write";
+const written: Record<string, Expected> = {};
 
 test("the source as it is breaks nothing", async () => {
-  expect(await explored(undefined, 0)).toEqual({});
-}, 120_000);
+  expect(await explored(undefined, 0)).toBeNull();
+}, 300_000);
 
-test.each(all.map((s, n) => [s.name, s, n + 1] as const))(
-  "without %s an invariant is broken",
-  async (name, site, n) => {
-    const found = [...new Set(Object.values(await explored(site, n)))].sort();
-    const wanted = expected[name]!;
-    expect(found).toEqual("convicted" in wanted ? wanted.convicted : []);
-  },
-  120_000,
-);
+/** What a site says for which nobody has looked yet. */
+const UNEXPLORED = "not explored yet";
+const open = (name: string): boolean => {
+  const e = expected[name];
+  return e !== undefined && "spared" in e && e.spared === UNEXPLORED;
+};
+
+for (const { name } of sites().filter((s) => open(s.name) && !writing)) test.todo(`without ${name} an invariant is broken`);
+
+for (const [n, site] of sites()
+  .filter((s) => writing || !open(s.name))
+  .entries())
+  test.concurrent(
+    `without ${site.name} an invariant is broken`,
+    async () => {
+      const wanted = expected[site.name];
+      const found = await explored(site, n + 1, wanted !== undefined && "convicted" in wanted ? wanted.convicted : undefined);
+      if (writing)
+        written[site.name] = found !== null ? { convicted: found } : wanted !== undefined && "spared" in wanted ? wanted : { spared: "" };
+      else expect(found).toEqual(wanted !== undefined && "convicted" in wanted ? wanted.convicted : null);
+    },
+    300_000,
+  );
+
+afterAll(() => {
+  if (!writing) return;
+  const ordered = Object.fromEntries(sites().map(({ name }) => [name, written[name] ?? { spared: "" }]));
+  writeFileSync("test/explore/mutants/convictions.json", `${JSON.stringify(ordered, undefined, 2)}\n`);
+});

@@ -1,44 +1,42 @@
-/** Explores the scripts below and prints, for each variant, the invariant that breaks: run on a bundle with one thing removed. */
+/**
+ * Explores the scripts and prints the first conviction, as JSON: { script, variant, by } or null. Run on a bundle with
+ * one thing removed. @param argv[2] a script and variant to begin with: "script variant"; "all": every conviction
+ */
 import { exploreVariant } from "../../../src/explore/explore.js";
 import { compile } from "../../../src/guest/compile.js";
 import { machineWorld } from "../../../src/guest/machineworld.js";
+import { SCRIPTS } from "./scripts.js";
 
-const VARIANTS = `variant v5.4
-variant v6.1
-variant v6.12
-variant v6.12-norange { kernel v6.12 cpu cortex-a76 }
-`;
-const MEMORY = `let RAM = 0x80000000
-let mem = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)
-madvise(mem, 2M, MADV_NOHUGEPAGE)
-`;
-const SCRIPTS: Readonly<Record<string, string>> = {
-  unmap: `${VARIANTS}${MEMORY}KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)
-par {
-  guest vcpu0 { mov x1, RAM; str x1, [x1]; ldr x2, [x1] }
-  vmm { madvise(mem, 4K, MADV_DONTNEED) }
+interface Conviction {
+  readonly script: string;
+  readonly variant: string;
+  readonly by: string;
 }
-`,
-  dirty: `${VARIANTS}${MEMORY}KVM_SET_USER_MEMORY_REGION(slot=1, flags=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)
-guest { mov x1, RAM; str x1, [x1] }
-par {
-  guest vcpu0 { mov x1, RAM; str x1, [x1] }
-  vmm { KVM_GET_DIRTY_LOG(slot=1) }
-}
-`,
-};
 
-const out: Record<string, string> = {};
-for (const [name, source] of Object.entries(SCRIPTS)) {
-  const program = compile(name, source, machineWorld);
-  for (const variant of program.variants) {
-    try {
-      const e = await exploreVariant(program, variant, { minimise: false, maxSteps: 200_000 });
-      if (e.violation !== undefined) out[`${name} ${variant.name}`] = e.violation.invariant;
-      else if (e.found.ending !== "complete") out[`${name} ${variant.name}`] = `not complete: ${e.found.ending}`;
-    } catch (error) {
-      out[`${name} ${variant.name}`] = `error: ${(error as Error).message}`;
+/** Steps of one search: what a removal breaks shows early. */
+const STEPS = 12_000;
+
+async function first(): Promise<Conviction | null> {
+  const [, , wanted] = process.argv;
+  const order = Object.entries(SCRIPTS).sort(([a], [b]) => Number(wanted?.startsWith(`${b} `)) - Number(wanted?.startsWith(`${a} `)));
+  for (const [script, source] of order) {
+    const program = compile(script, source, machineWorld);
+    for (const variant of program.variants) {
+      if (wanted !== undefined && wanted !== "all" && `${script} ${variant.name}` !== wanted && wanted.startsWith(`${script} `)) continue;
+      try {
+        const e = await exploreVariant(program, variant, { minimise: false, maxSteps: STEPS });
+        if (e.violation !== undefined) {
+          if (wanted === "all") process.stderr.write(`${script} ${variant.name}: ${e.violation.invariant}: ${e.violation.what}\n`);
+          else return { script, variant: variant.name, by: e.violation.invariant };
+        } else if (wanted === "all") process.stderr.write(`${script} ${variant.name}: ${e.found.ending} ${e.found.steps}\n`);
+      } catch (error) {
+        const by = `error: ${(error as Error).message.split("\n")[0]}`;
+        if (wanted === "all") process.stderr.write(`${script} ${variant.name}: ${by}\n`);
+        else return { script, variant: variant.name, by };
+      }
     }
   }
+  return null;
 }
-process.stdout.write(JSON.stringify(out));
+
+process.stdout.write(JSON.stringify(await first()));

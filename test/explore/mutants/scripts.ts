@@ -1,0 +1,104 @@
+/** What is explored with something removed: small scripts, each about some of the locks, checks and barriers. */
+
+/** Releases with different code for the same thing; the last two CPUs without range TLBIs and without VHE. */
+const VARIANTS = `variant v5.4
+variant v6.1
+variant v6.12
+variant v6.12-norange { kernel v6.12 cpu cortex-a76 }
+variant v6.12-nvhe { kernel v6.12 cpu cortex-a72 }
+`;
+const MEMORY = `let RAM = 0x80000000
+let mem = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)
+madvise(mem, 2M, MADV_NOHUGEPAGE)
+`;
+const SLOT = "KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\n";
+const LOGGED = "KVM_SET_USER_MEMORY_REGION(slot=1, flags=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\n";
+const WRITTEN = "guest { mov x1, RAM; str x1, [x1] }\n";
+const GUEST = "guest { mov x1, RAM; str x1, [x1]; ldr x2, [x1] }";
+const BAR = `let BAR = 0x90000000
+let dev = vfio_open(0000:00:06.0)
+let bar = mmap(0, 4K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar2)
+read32(bar)
+KVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=BAR, memory_size=4K, userspace_addr=bar)
+`;
+const BARS = `machine { devices ivshmem }
+variant v5.14
+variant v6.12
+`;
+
+const par = (...agents: readonly string[]): string => `par {\n${agents.map((a) => `  ${a}\n`).join("")}}\n`;
+/** A thread of the VMM beside a vCPU. */
+const beside = (call: string, before = `${MEMORY}${SLOT}${WRITTEN}`): string => `${VARIANTS}${before}${par(GUEST, `vmm { ${call} }`)}`;
+const kernelBeside = (thread: string, call: string, before = `${MEMORY}${SLOT}${WRITTEN}`): string =>
+  `${VARIANTS}${before}${par(GUEST, `kthread ${thread} { ${call} }`)}`;
+const bar = (...agents: readonly string[]): string => `${BARS}${BAR}${par(...agents)}`;
+
+/** Stage 1 on: one block of 1 GiB of memory, so that TLBs hold stage-2 translations apart from stage-1 ones. */
+const STAGE1 = `let TABLE = 0x50000000
+let table = mmap(0, 64K)
+KVM_SET_USER_MEMORY_REGION(slot=3, guest_phys_addr=TABLE, memory_size=64K, userspace_addr=table)
+write64(table + 8, 0x40000705)
+write64(table + 16, 0x80000705)
+KVM_SET_ONE_REG(mair_el1, 0x4404ff00)
+KVM_SET_ONE_REG(tcr_el1, 0x200803519)
+KVM_SET_ONE_REG(ttbr0_el1, TABLE)
+KVM_SET_ONE_REG(sctlr_el1, 0x30d0199d)
+`;
+
+export const SCRIPTS: Readonly<Record<string, string>> = {
+  unmap: beside("madvise(mem, 4K, MADV_DONTNEED)", `${MEMORY}${SLOT}`),
+  dirty: beside("KVM_GET_DIRTY_LOG(slot=1)", `${MEMORY}${LOGGED}${WRITTEN}`),
+  "dirty-stage1": beside("KVM_GET_DIRTY_LOG(slot=1)", `${MEMORY}${LOGGED}${STAGE1}${WRITTEN}`),
+  "unmap-stage1": beside("madvise(mem, 2M, MADV_DONTNEED)", `${MEMORY}${SLOT}${STAGE1}${WRITTEN}`),
+  clear: `${VARIANTS.replace("variant v5.4\n", "")}${MEMORY}KVM_ENABLE_CAP(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 1)\n${LOGGED}${WRITTEN}KVM_GET_DIRTY_LOG(slot=1)\n${par(GUEST, "vmm { KVM_CLEAR_DIRTY_LOG(slot=1, 0, 512) }")}`,
+  relax: beside("madvise(mem, 4K, MADV_DONTNEED)", `${MEMORY}${LOGGED}guest { mov x1, RAM; ldr x2, [x1] }\n`),
+  "one-cpu": `${VARIANTS}${MEMORY}${SLOT}sched_setaffinity(vcpu0, 1)\nsched_setaffinity(vcpu1, 1)\n${par(
+    "guest vcpu0 { mov x1, RAM; str x1, [x1] }",
+    "guest vcpu1 { mov x1, RAM; ldr x2, [x1] }",
+  )}`,
+  logging: beside(`KVM_SET_USER_MEMORY_REGION(slot=1, flags=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)`),
+  delete: beside("KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=0, userspace_addr=mem)"),
+  "two-slots": `${VARIANTS}${MEMORY}${par(
+    "vmm { KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=1M, userspace_addr=mem) }",
+    "vmm second { KVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=RAM + 1M, memory_size=1M, userspace_addr=mem + 1M) }",
+  )}`,
+  munmap: beside("munmap(mem, 4K)"),
+  mprotect: beside("mprotect(mem, 4K, PROT_READ)"),
+  mremap: beside("mremap(mem, 4K, 8K, MREMAP_MAYMOVE)"),
+  mmap: `${VARIANTS}${MEMORY}${SLOT}${par(
+    "vmm { mmap(mem, 4K, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED) }",
+    "vmm second { munmap(mem + 4K, 4K) }",
+  )}`,
+  nohuge: beside("madvise(mem, 4K, MADV_HUGEPAGE)"),
+  fork: beside("fork()"),
+  aging: kernelBeside("kswapd", "clear_flush_young(mem, 4K)"),
+  reclaim: kernelBeside("kswapd", "shrink_folio_list(mem)"),
+  migrate: kernelBeside("kcompactd", "migrate_pages(mem)"),
+  collapse: kernelBeside("khugepaged", "collapse_huge_page(mem)", `${MEMORY}write64(mem, 7)\nmadvise(mem, 2M, MADV_HUGEPAGE)\n${SLOT}`),
+  ksm: kernelBeside(
+    "ksmd",
+    "try_to_merge_two_pages(mem + 4K, mem)",
+    `${MEMORY}madvise(mem, 2M, MADV_MERGEABLE)\nwrite64(mem, 7)\nwrite64(mem + 4K, 7)\n${SLOT}`,
+  ),
+  "memory-off": bar("guest { ldr w0, [BAR]; ldr w1, [BAR] }", "vmm { pci_memory_enable(dev, 0) }"),
+  "memory-off-read": bar("vmm reader { pread(dev, 4, bar2 + 0x100) }", "vmm { pci_memory_enable(dev, 0) }"),
+  "memory-off-touch": bar("vmm reader { read32(bar) }", "vmm { pci_memory_enable(dev, 0) }"),
+  reset: bar("guest { ldr w0, [BAR] }", "vmm { VFIO_DEVICE_RESET(dev) }"),
+  "two-faults": `${BARS}${BAR}munmap(bar, 4K)\nmmap(bar, 4K, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, dev, bar2)\n${par(
+    "guest { ldr w0, [BAR] }",
+    "vmm reader { read32(bar) }",
+  )}`,
+  "unmap-bar": bar("guest { ldr w0, [BAR] }", "vmm { munmap(bar, 4K) }", "vmm off { pci_memory_enable(dev, 0) }"),
+  eager: `machine { devices ivshmem }\nvariant v5.4\n${MEMORY}${SLOT}let dev = vfio_open(0000:00:06.0)\nlet bar = mmap(0, 4K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar2)\n${par(
+    GUEST,
+    "vmm { KVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=0x90000000, memory_size=4K, userspace_addr=bar) }",
+  )}`,
+  split: `variant v6.12\n${MEMORY}madvise(mem, 2M, MADV_HUGEPAGE)\nKVM_CREATE_VM(eager_split=2M)\n${SLOT}${WRITTEN}${par(
+    GUEST,
+    "vmm { KVM_SET_USER_MEMORY_REGION(slot=1, flags=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem) }",
+  )}`,
+  userfault: `variant v6.12\n${MEMORY}let page = mmap(0, 4K)\nwrite64(page, 7)\nlet uffd = userfaultfd()\n${SLOT}${par(
+    "vmm { UFFDIO_REGISTER(uffd, mem, 2M, UFFDIO_REGISTER_MODE_MISSING) }",
+    "vmm second { mprotect(mem, 4K, PROT_READ) }",
+  )}`,
+};
