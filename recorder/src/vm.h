@@ -1,0 +1,30 @@
+/* The VM of a scenario: memslots, one vCPU, and the loop that runs an operation. */
+#ifndef RECORDER_VM_H
+#define RECORDER_VM_H
+
+#include <stdint.h>
+
+/* `vm`: a new VM with the code slot and one vCPU at EL1h, MMU off. */
+void vm_create(void);
+/* `has N`, `cap N V`. */
+void vm_has(int cap);
+void vm_enable_cap(int cap, uint64_t value);
+/* `slot`, `slotflags`, `slotdel`; flags are KVM_MEM_*. */
+void vm_slot(uint32_t id, uint64_t gpa, uint64_t size, char *hva, uint32_t flags);
+void vm_slot_flags(uint32_t id, uint32_t flags);
+void vm_slot_delete(uint32_t id);
+/* `dirty ID`, `cleardirty ID FIRST N`. */
+void vm_dirty(uint32_t id);
+void vm_clear_dirty(uint32_t id, uint64_t first, uint32_t n);
+
+/* `op`: x0…x5 from args, PC at the operation; `resume`; `skip`. Each ends with a report of the guest or of KVM_RUN. */
+void vm_operation(const char *name, const uint64_t args[6]);
+void vm_resume(void);
+void vm_skip(void);
+
+/* File descriptor of the VM, or -1. */
+int vm_fd(void);
+/* Host address behind an IPA of a slot, or NULL. */
+char *vm_hva(uint64_t ipa);
+
+#endif
