@@ -34,15 +34,20 @@ char *reserve(uint64_t size, uint64_t misalign)
 	return base + misalign;
 }
 
-/* A private, read-only file of this size; it lives in memory and has no name afterwards. */
+/* A read-only file of this size: the recorder's own program, cut or extended with zeros. It has no name afterwards. */
 static int read_only_file(uint64_t size)
 {
-	char path[] = "/tmp/faultline-recorder-XXXXXX";
-	int fd = mkstemp(path);
+	char path[] = "/tmp/faultline-recorder-XXXXXX", page[4096];
+	int fd = mkstemp(path), self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+	while (fd >= 0 && (n = read(self, page, sizeof page)) > 0)
+		if (write(fd, page, (size_t)n) != n)
+			break;
 	if (fd < 0 || ftruncate(fd, (off_t)size) != 0)
 		bad_scenario("cannot make a file of %#lx bytes in /tmp: %s", size, strerror(errno));
 	int ro = open(path, O_RDONLY | O_CLOEXEC);
 	unlink(path);
+	close(self);
 	close(fd);
 	return ro;
 }

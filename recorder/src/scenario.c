@@ -23,7 +23,7 @@
 #define MOST_WORDS 16
 /* Events of a step beyond this are cut; of an endless fault loop, beyond the first few. */
 #define MOST_EVENTS 4000
-#define MOST_LOOP_EVENTS 12
+#define MOST_LOOP_EVENTS 80
 
 static char *word[MOST_WORDS];
 static int words;
@@ -198,9 +198,16 @@ static int failed(int ret)
 	return ret != 0 ? errno : 0;
 }
 
+static void do_madvise(void)
+{
+	signals_pass(1);
+	int error = failed(madvise(hva(1), number(3), advice(arg(4))));
+	signals_pass(0);
+	say("= madvise errno=%d", error);
+}
+
 static void do_munmap(void) { say("= munmap errno=%d", failed(munmap(hva(1), number(3)))); }
 static void do_mprotect(void) { say("= mprotect errno=%d", failed(mprotect(hva(1), number(3), protection(arg(4))))); }
-static void do_madvise(void) { say("= madvise errno=%d", failed(madvise(hva(1), number(3), advice(arg(4))))); }
 static void do_ftruncate(void) { say("= ftruncate errno=%d", failed(ftruncate(backing_named(arg(1))->fd, (off_t)number(2)))); }
 static void do_remap(void) { say("= remap errno=%d", backing_remap(backing_named(arg(1)), number(2), number(3))); }
 static void do_mapanon(void)

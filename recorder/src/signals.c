@@ -9,12 +9,14 @@
 
 static volatile uint8_t *leave_run;
 static volatile int came, code;
-static volatile int catching;
+static volatile int catching, passing;
 static sigjmp_buf back;
 
 static void handler(int number, siginfo_t *info, void *context)
 {
 	(void)context;
+	if (passing)
+		return;
 	came = number;
 	code = info->si_code;
 	if (leave_run)
@@ -73,4 +75,9 @@ sigjmp_buf *signals_catch(void)
 void signals_release(void)
 {
 	catching = 0;
+}
+
+void signals_pass(int yes)
+{
+	passing = yes;
 }

@@ -17,4 +17,7 @@ const char *signals_text(void);
 sigjmp_buf *signals_catch(void);
 void signals_release(void);
 
+/* While yes, a signal is no observation: `madvise … hwpoison` tells of the failing memory at once, with SIGBUS. */
+void signals_pass(int yes);
+
 #endif
