@@ -10,7 +10,7 @@ const STAMPS = ["tables.changes"];
 
 export const GROUP_TLB = 1;
 export const GROUP_NONE = GROUPS - 1;
-/** What the VMAs are. */
+/** What the VMAs are, but for their anon_vma. */
 export const GROUP_VMAS = 4;
 export const PART_GROUPS: Readonly<Record<Part, readonly number[]>> = { tables: [2, GROUP_VMAS], tlb: [GROUP_TLB], dirty: [3] };
 

@@ -11,10 +11,10 @@
  * 1 FILE    | file + 1, 0 anonymous          1 END         | first address after it
  * 2 PAGE_PROT | memory type of its PTEs      2 LEFT, RIGHT | the tree: VMA + 1, 0 none
  * 3 MM      | address space + 1, 0 free      4 PGOFF       | vm_pgoff, pages
- * 4 ANON    | anon_vma, 0 none yet
- * 5.. PREV, NEXT, FILE_PREV, FILE_NEXT: VMA + 1, 0 none
+ * 4.. PREV, NEXT, FILE_PREV, FILE_NEXT: VMA + 1, 0 none
  *
- * What a look-up reads lies in one cache line of the double pool.
+ * What a look-up reads lies in one cache line of the double pool. The anon_vma (0 none yet) has a pool of its own: it is
+ * the one thing of a VMA that changes under mmap_lock for reading.
  */
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
@@ -33,12 +33,11 @@ const FLAGS = 0;
 const FILE = 1;
 const PAGE_PROT = 2;
 const MM = 3;
-const ANON = 4;
-const PREV = 5;
-const NEXT = 6;
-const FILE_PREV = 7;
-const FILE_NEXT = 8;
-const WORDS = 10;
+const PREV = 4;
+const NEXT = 5;
+const FILE_PREV = 6;
+const FILE_NEXT = 7;
+const WORDS = 8;
 
 const START = 0;
 const END = 1;
@@ -73,6 +72,7 @@ export class Vmas {
   /** Read by the getters; the layout is above. */
   private readonly w: I32Pool;
   private readonly d: F64Pool;
+  private readonly anon: I32Pool;
   private readonly mms: I32Pool;
   private readonly globals: I32Pool;
   /** Per mm: from here up to the place where top-down look-ups begin no page is free; 0 before the first look-up. */
@@ -86,6 +86,7 @@ export class Vmas {
   constructor(private readonly sim: Sim) {
     this.w = sim.state.i32("vmas.words", 64 * WORDS);
     this.d = sim.state.f64("vmas.addresses", 64 * DOUBLES);
+    this.anon = sim.state.i32("vmas.anon", 64);
     this.mms = sim.state.i32("vmas.mms", 4 * MM_WORDS);
     this.fullFrom = sim.state.f64("vmas.fullFrom", 4);
     this.globals = sim.state.i32("vmas.globals", 4);
@@ -118,7 +119,7 @@ export class Vmas {
   }
   /** The anon_vma, 0 before the first anonymous page. */
   anonVma(v: number): number {
-    return this.w.a[v * WORDS + ANON]!;
+    return this.anon.a[v]!;
   }
   /** VM_READ, VM_WRITE, VM_EXEC of the VMA. */
   prot(v: number): number {
@@ -229,13 +230,15 @@ export class Vmas {
       this.globals.set(RECORDS, v + 1);
       this.w.ensure((v + 1) * WORDS);
       this.d.ensure((v + 1) * DOUBLES);
+      this.anon.ensure(v + 1);
     }
     const w = v * WORDS;
     this.w.set(w + FLAGS, flags);
     this.w.set(w + FILE, file + 1);
     this.w.set(w + PAGE_PROT, pageProt);
     this.w.set(w + MM, mm + 1);
-    for (let i = ANON; i <= FILE_NEXT; i++) this.w.set(w + i, 0);
+    for (let i = PREV; i <= FILE_NEXT; i++) this.w.set(w + i, 0);
+    this.anon.set(v, 0);
     this.d.set(v * DOUBLES + START, start);
     this.d.set(v * DOUBLES + END, end);
     this.d.set(v * DOUBLES + LEFT, 0);
@@ -248,7 +251,7 @@ export class Vmas {
   dup(v: number, start: number, end: number): number {
     const pgoff = this.pgoff(v) + (start - this.start(v)) / 4096;
     const n = this.alloc(this.mm(v), start, end, this.flags(v), this.file(v), pgoff, this.pageProt(v));
-    this.w.set(n * WORDS + ANON, this.anonVma(v));
+    this.anon.set(n, this.anonVma(v));
     return n;
   }
 
@@ -256,6 +259,7 @@ export class Vmas {
   free(v: number): void {
     const w = v * WORDS;
     for (let i = 0; i < WORDS; i++) this.w.set(w + i, 0);
+    this.anon.set(v, 0);
     for (let i = 0; i < DOUBLES; i++) this.d.set(v * DOUBLES + i, 0);
     this.w.set(w + NEXT, this.globals.a[FREE]!);
     this.globals.set(FREE, v + 1);
@@ -331,14 +335,14 @@ export class Vmas {
    * where the two could merge but for their access flags.
    */
   anonVmaPrepare(v: number): void {
-    if (this.w.a[v * WORDS + ANON] !== 0) return;
+    if (this.anon.a[v] !== 0) return;
     let anon = this.reusableAnon(v, this.next(v));
     if (anon === 0) anon = this.reusableAnon(v, this.prev(v));
     if (anon === 0) {
       anon = this.globals.a[ANON_SEQ]! + 1;
       this.globals.set(ANON_SEQ, anon);
     }
-    this.w.set(v * WORDS + ANON, anon);
+    this.anon.set(v, anon);
   }
 
   private reusableAnon(v: number, n: number): number {
@@ -351,7 +355,7 @@ export class Vmas {
 
   /** A new anon_vma for a VMA of a forked child, or of a moved one. */
   setAnonVma(v: number, anon: number): void {
-    this.w.set(v * WORDS + ANON, anon);
+    this.anon.set(v, anon);
   }
 
   /**
