@@ -7,6 +7,8 @@ import { build } from "esbuild";
 import ts from "typescript";
 import { expect, test } from "vitest";
 import { program } from "../../src/cli/program.js";
+import { conformRecording } from "../../src/conform/conform.js";
+import { parseRecording } from "../../src/conform/recording.js";
 import { parseLitmus } from "../../src/litmus/parser.js";
 import { failures, runAll } from "../guest/run.js";
 // @ts-expect-error a tool without types
@@ -37,6 +39,7 @@ const DRAWN: readonly (readonly [string, string, string])[] = [
   ["README.md", "  guest instruction", "a drawing"],
   ["docs/architecture.md", " guest script", "a drawing"],
   ["docs/memory-model.md", " str x1", "a drawing"],
+  ["docs/memory-model.md", " str w2", "a drawing"],
   ["docs/ordering.md", " str x1", "a drawing"],
 ];
 /** Settings of editors that are not here; test/editor starts the server with the same words. */
@@ -46,12 +49,14 @@ const NOT_STARTED: Readonly<Record<string, string>> = {
   npm: "what CI itself runs: npm ci, npm test, npm start; npm run build:vscode is built by test/editor/extension.test.ts",
   code: "an editor that is not here",
   strace: "wants a virtual machine under KVM",
+  "recorder/record.sh": "wants an arm64 host's /dev/kvm, or a kernel to boot; test/recorder runs it",
+  mapfile: "bash's own: what recorder/kernel.sh has fetched",
   "trace-cmd": "wants the recording of a real host",
   "redis-server": "a service; test/campaign/queue.test.ts starts one",
 };
 
 test("every block has a kind that is tested", () => {
-  const known = ["console", "guest", "litmus", "ts", "sh", "text", ...EDITORS];
+  const known = ["console", "guest", "litmus", "ts", "sh", "text", "rec", ...EDITORS];
   expect(blocks.filter((b) => !known.includes(b.kind)).map((b) => `${b.file}:${b.line}: ${b.kind}`)).toEqual([]);
   expect(blocks.length).toBeGreaterThan(50);
 });
@@ -92,6 +97,13 @@ function parserOnly(): Command {
   quiet(root);
   return root;
 }
+test.each(of("rec"))("the commands at %s are of the recorded language: each is carried out", (at, { body }) => {
+  const recording = parseRecording(at, `# kernel v6.12.117, cpu max\nscenario documented\n${body}`);
+  expect(recording.steps.length).toBe(body.trim().split("\n").length);
+  // Throws for a command that is none; that nothing was recorded of them is not asked here.
+  conformRecording(recording);
+});
+
 test.each(of("sh"))("the commands at %s exist with these options, or are listed with the reason why they are not started", async (_, b) => {
   const commands = b.body
     .split("\n")
