@@ -1,10 +1,10 @@
-/** mprotect's walk over present entries: mm/mprotect.c change_protection, mm/huge_memory.c change_huge_pmd. */
+/** mprotect's walk over present entries: mm/mprotect.c change_protection, mm/huge_memory.c change_huge_pmd, mm/hugetlb.c hugetlb_change_protection. */
 import type { MmRow } from "./decisions.js";
 import { FRAME_ANON, FRAME_EXCLUSIVE, type Frames } from "./frames.js";
 import { LEVEL_SIZE, nextBoundary, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
 import { descPfn, HI_DIRTY, HI_PROT_NONE, HI_WRITE, MODIFY_HI, MODIFY_LO, PTE_RDONLY, PTE_VALID } from "./pte.js";
-import { VM_SHARED, VM_WRITE } from "./vmflags.js";
+import { VM_HUGETLB, VM_SHARED, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export class Protect {
@@ -25,8 +25,8 @@ export class Protect {
     const newLo = this.prot.lo(vma);
     const newHi = this.prot.hi(vma);
     const flags = this.vmas.flags(vma);
-    // vma_wants_manual_pte_write_upgrade: a private writable mapping
-    const upgrade = this.d.mprotectRestoresWrite && (flags & (VM_WRITE | VM_SHARED)) === VM_WRITE;
+    // vma_wants_manual_pte_write_upgrade: a private writable mapping. hugetlb_change_protection never does.
+    const upgrade = this.d.mprotectRestoresWrite && (flags & (VM_WRITE | VM_SHARED | VM_HUGETLB)) === VM_WRITE;
     let changed = 0;
     for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
       if (!pt.walk(mm, a)) continue;

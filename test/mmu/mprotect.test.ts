@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { EACCES } from "../../src/mmu/context.js";
 import { MADV_NOHUGEPAGE } from "../../src/mmu/madvise.js";
-import { MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from "../../src/mmu/vmflags.js";
+import { MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from "../../src/mmu/vmflags.js";
 import { EINVAL, ENOMEM } from "../../src/sim/errno.js";
 import { BASE, FIXED, MIB, RW, TestHost } from "./host.js";
 
@@ -50,6 +50,20 @@ describe("mprotect", () => {
     h.write(BASE + GIB + 5 * MIB, 1);
     h.quiet().mprotect(BASE, 3 * GIB, PROT_READ);
     expect(h.starts).toEqual(["PROTECTION_VMA 0x40000000-0xc0000000"]);
+  });
+
+  it("makes the entry of a private page writable again, but not that of a hugetlb page", () => {
+    const h = new TestHost("v6.12", {}, { hugetlbPages: 1 });
+    h.mmap(BASE, PAGE);
+    h.mmap(BASE + 2 * MIB, 2 * MIB, { flags: MAP_PRIVATE | MAP_ANONYMOUS | FIXED | MAP_HUGETLB });
+    const writable = [BASE, BASE + 2 * MIB].map((at) => {
+      h.write(at, 1);
+      h.mprotect(at, at === BASE ? PAGE : 2 * MIB, 0);
+      h.mprotect(at, at === BASE ? PAGE : 2 * MIB, RW);
+      expect(h.mm.pt.walk(0, at)).toBe(true);
+      return h.mm.pt.writable;
+    });
+    expect(writable).toEqual([true, false]);
   });
 
   it("stops at a hole with what is before it changed", () => {
