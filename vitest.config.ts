@@ -5,6 +5,8 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     testTimeout: 60_000,
+    // On two cores vitest would take one.
+    maxWorkers: "100%",
     coverage: { provider: "v8", include: ["src/**/*.ts"], exclude: ["src/report/page/**"], reporter: ["text-summary"], thresholds: floor },
   },
 });

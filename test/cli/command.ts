@@ -7,7 +7,8 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-const outdir = join(root, "node_modules/.cache/faultline-test");
+/** Of this worker alone: files of tests that run side by side do not write each other's. */
+const outdir = join(root, `node_modules/.cache/faultline-test-${process.env.VITEST_POOL_ID ?? "0"}`);
 export const CLI = join(outdir, "cli.js");
 
 /** Bundles the command as tools/build.mjs does, into a folder of the tests' own. It takes nothing: a hook of vitest's is called with more. */
