@@ -144,7 +144,8 @@ export class TraceDat implements TraceSink {
     this.formats(out).u32(0).u32(0).u64(cmdlines.length).text(cmdlines).u32(sizes.length);
     const clock = `[${CLOCK}]`;
     out.text("options  \0");
-    this.options(out, sizes.length).option(OPTION_TRACECLOCK, new Bytes()).u16(0).text("flyrecord\0");
+    // trace-cmd writes this option empty, and a later one reads the clock from it all the same: from memory that nobody wrote.
+    this.options(out, sizes.length).option(OPTION_TRACECLOCK, new Bytes().text(`${clock}\0`)).u16(0).text("flyrecord\0");
     // The clock stands between the table of CPUs and their data.
     let offset = pageAligned(out.length + 16 * sizes.length + 8 + clock.length);
     for (const size of sizes) {
