@@ -145,7 +145,10 @@ export class TraceDat implements TraceSink {
     const clock = `[${CLOCK}]`;
     out.text("options  \0");
     // trace-cmd writes this option empty, and a later one reads the clock from it all the same: from memory that nobody wrote.
-    this.options(out, sizes.length).option(OPTION_TRACECLOCK, new Bytes().text(`${clock}\0`)).u16(0).text("flyrecord\0");
+    this.options(out, sizes.length)
+      .option(OPTION_TRACECLOCK, new Bytes().text(`${clock}\0`))
+      .u16(0)
+      .text("flyrecord\0");
     // The clock stands between the table of CPUs and their data.
     let offset = pageAligned(out.length + 16 * sizes.length + 8 + clock.length);
     for (const size of sizes) {
