@@ -61,6 +61,7 @@ export class VfioZap {
     return this.v.d.vfioMemoryLock === "none" || this.v.sim.locks.write(this.v.memoryLock[dev]!);
   }
   upWrite(dev: number): void {
+    this.dmabufs.settle(dev);
     if (this.v.d.vfioMemoryLock !== "none") this.v.sim.locks.unlockWrite(this.v.memoryLock[dev]!);
   }
 

@@ -57,12 +57,35 @@ par {
 }
 `;
 
+const DMABUF = `machine { devices nic  set memslotDmabuf = vfio }
+variant v6.9
+let dev = vfio_open(0000:01:00.0)
+KVM_SET_USER_MEMORY_REGION(1, KVM_MEM_DMABUF, 0x80000000, 64K, VFIO_DEVICE_FEATURE_DMA_BUF(dev, bar0, 64K))
+par {
+  guest { mov x1, 0x80000000; ldr w2, [x1, #0x0c] }
+  vmm { pci_memory_enable(dev, 0) }
+}
+`;
+const PTE_BIT = `machine { devices nic  set deviceType = pte-bit  set vfioMarksPtes = true }
+variant v6.12
+let dev = vfio_open(0000:01:00.0)
+let bar = mmap(0, 64K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar0)
+KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=0x80000000, memory_size=64K, userspace_addr=bar)
+par {
+  guest { mov x1, 0x80000000; ldr w2, [x1, #0x0c] }
+  vmm { pci_memory_enable(dev, 0) }
+}
+`;
+
 const HI_WRITE = 1 << 19;
 
 describe("a planted defect", () => {
-  test.each([FORK, BAR, LOGGED, READ_ONLY_SLOT])("is the only thing that is wrong: without one the script is clear", (source) => {
-    expect(explored(source, () => undefined)).toBe("clear");
-  });
+  test.each([FORK, BAR, LOGGED, READ_ONLY_SLOT, DMABUF, PTE_BIT])(
+    "is the only thing that is wrong: without one the script is clear",
+    (source) => {
+      expect(explored(source, () => undefined)).toBe("clear");
+    },
+  );
 
   test("fork leaves the parent's entry writable", () => {
     const [name, what] = explored(FORK, ({ mm: { pt } }) => {
@@ -82,6 +105,20 @@ describe("a planted defect", () => {
     });
     expect(name).toBe("guest-mapping-as-specified");
     expect(what).toMatch(/its type is non-cacheable, not device$/);
+  });
+
+  test("importers of a dma-buf are not told that its memory goes away", () => {
+    const [name] = explored(DMABUF, ({ vfioPci: { dmabufs } }) => {
+      dmabufs.any = () => false;
+    });
+    expect(name).toBe("no-access-while-disabled");
+  });
+
+  test("the exporter of a dma-buf gives frames while it takes them away", () => {
+    const [name] = explored(DMABUF, ({ vfioPci: { dmabufs } }) => {
+      dmabufs.pfnAt = (at) => dmabufs.importedPfn(at);
+    });
+    expect(name).toBe("no-access-while-disabled");
   });
 
   test("a page is written without a mark in the log", () => {
@@ -115,7 +152,17 @@ describe("the rules, on plain data", () => {
     firstPage: 0,
     deviceTypes: ["device"],
   };
-  const slot: Slot = { id: 1, mm: 0, gfn: 0x80000, pages: 16, hva: 0x10000, readonly: false, valid: true, dirty: undefined };
+  const slot: Slot = {
+    id: 1,
+    mm: 0,
+    gfn: 0x80000,
+    pages: 16,
+    hva: 0x10000,
+    readonly: false,
+    valid: true,
+    dirty: undefined,
+    exported: undefined,
+  };
   const host: Leaf = { at: 0x10000, size: 4096, page: 0x40000, writes: true };
   const guest: GuestLeaf = { at: 0x80000000, size: 4096, page: 0x40000, writes: true, type: "write-back" };
   const world = (w: Partial<World> & { guest?: GuestLeaf[]; slots?: Slot[]; mte?: boolean }): World => ({

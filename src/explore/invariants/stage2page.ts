@@ -4,6 +4,7 @@
  * access is needed.
  */
 import { VM_PFNMAP, VM_WRITE } from "../../mmu/vmflags.js";
+import { KVM_MEM_DMABUF } from "../../kvm/ports.js";
 import { GICV_BASE } from "../../kvm/vgicv2.js";
 import type { Machine } from "../../machine.js";
 import { inside } from "./busy.js";
@@ -39,6 +40,12 @@ function wrongLeaf(m: Machine, vm: number, leaf: Leaf): string | undefined {
     if (!memslots.valid(slot)) return undefined;
     const hva = memslots.gfnToHva(slot, (leaf.ipa + off) / 4096);
     const pfn = (leaf.pa + off) / 4096;
+    if ((memslots.flags(slot) & KVM_MEM_DMABUF) !== 0) {
+      // No host address: the exporter says which page it is.
+      if (m.vfioPci.dmabufs.importedPfn(hva) !== pfn) return `${said}; the exporter of the dma-buf does not give that page`;
+      off += 4096;
+      continue;
+    }
     if (pt.walk(mm, hva)) {
       if (pt.leafPfn !== pfn) return `${said}; host address ${hex(hva)} has page ${hex(pt.leafPfn * 4096)}, not ${hex(pfn * 4096)}`;
       if (leaf.writable && !pt.writable) return `${said} for writing; the host's entry of ${hex(hva)} is read-only`;

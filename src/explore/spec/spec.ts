@@ -10,7 +10,7 @@
  * dirty     | pages that the dirty log names
  *
  * Rules, each for every page of every leaf:
- * guest page | its slot's host address has that page, or is to have it by arithmetic
+ * guest page | its slot's host address has that page, or is to have it by arithmetic; or the exporter of the slot's dma-buf gives it
  *            | writable only if the host's entry or area is, and the slot is not read-only
  *            | in a VM with memory tags only from an area that allows them
             | of the type that the release gives to that kind of page
@@ -48,6 +48,8 @@ export interface Slot {
   /** Published, and not on its way out. */
   readonly valid: boolean;
   readonly dirty: ((page: number) => boolean) | undefined;
+  /** Of a slot without host addresses: the page that the exporter of its dma-buf gives, -1 none. */
+  readonly exported: ((page: number) => number) | undefined;
 }
 
 /** A leaf of a table. */
@@ -117,18 +119,23 @@ function wrongGuestPage(
   const hva = slot.hva + (gfn - slot.gfn) * BYTES;
   const area = areaAt(w, slot.mm, hva);
   const host = leafAt(w.host[slot.mm] ?? [], hva);
-  const expected =
-    host !== undefined ? host.page + (hva - host.at) / BYTES : area?.pfnmap === true ? area.firstPage + (hva - area.start) / BYTES : -1;
-  if (expected !== page)
-    return expected < 0 ? `host address ${hex(hva)} is not mapped` : `host address ${hex(hva)} has ${hex(expected * BYTES)}`;
+  const expected = slot.exported?.(gfn - slot.gfn) ?? hostPage(host, area, hva);
+  const by = slot.exported === undefined ? `host address ${hex(hva)}` : "the exporter of its dma-buf";
+  if (expected !== page) return expected < 0 ? `${by} is not mapped` : `${by} has ${hex(expected * BYTES)}`;
   if (leaf.writes && slot.readonly) return "writable in a read-only slot";
-  if (leaf.writes && !(host?.writes ?? area!.writes)) return `writable, and host address ${hex(hva)} is not`;
+  if (leaf.writes && slot.exported === undefined && !(host?.writes ?? area!.writes)) return `writable, and host address ${hex(hva)} is not`;
   const kind = w.page(page, area);
   if (leaf.type === undefined || !kind.types.includes(leaf.type))
     return `its type is ${leaf.type ?? "none that KVM uses"}, not ${kind.types.join(" or ")}`;
   if (mte && kind.memory && area?.tags === false) return "the VM has memory tags, and the area does not allow them";
   if (leaf.writes && kind.memory && slot.dirty?.(gfn - slot.gfn) === false && quiet()) return "writable, logged, and not in the dirty set";
   return undefined;
+}
+
+/** The page of a host address, by its entry or by arithmetic; -1 none. */
+function hostPage(host: Leaf | undefined, area: Area | undefined, hva: number): number {
+  if (host !== undefined) return host.page + (hva - host.at) / BYTES;
+  return area?.pfnmap === true ? area.firstPage + (hva - area.start) / BYTES : -1;
 }
 
 /** @returns the first thing in a host mapping that the specification does not allow */

@@ -13,12 +13,15 @@ const VM_PFNMAP = 1 << 8;
 const VM_MIXEDMAP = 1 << 10;
 const VM_MTE_ALLOWED = 1 << 18;
 const VM_ALLOW_ANY_UNCACHED = 1 << 19;
+const VM_UFFD_WP = 1 << 28;
 const VM_FORCE_CACHED = 1 << 30;
 /** vm_page_prot: pgprot_writecombine. */
 const WRITE_COMBINE = 2;
 /** KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY (include/uapi/linux/kvm.h). */
 const LOG_DIRTY = 1;
 const READONLY = 2;
+/** KVM_MEM_DMABUF, as proposed; the number is the model's. */
+const DMABUF = 1 << 4;
 /** The GICv2 CPU interface, which KVM maps by itself. */
 const GICV_PAGE = 0x08040000 / 4096;
 
@@ -51,6 +54,7 @@ function deviceTypes(m: Machine, flags: number, pageProt: number): Type[] {
   const uncached =
     d.deviceType === "nc-for-all" ||
     (d.deviceType === "nc-if-vma-allows" && (flags & VM_ALLOW_ANY_UNCACHED) !== 0) ||
+    (d.deviceType === "pte-bit" && (flags & VM_UFFD_WP) !== 0) ||
     (d.deviceType === "follows-vma" && pageProt === WRITE_COMBINE);
   return [uncached ? "non-cacheable" : "device"];
 }
@@ -97,6 +101,7 @@ function slotsOf(m: Machine, vm: number): Slot[] {
       readonly: (flags & READONLY) !== 0,
       valid: memslots.valid(slot),
       dirty: logged ? (page) => dirtyLog.isDirty(slot, page) : undefined,
+      exported: (flags & DMABUF) !== 0 ? (page) => m.vfioPci.dmabufs.importedPfn(memslots.userspaceAddr(slot) + page * 4096) : undefined,
     });
   }
   return out;
