@@ -1,7 +1,7 @@
 // Writes the manual page faultline(1) from the tree of commands (src/cli/manpage.ts); part of npm run build.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { readFileSync } from "node:fs";
 import { loadSources } from "./load.mjs";
+import { writeWhole } from "./writewhole.mjs";
 
 /** @param {string} file where the page goes */
 export async function buildManPage(file) {
@@ -10,13 +10,11 @@ export async function buildManPage(file) {
     'export { program } from "./cli/program.js"; export { manPage } from "./cli/manpage.js";',
   );
   const { version } = JSON.parse(readFileSync("package.json", "utf8"));
-  mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(
-    `${file}.tmp`,
+  writeWhole(
+    file,
     manPage(
       program(() => undefined),
       version,
     ),
   );
-  renameSync(`${file}.tmp`, file);
 }

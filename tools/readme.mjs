@@ -1,9 +1,10 @@
 // Runs every `$ npx faultline …` and `$ npm start` of the documentation and compares, or with --write
 // replaces, the output below it. A block's last line `…` stands for the rest of a longer output.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { writeWhole } from "./writewhole.mjs";
 
 const CLI = resolve("dist/cli.js");
 
@@ -84,10 +85,7 @@ if (process.argv[1]?.endsWith("readme.mjs")) {
       stale++;
       text = text.replace(block.whole, () => fresh);
     }
-    if (write && stale > 0) {
-      writeFileSync(`${file}.tmp`, text);
-      renameSync(`${file}.tmp`, file);
-    }
+    if (write && stale > 0) writeWhole(file, text);
     console.log(`${file}: ${stale} block(s) ${write ? "rewritten" : "differ"}`);
     if (!write && stale > 0) process.exitCode = 1;
   }

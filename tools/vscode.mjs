@@ -1,10 +1,11 @@
 // Builds the VS Code extension in editors/vscode: the grammar from the tables, client and server bundled, all packed as a .vsix,
 // which is an archive in the Open Packaging Conventions with a manifest of Visual Studio's. Needs no network.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { build } from "esbuild";
 import { zipSync } from "fflate";
 import { loadSources } from "./load.mjs";
+import { writeWhole } from "./writewhole.mjs";
 
 const FOLDER = "editors/vscode";
 const require = 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);';
@@ -86,12 +87,6 @@ function contentTypes() {
 `;
 }
 
-function write(file, contents) {
-  mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(`${file}.tmp`, contents);
-  renameSync(`${file}.tmp`, file);
-}
-
 /** Writes the .vsix: the same bytes for the same sources. @param {string} folder @returns its path */
 export async function buildExtension(folder) {
   const all = await files();
@@ -102,13 +97,13 @@ export async function buildExtension(folder) {
     ...Object.fromEntries(Object.entries(all).map(([name, contents]) => [`extension/${name}`, contents])),
   };
   const path = join(folder, `${manifest.name}-${manifest.version}.vsix`);
-  write(path, zipSync(entries, { level: 9, mtime: new Date(2020, 0, 1) }));
+  writeWhole(path, zipSync(entries, { level: 9, mtime: new Date(2020, 0, 1) }));
   return path;
 }
 
 if (process.argv[1]?.endsWith("vscode.mjs")) {
   // Also into the folder, for an editor that runs the extension from it, and for tools that want the grammar alone.
   const all = await files();
-  for (const [name, contents] of Object.entries(all)) if (/^(out|syntaxes)\//.test(name)) write(join(FOLDER, name), contents);
+  for (const [name, contents] of Object.entries(all)) if (/^(out|syntaxes)\//.test(name)) writeWhole(join(FOLDER, name), contents);
   console.log(await buildExtension("dist"));
 }

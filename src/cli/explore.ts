@@ -1,5 +1,4 @@
 /** `faultline explore`: every interleaving of the agents in a script's `par`, invariants asked at every step. */
-import { renameSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import { carryOut } from "../campaign/campaigns.js";
 import { progressLine } from "../campaign/progress.js";
@@ -12,6 +11,7 @@ import { compileScript, selectVariants, type Selection } from "./execute.js";
 import { loadScript } from "./load.js";
 import { BUDGET, FAILED, INTERRUPTED, OK, unknownName, UsageError } from "./status.js";
 import { palette, print, type Palette } from "./terminal.js";
+import { writeWhole } from "./writefile.js";
 
 export interface ExploreArguments extends Selection {
   readonly format: "text" | "json";
@@ -90,8 +90,7 @@ function saveSchedule(file: string, e: Explored, output: string | undefined): st
     `${base}, ${e.variant}, the par in line ${e.line}`,
     `${v.invariant}: ${v.what}`,
   ]);
-  writeFileSync(`${name}.tmp`, text);
-  renameSync(`${name}.tmp`, name);
+  writeWhole(name, text);
   return name;
 }
 

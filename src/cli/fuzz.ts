@@ -1,6 +1,6 @@
 /** `faultline fuzz`: a campaign of random programs, its report, and what it leaves behind in files. */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { carryOut, type Means } from "../campaign/campaigns.js";
 import { Journal } from "../campaign/journal.js";
@@ -11,6 +11,7 @@ import type { FuzzWords } from "./commands/fuzz.js";
 import { checkCpu, compileScript, eraNamed, execute, selectVariants, settingOf } from "./execute.js";
 import { FAILED, INTERRUPTED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
+import { writeWhole } from "./writefile.js";
 
 const DEFAULT_RUNS = 2000;
 /** Programs of an earlier corpus that a new campaign begins with. */
@@ -84,11 +85,6 @@ function readPrograms(folder: string): Program[] {
 
 const digest = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 12);
 
-function write(path: string, text: string): void {
-  writeFileSync(`${path}.tmp`, text);
-  renameSync(`${path}.tmp`, path);
-}
-
 /** The failing scripts, and the corpus where it is kept. @returns the file of each failure */
 function save(folder: string | undefined, state: State): Map<Found, string> {
   const files = new Map<Found, string>();
@@ -98,14 +94,14 @@ function save(folder: string | undefined, state: State): Map<Found, string> {
     for (const p of state.corpus.programs) {
       const body = `${JSON.stringify(p)}\n`;
       const file = join(folder, "programs", `${digest(body)}.json`);
-      if (!existsSync(file)) write(file, body);
+      if (!existsSync(file)) writeWhole(file, body);
     }
   }
   for (const f of state.found.values()) {
     // Without a folder only what nobody can explain is written: into the folder that one is in.
     if (folder === undefined && f.explanation.length > 0) continue;
     const file = join(scripts, `fuzz-${digest(f.script)}.guest`);
-    write(file, f.script);
+    writeWhole(file, f.script);
     files.set(f, file);
   }
   return files;

@@ -1,5 +1,5 @@
 /** `faultline fuzz --compare A,B`: what random programs show of the difference between two kernels. */
-import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { carryOut } from "../campaign/campaigns.js";
@@ -9,6 +9,7 @@ import { eraNamed, settingOf } from "./execute.js";
 import { cpusOf, meansOf } from "./fuzz.js";
 import { FAILED, INTERRUPTED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
+import { writeWhole } from "./writefile.js";
 
 const DEFAULT_RUNS = 500;
 
@@ -64,7 +65,6 @@ function write(folder: string | undefined, script: string): string | null {
   if (folder === undefined) return null;
   mkdirSync(join(folder, "differences"), { recursive: true });
   const file = join(folder, "differences", `${createHash("sha256").update(script).digest("hex").slice(0, 12)}.guest`);
-  writeFileSync(`${file}.tmp`, script);
-  renameSync(`${file}.tmp`, file);
+  writeWhole(file, script);
   return file;
 }

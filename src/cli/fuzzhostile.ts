@@ -1,6 +1,6 @@
 /** `faultline fuzz --hostile`: files that somebody broke, through every command that reads such a file. */
 import { createHash } from "node:crypto";
-import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { carryOut } from "../campaign/campaigns.js";
 import { hostileWork, type HostileFinding } from "../fuzz/hostile.js";
@@ -10,6 +10,7 @@ import { meansOf } from "./fuzz.js";
 import { packageFolder } from "./load.js";
 import { FAILED, INTERRUPTED, OK } from "./status.js";
 import { print } from "./terminal.js";
+import { writeWhole } from "./writefile.js";
 
 const DEFAULT_RUNS = 5000;
 /** What is no script. */
@@ -47,7 +48,6 @@ function save(folder: string, f: Omit<HostileFinding, "input">, bytes: Uint8Arra
   const name = createHash("sha256").update(bytes).digest("hex").slice(0, 12);
   mkdirSync(join(folder, "hostile"), { recursive: true });
   const file = join(folder, "hostile", `${name}.${EXTENSION[f.door] ?? "guest"}`);
-  writeFileSync(`${file}.tmp`, bytes);
-  renameSync(`${file}.tmp`, file);
+  writeWhole(file, bytes);
   return file;
 }

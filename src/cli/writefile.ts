@@ -3,10 +3,10 @@ import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { UsageError } from "./status.js";
 
 /** @throws UsageError if the file cannot be written */
-export function writeWhole(file: string, text: string): void {
+export function writeWhole(file: string, contents: string | Uint8Array): void {
   const temporary = `${file}.${process.pid}.tmp`;
   try {
-    writeFileSync(temporary, text, { flag: "wx" });
+    writeFileSync(temporary, contents, { flag: "wx" });
     renameSync(temporary, file);
   } catch (e) {
     rmSync(temporary, { force: true });
