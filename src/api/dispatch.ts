@@ -74,15 +74,11 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     },
   },
   open: {
-    begin: (d, a, c) =>
-      d.answer(
-        a,
-        c.name?.startsWith("/dev/") === true
-          ? d.m.platform.open(c.name, c.size)
-          : c.name?.startsWith(SYSFS_PCI) === true
-            ? d.m.vfioPci.sysfs.open(c.name)
-            : d.m.mm.files.openReadOnly(c.size),
-      ),
+    begin: (d, a, { name = "", size }) => {
+      if (name.startsWith("/dev/")) d.answer(a, d.m.platform.open(name, size));
+      else if (name.startsWith(SYSFS_PCI)) d.answer(a, d.m.vfioPci.sysfs.open(name));
+      else d.answer(a, d.m.mm.files.openReadOnly(size));
+    },
   },
   close: { begin: (d, a, c) => d.onDevice(a, c.fd, d.m.vfioPci.close) },
   VFIO_DEVICE_FEATURE_DMA_BUF: {

@@ -145,7 +145,7 @@ export const addImmediate: Operand = {
 };
 
 const SHIFTS: Readonly<Record<string, number>> = { lsl: 0, lsr: 1, asr: 2, ror: 3 };
-const SHIFT_NAMES = ["lsl", "lsr", "asr", "ror"];
+export const SHIFT_NAMES = ["lsl", "lsr", "asr", "ror"];
 
 /** Rm with an optional shift (ADD and logic, shifted register). */
 export function shiftedReg(cls: "x" | "w", ror: boolean): Operand {
@@ -168,7 +168,7 @@ export function shiftedReg(cls: "x" | "w", ror: boolean): Operand {
 }
 
 const EXTENDS: Readonly<Record<string, number>> = { uxtb: 0, uxth: 1, uxtw: 2, uxtx: 3, sxtb: 4, sxth: 5, sxtw: 6, sxtx: 7 };
-const EXTEND_NAMES = Object.keys(EXTENDS);
+export const EXTEND_NAMES = Object.keys(EXTENDS);
 
 /** Rm with an extension (ADD, SUB extended register). `lsl` stands for the extension of the full width. */
 export function extendedReg(cls: "x" | "w"): Operand {

@@ -325,11 +325,12 @@ export class Translation {
       pa = ipa as number;
     }
     const atomics = supportsAtomics(result & RESULT_ATTR) && ((result >> RESULT_SH_SHIFT) & 3) !== 0;
-    if ((flags & T_ATOMIC) !== 0 && !atomics && this.profile.unsupportedAtomics === "sea") return this.toEl2(v, FSC_SEA, false, ipa, lo);
-    if ((flags & T_ATOMIC) !== 0 && !atomics && this.profile.unsupportedAtomics === "fault35") {
+    if ((flags & T_ATOMIC) !== 0 && !atomics) {
+      const answer = this.profile.unsupportedAtomics;
+      if (answer === "sea") return this.toEl2(v, FSC_SEA, false, ipa, lo);
       // Stage 1 is the cause unless its own attributes would have done.
-      if (c.stage2 && supportsAtomics(attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, ipa, lo);
-      return this.toEl1(v, c, FSC_UNSUPPORTED_ATOMIC, lo);
+      if (answer === "fault35" && c.stage2 && supportsAtomics(attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, ipa, lo);
+      if (answer === "fault35") return this.toEl1(v, c, FSC_UNSUPPORTED_ATOMIC, lo);
     }
     let marks = (device1 ? F_DEVICE1 : 0) | (isDevice(result & RESULT_ATTR) ? F_DEVICE : 0) | (atomics ? F_ATOMICS : 0);
     if (BRACKETS && this.phys.cache !== undefined) marks |= this.cacheMarks(v, c, result & RESULT_ATTR);

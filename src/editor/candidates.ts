@@ -10,7 +10,7 @@ import {
   STAGE2_TYPES,
 } from "../guest/compile.js";
 import { findCall } from "../guest/calls.js";
-import { INJECTIONS, MACHINE_KEYS, STATEMENT_WORDS, VARIANT_KEYS } from "../guest/parser.js";
+import { INJECTIONS, MACHINE_KEYS, VARIANT_KEYS } from "../guest/parser.js";
 import { findEvent } from "../sim/events.js";
 import { CONDITION_LIST, SETTINGS, settingList, type SettingKey, STATEMENT_LIST } from "./language.js";
 import type { Place } from "./place.js";
@@ -19,11 +19,10 @@ import { word, type Word, type WordKind } from "./word.js";
 
 const machineSettings = settingList(MACHINE_KEYS);
 const variantSettings = settingList(VARIANT_KEYS);
-const statements = STATEMENT_LIST.filter((w) => (STATEMENT_WORDS as readonly string[]).includes(w.name));
 const HEADER = ["title", "source", "machine", "variant"];
-const inBlock = statements.filter((w) => !HEADER.includes(w.name));
-const inThread = statements.filter((w) => w.name === "let" || w.name === "for");
-const inPar = statements.filter((w) => ["guest", "vmm", "kthread"].includes(w.name));
+const inBlock = STATEMENT_LIST.filter((w) => !HEADER.includes(w.name));
+const inThread = STATEMENT_LIST.filter((w) => w.name === "let" || w.name === "for");
+const inPar = STATEMENT_LIST.filter((w) => ["guest", "vmm", "kthread"].includes(w.name));
 const plain = (kind: WordKind, names: readonly string[], detail: string, after = ""): Word[] =>
   names.map((n) => word(kind, n, detail, after === "" ? {} : { insert: n + after }));
 const vcpus = plain("value", ["vcpu0", "vcpu1", "vcpu2", "vcpu3"], "a vCPU");
@@ -46,7 +45,7 @@ export function candidatesAt(p: Place): readonly Word[] {
 
 function beginning(p: Place): Word[] {
   if (p.block === "kthread") return [...inThread, ...vocabulary.kernelCalls()];
-  return [...(p.block === "top" ? statements : inBlock), ...vocabulary.calls()];
+  return [...(p.block === "top" ? STATEMENT_LIST : inBlock), ...vocabulary.calls()];
 }
 
 // --- header ---------------------------------------------------------------------------------
@@ -297,7 +296,7 @@ function guest(p: Place): Word[] {
   const words = p.before.map((t) => t.text.toLowerCase());
   const from = words[1] === ":" ? 2 : 0;
   const [mnemonic, ...operands] = words.slice(from);
-  if (mnemonic === undefined || mnemonic === ".") return [...vocabulary.mnemonics(), ...statements.filter((w) => w.name === "for")];
+  if (mnemonic === undefined || mnemonic === ".") return [...vocabulary.mnemonics(), ...STATEMENT_LIST.filter((w) => w.name === "for")];
   if (mnemonic === "for") return loop(p);
   const first = !operands.includes(",");
   const operations = vocabulary.operations(mnemonic);

@@ -3,8 +3,19 @@
  * Editors colour by it without running anything; `npm run build:vscode` writes it into the extension's folder.
  */
 import { MNEMONICS } from "../arch/a64forms.js";
-import { BARRIER_NXS, BARRIER_OPTIONS, PREFETCH_OPS, PSTATE_FIELDS } from "../arch/a64system.js";
-import { AT_OPS, CONDITION_ALIASES, CONDITIONS, DC_OPS, IC_OPS, TLBI_OPS } from "../arch/a64system.js";
+import { EXTEND_NAMES, SHIFT_NAMES } from "../arch/a64operands.js";
+import {
+  AT_OPS,
+  BARRIER_NXS,
+  BARRIER_OPTIONS,
+  CONDITION_ALIASES,
+  CONDITIONS,
+  DC_OPS,
+  IC_OPS,
+  PREFETCH_OPS,
+  PSTATE_FIELDS,
+  TLBI_OPS,
+} from "../arch/a64system.js";
 import { SYSREG_NAMES } from "../arch/sysregs.js";
 import { CALLS } from "../guest/calls.js";
 import { CACHE_STATES, ERRNO_NAMES, EXCEPTION_FIELDS, EXIT_FIELDS, FIELD_ALIASES, STAGE2_FIELDS, STAGE2_TYPES } from "../guest/compile.js";
@@ -60,7 +71,8 @@ const operationWords = [
   ...PSTATE_FIELDS.map((p) => p.name),
   ...PREFETCH_OPS.filter((p) => !p.startsWith("#")),
   ...[...CONDITIONS, ...Object.keys(CONDITION_ALIASES)],
-  ...["lsl", "lsr", "asr", "ror", "uxtb", "uxth", "uxtw", "uxtx", "sxtb", "sxth", "sxtw", "sxtx"],
+  ...SHIFT_NAMES,
+  ...EXTEND_NAMES,
 ];
 const fields = eventCatalogue().flatMap((e) => [...e.fields]);
 const fieldNames = [

@@ -89,10 +89,7 @@ function setting(words: readonly Token[], block: "machine" | "variant"): readonl
   const keys: readonly string[] = block === "machine" ? MACHINE_KEYS : VARIANT_KEYS;
   // The word behind "set" and "cost" is a name, also where a setting has the same.
   const last = words.findLastIndex((t, i) => t.kind === "name" && keys.includes(t.text) && !/^(set|cost)$/.test(words[i - 1]?.text ?? ""));
-  if (last < 0) return words;
-  const own = words.slice(last);
-  // A setting that is complete, and a blank behind it: another may begin here.
-  return own;
+  return last < 0 ? words : words.slice(last);
 }
 
 function openCall(words: readonly Token[]): OpenCall | undefined {

@@ -1,5 +1,6 @@
 /** Everything that a script may name, with what it is and where that is from: lists made of the tables of the rooms. */
 import { MNEMONICS } from "../arch/a64forms.js";
+import { EXTEND_NAMES, SHIFT_NAMES } from "../arch/a64operands.js";
 import {
   AT_OPS,
   BARRIER_NXS,
@@ -260,8 +261,8 @@ const named = (names: readonly string[], detail: string): Word[] => names.map((n
 const barriers = named(Object.keys(BARRIER_OPTIONS), "domain and kind of accesses");
 /** What an operand may say behind a register: shifts, extensions, conditions. */
 export const modifiers = once((): Word[] => [
-  ...named(["lsl", "lsr", "asr", "ror"], "shifts the register before it"),
-  ...named(["uxtb", "uxth", "uxtw", "uxtx", "sxtb", "sxth", "sxtw", "sxtx"], "extends the register before it"),
+  ...named(SHIFT_NAMES, "shifts the register before it"),
+  ...named(EXTEND_NAMES, "extends the register before it"),
   ...CONDITIONS.map((c) => word("operation", c, `condition: ${CONDITION[c]!}`)),
 ]);
 /** What stands behind these mnemonics instead of a register. */

@@ -60,15 +60,14 @@ function traces(folder: string): readonly Seed[] {
   const { name, kernel, cpu, set } = variant;
   const at = mkdtempSync(join(tmpdir(), "faultline-"));
   try {
+    const machine = machineFor(program.machine, variant);
+    const sinks = FORMATS.map((format) => openTrace(join(at, format), machine.sim, { variant: name, kernel, cpu, set }, { format }));
+    const stops = sinks.map((sink) => machine.sim.bus.stream(sink.take, sink.calls));
+    runProgram(program, variant, machine, { budget: DEFAULT_BUDGET, detail: "none" });
+    for (const stop of stops) stop();
+    for (const sink of sinks) sink.finish();
     return (traced = FORMATS.map((format) => {
-      const machine = machineFor(program.machine, variant);
-      const path = join(at, "trace");
-      const sink = openTrace(path, machine.sim, { variant: name, kernel, cpu, set }, { format });
-      const stop = machine.sim.bus.stream(sink.take, sink.calls);
-      runProgram(program, variant, machine, { budget: DEFAULT_BUDGET, detail: "none" });
-      stop();
-      sink.finish();
-      const text = readFileSync(path, "latin1");
+      const text = readFileSync(join(at, format), "latin1");
       return format.startsWith("trace.dat")
         ? { name: format, text, binary: true as const, doors: ["diff"] as const }
         : { name: `${format} trace`, text: Buffer.from(text, "latin1").toString("utf8"), doors: ["diff"] as const };

@@ -59,6 +59,9 @@ export interface VariantConfig {
   readonly cache: string | undefined;
 }
 
+/** What a machine's header and a variant both set. */
+type Common = Omit<VariantConfig, "name" | "kernel" | "set">;
+
 export interface MachineConfig {
   readonly ram: number | undefined;
   readonly cpus: number | undefined;
@@ -315,25 +318,29 @@ class Checker {
     };
   }
 
+  /** What the header's machine says, or a variant. @param base what holds where a variant says nothing */
+  private common(s: readonly Setting[], base?: Common): Common {
+    return {
+      cpu: this.name(s, "cpu") ?? base?.cpu ?? DEFAULT_CPU,
+      profile: this.name(s, "profile") ?? base?.profile,
+      buffers: this.name(s, "buffers") ?? base?.buffers,
+      serialization: this.name(s, "serialization") ?? base?.serialization,
+      failedRead: this.name(s, "failed_read") ?? base?.failedRead,
+      maxPayload: this.number(s, "max_payload", 128, 4096) ?? base?.maxPayload,
+      combining: this.name(s, "combining") ?? base?.combining,
+      relaxedOrdering: this.name(s, "relaxed_ordering") ?? base?.relaxedOrdering,
+      noSnoop: this.name(s, "no_snoop") ?? base?.noSnoop,
+      shareability: this.name(s, "shareability") ?? base?.shareability,
+      peripheralBlock: this.number(s, "peripheral_block", 4096, 2 ** 40) ?? base?.peripheralBlock,
+      cache: this.name(s, "cache") ?? base?.cache,
+      atomics: this.name(s, "atomics") ?? base?.atomics,
+      seed: this.number(s, "seed", 0, 0xffffffff) ?? base?.seed ?? 0,
+    };
+  }
+
   private variants(): VariantConfig[] {
     const m = this.script.machine;
-    const base = {
-      kernel: this.name(m, "kernel") ?? DEFAULT_KERNEL,
-      cpu: this.name(m, "cpu") ?? DEFAULT_CPU,
-      profile: this.name(m, "profile"),
-      buffers: this.name(m, "buffers"),
-      serialization: this.name(m, "serialization"),
-      failedRead: this.name(m, "failed_read"),
-      maxPayload: this.number(m, "max_payload", 128, 4096),
-      combining: this.name(m, "combining"),
-      relaxedOrdering: this.name(m, "relaxed_ordering"),
-      noSnoop: this.name(m, "no_snoop"),
-      shareability: this.name(m, "shareability"),
-      peripheralBlock: this.number(m, "peripheral_block", 4096, 2 ** 40),
-      cache: this.name(m, "cache"),
-      atomics: this.name(m, "atomics"),
-      seed: this.number(m, "seed", 0, 0xffffffff) ?? 0,
-    };
+    const base = { kernel: this.name(m, "kernel") ?? DEFAULT_KERNEL, ...this.common(m) };
     if (this.script.variants.length === 0) {
       this.variantNames.push(base.kernel);
       return [{ ...base, name: base.kernel, set: this.decisions(m) }];
@@ -351,20 +358,7 @@ class Checker {
       return {
         name: v.name,
         kernel,
-        cpu: this.name(v.settings, "cpu") ?? base.cpu,
-        profile: this.name(v.settings, "profile") ?? base.profile,
-        buffers: this.name(v.settings, "buffers") ?? base.buffers,
-        serialization: this.name(v.settings, "serialization") ?? base.serialization,
-        failedRead: this.name(v.settings, "failed_read") ?? base.failedRead,
-        maxPayload: this.number(v.settings, "max_payload", 128, 4096) ?? base.maxPayload,
-        combining: this.name(v.settings, "combining") ?? base.combining,
-        relaxedOrdering: this.name(v.settings, "relaxed_ordering") ?? base.relaxedOrdering,
-        noSnoop: this.name(v.settings, "no_snoop") ?? base.noSnoop,
-        shareability: this.name(v.settings, "shareability") ?? base.shareability,
-        peripheralBlock: this.number(v.settings, "peripheral_block", 4096, 2 ** 40) ?? base.peripheralBlock,
-        cache: this.name(v.settings, "cache") ?? base.cache,
-        atomics: this.name(v.settings, "atomics") ?? base.atomics,
-        seed: this.number(v.settings, "seed", 0, 0xffffffff) ?? base.seed,
+        ...this.common(v.settings, base),
         set: { ...this.decisions(m), ...this.decisions(v.settings) },
       };
     });

@@ -44,6 +44,18 @@ export const STATEMENT_WORDS = [
   "report",
   "expect",
 ] as const;
+/** Store buffers and the way to a device, of the machine or of one variant. */
+const FABRIC_KEYS = [
+  "buffers",
+  "serialization",
+  "failed_read",
+  "max_payload",
+  "combining",
+  "relaxed_ordering",
+  "no_snoop",
+  "shareability",
+  "peripheral_block",
+] as const;
 export const MACHINE_KEYS = [
   "ram",
   "cpus",
@@ -52,39 +64,14 @@ export const MACHINE_KEYS = [
   "devices",
   "profile",
   "cache",
-  "buffers",
-  "serialization",
-  "failed_read",
-  "max_payload",
-  "combining",
-  "relaxed_ordering",
-  "no_snoop",
-  "shareability",
-  "peripheral_block",
+  ...FABRIC_KEYS,
   "atomics",
   "set",
   "seed",
   "cost",
   "livelock",
 ] as const;
-export const VARIANT_KEYS = [
-  "kernel",
-  "cpu",
-  "set",
-  "profile",
-  "cache",
-  "atomics",
-  "buffers",
-  "serialization",
-  "failed_read",
-  "max_payload",
-  "combining",
-  "relaxed_ordering",
-  "no_snoop",
-  "shareability",
-  "peripheral_block",
-  "seed",
-] as const;
+export const VARIANT_KEYS = ["kernel", "cpu", "set", "profile", "cache", "atomics", ...FABRIC_KEYS, "seed"] as const;
 export const CONDITION_WORDS = [
   "host",
   "no",

@@ -83,6 +83,8 @@ class Conversion {
   private readonly mapped: (Range & { readonly readable: boolean })[] = [];
   private readonly live = new Map<number, Slot>();
   private readonly files = new Set<number>();
+  /** By file descriptor: the end of the last part of the file that the trace maps. */
+  private readonly extents = new Map<number, number>();
   private readonly regionOf: Map<Call, Region>;
   private readonly vm: string | undefined;
   private readonly vcpus = new Map<string, number>();
@@ -100,15 +102,21 @@ class Conversion {
     const own = regions.filter((r) => r.call.args[0] === this.vm);
     this.regionOf = new Map(own.map((r) => [r.call, r]));
     this.ranges = own.filter((r) => r.size > 0).map((r) => ({ start: r.hva, end: r.hva + r.size }));
+    for (const c of calls) {
+      const end = numberOf(c.args[5]) + numberOf(c.args[1]);
+      const fd = numberOf(c.args[4]);
+      if (c.name === "mmap" && c.error === "" && end < VFIO_REGION) this.extents.set(fd, Math.max(this.extents.get(fd) ?? 0, end));
+    }
   }
 
   result(): Import {
-    const others = [...this.read.others];
+    const { others } = this.read;
+    let at = 0;
     for (const c of this.calls) {
-      while (others.length > 0 && others[0]!.line < c.line) this.out.unknown(others[0]!.line, others.shift()!.text);
+      for (let o = others[at]; o !== undefined && o.line < c.line; o = others[++at]) this.out.unknown(o.line, o.text);
       this.call(c);
     }
-    for (const o of others) this.out.unknown(o.line, o.text);
+    for (const o of others.slice(at)) this.out.unknown(o.line, o.text);
     if (this.changed) this.touch(0, 0, "the trace has no KVM_RUN after this: here is a guest");
     return this.out.done(`Imported from ${this.file.replace(/^.*\//, "")}`, this.read.lines, this.device ? ["ivshmem"] : []);
   }
@@ -260,13 +268,8 @@ class Conversion {
     this.files.add(fd);
     this.out.add(line, `let fd${fd} = ${call}`, comment);
   }
-  /** The end of the last part of a file that the trace maps. */
   private extent(fd: number): number {
-    const ends = this.calls
-      .filter((c) => c.name === "mmap" && numberOf(c.args[4]) === fd && c.error === "")
-      .map((c) => numberOf(c.args[5]) + numberOf(c.args[1]))
-      .filter((n) => n < VFIO_REGION);
-    return Math.ceil(Math.max(0, ...ends) / 4096) * 4096;
+    return Math.ceil((this.extents.get(fd) ?? 0) / 4096) * 4096;
   }
 
   private run(c: Call): void {

@@ -194,9 +194,10 @@ export class SetMemoryRegion {
   /** Everything that the arguments alone decide. */
   private checkArguments(id: number, flags: number, gpa: number, size: number, hva: number): number {
     if ((id & 0xffff) >= this.d.userMemslots) return -EINVAL;
-    const known = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY | (this.d.memslotIncoherent === "clean" ? KVM_MEM_INCOHERENT : 0);
-    const dmabuf = this.d.memslotDmabuf === "vfio" && (flags & KVM_MEM_DMABUF) !== 0;
-    if ((flags & ~(known | (dmabuf ? KVM_MEM_DMABUF : 0))) !== 0) return -EINVAL;
+    const incoherent = this.d.memslotIncoherent === "clean" ? KVM_MEM_INCOHERENT : 0;
+    const known = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY | incoherent | (this.d.memslotDmabuf === "vfio" ? KVM_MEM_DMABUF : 0);
+    if ((flags & ~known) !== 0) return -EINVAL;
+    const dmabuf = (flags & KVM_MEM_DMABUF) !== 0;
     // Nobody tells of writes behind it.
     if (dmabuf && (flags & KVM_MEM_LOG_DIRTY_PAGES) !== 0) return -EINVAL;
     if (size % 4096 !== 0 || size < 0) return -EINVAL;

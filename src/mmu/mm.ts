@@ -172,10 +172,11 @@ export class HostMm implements MmContext {
   get hostAccess(): Activity {
     return this.userAccess.hostAccess;
   }
-  /** (mm, start, end): zap_vma_ptes. */
+  /** (mm, start, end, type): start and end of a range in which no host entry changes. */
   get invalidateRange(): Activity {
     return this.notifiers.invalidateRange;
   }
+  /** (mm, start, end): zap_vma_ptes. */
   get zapVmaPtes(): Activity {
     return this.zapVma.zapVmaPtes;
   }

@@ -66,9 +66,9 @@ export class OrderingCalls {
         return this.pe.ordering?.leave(cpu, n) === true;
       case "fabric_advance":
         return this.fabric?.advance(n) === true;
-      // A thread wakes another: what the one stored to memory the other sees (futex and scheduler have the barriers).
       case "speculate_guest":
         return this.pe.speculateGuest(cpu, (n / 4294967296) | 0, n | 0);
+      // A thread wakes another: what the one stored to memory the other sees (futex and scheduler have the barriers).
       case "hand_over":
         this.pe.ordering?.buffers.drainWriteBack(this.pe.runningCpu, DRAIN_BARRIER);
         return false;

@@ -5,16 +5,11 @@ import { exploreVariant } from "../../src/explore/explore.js";
 import { Search, type SearchOptions } from "../../src/explore/search.js";
 import { compile } from "../../src/guest/compile.js";
 import { machineWorld } from "../../src/guest/machineworld.js";
-import { enumerate, Toy, type ToyStep } from "./toy.js";
+import { enumerate, Toy, toyStep, type ToyStep } from "./toy.js";
 
 const POOLS = 3;
 const pool = fc.integer({ min: 0, max: POOLS - 2 });
-const step: fc.Arbitrary<ToyStep> = fc.oneof(
-  fc.record({ do: fc.constant("set" as const), p: pool, v: fc.integer({ min: 0, max: 3 }) }),
-  fc.record({ do: fc.constant("add" as const), p: pool, q: pool }),
-  fc.record({ do: fc.constant("keep" as const), p: pool }),
-  fc.record({ do: fc.constant("own" as const) }),
-);
+const step = toyStep(pool);
 const program = fc.tuple(fc.array(step, { maxLength: 3 }), fc.boolean()).map(([inside, locked]): ToyStep[] => {
   const p = POOLS - 1;
   return locked ? [{ do: "lock", p }, ...inside, { do: "unlock", p }] : inside;

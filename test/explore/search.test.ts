@@ -1,16 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Search, type SearchOptions, type SearchResult } from "../../src/explore/search.js";
-import { enumerate, Toy, type ToyStep } from "./toy.js";
+import { enumerate, Toy, toyStep, type ToyStep } from "./toy.js";
 
 const POOLS = 4;
 const pool = fc.integer({ min: 0, max: POOLS - 2 });
-const step: fc.Arbitrary<ToyStep> = fc.oneof(
-  fc.record({ do: fc.constant("set" as const), p: pool, v: fc.integer({ min: 0, max: 3 }) }),
-  fc.record({ do: fc.constant("add" as const), p: pool, q: pool }),
-  fc.record({ do: fc.constant("keep" as const), p: pool }),
-  fc.record({ do: fc.constant("own" as const) }),
-);
+const step = toyStep(pool);
 /** Steps, some of them inside a section of the one lock (the last pool) or of a second (pool 0: two orders, so deadlocks). */
 const program: fc.Arbitrary<ToyStep[]> = fc
   .tuple(fc.array(step, { maxLength: 2 }), fc.array(step, { maxLength: 1 }), fc.constantFrom("none", "one", "both", "turned"))

@@ -1,4 +1,5 @@
 /** A small system of actors that read, write and lock shared pools: for tests of the search against plain enumeration. */
+import fc from "fast-check";
 import { StateRegistry, type I32Pool } from "../../src/sim/state.js";
 import { SHARED, type System } from "../../src/explore/system.js";
 
@@ -9,6 +10,15 @@ export type ToyStep =
   | { readonly do: "keep"; readonly p: number }
   | { readonly do: "own" }
   | { readonly do: "lock" | "unlock"; readonly p: number };
+
+/** Any step that takes no lock. @param pool a pool's number */
+export const toyStep = (pool: fc.Arbitrary<number>): fc.Arbitrary<ToyStep> =>
+  fc.oneof(
+    fc.record({ do: fc.constant("set" as const), p: pool, v: fc.integer({ min: 0, max: 3 }) }),
+    fc.record({ do: fc.constant("add" as const), p: pool, q: pool }),
+    fc.record({ do: fc.constant("keep" as const), p: pool }),
+    fc.record({ do: fc.constant("own" as const) }),
+  );
 
 export class Toy implements System {
   readonly state = new StateRegistry(true);
