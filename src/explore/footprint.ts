@@ -76,11 +76,26 @@ export class Footprints {
     let around = 0;
     for (let i = 0; i < words; i++) around |= state.reads[i]! & this.around[actor]![i]!;
     for (let a = 0; a < this.actors; a++) if (a === actor || around !== 0) p[r + ((pools + a) >> 5)]! |= 1 << ((pools + a) & 31);
+    this.writes(actor, mark, w);
+    this.learn(actor, at, r);
+  }
+
+  /** The pools, and the owners of words, that the journal says were written since a mark. */
+  private writes(actor: number, mark: number, w: number): void {
+    const { system, pools, owned, ignored } = this;
+    const { state } = system;
+    const p = this.prints;
+    const own = pools + actor;
     for (let n = mark; n < state.journalled; n++) {
       const pool = state.journalledPool(n);
+      const word = pool >> 5;
       const bit = 1 << (pool & 31);
-      if ((this.owned[pool >> 5]! & bit) !== 0) {
+      if ((owned[word]! & bit) !== 0) {
         const owner = system.owner(pool, state.journalledWord(n));
+        if (owner === actor) {
+          p[w + (own >> 5)]! |= 1 << (own & 31);
+          continue;
+        }
         if (owner >= 0) {
           p[w + ((pools + owner) >> 5)]! |= 1 << ((pools + owner) & 31);
           continue;
@@ -88,9 +103,8 @@ export class Footprints {
         if (owner === IGNORED) continue;
         if (owner !== SHARED) throw new Error("a word has no such owner");
       }
-      if ((this.ignored[pool >> 5]! & bit) === 0) p[w + (pool >> 5)]! |= bit;
+      if ((ignored[word]! & bit) === 0) p[w + word]! |= bit;
     }
-    this.learn(actor, at, r);
   }
 
   /** Notes what an actor touched at a position. */

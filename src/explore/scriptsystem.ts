@@ -10,8 +10,8 @@ import { SEQ } from "../kvm/usermemabort.js";
 import type { Machine } from "../machine.js";
 import { ESR_EL2, FAR_EL2, HPFAR_EL2 } from "../arch/registers.js";
 import { PREV } from "../sim/agents.js";
-import type { Pool, StateRegistry } from "../sim/state.js";
-import { assignGroups, GROUP_NONE, GROUP_TLB, IGNORED_POOLS } from "./groups.js";
+import { GROUPS, UNHASHED, type Pool, type StateRegistry } from "../sim/state.js";
+import { assignGroups, GROUP_TLB, IGNORED_POOLS } from "./groups.js";
 import { SHARED, type System } from "./system.js";
 import { TlbDigest } from "./tlbdigest.js";
 
@@ -54,8 +54,8 @@ export class ScriptSystem implements System {
   digestLow = 0;
   digestHigh = 0;
   /** By agent of the machine, and by vCPU: the actor. */
-  private readonly byAgent: number[] = [];
-  private readonly byVcpu: number[] = [];
+  private readonly byAgent: Int32Array;
+  private readonly byVcpu: Int32Array;
   /** Per actor and operation: how far it has come. A loop is one position. */
   private readonly positions: readonly (readonly number[])[];
 
@@ -65,6 +65,8 @@ export class ScriptSystem implements System {
   ) {
     this.state = machine.sim.state;
     this.actors = par.count;
+    this.byAgent = new Int32Array(machine.sim.agents.count).fill(SHARED);
+    this.byVcpu = new Int32Array(machine.kvm.vcpus.count).fill(SHARED);
     for (const [i, agent] of par.agents.entries()) this.byAgent[agent] = i;
     for (const [i, p] of par.programs.entries()) if (p.vcpu >= 0) this.byVcpu[p.vcpu] = i;
     for (const pool of this.state.pools) {
@@ -107,8 +109,9 @@ export class ScriptSystem implements System {
   }
   owner(pool: number, word: number): number {
     if (pool === this.script) return this.par.ownerOfWord(word);
-    const n = Math.floor(word / this.stride[pool]!);
-    return (this.ofVcpus[pool] ? this.byVcpu[n] : this.byAgent[n]) ?? SHARED;
+    const n = (word / this.stride[pool]!) | 0;
+    const by = this.ofVcpus[pool] ? this.byVcpu : this.byAgent;
+    return n < by.length ? by[n]! : SHARED;
   }
   looksAround(pool: number, actor: number): boolean {
     return this.ofVcpus[pool]! && this.par.programs[actor]!.vcpu < 0;
@@ -121,7 +124,7 @@ export class ScriptSystem implements System {
     this.tlb.compute(hashLo[GROUP_TLB]!, hashHi[GROUP_TLB]!);
     let lo = this.tlb.low;
     let hi = this.tlb.high;
-    for (let g = 0; g < GROUP_NONE; g++) {
+    for (let g = 0; g < GROUPS; g++) {
       if (g === GROUP_TLB) continue;
       lo ^= hashLo[g]!;
       hi ^= hashHi[g]!;
@@ -185,7 +188,7 @@ export class ScriptSystem implements System {
     ]);
     let text = `${this.tlb.content()};${current.join(",")}`;
     for (const p of this.state.pools) {
-      if (p.group === GROUP_TLB || p.group === GROUP_NONE) continue;
+      if (p.group === GROUP_TLB || p.group === UNHASHED) continue;
       text += `;${p.name}:`;
       const { a } = p;
       const without = skipped.get(p);

@@ -24,7 +24,7 @@ import { SHARED, type System } from "../explore/system.js";
 import { TLB_POOLS, TlbDigest } from "../explore/tlbdigest.js";
 import { ARG, type Activity } from "../sim/agents.js";
 import { FaultlineError } from "../sim/errors.js";
-import { GROUPS, type I32Pool, type StateRegistry } from "../sim/state.js";
+import { GROUPS, UNHASHED, type I32Pool, type StateRegistry } from "../sim/state.js";
 import { PCI_COMMAND, PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR } from "../vfio/configspace.js";
 import type { HostOp, HostThread, LitmusTest, Term } from "./ast.js";
 import { DSB_TYPES, TLBI_OPS } from "./hostops.js";
@@ -37,7 +37,6 @@ const LINE_SPECULATE = 6;
 const LINE_EVICT = 7;
 
 const GROUP_TLB = 1;
-const GROUP_NONE = GROUPS - 1;
 /** What nothing of the model asks. */
 const IGNORED = ["events.seq", "agents.running", "agents.clock", "agents.stack", "agents.top", "agents.results", "tables.changes"];
 
@@ -101,7 +100,7 @@ export class LitmusSystem implements System {
     this.begin();
     this.tlb = new TlbDigest(this.world.pe.tlbs, this.world.pe.maintenance);
     for (const pool of this.state.pools) {
-      if (IGNORED.includes(pool.name)) pool.group = GROUP_NONE;
+      if (IGNORED.includes(pool.name)) pool.group = UNHASHED;
       else if (TLB_POOLS.includes(pool.name)) pool.group = GROUP_TLB;
     }
   }
@@ -532,7 +531,7 @@ export class LitmusSystem implements System {
     this.tlb.compute(hashLo[GROUP_TLB]!, hashHi[GROUP_TLB]!);
     let lo = this.tlb.low;
     let hi = this.tlb.high;
-    for (let g = 0; g < GROUP_NONE; g++) {
+    for (let g = 0; g < GROUPS; g++) {
       if (g === GROUP_TLB) continue;
       lo ^= hashLo[g]!;
       hi ^= hashHi[g]!;
@@ -543,7 +542,7 @@ export class LitmusSystem implements System {
   content(): string {
     let text = this.tlb.content();
     for (const p of this.state.pools) {
-      if (p.group === GROUP_TLB || p.group === GROUP_NONE) continue;
+      if (p.group === GROUP_TLB || p.group === UNHASHED) continue;
       text += `;${p.name}:`;
       for (let i = 0; i < p.a.length; i++) if (p.a[i] !== 0) text += `${i}=${p.a[i]},`;
     }

@@ -191,6 +191,11 @@ export class Agents {
     return { name, first, words: room, source };
   }
 
+  /** Phases of all activities. */
+  get phases(): number {
+    return this.phaseFns.length;
+  }
+
   /** The global number of an activity's n-th phase, as returned by phase functions. */
   phaseName(phase: number): string {
     return this.phaseNames[phase] ?? "?";

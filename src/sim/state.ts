@@ -20,6 +20,8 @@ const I32_VIEW = new Int32Array(F64_VIEW.buffer);
 
 /** Parts of the hash: whoever compares states may give pools to different ones. */
 export const GROUPS = 8;
+/** The group of pools that count for no hash. */
+export const UNHASHED = -1;
 
 /** A place in the journal to roll back to. */
 export type Mark = number;
@@ -52,6 +54,10 @@ export class StateRegistry {
   private journalIndex = new Int32Array(0);
   private journalOld = new Float64Array(0);
   private journalLength = 0;
+  /** Marks that may be rolled back to, by rising place in the journal, and the hash at each: to undo needs no hashing. */
+  private marks = 0;
+  private markedAt = new Float64Array(16);
+  private markedHash = new Int32Array(16 * 2 * GROUPS);
   /** The two halves of the incremental hash, by the pools' groups; meaningful only while recording. */
   readonly hashHi = new Int32Array(GROUPS);
   readonly hashLo = new Int32Array(GROUPS);
@@ -94,7 +100,7 @@ export class StateRegistry {
     if (this.recording) return;
     this.storeTallies();
     this.recording = true;
-    this.journalLength = 0;
+    this.journalLength = this.marks = 0;
     this.hashHi.fill(0);
     this.hashLo.fill(0);
     for (const pool of this.pools) {
@@ -105,13 +111,13 @@ export class StateRegistry {
 
   stopRecording(): void {
     this.recording = false;
-    this.journalLength = 0;
+    this.journalLength = this.marks = 0;
   }
 
   /** Xors one word in or out of the hash. */
   hashWord(pool: Pool, index: number, value: number): void {
-    if (value === 0) return;
     const g = pool.group;
+    if (value === 0 || g < 0) return;
     if (pool.wide) {
       F64_VIEW[0] = value;
       const lo = I32_VIEW[0]!;
@@ -160,14 +166,32 @@ export class StateRegistry {
   mark(): Mark {
     if (!this.recording) throw new Error("mark() needs recording");
     this.storeTallies();
+    this.keepHash();
     return this.journalLength;
+  }
+
+  /** Notes the hash at the present place in the journal. */
+  private keepHash(): void {
+    const at = this.journalLength;
+    if (this.marks > 0 && this.markedAt[this.marks - 1] === at) return;
+    const n = this.marks++;
+    if (n === this.markedAt.length) {
+      const grow = <T extends Int32Array | Float64Array>(from: T, to: T): T => (to.set(from), to);
+      this.markedAt = grow(this.markedAt, new Float64Array(2 * n));
+      this.markedHash = grow(this.markedHash, new Int32Array(2 * n * 2 * GROUPS));
+    }
+    this.markedAt[n] = at;
+    for (let g = 0; g < GROUPS; g++) {
+      this.markedHash[n * 2 * GROUPS + g] = this.hashLo[g]!;
+      this.markedHash[n * 2 * GROUPS + GROUPS + g] = this.hashHi[g]!;
+    }
   }
 
   /** Marks work from here to `endUndo` although nobody records. @returns false while somebody does: nothing was begun */
   beginUndo(): boolean {
     if (this.recording) return false;
     this.recording = true;
-    this.journalLength = 0;
+    this.journalLength = this.marks = 0;
     return true;
   }
   /** @param began what `beginUndo` said */
@@ -177,13 +201,24 @@ export class StateRegistry {
 
   /** Undoes every write since `mark`, newest first. */
   rollback(mark: Mark): void {
+    while (this.marks > 0 && this.markedAt[this.marks - 1]! > mark) this.marks--;
+    const kept = this.marks > 0 && this.markedAt[this.marks - 1] === mark;
     for (let n = this.journalLength - 1; n >= mark; n--) {
       const pool = this.pools[this.journalPool[n]!]!;
       const i = this.journalIndex[n]!;
       const old = this.journalOld[n]!;
-      this.hashWord(pool, i, pool.a[i]!);
-      this.hashWord(pool, i, old);
+      if (!kept) {
+        this.hashWord(pool, i, pool.a[i]!);
+        this.hashWord(pool, i, old);
+      }
       pool.a[i] = old;
+    }
+    if (kept) {
+      const at = (this.marks - 1) * 2 * GROUPS;
+      for (let g = 0; g < GROUPS; g++) {
+        this.hashLo[g] = this.markedHash[at + g]!;
+        this.hashHi[g] = this.markedHash[at + GROUPS + g]!;
+      }
     }
     this.journalLength = mark;
     this.loadTallies();
@@ -243,7 +278,7 @@ function grownSize(length: number, n: number): number {
 export class I32Pool {
   // Declared only: an assignment must find the accessor of the watched pools.
   declare a: Int32Array;
-  /** The part of the hash that its words count for, below GROUPS: set before recording starts. */
+  /** The part of the hash that its words count for, below GROUPS, or UNHASHED: set before recording starts. */
   group = 0;
   readonly wide = false;
   readonly salt: number;
@@ -303,7 +338,7 @@ export class I32Pool {
 export class F64Pool {
   // Declared only: an assignment must find the accessor of the watched pools.
   declare a: Float64Array;
-  /** The part of the hash that its words count for, below GROUPS: set before recording starts. */
+  /** The part of the hash that its words count for, below GROUPS, or UNHASHED: set before recording starts. */
   group = 0;
   readonly wide = true;
   readonly salt: number;

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { StateRegistry } from "../../src/sim/state.js";
+import { StateRegistry, UNHASHED } from "../../src/sim/state.js";
 
 const write = fc.record({ pool: fc.nat(1), index: fc.nat(40), value: fc.integer({ min: -5, max: 1000 }) });
 
@@ -31,6 +31,37 @@ test("rollback restores every word and the hash", () => {
       for (const [n, p] of pools.entries()) expect([...p.a].slice(words[n]!.length).every((v) => v === 0)).toBe(true);
     }),
   );
+});
+
+test("to roll back to any of several marks, in any order from the last, gives the hash that was there", () => {
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.array(write), fc.boolean(), fc.nat(5)), { maxLength: 30 }), (moves) => {
+      const { state, pools } = registry();
+      state.startRecording();
+      const marks: { readonly mark: number; readonly hash: string }[] = [];
+      for (const [writes, back, n] of moves) {
+        for (const w of writes) apply(pools, w);
+        if (!back) marks.push({ mark: state.mark(), hash: state.hash() });
+        else if (marks.length > 0) {
+          marks.splice(Math.max(1, marks.length - n));
+          const { mark, hash } = marks.at(-1)!;
+          state.rollback(mark);
+          expect(state.hash()).toBe(hash);
+        }
+      }
+    }),
+  );
+});
+
+test("a pool that is not hashed is undone like the others", () => {
+  const { state, pools } = registry();
+  pools[0].group = UNHASHED;
+  state.startRecording();
+  const [mark, hash] = [state.mark(), state.hash()];
+  pools[0].set(3, 7);
+  expect([pools[0].a[3], state.hash()]).toEqual([7, hash]);
+  state.rollback(mark);
+  expect(pools[0].a[3]).toBe(0);
 });
 
 test("the incremental hash equals the hash computed from scratch", () => {

@@ -1,5 +1,6 @@
 /** Whether an agent is inside some operation: states on its way are not states to be asked about. */
 import type { Machine } from "../../machine.js";
+import { PREV } from "../../sim/agents.js";
 
 /** What passes through states in which a page is writable and not in the dirty log. */
 export const LOGGING_BUSY = [
@@ -10,10 +11,35 @@ export const LOGGING_BUSY = [
   "kvmVmIoctlResetDirtyPages",
 ];
 
+/** By list of activities: for every phase of the machine, 1 if it is one of theirs. */
+const phases = new WeakMap<Machine, Map<readonly string[], Uint8Array>>();
+
+function phasesOf(m: Machine, activities: readonly string[]): Uint8Array {
+  let known = phases.get(m);
+  if (known === undefined) phases.set(m, (known = new Map()));
+  let of = known.get(activities);
+  if (of === undefined) {
+    const { agents } = m.sim;
+    of = Uint8Array.from({ length: agents.phases }, (_, n) => {
+      const name = agents.phaseName(n);
+      return activities.includes(name.slice(0, name.indexOf(":"))) ? 1 : 0;
+    });
+    known.set(activities, of);
+  }
+  return of;
+}
+
+/** True if one of these activities is on an agent's stack. */
+export function isInside(m: Machine, agent: number, activities: readonly string[]): boolean {
+  const { agents } = m.sim;
+  const of = phasesOf(m, activities);
+  const s = agents.stack.a;
+  for (let f = agents.frame(agent); f >= 0; f = s[f + PREV]!) if (of[s[f]!] === 1) return true;
+  return false;
+}
+
 /** True if one of these activities is on some agent's stack. */
 export function inside(m: Machine, activities: readonly string[]): boolean {
-  const { agents } = m.sim;
-  for (let a = 0; a < agents.count; a++)
-    if (agents.busy(a) && agents.backtrace(a).some((phase) => activities.includes(phase.slice(0, phase.indexOf(":"))))) return true;
+  for (let a = 0; a < m.sim.agents.count; a++) if (isInside(m, a, activities)) return true;
   return false;
 }

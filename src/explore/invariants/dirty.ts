@@ -4,11 +4,11 @@
  */
 import { C_FLAGS, C_IPA_HI, C_IPA_LO, CTX_HOST, F_W0, F_W1 } from "../../arch/tlb.js";
 import type { Machine } from "../../machine.js";
-import { liveEntries } from "../tlbdigest.js";
 import { inside, LOGGING_BUSY } from "./busy.js";
 import { hex, type Invariant } from "./invariant.js";
 import { vmOf } from "./invalidation.js";
 import { eachVmLeaf } from "./stage2leaves.js";
+import { tlbEntries } from "./tlbentries.js";
 
 export const noLostWrite: Invariant = {
   name: "no-lost-write",
@@ -26,16 +26,15 @@ export const noLostWrite: Invariant = {
       return undefined;
     });
     if (inTables !== undefined) return inTables;
-    let wrong: string | undefined;
-    liveEntries(m.pe.tlbs, (pool, at, _words, cpu, kind, ids) => {
-      if (wrong !== undefined || pool !== m.pe.tlbs.combined || kind === CTX_HOST) return;
-      if ((pool.a[at + C_FLAGS]! & (F_W0 | F_W1)) === 0) return;
+    for (const { pool, at, cpu, kind, ids } of tlbEntries(m)) {
+      if (pool !== m.pe.tlbs.combined || kind === CTX_HOST) continue;
+      if ((pool.a[at + C_FLAGS]! & (F_W0 | F_W1)) === 0) continue;
       const vm = vmOf(m, ids >>> 16);
       const ipa = (pool.a[at + C_IPA_HI]! >>> 0) * 4294967296 + ((pool.a[at + C_IPA_LO]! & ~0xfff) >>> 0);
       const said = vm < 0 ? undefined : clean(m, vm, ipa, -1);
-      if (said !== undefined) wrong = `the TLB of CPU ${cpu} lets the guest write ${said}`;
-    });
-    return wrong;
+      if (said !== undefined) return `the TLB of CPU ${cpu} lets the guest write ${said}`;
+    }
+    return undefined;
   },
   excused: (w) => inside(w.machine, LOGGING_BUSY),
 };

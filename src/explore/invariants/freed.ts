@@ -1,9 +1,9 @@
 /** A freed page or table is not in use: no stage-2 entry, no TLB entry, no walk cache leads to it. */
 import { C_PA_HI, C_PA_LO, CTX_HOST, W_TABLE_LO } from "../../arch/tlb.js";
 import type { Machine } from "../../machine.js";
-import { liveEntries } from "../tlbdigest.js";
 import { hex, type Invariant } from "./invariant.js";
-import { eachLeaf, eachVmLeaf } from "./stage2leaves.js";
+import { eachVmLeaf, tablePages } from "./stage2leaves.js";
+import { tlbEntries } from "./tlbentries.js";
 
 export const freedPage: Invariant = {
   name: "no-freed-page",
@@ -27,13 +27,12 @@ export const freedPage: Invariant = {
 };
 
 function inTlb(m: Machine, first: number, end: number): string | undefined {
-  let wrong: string | undefined;
-  liveEntries(m.pe.tlbs, (pool, at, _words, cpu, kind) => {
-    if (pool !== m.pe.tlbs.combined || kind === CTX_HOST) return;
+  for (const { pool, at, cpu, kind } of tlbEntries(m)) {
+    if (pool !== m.pe.tlbs.combined || kind === CTX_HOST) continue;
     const pa = (pool.a[at + C_PA_HI]! >>> 0) * 4294967296 + ((pool.a[at + C_PA_LO]! & ~0xfff) >>> 0);
-    if (pa >= first && pa < end) wrong ??= `page ${hex(pa)} was freed while the TLB of CPU ${cpu} holds it`;
-  });
-  return wrong;
+    if (pa >= first && pa < end) return `page ${hex(pa)} was freed while the TLB of CPU ${cpu} holds it`;
+  }
+  return undefined;
 }
 
 export const freedTable: Invariant = {
@@ -43,22 +42,15 @@ export const freedTable: Invariant = {
   looksAt: ["tables", "tlb"],
   holds: (w) => {
     const m = w.machine;
-    for (let vm = 0; vm < m.kvm.vms.count; vm++) {
-      const wrong = eachLeaf(
-        m,
-        vm,
-        () => undefined,
-        (pa) => (m.tables.count(pa) <= 0 ? `the stage-2 table at ${hex(pa)} is free, and still reachable` : undefined),
-      );
-      if (wrong !== undefined) return wrong;
-    }
-    let wrong: string | undefined;
-    liveEntries(m.pe.tlbs, (pool, at, _words, cpu) => {
-      if (pool !== m.pe.tlbs.walk2 || wrong !== undefined) return;
+    for (let vm = 0; vm < m.kvm.vms.count; vm++)
+      for (const pa of tablePages(m, vm))
+        if (m.tables.count(pa) <= 0) return `the stage-2 table at ${hex(pa)} is free, and still reachable`;
+    for (const { pool, at, cpu } of tlbEntries(m)) {
+      if (pool !== m.pe.tlbs.walk2) continue;
       const page = pool.a[at + W_TABLE_LO]! >> 10;
       if (m.tables.refs.a[page] === 0)
-        wrong = `the walk cache of CPU ${cpu} leads to the freed stage-2 table at ${hex(m.tables.pageAddress(page))}`;
-    });
-    return wrong;
+        return `the walk cache of CPU ${cpu} leads to the freed stage-2 table at ${hex(m.tables.pageAddress(page))}`;
+    }
+    return undefined;
   },
 };

@@ -7,9 +7,10 @@
 import { C_IPA_HI, C_IPA_LO, CTX_HOST, CTX_STAGE2, L_HI, L_LO, L_SIZE } from "../../arch/tlb.js";
 import { DESC_TABLE, DESC_VALID } from "../../arch/descriptors.js";
 import type { Machine } from "../../machine.js";
-import { liveEntries } from "../tlbdigest.js";
+import { isInside } from "./busy.js";
 import { hex, type Invariant, type Watch } from "./invariant.js";
 import { eachLeaf } from "./stage2leaves.js";
+import { tlbEntries } from "./tlbentries.js";
 
 const RANGES = 4;
 const WORDS = 4;
@@ -18,6 +19,7 @@ const STATE = 0;
 const START = 1;
 const END = 2;
 const MM = 3;
+const START_ACTIVITY = ["invalidateRangeStart"];
 const ANNOUNCED = 1;
 const TOLD = 2;
 
@@ -85,7 +87,7 @@ export const invalidation: Invariant = {
     for (let n = 0; n < RANGES; n++) {
       const p = place(w, agent, n);
       if (w.memory.a[p + STATE] !== ANNOUNCED) continue;
-      if (w.machine.sim.agents.backtrace(agent).some((phase) => phase.startsWith("invalidateRangeStart:"))) continue;
+      if (isInside(w.machine, agent, START_ACTIVITY)) continue;
       w.memory.set(p + STATE, TOLD);
       const wrong = usable(w);
       if (wrong !== undefined) return wrong;
@@ -120,20 +122,19 @@ function usable(w: Watch): string | undefined {
     });
     if (inTables !== undefined) return inTables;
   }
-  let wrong: string | undefined;
-  liveEntries(m.pe.tlbs, (pool, at, _words, cpu, kind, ids) => {
-    if (wrong !== undefined || kind === CTX_HOST) return;
+  const { tlbs } = m.pe;
+  for (const { pool, at, cpu, kind, ids } of tlbEntries(m)) {
+    if (kind === CTX_HOST || (pool !== tlbs.combined && pool !== tlbs.stage2)) continue;
     const vm = vmOf(m, ids >>> 16);
-    const { tlbs } = m.pe;
-    if (vm < 0 || (pool !== tlbs.combined && pool !== tlbs.stage2)) return;
+    if (vm < 0) continue;
     const combined = pool === tlbs.combined;
     const lo = pool.a[at + (combined ? C_IPA_LO : L_LO)]!;
     const hi = pool.a[at + (combined ? C_IPA_HI : L_HI)]!;
     const ipa = (hi >>> 0) * 4294967296 + ((lo & ~0xfff) >>> 0);
     const range = told(w, vm, ipa, combined || kind !== CTX_STAGE2 ? 4096 : 2 ** (pool.a[at + L_SIZE]! & 0xff));
-    if (range !== undefined) wrong = `the TLB of CPU ${cpu} still holds IPA ${hex(ipa)} after invalidate_range_start of ${range}`;
-  });
-  return wrong;
+    if (range !== undefined) return `the TLB of CPU ${cpu} still holds IPA ${hex(ipa)} after invalidate_range_start of ${range}`;
+  }
+  return undefined;
 }
 
 /** The VM that a VMID stands for now, -1 if none. */

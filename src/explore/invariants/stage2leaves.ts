@@ -2,55 +2,70 @@
 import { DESC_TABLE, DESC_VALID, S2_S2AP_W } from "../../arch/descriptors.js";
 import { LEVEL_SIZE } from "../../kvm/stage2walk.js";
 import type { Machine } from "../../machine.js";
+import { byContent } from "./bycontent.js";
 
 export interface Leaf {
-  ipa: number;
-  size: number;
-  pa: number;
-  writable: boolean;
-  hi: number;
-  lo: number;
+  readonly ipa: number;
+  readonly size: number;
+  readonly pa: number;
+  readonly writable: boolean;
+  readonly hi: number;
+  readonly lo: number;
 }
 
-/** Calls `visit` for every valid leaf, by rising address, with one object that is filled anew; `table` for every table page. @returns the first answer */
-export function eachLeaf(
-  m: Machine,
-  vm: number,
-  visit: (leaf: Leaf) => string | undefined,
-  table?: (pa: number) => string | undefined,
-): string | undefined {
+/** The tree of one VM. */
+interface Tree {
+  readonly root: number;
+  readonly leaves: readonly Leaf[];
+  /** Physical address of every table page. */
+  readonly tables: readonly number[];
+}
+
+/** Every VM's tree: only the root is not told by the tables. */
+const trees = byContent(["tables"], (m) => Array.from({ length: m.kvm.vms.count }, (_, vm) => treeOf(m, vm)));
+
+const rootOf = (m: Machine, vm: number): number => (m.kvm.vms.alive(vm) ? m.kvm.vms.root(vm) : 0);
+
+function treeOf(m: Machine, vm: number): Tree {
   const { vms, stage2 } = m.kvm;
-  const root = vms.alive(vm) ? vms.root(vm) : 0;
-  if (root === 0) return undefined;
+  const root = rootOf(m, vm);
+  const leaves: Leaf[] = [];
+  const tables: number[] = [];
   const words = m.tables.words.a;
-  const leaf: Leaf = { ipa: 0, size: 0, pa: 0, writable: false, hi: 0, lo: 0 };
-  const go = (pa: number, level: number, base: number, entries: number): string | undefined => {
-    const said = table?.(pa);
-    if (said !== undefined) return said;
+  const go = (pa: number, level: number, base: number, entries: number): void => {
+    tables.push(pa);
     const from = m.tables.word(pa);
     for (let i = 0; i < entries; i++) {
       const lo = words[from + 2 * i]!;
       if ((lo & DESC_VALID) === 0) continue;
       const hi = words[from + 2 * i + 1]!;
       const ipa = base + i * LEVEL_SIZE[level]!;
-      let wrong: string | undefined;
-      if (level < 3 && (lo & DESC_TABLE) !== 0) wrong = go(stage2.entries.outputAddress(hi, lo), level + 1, ipa, 512);
-      else {
-        leaf.ipa = ipa;
-        leaf.size = LEVEL_SIZE[level]!;
-        leaf.pa = stage2.entries.outputAddress(hi, lo);
-        leaf.writable = (lo & S2_S2AP_W) !== 0;
-        leaf.hi = hi;
-        leaf.lo = lo;
-        wrong = visit(leaf);
-      }
-      if (wrong !== undefined) return wrong;
+      const pa = stage2.entries.outputAddress(hi, lo);
+      if (level < 3 && (lo & DESC_TABLE) !== 0) go(pa, level + 1, ipa, 512);
+      else leaves.push({ ipa, size: LEVEL_SIZE[level]!, pa, writable: (lo & S2_S2AP_W) !== 0, hi, lo });
     }
-    return undefined;
   };
   const level = vms.startLevel(vm);
-  return go(root, level, 0, Math.min(vms.rootPages(vm) * 512, vms.ipaSize(vm) / LEVEL_SIZE[level]!));
+  if (root !== 0) go(root, level, 0, Math.min(vms.rootPages(vm) * 512, vms.ipaSize(vm) / LEVEL_SIZE[level]!));
+  return { root, leaves, tables };
 }
+
+function treeNow(m: Machine, vm: number): Tree {
+  const known = trees(m)[vm];
+  return known !== undefined && known.root === rootOf(m, vm) ? known : treeOf(m, vm);
+}
+
+/** Calls `visit` for every valid leaf, by rising address. @returns the first answer */
+export function eachLeaf(m: Machine, vm: number, visit: (leaf: Leaf) => string | undefined): string | undefined {
+  for (const leaf of treeNow(m, vm).leaves) {
+    const said = visit(leaf);
+    if (said !== undefined) return said;
+  }
+  return undefined;
+}
+
+/** Physical addresses of a VM's table pages, the root's first. */
+export const tablePages = (m: Machine, vm: number): readonly number[] => treeNow(m, vm).tables;
 
 /** The same for every VM. */
 export function eachVmLeaf(m: Machine, visit: (leaf: Leaf, vm: number) => string | undefined): string | undefined {

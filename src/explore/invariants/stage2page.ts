@@ -20,9 +20,11 @@ export const stage2Page: Invariant = {
   excused: unpublished,
 };
 
+const PUBLISHING = ["kvmSetMemoryRegion"];
+
 /** Eager mapping (v4.0 - v5.12) fills stage 2 before the slot is published. */
 export function unpublished(w: Watch, what: string): boolean {
-  return what.endsWith("in no memslot") && inside(w.machine, ["kvmSetMemoryRegion"]);
+  return what.endsWith("in no memslot") && inside(w.machine, PUBLISHING);
 }
 
 function wrongLeaf(m: Machine, vm: number, leaf: Leaf): string | undefined {
