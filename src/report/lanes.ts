@@ -4,7 +4,7 @@
  * a range that left stage 2 to the fault that brings it back or the access that still used it; a TLBI to its DSB.
  */
 import type { EventRecord } from "../sim/events.js";
-import { agentTrack, type SpanWriter, type Track } from "../trace/spans.js";
+import { INVALIDATE, type SpanWriter, type Track } from "../trace/spans.js";
 import type { Arrow, SliceColumns } from "./data.js";
 import type { Interned } from "./interning.js";
 
@@ -19,9 +19,6 @@ interface Slice {
   readonly name: number;
 }
 
-/** Slices that have phases. */
-const PHASED = new Set(["kvm_handle_guest_abort", "invalidate_range"]);
-
 /** Unmapped ranges that are remembered. */
 const RANGES = 256;
 
@@ -31,8 +28,8 @@ export class Lanes implements SpanWriter {
   /** The event that is being read. */
   private seq = 0;
   private readonly open: Open[][] = [];
-  /** By track: where its present phase began. */
-  private readonly phase: number[] = [];
+  /** By track: where its present phase began, and its last invalidation. */
+  private readonly phases = new Map<Track, number>();
   private readonly starts = new Map<Track, number>();
   private readonly flows = new Map<number, number>();
   private unmapped: { readonly seq: number; readonly from: number; readonly to: number }[] = [];
@@ -108,17 +105,20 @@ export class Lanes implements SpanWriter {
   }
   begin(track: Track, _time: number, name: string): void {
     this.stack(track).push({ name, from: this.seq });
-    if (PHASED.has(name)) this.phase[track] = this.seq;
-    if (track === agentTrack(track >> 1)) this.starts.set(track, this.seq);
+    if (name === INVALIDATE) this.starts.set(track, this.seq);
   }
   end(track: Track): void {
     const o = this.stack(track).pop();
     if (o !== undefined) this.keep(track, o.from, this.seq, o.name);
   }
-  /** A phase: from the last one's end, or the beginning of what it is a phase of. */
-  slice(track: Track, _from: number, _to: number, name: string): void {
-    this.keep(track, this.phase[track] ?? this.seq, this.seq, name);
-    this.phase[track] = this.seq;
+  phaseBegin(track: Track): void {
+    this.phases.set(track, this.seq);
+  }
+  phase(track: Track, _from: number, _to: number, name: string): void {
+    this.keep(track, this.phases.get(track) ?? this.seq, this.seq, name);
+  }
+  noPhase(): void {
+    // The next one begins anew.
   }
   instant(_track: Track, _time: number, _name: string, _args: unknown, flow: number): void {
     const from = this.flows.get(flow);

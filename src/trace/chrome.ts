@@ -1,7 +1,11 @@
 /**
- * Chrome's trace event JSON, for chrome://tracing and ui.perfetto.dev: complete and nested slices, instants,
- * flows and counters; times in microseconds of virtual time. No path, no date, no address of this machine.
+ * Chrome's trace event JSON, for ui.perfetto.dev and chrome://tracing: nested slices, instants, flows and counters;
+ * times in microseconds of virtual time. No path, no date, no address of this machine.
+ *
+ * Slices are pairs of B and E, in order, and never complete ones (X): where a trace has an X, Perfetto sorts events of
+ * one time by their kind, E before X before B (trace_sorter.h), which tears apart what begins or ends at one time.
  */
+import { HeldBack } from "./heldback.js";
 import type { ByteOutput } from "./jsonlines.js";
 import { Spans, type Arguments, type SpanWriter, type Track } from "./spans.js";
 import type { TraceMeta, TraceSink, TraceSource } from "./sink.js";
@@ -12,6 +16,9 @@ const FLUSH_CHARS = 1 << 16;
 export class ChromeTrace implements TraceSink, SpanWriter {
   private text: string;
   private first = true;
+  private readonly held: HeldBack;
+  /** By track: the names of its open slices. */
+  private readonly open: string[][] = [];
   private readonly spans: Spans;
   private readonly named = new Set<Track>();
   readonly take: TraceSink["take"];
@@ -22,6 +29,7 @@ export class ChromeTrace implements TraceSink, SpanWriter {
     source: TraceSource,
     meta: TraceMeta,
   ) {
+    this.held = new HeldBack(out);
     const { variant, kernel, cpu, set } = meta;
     this.text = `{"displayTimeUnit":"ns","otherData":${JSON.stringify({ producer: "faultline", variant, kernel, cpu, ...set })},"traceEvents":[\n`;
     this.spans = new Spans(this, source);
@@ -36,8 +44,7 @@ export class ChromeTrace implements TraceSink, SpanWriter {
     if (this.text.length >= FLUSH_CHARS) this.flush();
   }
   private flush(): void {
-    const bytes = Buffer.from(this.text);
-    this.out.write(bytes, bytes.length);
+    this.held.add(Buffer.from(this.text));
     this.text = "";
   }
   /** Nanoseconds as microseconds, exact. */
@@ -52,13 +59,24 @@ export class ChromeTrace implements TraceSink, SpanWriter {
     this.add(`{"ph":"M","pid":${PID},"tid":${track},"name":"thread_sort_index","args":{"sort_index":${track}}}`);
   }
   begin(track: Track, time: number, name: string, args: Arguments): void {
+    (this.open[track] ??= []).push(name);
     this.add(`{"ph":"B",${this.at(track, time)},"name":${JSON.stringify(name)},"args":${JSON.stringify(args)}}`);
   }
+  /** Named, though it need not be: there are readers that match beginnings and ends by their names. */
   end(track: Track, time: number, args?: Arguments): void {
-    this.add(`{"ph":"E",${this.at(track, time)}${args === undefined ? "" : `,"args":${JSON.stringify(args)}`}}`);
+    const name = JSON.stringify(this.open[track]!.pop());
+    this.add(`{"ph":"E",${this.at(track, time)},"name":${name}${args === undefined ? "" : `,"args":${JSON.stringify(args)}`}}`);
   }
-  slice(track: Track, from: number, to: number, name: string): void {
-    this.add(`{"ph":"X",${this.at(track, from)},"dur":${micros(to - from)},"name":${JSON.stringify(name)}}`);
+  phaseBegin(track: Track): void {
+    this.flush();
+    this.held.keep(track);
+  }
+  phase(track: Track, from: number, to: number, name: string): void {
+    const begin = `,\n{"ph":"B",${this.at(track, from)},"name":${JSON.stringify(name)}}`;
+    if (this.held.fill(track, Buffer.from(begin))) this.add(`{"ph":"E",${this.at(track, to)},"name":${JSON.stringify(name)}}`);
+  }
+  noPhase(track: Track): void {
+    this.held.giveUp(track);
   }
   instant(track: Track, time: number, name: string, args: Arguments, flow: number): void {
     this.add(`{"ph":"i","s":"t",${this.at(track, time)},"name":${JSON.stringify(name)},"args":${JSON.stringify(args)}}`);
@@ -75,6 +93,7 @@ export class ChromeTrace implements TraceSink, SpanWriter {
     this.spans.finish();
     this.text += "\n]}\n";
     this.flush();
+    this.held.finish();
     this.out.commit();
   }
   abandon(): void {

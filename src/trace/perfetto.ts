@@ -3,6 +3,7 @@
  * track_event/track_event.proto, track_descriptor.proto, debug_annotation.proto). Numbers below are the
  * fields of those messages. Packets need not be in the order of time.
  */
+import { HeldBack } from "./heldback.js";
 import type { ByteOutput } from "./jsonlines.js";
 import { ProtoWriter } from "./protowriter.js";
 import { Spans, type Arguments, type SpanWriter, type Track } from "./spans.js";
@@ -45,7 +46,11 @@ const FIRST_COUNTER = 2;
 const FLUSH_BYTES = 1 << 16;
 
 export class PerfettoTrace implements TraceSink, SpanWriter {
-  private readonly proto = new ProtoWriter();
+  private readonly held: HeldBack;
+  private readonly main = new ProtoWriter();
+  /** Of what goes to a place kept before. */
+  private readonly late = new ProtoWriter();
+  private proto = this.main;
   private readonly spans: Spans;
   private readonly named = new Set<Track>();
   private readonly counters = new Map<string, number>();
@@ -57,6 +62,7 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
     source: TraceSource,
     meta: TraceMeta,
   ) {
+    this.held = new HeldBack(out);
     this.spans = new Spans(this, source);
     this.take = this.spans.take;
     this.calls = this.spans.calls;
@@ -122,9 +128,19 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
   end(track: Track, time: number, args: Arguments = {}): void {
     this.event(FIRST_TRACK + track, time, SLICE_END, (p) => this.annotations(p, args));
   }
-  slice(track: Track, from: number, to: number, name: string): void {
+  phaseBegin(track: Track): void {
+    this.flush();
+    this.held.keep(track);
+  }
+  phase(track: Track, from: number, to: number, name: string): void {
+    this.proto = this.late;
     this.begin(track, from, name, {});
-    this.end(track, to);
+    const written = this.held.fill(track, this.taken());
+    this.proto = this.main;
+    if (written) this.end(track, to);
+  }
+  noPhase(track: Track): void {
+    this.held.giveUp(track);
   }
   instant(track: Track, time: number, name: string, args: Arguments, flow: number): void {
     this.event(FIRST_TRACK + track, time, INSTANT, (p) => {
@@ -156,14 +172,19 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
     this.event(uuid, time, COUNTER, (p) => p.uint(EVENT_COUNTER_VALUE, value));
   }
 
-  private flush(): void {
-    const { bytes, length } = this.proto;
-    if (length > 0) this.out.write(bytes, length);
+  /** What was written, copied; the writer is empty again. */
+  private taken(): Uint8Array {
+    const bytes = this.proto.bytes.slice(0, this.proto.length);
     this.proto.clear();
+    return bytes;
+  }
+  private flush(): void {
+    this.held.add(this.taken());
   }
   finish(): void {
     this.spans.finish();
     this.flush();
+    this.held.finish();
     this.out.commit();
   }
   abandon(): void {

@@ -28,14 +28,21 @@ export const lockTrack = (agent: number): Track => 2 * agent + 1;
 
 export type Arguments = Readonly<Record<string, number | string | boolean>>;
 
-/** Writes slices. Times are nanoseconds; `slice` may come after what lies within it. */
+/**
+ * Writes slices. Times are nanoseconds. Beginnings and ends of a track come in the order of time and nest; where
+ * times are equal, the order in which they are told is that of the trace.
+ */
 export interface SpanWriter {
   track(track: Track, name: string): void;
   begin(track: Track, time: number, name: string, args: Arguments): void;
   /** @param args of the slice, beside those of its beginning */
   end(track: Track, time: number, args?: Arguments): void;
-  /** A slice that is over. */
-  slice(track: Track, from: number, to: number, name: string): void;
+  /** A phase of the track's innermost slice begins, in place of one that began and had no end; its name is known at its end. */
+  phaseBegin(track: Track): void;
+  /** It ends. */
+  phase(track: Track, from: number, to: number, name: string): void;
+  /** It was none. */
+  noPhase(track: Track): void;
   /** @param flow number of the arrow that ends here, 0 for none */
   instant(track: Track, time: number, name: string, args: Arguments, flow: number): void;
   /** The arrow begins here. */
@@ -52,8 +59,8 @@ const PHASE_ENDS: Readonly<Record<string, string>> = {
 };
 /** Once a fault has its page, what follows under mmu_lock. */
 const LAST_PHASE = "stage 2";
-const INVALIDATE = "invalidate_range";
-/** The phases of an invalidation. */
+export const INVALIDATE = "invalidate_range";
+/** The phases of an invalidation: they can be many events long, and are named at their beginning. */
 const SUBSCRIBERS = "invalidate_range_start: subscribers";
 const HOST_ENTRIES = "host page tables";
 const FAULT = "kvm_handle_guest_abort";
@@ -70,9 +77,6 @@ interface AgentState {
   /** Where the present phase of the present fault began, -1 outside of a fault. */
   phase: number;
   mapped: boolean;
-  /** Where the present phase of its present invalidation began, -1 outside of one; are host entries changing already? */
-  invalidating: number;
-  changing: boolean;
   /** Its last invalidate_range_end is not counted yet by its VM. */
   ended: boolean;
 }
@@ -137,8 +141,6 @@ export class Spans {
         locks: [],
         phase: -1,
         mapped: false,
-        invalidating: -1,
-        changing: false,
         ended: false,
       };
       this.writer.track(agentTrack(agent), taskName(this.source.agents, agent));
@@ -151,9 +153,9 @@ export class Spans {
     const own = this.special(e);
     return (agent, time, ring, at) => {
       const s = this.state(agent);
-      if (phase !== undefined && s.phase >= 0) {
-        this.writer.slice(agentTrack(agent), s.phase, time, phase);
-        s.phase = time;
+      if (phase !== undefined && s.phase >= 0 && s.open.at(-1) === FAULT) {
+        this.writer.phase(agentTrack(agent), s.phase, time, phase);
+        this.phaseBegin(agent, time, s);
         s.mapped ||= e.name === "pfn_lookup";
       }
       if (own !== undefined) own(agent, time, s, ring, at);
@@ -183,7 +185,7 @@ export class Spans {
       case "kvm_guest_fault":
         return (agent, time, s, ring, at) => {
           this.begin(agent, time, s, FAULT, this.args(ring, at));
-          s.phase = time;
+          this.phaseBegin(agent, time, s);
           s.mapped = false;
           s.hva = -1;
           s.faultSeq = ring[at]!;
@@ -195,23 +197,20 @@ export class Spans {
         };
       case "guest_abort":
         return (agent, time, s, ring, at) => {
-          if (s.mapped) writer.slice(agentTrack(agent), s.phase, time, LAST_PHASE);
-          s.phase = -1;
+          if (s.mapped && s.open.at(-1) === FAULT) writer.phase(agentTrack(agent), s.phase, time, LAST_PHASE);
+          this.noPhase(agent, s);
           writer.instant(agentTrack(agent), time, e.name, this.args(ring, at), 0);
           this.end(agent, time, s, FAULT);
         };
       case "mmu_notifier_invalidate_range_start":
         return (agent, time, s, ring, at) => {
           this.begin(agent, time, s, INVALIDATE, this.args(ring, at));
-          s.invalidating = time;
-          s.changing = false;
+          this.begin(agent, time, s, SUBSCRIBERS, {});
           this.invalidations.started({ agent, time, from: ring[at + 5]!, to: ring[at + 6]! });
           writer.counter("mmu_notifier invalidations in progress", time, ++this.inProgress);
         };
       case "mmu_notifier_invalidate_range_end":
         return (agent, time, s, ring, at) => {
-          if (s.invalidating >= 0) writer.slice(agentTrack(agent), s.invalidating, time, s.changing ? HOST_ENTRIES : SUBSCRIBERS);
-          s.invalidating = -1;
           this.end(agent, time, s, INVALIDATE);
           this.invalidations.ended(agent, ring[at]!);
           this.inProgress = Math.max(0, this.inProgress - 1);
@@ -219,10 +218,9 @@ export class Spans {
         };
       case "host_entry":
         return (agent, time, s, ring, at) => {
-          if (s.invalidating >= 0 && !s.changing) {
-            writer.slice(agentTrack(agent), s.invalidating, time, SUBSCRIBERS);
-            s.invalidating = time;
-            s.changing = true;
+          if (s.open.at(-1) === SUBSCRIBERS) {
+            this.end(agent, time, s, SUBSCRIBERS);
+            this.begin(agent, time, s, HOST_ENTRIES, {});
           }
           writer.instant(agentTrack(agent), time, e.name, this.args(ring, at), 0);
         };
@@ -253,6 +251,15 @@ export class Spans {
     s.open.push(name);
     this.writer.begin(agentTrack(agent), time, name, args);
   }
+  private phaseBegin(agent: number, time: number, s: AgentState): void {
+    s.phase = time;
+    this.writer.phaseBegin(agentTrack(agent));
+  }
+  private noPhase(agent: number, s: AgentState): void {
+    if (s.phase < 0) return;
+    s.phase = -1;
+    this.writer.noPhase(agentTrack(agent));
+  }
   /** Ends the innermost slice of that name and what is open in it. */
   private end(agent: number, time: number, s: AgentState, name: string): void {
     const at = s.open.lastIndexOf(name);
@@ -261,8 +268,7 @@ export class Spans {
   }
   /** Ends what is open, but not the call around it. @param keep how many of the outermost slices stay open */
   private endAll(agent: number, time: number, s: AgentState, keep = s.calls): void {
-    s.phase = -1;
-    s.invalidating = -1;
+    this.noPhase(agent, s);
     for (; s.open.length > keep; s.open.pop()) this.writer.end(agentTrack(agent), time);
   }
 
