@@ -47,8 +47,15 @@ done
 ((${#files[@]})) || fail "no scenario to record (record.sh --help)"
 for file in "${files[@]}"; do [[ -r $file ]] || fail "cannot read $file"; done
 
+[[ $mode == host ]] || need qemu-system-aarch64 qemu-system-arm
+[[ $mode == host ]] || need cpio cpio
+[[ $mode == host || -r $kernel_image ]] || fail "cannot read the kernel image $kernel_image"
+need make make
+[[ $(uname -m) == aarch64 || -n ${CROSS_COMPILE-} ]] || need aarch64-linux-gnu-gcc "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
 build=${FAULTLINE_RECORDER_BUILD:-$here/build}
-make -s -C "$here" OUT="$build" >&2
+mkdir -p "$build"
+# Several may begin at once.
+flock "$build" make -s -C "$here" OUT="$build" >&2
 recorder=$build/faultline-recorder
 mkdir -p "$out"
 
@@ -58,9 +65,6 @@ if [[ $mode == host ]]; then
   exec "$recorder" ${cpu:+--cpu "$cpu"} ${era:+--kernel "$era"} --out "$out" "${files[@]}"
 fi
 
-need qemu-system-aarch64 qemu-system-arm
-need cpio cpio
-[[ -r $kernel_image ]] || fail "cannot read the kernel image $kernel_image"
 cpu=${cpu:-max}
 work=$(mktemp -d)
 qemu=''
@@ -104,7 +108,8 @@ machine=(
   -device edu,addr=4 -device pci-testdev,membar=16M,addr=5
   -object memory-backend-ram,id=shm,size=16M,share=on -device ivshmem-plain,memdev=shm,addr=6
 )
-words="console=ttyAMA0 quiet loglevel=4 panic=-1 oops=panic nokaslr cgroup_disable=memory recorder.cpu=$cpu${era:+ recorder.kernel=$era}"
+# Grace periods of RCU would be most of a scenario's time: nobody else is there who could be disturbed.
+words="console=ttyAMA0 quiet loglevel=4 panic=-1 oops=panic nokaslr cgroup_disable=memory rcupdate.rcu_expedited=1 recorder.cpu=$cpu${era:+ recorder.kernel=$era}"
 
 while ((${#left[@]})); do
   rm -rf "$work/more"; mkdir -p "$work/more/scenarios"
@@ -119,7 +124,14 @@ while ((${#left[@]})); do
   wait "$qemu" && status=0 || status=$?
   qemu=''
   rm -f "$work/console"
-  ((status != 124)) || echo "record.sh: the machine was stopped after $limit s (--time)" >&2
+  if ((status == 124)); then
+    echo "record.sh: the machine was stopped after $limit s (--time)" >&2
+    # It had no fair chance behind others: once more, unless it had the machine for itself.
+    if (($(wc -l <"$work/begun") > 1)); then
+      rm -f "$out/$(tail -n 1 "$work/begun").oops"
+      sed -i '$d' "$work/begun"
+    fi
+  fi
   [[ -s $work/begun ]] || { cat "$work/qemu.err" >&2; fail "the machine recorded nothing"; }
   # What was begun is done, one way or the other; the rest goes on after a new boot.
   mapfile -t left < <(printf '%s\n' "${left[@]}" | grep -vxFf "$work/begun" || true)

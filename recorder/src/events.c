@@ -250,7 +250,7 @@ void events_drain(int most)
 {
 	struct listing l = { .left = most };
 	char line[1024];
-	FILE *f = tracefs_read();
+	FILE *f = tracefs_pipe();
 	if (!f)
 		return;
 	/* "task-pid [cpu] flags time: event: arguments" */
@@ -265,8 +265,6 @@ void events_drain(int most)
 		event(&l, name + 2, end + 1);
 	}
 	release(&l);
-	fclose(f);
-	tracefs_clear();
 	if (l.cut)
 		say("~ ...");
 }

@@ -1,10 +1,11 @@
-/* Sets the machine up as recordings have it: 16 hugetlb pages of 2 MiB, THP as the kernel has it. */
+/* Sets the machine up as recordings have it: 16 hugetlb pages of 2 MiB, THP as the kernel has it, khugepaged asleep. */
 #include "init.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
@@ -34,6 +35,47 @@ static void load_modules(void)
 		fclose(order);
 }
 
+static void write_text(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "we");
+	if (f) {
+		fputs(text, f);
+		fclose(f);
+	}
+}
+
+#define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
+
+/*
+ * khugepaged would collapse pages of a scenario whenever it wakes. "enabled" does not keep it from memory with MADV_HUGEPAGE;
+ * what does is its pause: it is given work once, this process's own, and then sleeps for days. The work stays, for a
+ * process with memory that is the only one to collapse would wake it at once. A scenario can have it:
+ * `sysfs kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 10`.
+ */
+static void still_khugepaged(void)
+{
+	unsigned long before = 0, now = 0;
+	size_t size = 4UL << 20;
+	write_text(KHUGEPAGED "scan_sleep_millisecs", "1000000000");
+	void *work = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < 100; i++) {
+		FILE *f = fopen(KHUGEPAGED "full_scans", "re");
+		if (!f)
+			return;
+		if (fscanf(f, "%lu", &now) != 1)
+			now = 0;
+		fclose(f);
+		if (i == 0) {
+			before = now;
+			madvise(work, size, MADV_HUGEPAGE);
+		} else if (now > before) {
+			return;
+		}
+		usleep(10000);
+	}
+	fprintf(stderr, "recorder: khugepaged did not take up its work: it may wake in a scenario\n");
+}
+
 void init_machine(void)
 {
 	mount_at("proc", "/proc");
@@ -42,11 +84,8 @@ void init_machine(void)
 	mount_at("tracefs", "/sys/kernel/tracing");
 	mount_at("debugfs", "/sys/kernel/debug");
 	mount_at("tmpfs", "/tmp");
-	FILE *pages = fopen("/proc/sys/vm/nr_hugepages", "we");
-	if (pages) {
-		fputs("16", pages);
-		fclose(pages);
-	}
+	write_text("/proc/sys/vm/nr_hugepages", "16");
+	still_khugepaged();
 	load_modules();
 }
 

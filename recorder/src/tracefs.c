@@ -98,22 +98,24 @@ void tracefs_start(pid_t pid)
 	char text[32];
 	if (!root)
 		return;
+	/* What another process has left. */
+	put("trace", O_TRUNC, "");
 	snprintf(text, sizeof text, "%d", pid);
 	put("set_event_pid", O_TRUNC, text);
-	tracefs_clear();
 	put("tracing_on", 0, "1");
 }
 
-FILE *tracefs_read(void)
+/* Reading "trace" and clearing it would wait for a grace period of RCU each time; the pipe gives each event once. */
+FILE *tracefs_pipe(void)
 {
+	static FILE *pipe;
 	char path[256];
-	if (!root)
-		return NULL;
-	snprintf(path, sizeof path, "%s/trace", root);
-	return fopen(path, "re");
-}
-
-void tracefs_clear(void)
-{
-	put("trace", O_TRUNC, "");
+	if (!pipe && root) {
+		snprintf(path, sizeof path, "%s/trace_pipe", root);
+		int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		pipe = fd < 0 ? NULL : fdopen(fd, "r");
+	}
+	if (pipe)
+		clearerr(pipe);
+	return pipe;
 }

@@ -22,8 +22,7 @@ void tracefs_probe(const struct probe *probe);
 void tracefs_remove_probes(void);
 /* Traces events of this process only, from now on. */
 void tracefs_start(pid_t pid);
-/* The trace as text; NULL if tracing is off. */
-FILE *tracefs_read(void);
-void tracefs_clear(void);
+/* What was traced since the last reading, as text, up to its end; NULL if tracing is off. Stays open. */
+FILE *tracefs_pipe(void);
 
 #endif

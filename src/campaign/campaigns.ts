@@ -48,7 +48,7 @@ async function executorOf<S, T, I, R>(work: Work<S, T, I, R>, spec: S, means: Me
     const { queueExecutor } = await import("./queue.js");
     return queueExecutor(means.queue, work.kind, spec);
   }
-  if (means.jobs <= 1) return inlineExecutor(work, spec);
+  if (means.jobs <= 1 || work.waits === true) return inlineExecutor(work, spec, means.jobs);
   const { poolExecutor } = await import("./pool.js");
   return poolExecutor(work.kind, spec, means.jobs);
 }

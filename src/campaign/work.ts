@@ -15,6 +15,8 @@
 export interface Work<Spec, State, Input, Result> {
   /** The name in kinds.ts under which a worker finds this work. */
   readonly kind: string;
+  /** True: a unit waits for processes of its own. Any number of them is done in one thread, and no worker elsewhere could. */
+  readonly waits?: true;
   /** Units that may be under way at once, at least 1. */
   window(spec: Spec): number;
   /** What the results are merged into. Kept in the submitting process alone; it may hold anything. */

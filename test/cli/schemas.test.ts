@@ -67,8 +67,8 @@ const ROWS: readonly Row[] = [
   ["selftest-list", ["selftest", "--list"]],
   ["completion", ["completion", "bash"]],
 ];
-/** Tested in test/campaign/queue.test.ts, which has a Redis. */
-const ELSEWHERE: Readonly<Record<string, string>> = { worker: "worker" };
+/** Tested in test/campaign/queue.test.ts, which has a Redis, and in test/fuzz/recorded.test.ts, which has a recorder. */
+const ELSEWHERE: Readonly<Record<string, string>> = { worker: "worker", fuzz: "fuzz-recorded" };
 
 /** What speaks a protocol of its own on standard output: the Language Server Protocol. */
 const PROTOCOLS = ["lsp"];

@@ -17,6 +17,10 @@ export interface FuzzWords {
   readonly queue?: string;
   readonly compare?: string;
   readonly hostile: boolean;
+  readonly recordQemu?: string;
+  readonly modules?: string;
+  readonly recorder?: string;
+  readonly batch: number;
 }
 
 export function addFuzz(root: Command, done: Done): void {
@@ -33,6 +37,10 @@ export function addFuzz(root: Command, done: Done): void {
     .option("--queue <url>", "Redis, redis://host:port/: the work is done by faultline worker")
     .option("--compare <eras>", "two eras, A,B: the classes of programs that they answer differently, and the decision behind each")
     .option("--hostile", "bundled scripts and recordings, broken at random, through the commands that read them", false)
+    .option("--record-qemu <kernel>", "random scenarios recorded on this arm64 kernel image in QEMU, and compared with the emulator")
+    .option("--modules <dir>", "of --record-qemu: the kernel's modules, …/lib/modules/RELEASE")
+    .option("--recorder <script>", "of --record-qemu: what records, if not the bundled recorder/record.sh")
+    .option("--batch <n>", "of --record-qemu: scenarios of one boot", count, 50)
     .option("--corpus <dir>", "keeps the corpus, the failing scripts and the state of the campaign here")
     .option("--resume", "go on with the campaign in --corpus", false)
     .addOption(format("text", "json"))
@@ -40,7 +48,7 @@ export function addFuzz(root: Command, done: Done): void {
     .addHelpText(
       "after",
       `
-Exit status 1: a failure that no decision of the kernel explains.
+Exit status 1: a failure that no decision of the kernel explains; with --record-qemu, a disagreement.
 
 Examples:
   faultline fuzz
@@ -49,12 +57,18 @@ Examples:
   faultline fuzz --time 1h --jobs 2 --corpus campaign --resume
   faultline fuzz --compare v6.8,v6.9 --runs 500
   faultline fuzz --hostile --runs 10k
+  faultline fuzz --record-qemu boot/vmlinuz-6.12.117 --modules lib/modules/6.12.117 --runs 200
   faultline fuzz --set dirtyMark=pages-before-set --runs 5k`,
     )
     .action(async (o: FuzzWords) => {
       if (o.hostile) {
         const { fuzzHostileCommand } = await import("../fuzzhostile.js");
         done(await fuzzHostileCommand(o, wantsJson(o)));
+        return;
+      }
+      if (o.recordQemu !== undefined) {
+        const { fuzzRecordedCommand } = await import("../fuzzrecorded.js");
+        done(await fuzzRecordedCommand(o, o.recordQemu, wantsJson(o)));
         return;
       }
       if (o.compare !== undefined) {
