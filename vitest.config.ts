@@ -4,6 +4,7 @@ import floor from "./test/coverage-floor.json" with { type: "json" };
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: "test/built.ts",
     testTimeout: 60_000,
     // On two cores vitest would take one.
     maxWorkers: "100%",

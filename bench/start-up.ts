@@ -7,7 +7,7 @@ import type { Workload } from "./harness.js";
 const SCRIPT = "scenarios/2019-munmap-remap.guest";
 
 export function startUp(): Workload {
-  const root = [".", join(import.meta.dirname, "..")].find((folder) => existsSync(join(folder, "dist/cli.js")));
+  const root = [".", join(import.meta.dirname, "..")].find((folder) => existsSync(join(folder, "dist/faultline.cjs")));
   let output = "";
   return {
     name: "start-up",
@@ -16,10 +16,10 @@ export function startUp(): Workload {
     ops: 1,
     floor: 1 / 0.15,
     prepare() {
-      if (root === undefined) throw new Error("start-up needs dist/cli.js: npm run build");
+      if (root === undefined) throw new Error("start-up needs dist/faultline.cjs: npm run build");
     },
     run() {
-      output = execFileSync(process.execPath, [join(root!, "dist/cli.js"), "run", join(root!, SCRIPT)], { encoding: "utf8" });
+      output = execFileSync(process.execPath, [join(root!, "dist/faultline.cjs"), "run", join(root!, SCRIPT)], { encoding: "utf8" });
     },
     check() {
       if (output.length === 0) throw new Error("the run printed nothing");

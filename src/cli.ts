@@ -52,4 +52,4 @@ async function main(): Promise<void> {
   }
 }
 
-await main();
+void main();

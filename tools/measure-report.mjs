@@ -38,7 +38,7 @@ try {
   const [input, html] = [join(folder, "many.guest"), join(folder, "many.html")];
   writeFileSync(input, script);
   const from = performance.now();
-  const { status, stderr, stdout } = spawnSync(process.execPath, ["dist/cli.js", "report", input, "-o", html, "--json"], {
+  const { status, stderr, stdout } = spawnSync(process.execPath, ["dist/faultline.cjs", "report", input, "-o", html, "--json"], {
     encoding: "utf8",
   });
   if (status !== 0) throw new Error(stderr);

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { writeWhole } from "./writewhole.mjs";
 
-const CLI = resolve("dist/cli.js");
+const CLI = resolve("dist/faultline.cjs");
 
 /** Where a text's commands run: here, or in a folder with the files that it gives, ```guest race.guest. */
 export function folderOf(text) {

@@ -1,8 +1,6 @@
 import { recordingFiles } from "../../src/conform/conform.js";
-import { beforeAll, expect, test } from "vitest";
-import { buildCommand, faultline } from "../cli/command.js";
-
-beforeAll(buildCommand);
+import { expect, test } from "vitest";
+import { faultline } from "../cli/command.js";
 
 test("conform gives the same report on three worker threads as in one, and the same error for a recording that cannot be read", async () => {
   const files = recordingFiles(["recordings/v5.5/cortex-a76"]).slice(0, 8);

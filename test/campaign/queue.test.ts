@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { createServer } from "node:net";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { redisPlace } from "../../src/campaign/redis.js";
-import { buildCommand, CLI, faultline, temporaryFolder } from "../cli/command.js";
+import { CLI, faultline, temporaryFolder } from "../cli/command.js";
 import { wrong } from "../cli/jsonschema.js";
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
@@ -29,7 +29,6 @@ const worker = (...more: string[]): ChildProcess =>
   start(process.execPath, [CLI, "worker", "--queue", url(), "--lost-after", "2s", ...more]);
 
 beforeAll(async () => {
-  await buildCommand();
   port = await freePort();
   const args = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--requirepass", PASSWORD];
   const server = start("redis-server", args);

@@ -1,8 +1,9 @@
 import { spawnSync } from "node:child_process";
 import { expect, test } from "vitest";
+import { CLI } from "./command.js";
 
 const faultline = (...args: string[]) => {
-  const { stdout, stderr, status } = spawnSync(process.execPath, ["dist/cli.js", ...args], { encoding: "utf8" });
+  const { stdout, stderr, status } = spawnSync(process.execPath, [CLI, ...args], { encoding: "utf8" });
   return { stdout, stderr, status };
 };
 

@@ -4,38 +4,11 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 /** Of this worker alone: files of tests that run side by side do not write each other's. */
-const outdir = join(root, `node_modules/.cache/faultline-test-${process.env.VITEST_POOL_ID ?? "0"}`);
-export const CLI = join(outdir, "cli.js");
-
-/** Bundles the command as tools/build.mjs does, into a folder of the tests' own. It takes nothing: a hook of vitest's is called with more. */
-export function buildCommand(): Promise<void> {
-  return buildCommandAnd([]);
-}
-
-/** @param more entry points beside the command */
-export async function buildCommandAnd(more: readonly { readonly in: string; readonly out: string }[]): Promise<void> {
-  await build({
-    entryPoints: [
-      { in: join(root, "src/cli.ts"), out: "cli" },
-      { in: join(root, "src/campaign/poolworker.ts"), out: "poolworker" },
-      ...more.map((m) => ({ ...m, in: join(root, m.in) })),
-    ],
-    bundle: true,
-    external: ["tinypool", "bullmq", "ioredis"],
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    splitting: true,
-    outdir,
-    logLevel: "warning",
-    define: { __FAULTLINE_VERSION__: '"9.9.9"' },
-    banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
-  });
-}
+/** The executable as test/built.ts has built it. */
+export const CLI = join(root, "node_modules/.cache/faultline-test/faultline.cjs");
 
 export interface Ended {
   readonly status: number | null;

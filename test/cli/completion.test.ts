@@ -6,7 +6,7 @@ import { CPU_PROFILES } from "../../src/arch/features.js";
 import { decisionNames, DECISIONS } from "../../src/eras.js";
 import { eraNames } from "../../src/guest/machineworld.js";
 import { scenarioNames } from "../../src/cli/load.js";
-import { buildCommand, faultline, temporaryFolder } from "./command.js";
+import { faultline, temporaryFolder } from "./command.js";
 
 /** The script as a file, as users have it: an argument of a command may not be so long. */
 async function scriptFile(shell: string): Promise<string> {
@@ -17,7 +17,6 @@ async function scriptFile(shell: string): Promise<string> {
 
 let script = "";
 beforeAll(async () => {
-  await buildCommand();
   script = await scriptFile("bash");
 }, 120_000);
 

@@ -1,12 +1,11 @@
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { buildCommand, faultline, temporaryFolder } from "./command.js";
+import { faultline, temporaryFolder } from "./command.js";
 
 const dir = temporaryFolder();
 const at = (name: string): string => join(dir, name);
 beforeAll(async () => {
-  await buildCommand();
   for (const f of ["dat", "jsonl"]) await faultline(["run", "2019-munmap-remap", "--quiet", "--trace", at(`t.${f}`)]);
 }, 60_000);
 

@@ -1,7 +1,5 @@
-import { beforeAll, expect, test } from "vitest";
-import { buildCommand, faultline } from "./command.js";
-
-beforeAll(buildCommand);
+import { expect, test } from "vitest";
+import { faultline } from "./command.js";
 
 test("dump shows a table right after an event, and says which event that was", async () => {
   const { status, out, err } = await faultline(["dump", "2019-munmap-remap", "--kernel", "v5.5", "--what", "vmas", "--at", "100"]);

@@ -1,8 +1,6 @@
 /** Eager against demand, and the branch that made a write fail, as a user of the command sees them. */
-import { beforeAll, describe, expect, test } from "vitest";
-import { buildCommand, faultline } from "./command.js";
-
-beforeAll(buildCommand, 60_000);
+import { describe, expect, test } from "vitest";
+import { faultline } from "./command.js";
 
 const vary = (scenario: string, ...more: string[]) => faultline(["compare", scenario, "--set", "eagerDeviceMapping=true,false", ...more]);
 

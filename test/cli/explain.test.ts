@@ -1,7 +1,5 @@
-import { beforeAll, expect, test } from "vitest";
-import { buildCommand, faultline } from "./command.js";
-
-beforeAll(buildCommand);
+import { expect, test } from "vitest";
+import { faultline } from "./command.js";
 
 test("explain without a step tells the last notable outcome, and which releases and decisions answer otherwise", async () => {
   const { status, out, err } = await faultline(["explain", "2019-exec-no-slot"]);

@@ -1,9 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, expect, test } from "vitest";
-import { buildCommand, faultline, temporaryFolder } from "./command.js";
-
-beforeAll(buildCommand, 120_000);
+import { expect, test } from "vitest";
+import { faultline, temporaryFolder } from "./command.js";
 
 test.each([["--json"], ["--format", "json"]])("new %s %s says which file has which script", async (...option) => {
   const cwd = temporaryFolder();

@@ -1,13 +1,12 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { buildCommand, faultline, temporaryFolder } from "./command.js";
+import { faultline, temporaryFolder } from "./command.js";
 
 const folder = temporaryFolder();
 const walk = join(folder, "walk.guest");
 
 beforeAll(async () => {
-  await buildCommand();
   writeFileSync(
     walk,
     `title "A walk"

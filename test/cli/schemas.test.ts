@@ -3,9 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-// @ts-expect-error a tool without types
-import { buildPage } from "../../tools/page.mjs";
-import { buildCommandAnd, CLI, faultline, temporaryFolder, type Ended } from "./command.js";
+import { faultline, temporaryFolder, type Ended } from "./command.js";
 import { schemaNames, wrong } from "./jsonschema.js";
 
 const folder = temporaryFolder();
@@ -77,8 +75,6 @@ let ended: Map<Row, Ended>;
 let commands: string[];
 
 beforeAll(async () => {
-  await buildCommandAnd([{ in: "bench/bench.ts", out: "bench" }]);
-  await (buildPage as (outdir: string) => Promise<void>)(join(CLI, ".."));
   writeFileSync(at("failing.guest"), FAILING);
   writeFileSync(at("vmm.strace"), STRACE);
   for (const [file, era] of [

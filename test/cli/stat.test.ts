@@ -1,11 +1,9 @@
-import { beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { RECORD_WORDS, findEvent } from "../../src/sim/events.js";
 import "../../src/machine.js";
 import { statText } from "../../src/cli/stat.js";
 import { Statistics } from "../../src/trace/statistics.js";
-import { buildCommand, faultline } from "./command.js";
-
-beforeAll(buildCommand, 60_000);
+import { faultline } from "./command.js";
 
 const VCPU = 1;
 /** Records of one vCPU: [event, time, words…]. */

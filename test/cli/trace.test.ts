@@ -1,10 +1,9 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, describe, expect, test } from "vitest";
-import { buildCommand, faultline, temporaryFolder } from "./command.js";
+import { describe, expect, test } from "vitest";
+import { faultline, temporaryFolder } from "./command.js";
 
-beforeAll(buildCommand, 60_000);
 const withTraceCmd = test.skipIf(spawnSync("trace-cmd", ["--version"]).error !== undefined);
 
 describe("run --trace", () => {

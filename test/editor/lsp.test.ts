@@ -10,13 +10,12 @@ import {
   type Hover,
   type MarkupContent,
 } from "vscode-languageserver-protocol/node";
-import { buildCommand, faultline, temporaryFolder } from "../cli/command.js";
+import { faultline, temporaryFolder } from "../cli/command.js";
 import { client, type Client } from "./server.js";
 
 let c: Client;
 let n = 0;
 beforeAll(async () => {
-  await buildCommand();
   c = await client();
 }, 120_000);
 afterAll(async () => {

@@ -2,10 +2,8 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { beforeAll, expect, test } from "vitest";
-import { buildCommand, CLI, faultline } from "../cli/command.js";
-
-beforeAll(buildCommand, 60_000);
+import { expect, test } from "vitest";
+import { CLI, faultline } from "../cli/command.js";
 
 const folder = mkdtempSync(join(tmpdir(), "faultline-explore-"));
 const PREFIX = `variant v6.12

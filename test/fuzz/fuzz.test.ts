@@ -1,10 +1,9 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, expect, test, vi } from "vitest";
-import { buildCommand, CLI, faultline, temporaryFolder } from "../cli/command.js";
+import { expect, test, vi } from "vitest";
+import { CLI, faultline, temporaryFolder } from "../cli/command.js";
 
-beforeAll(buildCommand);
 vi.setConfig({ testTimeout: 300_000 });
 
 interface Report {

@@ -1,12 +1,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { enter, type Door } from "../../src/fuzz/doors.js";
 import { mutateText } from "../../src/fuzz/mutatetext.js";
 import { Rng } from "../../src/fuzz/rng.js";
-import { buildCommand, faultline, temporaryFolder } from "../cli/command.js";
+import { faultline, temporaryFolder } from "../cli/command.js";
 
-beforeAll(buildCommand);
 vi.setConfig({ testTimeout: 300_000 });
 
 test("broken scripts and recordings are answered: a result, an error with its place, or a budget", async () => {

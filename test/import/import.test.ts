@@ -1,11 +1,11 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { Diagnostics } from "../../src/guest/diagnostics.js";
 import { importMtree } from "../../src/import/mtree.js";
 import { scriptText, type Import } from "../../src/import/skeleton.js";
 import { importStrace } from "../../src/import/strace.js";
-import { buildCommand, faultline, temporaryFolder } from "../cli/command.js";
+import { faultline, temporaryFolder } from "../cli/command.js";
 
 const read = (reader: typeof importStrace, source: string): Import => reader("f", source, new Diagnostics("f", source));
 const statements = (i: Import): string[] => i.lines.map((l) => l.statement).filter((s) => s !== "");
@@ -121,8 +121,6 @@ test("info mtree -f: the KVM ranges of the address space memory, parts of one re
   ]);
   expect(i.counts).toEqual({ lines: 15, statements: 9, notUnderstood: 1, leftOut: 2 });
 });
-
-beforeAll(buildCommand, 120_000);
 
 test.each([
   ["strace", VMM],

@@ -4,17 +4,13 @@ import { pathToFileURL } from "node:url";
 import { inflateSync } from "node:zlib";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-// @ts-expect-error a tool without types
-import { buildPage } from "../../tools/page.mjs";
-import { buildCommand, CLI, faultline, temporaryFolder } from "../cli/command.js";
+import { faultline, temporaryFolder } from "../cli/command.js";
 import { CHROMIUM, launch } from "./browser.js";
 
 const folder = temporaryFolder();
 let browser: Browser;
 
 beforeAll(async () => {
-  await buildCommand();
-  await (buildPage as (outdir: string) => Promise<void>)(join(CLI, ".."));
   if (CHROMIUM !== undefined) browser = await launch();
 }, 120_000);
 afterAll(async () => await browser?.close());
