@@ -2,6 +2,7 @@
 import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { spawn } from "node:child_process";
 import { join } from "node:path";
+import { build } from "esbuild";
 import { beforeAll, expect, test, vi } from "vitest";
 import { campaign } from "../../src/campaign/campaign.js";
 import { inlineExecutor } from "../../src/campaign/inline.js";
@@ -11,7 +12,7 @@ import type { Recorder } from "../../src/fuzz/recorded/recorder.js";
 import { randomScenario } from "../../src/fuzz/recorded/scenario.js";
 import { wellFormed } from "../../src/fuzz/recorded/smaller.js";
 import { recordedWork, type RecordedState } from "../../src/fuzz/recorded/work.js";
-import { buildCommandAnd, CLI, faultline, temporaryFolder } from "../cli/command.js";
+import { CLI, faultline, temporaryFolder } from "../cli/command.js";
 import { wrong } from "../cli/jsonschema.js";
 import { recordOnEmulator } from "./emulatedkernel.js";
 
@@ -83,10 +84,20 @@ test("scenarios keep to their seed, differ, and are such as a recorder can carry
 let script: string;
 let kernel: string;
 beforeAll(async () => {
-  await buildCommandAnd([{ in: "test/fuzz/fakerecord.ts", out: "fakerecord" }]);
   const folder = temporaryFolder();
+  const program = join(folder, "fakerecord.mjs");
+  await build({
+    entryPoints: ["test/fuzz/fakerecord.ts"],
+    outfile: program,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    define: { __FAULTLINE_VERSION__: '"0"' },
+    logLevel: "warning",
+  });
   [script, kernel] = [join(folder, "record.sh"), join(folder, "Image")];
-  writeFileSync(script, `#!/bin/sh\nexec "${process.execPath}" "${join(CLI, "../fakerecord.js")}" "$@"\n`);
+  writeFileSync(script, `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`);
   chmodSync(script, 0o755);
   writeFileSync(kernel, "");
 });
