@@ -123,7 +123,7 @@ function varied(variants: VariantConfig[], args: CompareArguments): LabelledRun[
 
 function judged(r: VariantResult, label: string, args: CompareArguments): VariantResult {
   if (args.vary === undefined) return r;
-  const verdict = verdictOf(label, r.crash, r.steps, []);
+  const verdict = verdictOf(label, r.crash, r.steps, [], r.row);
   return { ...r, variant: { ...r.variant, name: label }, verdict, passed: r.crash === undefined, outcomes: [] };
 }
 

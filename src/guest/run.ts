@@ -234,7 +234,7 @@ class Interpreter implements Window {
     return {
       variant: this.variant,
       passed: !failed,
-      verdict: verdictOf(this.variant.name, this.crash, this.steps, this.outcomes),
+      verdict: verdictOf(this.variant.name, this.crash, this.steps, this.outcomes, row),
       steps: this.steps,
       outcomes: this.outcomes,
       crash: this.crash,

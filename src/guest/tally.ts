@@ -31,8 +31,11 @@ interface Column {
   readonly each?: string;
 }
 
+export const FAULTS = "guest faults";
+export const LATE_WRITES = "late writes after reset";
+
 export const COLUMNS: readonly Column[] = [
-  { label: "guest faults", event: "kvm_guest_fault" },
+  { label: FAULTS, event: "kvm_guest_fault" },
   { label: "aborts at EL1", event: "memory_abort", where: { el: 1 } },
   { label: "D-cache lines by KVM", event: "dcache_clean", where: { by: 1 }, sum: "size", unit: 64 },
   { label: "D-cache lines by VMM", event: "dcache_clean", where: { by: 2 }, sum: "size", unit: 64 },
@@ -51,7 +54,7 @@ export const COLUMNS: readonly Column[] = [
   { label: "reclaim: no_buffered_write broken", event: "device_reclaim", where: { no_buffered_write: 0 } },
   { label: "reclaim: no_transaction_in_flight broken", event: "device_reclaim", where: { no_transaction_in_flight: 0 } },
   { label: "reclaim: clean_post_reset_state broken", event: "device_reclaim", where: { clean_post_reset_state: 0 } },
-  { label: "late writes after reset", event: "late_write" },
+  { label: LATE_WRITES, event: "late_write" },
 ];
 
 /** Word of a field in a record, and how many it has. */

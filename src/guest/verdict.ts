@@ -1,6 +1,7 @@
 /** The one line that says how a run ended. */
 import { low32, syndromeText } from "../trace/remarks.js";
 import type { Outcome, Step } from "./result.js";
+import { FAULTS, LATE_WRITES, type Cell } from "./tally.js";
 
 /**
  * In order: the host crash; what the last guest block came to where that was not its end; else the
@@ -11,6 +12,7 @@ export function verdictOf(
   crash: { readonly function: string; readonly reason: string } | undefined,
   steps: readonly Step[],
   outcomes: readonly Outcome[],
+  row: readonly Cell[],
 ): string {
   const failed = outcomes.filter((o) => o.status === "failed");
   const tail = failed.length > 0 ? ` (${failed.length} expectation${failed.length > 1 ? "s" : ""} failed)` : "";
@@ -36,8 +38,10 @@ export function verdictOf(
   }
   const met = outcomes.filter((o) => o.status === "met").length;
   if (failed.length > 0) return `${name}: ${failed.length} of ${met + failed.length} expectations failed`;
-  const faults = steps.reduce((n, s) => n + s.events.filter((e) => e.event === "kvm_guest_fault").length, 0);
-  const late = steps.reduce((n, s) => n + s.events.filter((e) => e.event === "late_write").length, 0);
+  // From the row: a step keeps its first events only.
+  const counted = (label: string): number => Number(row.findLast((c) => c.label === label)?.value ?? 0);
+  const faults = counted(FAULTS);
+  const late = counted(LATE_WRITES);
   const lateText = late === 0 ? "" : `, ${late} write${late === 1 ? "" : "s"} from before a reset arrived after it`;
   return `${name}: ran to its end, ${met} expectation${met === 1 ? "" : "s"} met, ${faults} guest fault${faults === 1 ? "" : "s"}${lateText}`;
 }

@@ -58,3 +58,13 @@ it("a line in the wrong state fails with the state that it has", () => {
     expect.stringMatching(/^the line of 0x[0-9a-f]+ is dirty$/),
   ]);
 });
+
+it("the last line counts all faults, also where a step has more events than are kept", () => {
+  const [r] = run(`
+let ram = mmap(0, 16M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS)
+madvise(ram, 16M, MADV_NOHUGEPAGE)
+KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=0x80000000, memory_size=16M, userspace_addr=ram)
+guest { for page in 0x80000000 .. 0x81000000 step 4K { str x1, [page] } }
+`);
+  expect(r!.verdict).toBe("v6.12: ran to its end, 0 expectations met, 4097 guest faults");
+});
