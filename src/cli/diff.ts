@@ -109,6 +109,11 @@ function diffJson(a: string, b: string, x: ReadTrace, y: ReadTrace, d: TraceDiff
   );
 }
 
+const FOREIGN = [
+  "not both are of Faultline: only trace points of system kvm that both have, each vCPU for itself; without interrupts of the host,",
+  "MMU notifiers (--events names them) and the register of a load or store in its syndrome",
+];
+
 function diffText(a: string, b: string, x: ReadTrace, y: ReadTrace, d: TraceDiff): string {
   const color = palette();
   const left = (n: number): string => (n === 0 ? "" : `, ${n} left out`);
@@ -116,7 +121,7 @@ function diffText(a: string, b: string, x: ReadTrace, y: ReadTrace, d: TraceDiff
     `A  ${a}: ${x.format}, ${d.compared.a} events compared${left(d.leftOut.a)}`,
     `B  ${b}: ${y.format}, ${d.compared.b} events compared${left(d.leftOut.b)}`,
   ];
-  if (x.ours !== y.ours) lines.push("   one is not of Faultline: only trace points of system kvm that both have, each vCPU for itself");
+  if (d.foreign) lines.push(...FOREIGN.map((line) => `   ${line}`));
   if (d.ignored.length > 0) lines.push(`   fields not compared: ${d.ignored.join(", ")}`);
   const { first } = d;
   if (first === undefined) return [...lines, "", "the same"].join("\n");

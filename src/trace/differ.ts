@@ -4,6 +4,7 @@
  */
 import { diffArrays } from "diff";
 import { findEvent } from "../sim/events.js";
+import { meaningOf, NOTIFIERS, PLACE_FIELDS, withoutInterruptions } from "./foreign.js";
 import type { MeantEvent, ReadTrace } from "./meaning.js";
 
 export interface DiffOptions {
@@ -13,9 +14,9 @@ export interface DiffOptions {
   readonly events?: readonly string[];
   /** Each agent's events for themselves: another order between agents is no difference. */
   readonly perAgent?: boolean;
+  /** Only events that speak of a guest-physical address from the first to below the second. */
+  readonly ipa?: readonly [number, number];
 }
-/** Where a host's memory happens to lie. */
-export const HOST_FIELDS = ["hva", "start", "end", "addr", "address"] as const;
 
 export interface Divergence {
   /** Of the agent's events, if agents are compared one by one. */
@@ -36,6 +37,8 @@ export interface TraceDiff {
   readonly leftOut: { readonly a: number; readonly b: number };
   readonly ignored: readonly string[];
   readonly perAgent: boolean;
+  /** One of them, or both, is of a real host. */
+  readonly foreign: boolean;
   readonly first: Divergence | undefined;
   /** How many events of each name are only in A and only in B; undefined if the traces differ too much to be aligned. */
   readonly only: Readonly<Record<string, { readonly a: number; readonly b: number }>> | undefined;
@@ -47,14 +50,16 @@ const MOST_EDITS = 4000;
 
 /** Compares. */
 export function diffTraces(a: ReadTrace, b: ReadTrace, options: DiffOptions): TraceDiff {
-  const foreign = a.ours !== b.ours;
-  const ignored = [...new Set([...options.ignore, ...(foreign ? HOST_FIELDS : [])])];
+  const foreign = !a.ours || !b.ours;
+  const ignored = [...new Set([...options.ignore, ...(foreign ? PLACE_FIELDS : [])])];
   const perAgent = options.perAgent ?? foreign;
   const kinds = comparable(a, b, options.events);
-  const of = (t: ReadTrace): MeantEvent[] => t.events.filter((e) => kinds(e.event));
+  const of = (t: ReadTrace): MeantEvent[] =>
+    (foreign ? withoutInterruptions(t) : t.events).filter((e) => kinds(e.event) && (options.ipa === undefined || speaksOf(e, options.ipa)));
   const [x, y] = [of(a), of(b)];
   const shared = sharedFields(x, y, ignored);
-  const key = (e: MeantEvent): string => keyOf(e, shared);
+  const meaning = foreign ? meaningOf : (_field: string, value: string): string => value;
+  const key = (e: MeantEvent): string => keyOf(e, shared, meaning);
   const groups = perAgent ? agentsOf(x, y) : [undefined];
   let first: Divergence | undefined;
   const only: Record<string, { a: number; b: number }> = {};
@@ -65,7 +70,7 @@ export function diffTraces(a: ReadTrace, b: ReadTrace, options: DiffOptions): Tr
     let n = 0;
     while (n < pk.length && pk[n] === qk[n]) n++;
     if (n === pk.length && n === qk.length) continue;
-    const here = divergence(p, q, n, shared, agent);
+    const here = divergence(p, q, n, shared, meaning, agent);
     if (first === undefined || earlier(here, first)) first = here;
     const changes = diffArrays(pk.slice(n), qk.slice(n), { maxEditLength: MOST_EDITS });
     if (changes === undefined) aligned = false;
@@ -83,6 +88,7 @@ export function diffTraces(a: ReadTrace, b: ReadTrace, options: DiffOptions): Tr
     leftOut: { a: a.events.length - x.length, b: b.events.length - y.length },
     ignored,
     perAgent,
+    foreign,
     first,
     only: aligned ? only : undefined,
   };
@@ -98,9 +104,17 @@ function comparable(a: ReadTrace, b: ReadTrace, wanted: readonly string[] | unde
   return (e) => {
     if (slices && (e.startsWith("lock_") || e === "mmu_notifier_invalidate_range_end")) return false;
     // A host records the trace points that somebody enabled: one that never came may have been off.
-    return both || (findEvent(e)?.system === "kvm" && x.has(e) && y.has(e));
+    return both || (findEvent(e)?.system === "kvm" && x.has(e) && y.has(e) && !NOTIFIERS.has(e));
   };
 }
+
+function speaksOf(e: MeantEvent, [from, to]: readonly [number, number]): boolean {
+  const address = Number(e.fields["ipa"] ?? e.fields["gpa"] ?? NaN);
+  const size = Number(e.fields["size"] ?? 0);
+  return address < to && address + Math.max(1, size) > from;
+}
+
+type Meaning = (field: string, value: string) => string;
 
 /** By event: the fields that both traces have, without the ignored. */
 function sharedFields(x: readonly MeantEvent[], y: readonly MeantEvent[], ignored: readonly string[]): Map<string, readonly string[]> {
@@ -122,9 +136,9 @@ function sharedFields(x: readonly MeantEvent[], y: readonly MeantEvent[], ignore
   );
 }
 
-function keyOf(e: MeantEvent, shared: ReadonlyMap<string, readonly string[]>): string {
+function keyOf(e: MeantEvent, shared: ReadonlyMap<string, readonly string[]>, meaning: Meaning): string {
   let key = `${e.agent.replaceAll(" ", "_")} ${e.event}`;
-  for (const f of shared.get(e.event) ?? Object.keys(e.fields).sort()) key += ` ${f}=${e.fields[f] ?? ""}`;
+  for (const f of shared.get(e.event) ?? Object.keys(e.fields).sort()) key += ` ${f}=${meaning(f, e.fields[f] ?? "")}`;
   return key;
 }
 
@@ -135,11 +149,13 @@ function divergence(
   q: readonly MeantEvent[],
   n: number,
   shared: ReadonlyMap<string, readonly string[]>,
+  meaning: Meaning,
   agent: string | undefined,
 ): Divergence {
   const [a, b] = [p[n], q[n]];
   const sameEvent = a !== undefined && b !== undefined && a.event === b.event && a.agent === b.agent;
-  const fields = sameEvent ? (shared.get(a.event) ?? []).filter((f) => a.fields[f] !== b.fields[f]) : [];
+  const differs = (f: string): boolean => meaning(f, a!.fields[f] ?? "") !== meaning(f, b!.fields[f] ?? "");
+  const fields = sameEvent ? (shared.get(a.event) ?? []).filter(differs) : [];
   return { ...(agent === undefined ? {} : { agent }), after: n, a, b, fields, before: p.slice(Math.max(0, n - CONTEXT), n) };
 }
 

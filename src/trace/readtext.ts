@@ -1,5 +1,6 @@
 /** Reads traces that are text: JSON lines, Chrome JSON of ours, and ftrace as trace-cmd, tracefs and perf script print it. */
 import { eventCatalogue, findEvent } from "../sim/events.js";
+import { byRole } from "./foreign.js";
 import { readKernelText } from "./kernelformat.js";
 import { agentOfTask, canonicalFields, Collected, TraceError, type ReadTrace } from "./meaning.js";
 
@@ -77,22 +78,28 @@ const FTRACE =
 
 export function readFtrace(text: string): ReadTrace {
   const out = new Collected();
+  const threads: string[] = [];
   let ours = false;
   let line = 0;
   for (const raw of text.split("\n")) {
     line++;
     const m = FTRACE.exec(raw);
     if (m === null) continue;
-    const [, task, , , time, event, said] = m;
+    const [, task, pid, , time, event, said] = m;
     // libtraceevent's x86 plugin puts its complaints in front of arm64's text.
     const clean = said!.replace(/<CANT FIND FIELD [a-z_]+>|CAN'T FIND FIELD "[a-z_]+"/g, "").trim();
-    const fields = readKernelText(event!, clean) ?? readPairs(event!, clean);
-    ours ||= findEvent(event!)?.system === "faultline";
+    const read = readKernelText(event!, clean);
+    const fields = read ?? readPairs(event!, clean);
+    // A probe that somebody named like one of our events has another text.
+    ours ||= read === undefined && findEvent(event!)?.system === "faultline" && isComplete(event!, fields);
+    threads.push(`${task!.trim()}-${pid!}`);
     out.add({ agent: agentOfTask(task!.trim()), event: event!, fields: canonicalFields(event!, fields), place: line, time: time! });
   }
   if (out.events.length === 0) throw new TraceError("no line of it is an ftrace event: task-pid [cpu] time: event: text");
-  return { format: "ftrace text", events: out.events, ours };
+  return { format: "ftrace text", events: ours ? out.events : byRole(out.events, threads), ours };
 }
+
+const isComplete = (event: string, fields: object): boolean => findEvent(event)!.fields.every((f) => Object.hasOwn(fields, f.name));
 
 /** `name=value name=value`: ours. The names are the declared ones, so that a value may have spaces. */
 function readPairs(event: string, said: string): Record<string, string> {

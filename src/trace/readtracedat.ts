@@ -2,6 +2,7 @@
  * Reads trace.dat, versions 6 and 7 without compression: of Faultline, and of a real host. The fields come from
  * the formats that the file carries, so a host of another release is read by its own.
  */
+import { byRole } from "./foreign.js";
 import { agentOfTask, canonicalFields, Collected, TraceError, type MeantEvent, type ReadTrace } from "./meaning.js";
 
 interface FileField {
@@ -86,11 +87,15 @@ export function readTraceDat(bytes: Uint8Array): ReadTrace {
   const file = new TraceDatFile(r, pageSize(page));
   if (version === 6) file.version6();
   else file.version7();
-  return {
-    format: `trace.dat version ${version}`,
-    events: file.events(),
-    ours: [...file.formats.values()].some((f) => f.system === "faultline"),
-  };
+  const ours = [...file.formats.values()].some((f) => f.system === "faultline");
+  const { events, threads } = file.events();
+  return { format: `trace.dat version ${version}`, events: ours ? events : byRole(events, threads), ours };
+}
+
+interface Timed {
+  readonly time: bigint;
+  readonly pid: number;
+  readonly event: Omit<MeantEvent, "place">;
 }
 
 class TraceDatFile {
@@ -197,17 +202,17 @@ class TraceDatFile {
     for (let n = r.u32(); n > 0; n--) this.cpus.push({ cpu: r.u32(), offset: r.u64(), size: r.u64() });
   }
 
-  /** All CPUs merged by time; equal times in the order of CPUs. */
-  events(): MeantEvent[] {
-    const all: { readonly time: bigint; readonly event: Omit<MeantEvent, "place"> }[] = [];
+  /** All CPUs merged by time; equal times in the order of CPUs. And the thread of each. */
+  events(): { events: MeantEvent[]; threads: string[] } {
+    const all: Timed[] = [];
     const out = new Collected();
     for (const cpu of this.cpus) for (const e of this.cpuEvents(cpu)) all.push(e);
     all.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0));
     for (const [i, { event }] of all.entries()) out.add({ ...event, place: i + 1 });
-    return out.events;
+    return { events: out.events, threads: all.map((e) => String(e.pid)) };
   }
 
-  private *cpuEvents(cpu: CpuData): Generator<{ time: bigint; event: Omit<MeantEvent, "place"> }> {
+  private *cpuEvents(cpu: CpuData): Generator<Timed> {
     const { r } = this;
     for (let page = cpu.offset; page < cpu.offset + cpu.size; page += this.page) {
       if (!(page + HEAD <= r.data.byteLength)) throw new TraceError(`CPU ${cpu.cpu}: its pages go on after the end of the file`);
@@ -231,7 +236,7 @@ class TraceDatFile {
           const at = r.at;
           r.bytes(size);
           const event = this.event(at, size, time);
-          if (event !== undefined) yield { time, event };
+          if (event !== undefined) yield { time, pid: r.data.getInt32(at + 4, r.little), event };
         }
       }
     }

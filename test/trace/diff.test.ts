@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { diffTraces } from "../../src/trace/differ.js";
 import { readTrace } from "../../src/cli/diff.js";
-import type { MeantEvent } from "../../src/trace/meaning.js";
+import type { MeantEvent, ReadTrace } from "../../src/trace/meaning.js";
 import { folder, RACE, report, traceCmd, traced, text } from "./tracing.js";
 
 const FORMATS = ["trace.dat", "trace.dat-v7", "ftrace", "chrome", "jsonl"] as const;
@@ -50,7 +50,7 @@ describe("what trace-cmd reports of a host", () => {
     const t = readTrace(write(HOST));
     expect(t.ours).toBe(false);
     expect(t.events.map(({ agent, event, fields }) => ({ agent, event, fields }))).toEqual([
-      { agent: "qemu-system-aar", event: "kvm_unmap_hva_range", fields: { start: "281472829227008", end: "281472831324160" } },
+      { agent: "vmm", event: "kvm_unmap_hva_range", fields: { start: "281472829227008", end: "281472831324160" } },
       { agent: "vcpu0", event: "kvm_entry", fields: { vcpu_pc: String(0xffff800010081000n) } },
       { agent: "vcpu0", event: "kvm_exit", fields: { ret: "2", esr_ec: "36", vcpu_pc: String(0xffff800010081000n) } },
       {
@@ -82,6 +82,56 @@ describe("what trace-cmd reports of a host", () => {
     const d = diffTraces(ours, readTrace(write(inOrder.join("\n"))), ignore);
     expect(d.first).toMatchObject({ agent: "vcpu0", after: faults.filter((e) => e.agent === "vcpu0").length - 1, fields: ["hsr"] });
     expect(d.leftOut.a).toBe(ours.events.length - faults.length);
+  });
+  test("threads that enter the guest are vCPUs whatever they are called, the others are the VMM", () => {
+    const fault = "kvm_guest_fault: ipa 0x1000, hsr 0x93c48005, hxfar 0x1000, pc 0x2000";
+    const of = (task: string, said: string): string => ` ${task} [000] 1.000001: ${said}`;
+    const unmap = "kvm_unmap_hva_range: mmu notifier unmap range: 0x0000ffff80000000 -- 0x0000ffff80001000";
+    const lines = [
+      of("crosvm-10", unmap),
+      of("crosvm_vcpu1-12", fault),
+      of("crosvm_vcpu1-11", fault),
+      of("CPU 0/KVM-13", fault),
+      of("ksmd-50", unmap),
+      of("crosvm_vcpu1-12", unmap),
+    ];
+    expect(readTrace(write(lines.join("\n"))).events.map((e) => e.agent)).toEqual(["vmm", "vcpu1", "vcpu2", "vcpu0", "ksmd", "vcpu1"]);
+  });
+  test("a probe of the host's that has the name of one of our events does not make the trace ours", () => {
+    const probe = " init-126 [000] d.... 13.258321: guest_abort: (handle_exit+0x68/0x168 <- kvm_handle_guest_abort) ret=1";
+    expect(readTrace(write(probe)).ours).toBe(false);
+  });
+  test("interrupts of the host, signals, and the register of a load are no difference; where the code lies is none either", () => {
+    const host = [
+      "kvm_entry: PC: 0x0000000000001000",
+      "kvm_exit: IRQ: HSR_EC: 0x0000 (UNKNOWN), PC: 0x0000000000001004",
+      "kvm_userspace_exit: reason restart (4)",
+      "kvm_entry: PC: 0x0000000000001004",
+      "kvm_exit: TRAP: HSR_EC: 0x0024 (DABT_LOW), PC: 0x0000000000001008",
+      "kvm_guest_fault: ipa 0x80000000, hsr 0x93c48005, hxfar 0x80000000, pc 0x00000000001008",
+    ];
+    const quiet = [host[0], host[4], host[5]!.replace("0x93c48005", "0x93c08005").replace("001008", "005000")];
+    const file = (lines: readonly (string | undefined)[]): string => write(lines.map((l) => ` CPU 0/KVM-1 [000] 1.0: ${l!}`).join("\n"));
+    expect(diffTraces(readTrace(file(host)), readTrace(file(quiet)), NOTHING)).toMatchObject({ same: true, compared: { a: 3, b: 3 } });
+    const store = [...quiet.slice(0, 2), host[5]!.replace("0x93c48005", "0x93c48045")];
+    expect(diffTraces(readTrace(file(host)), readTrace(file(store)), NOTHING).first).toMatchObject({ after: 2, fields: ["hsr"] });
+  });
+  describe("of Debian's 6.12.117, whose VMM is the recorder: the same calls as a script", () => {
+    const host = readTrace(join(import.meta.dirname, "data/host-6.12.117.txt"));
+    const ours = (): ReadTrace => readTrace(traced(text(join(import.meta.dirname, "data/host.guest")), ["jsonl"]).files.jsonl);
+    test("part where the recorder's guest first reports through a device", () => {
+      const d = diffTraces(ours(), host, NOTHING);
+      expect(d.first).toMatchObject({ agent: "vcpu0", after: 8, fields: ["hsr", "ipa"] });
+      expect(d.first!.b!.fields["ipa"]).toBe(String(0x10000000));
+    });
+    test("are the same in the memslot's addresses", () => {
+      const d = diffTraces(ours(), host, { ignore: [], ipa: [0x80000000, 0x80400000] });
+      expect(d).toMatchObject({ same: true, compared: { a: 2, b: 2 } });
+    });
+    test("have the same sequence of notifiers if one asks for them, but the host's for the rest of its memory", () => {
+      const d = diffTraces(ours(), host, { ignore: [], events: ["kvm_unmap_hva_range"] });
+      expect(d.only).toEqual({ kvm_unmap_hva_range: { a: 2, b: 9 } });
+    });
   });
   test.skipIf(!traceCmd)("our trace.dat through the real trace-cmd report is the same as the file", () => {
     const kvm = report(files["trace.dat"]).filter((l) => !/kvm_userspace_exit/.test(l));
