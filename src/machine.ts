@@ -16,7 +16,7 @@ import { Pe } from "./arch/pe.js";
 import { PhysicalMemory } from "./arch/phys.js";
 import type { BufferMode } from "./arch/ordering.js";
 import { LookAhead } from "./arch/orderingahead.js";
-import { HardwareBySeed } from "./arch/orderingseed.js";
+import { HardwareByOthers, HardwareBySeed } from "./arch/orderingseed.js";
 import { ARCHITECTURAL, recordedProfile, type MachineProfile, type UnsupportedAtomics } from "./arch/profile.js";
 import { RegisterFile } from "./arch/registers.js";
 import { TablePages } from "./arch/tables.js";
@@ -28,6 +28,7 @@ import { HostMm } from "./mmu/mm.js";
 import type { EventRecord } from "./sim/events.js";
 import { Sim } from "./sim/sim.js";
 import type { DeviceSpec } from "./vfio/devicespec.js";
+import { HardwareSteps } from "./vfio/hardwaresteps.js";
 import { OrderingCalls } from "./vfio/orderingcalls.js";
 import { DEFAULT_FABRIC, Fabric, type FabricOptions } from "./vfio/fabric.js";
 import { VfioPci } from "./vfio/driver.js";
@@ -90,6 +91,8 @@ export interface MachineOptions {
   readonly history?: boolean;
   /** The state registry notes which pools are looked at: for an explorer. */
   readonly watchReads?: boolean;
+  /** Who takes the steps that hardware takes of its own accord in weak mode: the seed if absent, or the caller (`hardwareSteps`). */
+  readonly hardware?: "seed" | "steps";
 }
 
 const CACHE_STATES = ["invalid", "clean", "dirty"] as const;
@@ -152,10 +155,10 @@ export class Machine {
     });
     this.cpu = new Cpu(sim, this.registers, this.pe, this.features);
     const { seed = 0 } = options;
-    if (options.buffers === "weak" && seed !== 0) {
-      const ahead = new LookAhead(sim, this.registers, this.pe, this.features);
-      this.pe.hardware = new HardwareBySeed(sim, this.registers, this.pe.ordering!, this.pe.maintenance, ahead, seed);
-    }
+    if (options.buffers === "weak" && options.hardware === "steps")
+      this.pe.hardware = new HardwareByOthers(sim, this.registers, this.pe.ordering!);
+    else if (options.buffers === "weak" && seed !== 0)
+      this.pe.hardware = new HardwareBySeed(sim, this.registers, this.pe.ordering!, this.pe.maintenance, this.lookAhead(), seed);
     sim.agents.add("vmm", "vmm", 0);
     this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, this.era.mm, {
       ...(options.thp === undefined ? {} : { thp: options.thp }),
@@ -214,6 +217,19 @@ export class Machine {
   addKthread(name: string): number {
     if (this.tape !== undefined) this.tape.note({ kind: "kthread", name });
     return this.sim.agents.add(name, "kthread", this.sim.agents.count % this.cpus);
+  }
+
+  private lookAhead(): LookAhead {
+    return new LookAhead(this.sim, this.registers, this.pe, this.features);
+  }
+  /**
+   * What hardware may do of its own accord between the steps of these agents; undefined while buffers are not modelled.
+   * @param vcpus those that take turns @param others agents of the VMM and the kernel that do @param room steps that there may be
+   */
+  hardwareSteps(vcpus: readonly number[], others: readonly number[], room: number): HardwareSteps | undefined {
+    if (this.pe.ordering === undefined) return undefined;
+    const turning = vcpus.map((vcpu) => ({ vcpu, agent: this.vcpuAgent(vcpu) }));
+    return new HardwareSteps(this.sim, this.pe, this.lookAhead(), this.fabric, others, turning, room);
   }
 
   // ---- the VMM's nouns ----

@@ -171,6 +171,7 @@ export class LookAhead {
     if (!ok || this.pe.phys.isRam(pa)) state.rollback(mark);
     if (!ok && early.ets >= 2) return false;
     const p = early.pool;
+    early.found(this.sim.agents.cpu, r[b + PC]!);
     p.set(slot + E_WHAT, ok ? EARLY_LOAD : walk ? EARLY_WALK : EARLY_FAULT);
     p.set(slot + E_PC_LO, pcLo);
     p.set(slot + E_PC_HI, pcHi);

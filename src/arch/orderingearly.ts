@@ -42,6 +42,8 @@ export const EARLY_WORDS = 17;
 
 export class EarlyAccesses {
   readonly pool: I32Pool;
+  /** Per CPU, while it has entries: low word of the PC that comes next on the path that they were found on. */
+  private readonly path: I32Pool;
 
   constructor(
     sim: Sim,
@@ -49,6 +51,7 @@ export class EarlyAccesses {
     readonly ets: number,
   ) {
     this.pool = sim.state.i32("early.entries", cpus * ENTRIES * EARLY_WORDS);
+    this.path = sim.state.i32("early.path", cpus);
   }
 
   private at(cpu: number, n: number): number {
@@ -79,6 +82,19 @@ export class EarlyAccesses {
   /** The instruction of this entry has been executed. */
   taken(e: number): void {
     this.clear(e);
+  }
+
+  /** An entry was made by a CPU that stands at this PC. */
+  found(cpu: number, pcLo: number): void {
+    this.path.set(cpu, pcLo);
+  }
+  /** The CPU comes to an instruction: a branch, an exception or another vCPU ends the path that was looked at. */
+  follow(cpu: number, pcLo: number): void {
+    if (this.any(cpu)) {
+      if (this.path.a[cpu] !== pcLo) this.drop(cpu);
+      else this.path.set(cpu, (pcLo + 4) | 0);
+    }
+    if (this.path.a[cpu] !== 0 && !this.any(cpu)) this.path.set(cpu, 0);
   }
 
   drop(cpu: number): void {

@@ -13,8 +13,27 @@ import type { TlbMaintenance } from "./tlbi.js";
 /** Steps that one look may take: the guest is slow against its hardware. */
 const STEPS = 2;
 
-export class HardwareBySeed {
-  /** [0] random state; from 1, per CPU: low word of the address that comes next if nothing branches. */
+/** What is asked before every instruction of a guest in weak mode. */
+export interface Hardware {
+  /** Before the next instruction of vCPU v on the running CPU. */
+  act(v: number): void;
+}
+
+/** An explorer or a schedule takes the steps (src/vfio/hardwaresteps.ts): only the path of the instructions is watched. */
+export class HardwareByOthers implements Hardware {
+  constructor(
+    private readonly sim: Sim,
+    private readonly regs: RegisterFile,
+    private readonly ordering: Ordering,
+  ) {}
+
+  act(v: number): void {
+    this.ordering.early.follow(this.sim.agents.cpu, this.regs.lo(v, PC));
+  }
+}
+
+export class HardwareBySeed implements Hardware {
+  /** [0] random state. */
   private readonly random: I32Pool;
 
   constructor(
@@ -25,7 +44,7 @@ export class HardwareBySeed {
     private readonly ahead: LookAhead,
     seed: number,
   ) {
-    this.random = sim.state.i32("hardware.random", 1 + ordering.cpus);
+    this.random = sim.state.i32("hardware.random", 1);
     this.random.set(0, seed | 0);
   }
 
@@ -38,13 +57,9 @@ export class HardwareBySeed {
     return x >>> 0;
   }
 
-  /** Before the next instruction of vCPU v on the running CPU. */
   act(v: number): void {
     const { cpu } = this.sim.agents;
-    // What was done early was so on the path that follows: a branch, an exception or another vCPU ends it.
-    const pc = this.regs.lo(v, PC);
-    if (this.random.a[1 + cpu] !== pc) this.ordering.contextSync(cpu);
-    this.random.set(1 + cpu, (pc + 4) | 0);
+    this.ordering.early.follow(cpu, this.regs.lo(v, PC));
     for (let n = 0; n < STEPS; n++) this.step(v);
   }
 

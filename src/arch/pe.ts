@@ -14,7 +14,7 @@ import { AtOp, DcOp, IcOp } from "./a64system.js";
 import { BRACKETS } from "./brackets.js";
 import { Ordering, type BufferMode } from "./ordering.js";
 import { E_DATA, E_ESR, E_HPFAR_HI, E_HPFAR_LO, E_RESULT, E_SIZE, E_VA_HI, E_VA_LO } from "./orderingearly.js";
-import type { HardwareBySeed } from "./orderingseed.js";
+import type { Hardware } from "./orderingseed.js";
 import { KIND_NC, KIND_OF, KIND_WB, READ_OK, READ_SEA } from "./storebuffer.js";
 import {
   BY_GUEST,
@@ -136,8 +136,8 @@ export class Pe {
   readonly tlbs: Tlbs;
   /** The store and gathering buffers, undefined while they are not modelled. */
   readonly ordering: Ordering | undefined;
-  /** What hardware does of its own accord by a seed, in weak mode. */
-  hardware: HardwareBySeed | undefined;
+  /** What is done before every instruction of a guest, in weak mode. */
+  hardware: Hardware | undefined;
   readonly maintenance: TlbMaintenance;
   readonly host: HostTranslation;
   readonly profile: MachineProfile;

@@ -103,6 +103,8 @@ export interface ExecuteOptions {
   readonly budget?: Partial<Budget>;
   readonly detail: Detail;
   readonly onEvent?: (e: EventRecord, variant: VariantConfig) => void;
+  /** Who takes the steps that hardware takes of its own accord; the seed if absent. */
+  readonly hardware?: "steps";
   /** What the run streams into. */
   readonly tracing?: (machine: Machine) => Tracing;
 }
@@ -110,7 +112,7 @@ export interface ExecuteOptions {
 /** Runs one variant on a machine of its own. */
 export function execute(program: Program, variant: VariantConfig, options: ExecuteOptions): VariantResult {
   const { onEvent } = options;
-  const machine = machineFor(program.machine, variant);
+  const machine = machineFor(program.machine, variant, options.hardware === undefined ? {} : { hardware: options.hardware });
   const tracing = options.tracing?.(machine);
   const run = (): VariantResult =>
     (options.runner ?? runProgram)(program, variant, machine, {

@@ -5,6 +5,7 @@ import { progressLine } from "../campaign/progress.js";
 import type { Explored, ExploreOptions } from "../explore/explore.js";
 import { INVARIANTS } from "../explore/invariants/index.js";
 import { exploreWork, underWay, type ExploreSpec, type Tree } from "../explore/work.js";
+import type { Statement } from "../guest/ast.js";
 import { writeSchedule } from "../guest/schedule.js";
 import { eventBody } from "../trace/text.js";
 import { compileScript, selectVariants, type Selection } from "./execute.js";
@@ -26,8 +27,7 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
   const program = compileScript(script);
   const names = INVARIANTS.map((i) => i.name);
   for (const name of args.options.invariants ?? []) if (!names.includes(name)) throw unknownName("invariant", name, names);
-  if (!program.script.body.some((s) => s.kind === "par"))
-    throw new UsageError(`${script.file} has no par { … } block: there is nothing to interleave`);
+  if (!hasPar(program.script.body)) throw new UsageError(`${script.file} has no par { … } block: there is nothing to interleave`);
   const variants = selectVariants(program, args);
   const spec: ExploreSpec = { file: script.file, source: script.source, variants, options: args.options };
   const line = progressLine();
@@ -73,6 +73,10 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
   if (interrupted) return INTERRUPTED;
   if (known.some((e) => e.violation !== undefined)) return FAILED;
   return known.some((e) => e.found.ending !== "complete") ? BUDGET : OK;
+}
+
+function hasPar(body: readonly Statement[]): boolean {
+  return body.some((s) => s.kind === "par" || ((s.kind === "on" || s.kind === "for" || s.kind === "vmm") && hasPar(s.body)));
 }
 
 /** A tree of which parts are missing was interrupted. */
@@ -130,7 +134,10 @@ function textOf(e: Explored, several: boolean, file: string, schedule: string | 
   const parts = e.parts > 1 ? ` in ${e.parts} parts,` : "";
   const searched = `  ${counts(e.found)}${parts} in ${(e.cpu / 1000).toFixed(2)} s of processor time${speed(e)}`;
   const v = e.violation;
-  if (v === undefined) return [(e.found.ending === "complete" ? color.green : color.yellow)(`${who}: ${reach(e, o)}`), searched];
+  const ends = Object.entries(e.outcomes).map(([text, n]) => `  ${number(n).padStart(7)} end state${n === 1 ? " " : "s"}  ${text}`);
+  const verdict = (e.found.ending === "complete" ? color.green : color.yellow)(`${who}: ${reach(e, o)}`);
+  const between = e.hardware === 0 ? [] : [`  between the agents' steps the hardware has ${e.hardware} of its own`];
+  if (v === undefined) return [verdict, ...ends, ...between, searched];
   const out = [
     color.red(`${who}: ${v.invariant} is violated`),
     `  ${v.statement}`,
@@ -141,11 +148,15 @@ function textOf(e: Explored, several: boolean, file: string, schedule: string | 
     `  The shortest schedule found, ${v.preemptions} preemption${v.preemptions === 1 ? "" : "s"}:`,
   ];
   for (const [n, c] of v.story.entries()) {
-    out.push("", color.bold(`  ${n + 1}. ${c.who}, line ${c.line}: ${c.text}`));
+    out.push(
+      "",
+      color.bold(c.line === 0 ? `  ${n + 1}. hardware (${c.who}): ${c.text}` : `  ${n + 1}. ${c.who}, line ${c.line}: ${c.text}`),
+    );
     for (const p of c.passages) {
-      out.push(`       ${p.phase.padEnd(34)} ${p.source}`);
+      if (c.line > 0) out.push(`       ${p.phase.padEnd(34)} ${p.source}`);
       for (const event of p.events) out.push(`           ${eventBody(event, { width: 0, annotate: true })}`);
     }
+    if (c.line === 0) continue;
     out.push(
       c.stops === undefined
         ? `       ends (${c.steps} steps)`
@@ -167,6 +178,8 @@ function jsonOf(e: Explored, schedule: string | undefined): Record<string, unkno
     par: e.par + 1,
     line: e.line,
     agents: e.agents,
+    hardware: e.hardware,
+    outcomes: e.outcomes,
     ending: e.found.ending,
     parts: e.parts,
     ...numbers(e.found),

@@ -181,6 +181,7 @@ async function carriedOut(
   try {
     return execute(program, variant, {
       ...options,
+      hardware: "steps",
       runner: (p, v, machine, run) => {
         const { result, broken } = runSchedule(p, v, machine as Machine, schedule, run);
         onBroken(broken);

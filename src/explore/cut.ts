@@ -114,11 +114,13 @@ class Cutter {
       }
       const wrong = observer.step?.(actor);
       if (typeof wrong === "string") return this.violated([...node.path, actor], wrong);
-      const preempts = node.came !== actor && (moved & (1 << node.came)) !== 0 && node.came >= 0;
+      const passive = (((system.passive ?? 0) >> actor) & 1) !== 0;
+      const preempts = !passive && node.came !== actor && (moved & (1 << node.came)) !== 0 && node.came >= 0;
       const preemptions = this.bound === Infinity ? 0 : node.preemptions + (preempts ? 1 : 0);
       const sleepers = sleep ? prints.stillAsleep(0, actor, node.asleep | moved) : 0;
       moved |= 1 << actor;
-      if (preemptions <= this.bound) this.arrive({ path: [...node.path, actor], asleep: sleepers, came: actor, preemptions }, next);
+      if (preemptions <= this.bound)
+        this.arrive({ path: [...node.path, actor], asleep: sleepers, came: passive ? node.came : actor, preemptions }, next);
       if (this.violation !== undefined) return;
       state.rollback(here);
     }

@@ -9,9 +9,9 @@ import type { Program, VariantConfig } from "../guest/compile.js";
 import { DEFAULT_BUDGET } from "../guest/limits.js";
 import { machineFor } from "../guest/machineworld.js";
 import type { ParAgents } from "../guest/paragents.js";
-import { runProgram } from "../guest/run.js";
+import { runProgram, type ParRun } from "../guest/run.js";
 import type { Machine } from "../machine.js";
-import { InvariantChecker, NO_DEADLOCK, NO_LIVELOCK, type Wrong } from "./invariants/index.js";
+import { EXPECTATIONS, InvariantChecker, NO_DEADLOCK, NO_LIVELOCK, type Wrong } from "./invariants/index.js";
 import { cut, type Root } from "./cut.js";
 import { minimised } from "./minimise.js";
 import { ScriptSystem } from "./scriptsystem.js";
@@ -58,6 +58,10 @@ export interface Explored {
   /** Line of the `par`, 0 if the script has none. */
   readonly line: number;
   readonly agents: readonly string[];
+  /** Steps that the hardware may take between theirs; 0 while buffers are not modelled. */
+  readonly hardware: number;
+  /** What the reports behind the `par` say of its end states: text -> how many end states say so. */
+  readonly outcomes: Readonly<Record<string, number>>;
   readonly found: SearchResult;
   /** Milliseconds of processor time of the search alone. */
   readonly cpu: number;
@@ -80,12 +84,12 @@ export interface Stage {
   readonly par: ParAgents;
   readonly system: ScriptSystem;
   readonly checker: InvariantChecker;
-  readonly line: number;
+  readonly run: ParRun;
 }
 
 /** Runs a variant up to a `par`. @param which from 0 @returns undefined if it does not get there */
 export function stage(program: Program, variant: VariantConfig, invariants?: readonly string[], which = 0): Stage | undefined {
-  const machine = machineFor(program.machine, variant, true);
+  const machine = machineFor(program.machine, variant, { watchReads: true, hardware: "steps" });
   let ready: Stage | undefined;
   let seen = 0;
   runProgram(program, variant, machine, {
@@ -94,7 +98,7 @@ export function stage(program: Program, variant: VariantConfig, invariants?: rea
     onPar: (par, run) => {
       if (seen++ < which) return false;
       const checker = new InvariantChecker(machine, invariants);
-      ready = { machine, par, system: new ScriptSystem(machine, par), checker, line: run.line };
+      ready = { machine, par, system: new ScriptSystem(machine, par), checker, run };
       return true;
     },
   });
@@ -113,14 +117,20 @@ export function observer(s: Stage, last: { wrong: Wrong | undefined }, only?: st
     return wrong.what;
   };
   return {
-    step: (actor) => said(s.checker.step(s.par.agents[actor]!)),
+    step: (actor) => said(s.checker.step(s.par.agentOf(actor))),
     waited: () => s.checker.forget(),
-    end: () => said(s.checker.end()),
+    end: () => said(s.checker.end() ?? unmet(s)),
     stuck: () => said({ invariant: NO_DEADLOCK, what: deadlockOf(s) }),
     ...(s.checker.asks(NO_LIVELOCK.name)
       ? { loop: () => said({ invariant: NO_LIVELOCK, what: `${unfinished(s)} come back to where they were, and nobody gets on` }) }
       : {}),
   };
+}
+
+/** What the script expects of the end and does not find. */
+export function unmet({ checker, run }: Stage): Wrong | undefined {
+  const what = checker.asks(EXPECTATIONS.name) ? run.unmet() : undefined;
+  return what === undefined ? undefined : { invariant: EXPECTATIONS, what };
 }
 
 const unfinished = ({ par }: Stage): string =>
@@ -157,6 +167,8 @@ export function notReached(variant: VariantConfig): Explored {
     parts: 0,
     line: 0,
     agents: [],
+    hardware: 0,
+    outcomes: {},
     found: NOTHING,
     cpu: 0,
     violation: undefined,
@@ -178,7 +190,8 @@ export async function exploreUnit(
   if (s === undefined) return { unit, explored: undefined, roots: [] };
   const { state } = s.machine.sim;
   const last: { wrong: Wrong | undefined } = { wrong: undefined };
-  const watch = observer(s, last);
+  const outcomes = new Map<string, number>();
+  const watch = collecting(observer(s, last), s, outcomes);
   const began = process.cpuUsage();
   const { root } = unit;
   const first = state.mark();
@@ -204,6 +217,7 @@ export async function exploreUnit(
   let roots: readonly Root[] = [];
   if (whole && found.ending === "steps") {
     s.checker.forget();
+    outcomes.clear();
     const { roots: parts, violation, states, steps, schedules, terminals } = cut(s.system, watch, options);
     const depth = violation?.path.length ?? 0;
     found = {
@@ -227,7 +241,19 @@ export async function exploreUnit(
   const agents = s.par.programs.map((p) => p.who);
   return {
     unit,
-    explored: { variant: name, kernel, par: unit.par, parts: roots.length > 0 ? 0 : 1, line: s.line, agents, found, cpu, violation },
+    explored: {
+      variant: name,
+      kernel,
+      par: unit.par,
+      parts: roots.length > 0 ? 0 : 1,
+      line: s.run.line,
+      agents,
+      hardware: s.par.actors - s.par.count,
+      outcomes: Object.fromEntries([...outcomes].sort(([a], [b]) => (a < b ? -1 : 1))),
+      found,
+      cpu,
+      violation,
+    },
     roots,
   };
 }
@@ -258,9 +284,12 @@ export function joined(a: Explored, b: Explored, parts: number, options: Explore
   const over =
     states > (options.maxStates ?? Infinity) ? "states" : steps > (options.maxSteps ?? Infinity) ? "steps" : ("complete" as const);
   const ending = a.found.ending !== "complete" ? a.found.ending : b.found.ending !== "complete" ? b.found.ending : over;
+  const outcomes: Record<string, number> = { ...a.outcomes };
+  for (const [text, n] of Object.entries(b.outcomes)) outcomes[text] = (outcomes[text] ?? 0) + n;
   return {
     ...a,
     parts,
+    outcomes: Object.fromEntries(Object.entries(outcomes).sort(([x], [y]) => (x < y ? -1 : 1))),
     found: {
       ending,
       violation: a.found.violation ?? b.found.violation,
@@ -273,6 +302,19 @@ export function joined(a: Explored, b: Explored, parts: number, options: Explore
     },
     cpu: a.cpu + b.cpu,
     violation: a.violation ?? b.violation,
+  };
+}
+
+/** The same observer, which notes at every end state what the reports say. */
+function collecting(of: Observer, s: Stage, outcomes: Map<string, number>): Observer {
+  return {
+    ...of,
+    again: () => outcomes.clear(),
+    end: () => {
+      const text = s.run.outcome();
+      if (text !== "") outcomes.set(text, (outcomes.get(text) ?? 0) + 1);
+      return of.end!();
+    },
   };
 }
 

@@ -1,7 +1,7 @@
 /**
  * Exploration as a library: all interleavings of some actors, for whoever wants to look at the states.
  *
- *   const machine = machineFor(program.machine, variant, true);      // the registry watches reads
+ *   const machine = machineFor(program.machine, variant, { watchReads: true });     // the registry watches reads
  *   runProgram(program, variant, machine, { …, onPar: (par) => {
  *     const system = new ScriptSystem(machine, par);                 // or any System of your own
  *     machine.sim.state.startRecording();

@@ -2,7 +2,7 @@
  * A violation's schedule made short: first the fewest preemptions, by searching again with a bound that rises from
  * none, then fewer turns and fewer steps, by leaving some out as long as the same invariant is still broken.
  */
-import { observer, type Stage } from "./explore.js";
+import { observer, unmet, type Stage } from "./explore.js";
 import { NO_DEADLOCK, NO_LIVELOCK, type Wrong } from "./invariants/index.js";
 import { Search, type Path } from "./search.js";
 
@@ -91,14 +91,18 @@ export function replayPath(
   const livelock = invariant === NO_LIVELOCK.name;
   if (livelock) digests.push(digest());
   s.checker.forget();
-  for (const [n, actor] of path.entries()) {
-    if (n > 0 && path[n - 1] !== actor && canGoOn(s, path[n - 1]!)) preemptions++;
+  let before = -1;
+  for (const actor of path) {
+    if (!s.par.isHardware(actor)) {
+      if (before >= 0 && before !== actor && canGoOn(s, before)) preemptions++;
+      before = actor;
+    }
     if (s.system.finished(actor) || !s.system.step(actor)) {
       followed = false;
       break;
     }
     steps++;
-    const found = s.checker.step(s.par.agents[actor]!);
+    const found = s.checker.step(s.par.agentOf(actor));
     if (livelock && found === undefined) {
       const now = digest();
       const began = digests.indexOf(now);
@@ -115,7 +119,7 @@ export function replayPath(
     }
   }
   if (followed && wrong === undefined && allStopped(s)) {
-    const found = invariant === NO_DEADLOCK.name ? undefined : s.checker.end();
+    const found = invariant === NO_DEADLOCK.name ? undefined : (s.checker.end() ?? unmet(s));
     if (found?.invariant.name === invariant) wrong = found;
   }
   if (followed && wrong === undefined && invariant === NO_DEADLOCK.name && !s.par.allFinished) {
@@ -127,7 +131,10 @@ export function replayPath(
   return followed || wrong !== undefined ? { wrong, steps, preemptions } : undefined;
 }
 
-const allStopped = (s: Stage): boolean => s.par.programs.every((_, i) => s.system.finished(i));
+function allStopped({ system }: Stage): boolean {
+  for (let i = 0; i < system.actors; i++) if (!system.finished(i)) return false;
+  return true;
+}
 
 function canGoOn(s: Stage, actor: number): boolean {
   if (s.system.finished(actor)) return false;

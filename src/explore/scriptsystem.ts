@@ -1,5 +1,6 @@
 /**
- * The agents of a script's `par` and the machine they run on, as a system to be searched.
+ * The agents of a script's `par` and the machine they run on, as a system to be searched. Where buffers are modelled what
+ * hardware may do between their steps are actors too (src/vfio/hardwaresteps.ts).
  *
  * Words with owners: an agent's frames and results, and a vCPU's registers and kvm_run. A vCPU looks only at
  * its own; the VMM's and the kernel's threads may look at any vCPU's. Everything else is shared.
@@ -12,7 +13,7 @@ import { ESR_EL2, FAR_EL2, HPFAR_EL2 } from "../arch/registers.js";
 import { PREV } from "../sim/agents.js";
 import { GROUPS, UNHASHED, type Pool, type StateRegistry } from "../sim/state.js";
 import { assignGroups, GROUP_TLB, IGNORED_POOLS } from "./groups.js";
-import { SHARED, type System } from "./system.js";
+import { IGNORED, SHARED, type System } from "./system.js";
 import { TlbDigest } from "./tlbdigest.js";
 
 /** Words per agent. */
@@ -40,6 +41,7 @@ const UNWATCHED = new Set(["locks.held", "locks.writers", "locks.owned", "kvm.me
 export class ScriptSystem implements System {
   readonly state: StateRegistry;
   readonly actors: number;
+  passive = 0;
   private readonly ignored: boolean[] = [];
   /** Per pool: words of one owner, 0 for a shared pool. */
   private readonly stride: number[] = [];
@@ -64,9 +66,12 @@ export class ScriptSystem implements System {
     readonly par: ParAgents,
   ) {
     this.state = machine.sim.state;
-    this.actors = par.count;
+    par.withHardware();
+    this.actors = par.actors;
+    for (let i = par.count; i < par.actors; i++) this.passive |= 1 << i;
     this.byAgent = new Int32Array(machine.sim.agents.count).fill(SHARED);
     this.byVcpu = new Int32Array(machine.kvm.vcpus.count).fill(SHARED);
+    for (let a = 0; a < this.byAgent.length; a++) if (par.isHardwareAgent(a)) this.byAgent[a] = IGNORED;
     for (const [i, agent] of par.agents.entries()) this.byAgent[agent] = i;
     for (const [i, p] of par.programs.entries()) if (p.vcpu >= 0) this.byVcpu[p.vcpu] = i;
     for (const pool of this.state.pools) {
@@ -96,7 +101,7 @@ export class ScriptSystem implements System {
     return this.par.finished(actor) || this.machine.crashed !== undefined;
   }
   position(actor: number): number {
-    return this.positions[actor]![this.par.position(actor)]!;
+    return this.par.isHardware(actor) ? 0 : this.positions[actor]![this.par.position(actor)]!;
   }
   ownedPool(pool: number): boolean {
     return this.stride[pool]! > 0;
@@ -114,7 +119,7 @@ export class ScriptSystem implements System {
     return n < by.length ? by[n]! : SHARED;
   }
   looksAround(pool: number, actor: number): boolean {
-    return this.ofVcpus[pool]! && this.par.programs[actor]!.vcpu < 0;
+    return this.ofVcpus[pool]! && (this.par.isHardware(actor) || this.par.programs[actor]!.vcpu < 0);
   }
 
   digest(): void {

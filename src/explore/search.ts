@@ -207,7 +207,7 @@ export class Search {
       this.moved[d]! |= 1 << actor;
       const local =
         this.reduce && (this.bound === Infinity || this.came[d] === actor || this.came[d] === NONE) && this.prints.isLocal(d, actor);
-      const entered = this.enter(d + 1, asleep, actor, this.preemptions[d]! + (preempts ? 1 : 0));
+      const entered = this.enter(d + 1, asleep, this.isPassive(actor) ? this.came[d]! : actor, this.preemptions[d]! + (preempts ? 1 : 0));
       if (this.ending !== "complete") return true;
       // A local step that comes back to its own way must not keep the others waiting for ever.
       if (local && !this.looped) this.closes(d);
@@ -233,10 +233,13 @@ export class Search {
     return NONE;
   }
 
+  private isPassive(actor: number): boolean {
+    return (((this.system.passive ?? 0) >> actor) & 1) !== 0;
+  }
   /** To run this one is to stop one that could have gone on. */
   private preempts(d: number, actor: number): boolean {
     const came = this.came[d]!;
-    return came !== NONE && came !== actor && (this.moved[d]! & (1 << came)) !== 0;
+    return !this.isPassive(actor) && came !== NONE && came !== actor && (this.moved[d]! & (1 << came)) !== 0;
   }
 
   /** Runs a step of an actor at the state of depth d. @returns false if it waits: the state is as before */
@@ -330,7 +333,7 @@ export class Search {
       moved |= 1 << this.trying[n]!;
       if (this.hashing ? this.entry[n] === entry : this.low[n] === system.digestLow && this.high[n] === system.digestHigh) break;
     }
-    if (n < 0 || this.left(moved) !== 0) return;
+    if (n < 0 || this.left(moved | (system.passive ?? 0)) !== 0) return;
     const wrong = this.observer.loop?.();
     if (typeof wrong === "string") this.violated(d, NONE, wrong);
   }

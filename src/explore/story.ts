@@ -10,7 +10,7 @@ import type { Path } from "./search.js";
 
 export interface Chapter {
   readonly who: string;
-  /** Of the script, and the statement there. */
+  /** Of the script, and the statement there; 0 and what it does for a step of the hardware. */
   readonly line: number;
   readonly text: string;
   readonly steps: number;
@@ -27,7 +27,7 @@ export interface Passage {
 }
 
 export function turnsOf(par: ParAgents, path: Path): Turn[] {
-  return runs(path).map(({ actor, steps }) => ({ who: par.programs[actor]!.who, steps }));
+  return runs(path).map(({ actor, steps }) => ({ who: par.who(actor), steps }));
 }
 
 const textOf = (op: Op | undefined): string => (op !== undefined && (op.kind === "call" || op.kind === "run") ? op.text : "");
@@ -41,6 +41,16 @@ export function storyOf(s: Stage, path: Path): Chapter[] {
   const stop = bus.on("*", (e) => void events.push(e));
   s.checker.forget();
   for (const { actor, steps } of runs(path)) {
+    if (par.isHardware(actor)) {
+      const passages: Passage[] = [];
+      for (let n = 0; n < steps; n++) {
+        events = [];
+        system.step(actor);
+        if (events.length > 0) passages.push({ phase: "", source: "", events });
+      }
+      chapters.push({ who: par.who(actor), line: 0, text: par.hardwareText(actor), steps, passages, stops: undefined });
+      continue;
+    }
     const agent = par.agents[actor]!;
     const program = par.programs[actor]!;
     const op = program.ops[par.position(actor)];
@@ -59,7 +69,7 @@ export function storyOf(s: Stage, path: Path): Chapter[] {
     }
     const at = agents.innermost(agent);
     const stops = at < 0 ? undefined : { phase: agents.phaseName(at), source: agents.phaseSource(at) };
-    const line = op === undefined || op.kind === "next" ? s.line : op.span.line;
+    const line = op === undefined || op.kind === "next" ? s.run.line : op.span.line;
     chapters.push({ who: program.who, line, text: textOf(op), steps, passages, stops });
   }
   stop();

@@ -14,6 +14,8 @@ export interface System {
   readonly state: StateRegistry;
   /** At most 30. */
   readonly actors: number;
+  /** Actors, as bits, whose steps preempt nobody: what hardware does of its own accord. */
+  readonly passive?: number;
   /** Runs the next step of an actor that has not finished. @returns false if it has to wait for another */
   step(actor: number): boolean;
   finished(actor: number): boolean;

@@ -108,7 +108,7 @@ function hexOf(v: bigint): string {
   return v < 0n || v < 10n ? String(v) : `0x${v.toString(16)}`;
 }
 
-function mentions(e: import("./ast.js").Expr, name: string): boolean {
+export function mentions(e: import("./ast.js").Expr, name: string): boolean {
   if (e.kind === "name") return e.name === name;
   if (e.kind === "unary") return mentions(e.of, name);
   if (e.kind === "binary") return mentions(e.left, name) || mentions(e.right, name);

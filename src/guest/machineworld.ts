@@ -97,7 +97,11 @@ export function machineOptions(config: MachineConfig, variant: VariantConfig): M
   };
 }
 
-/** Such a machine. @param watchReads for an explorer: the registry notes what is looked at */
-export function machineFor(config: MachineConfig, variant: VariantConfig, watchReads = false): Machine {
-  return new Machine(watchReads ? { ...machineOptions(config, variant), watchReads } : machineOptions(config, variant));
+/** Such a machine. @param more for an explorer: the registry notes what is looked at; hardware's steps are its own */
+export function machineFor(
+  config: MachineConfig,
+  variant: VariantConfig,
+  more: Pick<MachineOptions, "watchReads" | "hardware"> = {},
+): Machine {
+  return new Machine({ ...machineOptions(config, variant), ...more });
 }

@@ -11,6 +11,7 @@
  */
 import type { Call as HostCall, CallResult } from "../api/calls.js";
 import type { I32Pool, StateRegistry } from "../sim/state.js";
+import type { HardwareSteps } from "../vfio/hardwaresteps.js";
 import { Texts } from "../sim/texts.js";
 import type { Call, Expr, GuestBlock, ParThread } from "./ast.js";
 import { findCall } from "./calls.js";
@@ -57,7 +58,12 @@ export interface ParWorld {
   called(who: string, op: CallOp, value: bigint, result: CallResult): void;
   /** KVM_RUN has returned. @returns true to enter the guest again */
   ran(who: string, op: RunOp, result: CallResult): boolean;
+  /** The steps of the hardware between those of these agents; undefined: it has no choice. */
+  hardware(vcpus: readonly number[], others: readonly number[], room: number): HardwareSteps | undefined;
 }
+
+/** A search knows so many actors. */
+export const MOST_ACTORS = 30;
 
 export class ParAgents {
   readonly programs: readonly AgentProgram[];
@@ -65,6 +71,8 @@ export class ParAgents {
   readonly agents: readonly number[];
   private readonly base: readonly number[];
   private readonly pool: I32Pool;
+  /** The steps of the hardware as further actors, behind the agents; by `withHardware`. */
+  private hardware: HardwareSteps | undefined;
 
   constructor(
     private readonly world: ParWorld,
@@ -88,11 +96,48 @@ export class ParAgents {
   get count(): number {
     return this.programs.length;
   }
+  /** From here on the hardware's own steps can be taken too: actors behind the agents. */
+  withHardware(): void {
+    const vcpus = this.programs.flatMap((p) => (p.vcpu >= 0 ? [p.vcpu] : []));
+    const others = this.agents.filter((_, i) => this.programs[i]!.vcpu < 0);
+    this.hardware ??= this.world.hardware(vcpus, others, MOST_ACTORS - this.count);
+  }
+  /** Agents and steps of the hardware. */
+  get actors(): number {
+    return this.count + (this.hardware?.count ?? 0);
+  }
+  isHardware(i: number): boolean {
+    return i >= this.count;
+  }
+  /** Is this agent of the machine one that hardware's steps run on? */
+  isHardwareAgent(agent: number): boolean {
+    return this.hardware?.isAgent(agent) === true;
+  }
+  /** An actor's name in schedules and stories. */
+  who(i: number): string {
+    return i < this.count ? this.programs[i]!.who : this.hardware!.names[i - this.count]!;
+  }
+  /** The actor of a name, -1 without. */
+  find(who: string): number {
+    for (let i = 0; i < this.actors; i++) if (this.who(i) === who) return i;
+    return -1;
+  }
+  /** What a step of the hardware is. */
+  hardwareText(i: number): string {
+    return this.hardware!.text(i - this.count);
+  }
+  /** The agent of the machine that an actor's last step ran on, or runs on. */
+  agentOf(i: number): number {
+    return i < this.count ? this.agents[i]! : this.hardwareAgent;
+  }
+  private hardwareAgent = 0;
   /** The operation that an agent is in or begins next; the number of its operations when it has ended. */
   position(i: number): number {
-    return this.pool.a[this.base[i]! + PC]!;
+    return i < this.count ? this.pool.a[this.base[i]! + PC]! : 0;
   }
+  /** An agent has come to its end; of hardware: and has nothing left to do. */
   finished(i: number): boolean {
+    if (i >= this.count) return this.hardware!.finished(i - this.count, this.allFinished || this.world.crashed);
     return this.position(i) >= this.programs[i]!.ops.length;
   }
   get allFinished(): boolean {
@@ -112,6 +157,11 @@ export class ParAgents {
 
   /** Runs one step of an agent that has not finished. @returns false if it waits for another */
   step(i: number): boolean {
+    if (i >= this.count) {
+      this.hardwareAgent = this.hardware!.begin(i - this.count);
+      this.world.step(this.hardwareAgent);
+      return this.hardware!.moved;
+    }
     const at = this.base[i]!;
     const agent = this.agents[i]!;
     const { world, pool } = this;

@@ -12,6 +12,7 @@ import type { EventBus, EventRecord } from "../sim/events.js";
 import { lockdepReport } from "../sim/lockdep.js";
 import type { StateRegistry } from "../sim/state.js";
 import type { Detail } from "../trace/story.js";
+import type { HardwareSteps } from "../vfio/hardwaresteps.js";
 import type { Call, Expr, GuestBlock, ParThread, Report, Statement } from "./ast.js";
 import { ParAgents, type Arguments, type ParWorld, type Progress } from "./paragents.js";
 import { blockText, callsIn } from "./parprogram.js";
@@ -21,7 +22,7 @@ import { registerName, type Program, type VariantConfig } from "./compile.js";
 import { CONSTANTS } from "./constants.js";
 import { BudgetError, ScriptError, Diagnostics, type Span } from "./diagnostics.js";
 import { evaluate, EvaluationError, type Scope } from "./evaluate.js";
-import { eventsOf, judge, typeName, type Exception, type Problem, type Result, type Window } from "./expectations.js";
+import { eventsOf, judge, mentions, typeName, type Exception, type Problem, type Result, type Window } from "./expectations.js";
 import { LIMITS, type Budget } from "./limits.js";
 import { Recorder } from "./recorder.js";
 import type { Outcome, Step, VariantResult } from "./result.js";
@@ -47,6 +48,8 @@ export interface ScriptMachine {
   busy(agent: number): boolean;
   finish(agent: number): CallResult;
   vcpuAgent(vcpu: number): number;
+  /** What hardware may do of its own accord between the steps of agents. */
+  hardwareSteps?(vcpus: readonly number[], others: readonly number[], room: number): HardwareSteps | undefined;
   /** Another thread of the VMM. @returns its agent */
   addThread(name: string): number;
   /** A thread of the kernel. @returns its agent */
@@ -88,6 +91,10 @@ export interface RunOptions {
 /** What an explorer may ask of a run that stands before a `par`. */
 export interface ParRun {
   readonly line: number;
+  /** What the reports that follow the `par` at once say of the machine as it stands: `label=value` of each. */
+  outcome(): string;
+  /** The first expectation on values or on stage 2 that follows it at once and is not met, and why; undefined: none. */
+  unmet(): string | undefined;
   /** While it is set nothing is noted of what the agents' calls return. */
   muted: boolean;
 }
@@ -149,6 +156,8 @@ class Interpreter implements Window {
   /** Names of the script's kernel threads. */
   private readonly kthreads = new Set<string>();
   private vm = 0;
+  /** The statements behind the last `par` in its block. */
+  private following: readonly Statement[] = [];
   /** Expectations have been judged: the next action opens a new window. */
   private closed = false;
   /** After the window in which the host crashed nothing runs. */
@@ -358,7 +367,10 @@ class Interpreter implements Window {
   // --- statements ---------------------------------------------------------------------
 
   private *statements(body: readonly Statement[]): Running<void> {
-    for (const s of body) yield* this.statement(s);
+    for (const [n, s] of body.entries()) {
+      if (s.kind === "par") this.following = body.slice(n + 1);
+      yield* this.statement(s);
+    }
   }
 
   private *scoped(body: readonly Statement[], name?: string, value?: bigint): Running<void> {
@@ -437,14 +449,18 @@ class Interpreter implements Window {
 
   private report(s: Report): void {
     const { what } = s;
-    if (what.kind === "stage2") {
-      const ipa = Number(evaluate(what.expr, this.scope));
-      const leaf = this.leaves().find((l) => ipa >= l.ipa && ipa < l.ipa + l.size);
-      this.tally.reportText(s, leaf === undefined ? "none" : typeName(leaf));
-    } else if (what.kind === "place") {
+    if (what.kind === "stage2") this.tally.reportText(s, this.typeAt(what.expr));
+    else if (what.kind === "place") {
       const place = evaluate(what.expr, this.scope);
       this.tally.reportText(s, PLACES[Number(place)] ?? String(place));
     } else this.tally.report(s, what.kind === "value" ? evaluate(what.expr, this.scope) : undefined);
+  }
+
+  /** The memory type of the leaf that maps an IPA. */
+  private typeAt(address: Expr): string {
+    const ipa = Number(evaluate(address, this.scope));
+    const leaf = this.leaves().find((l) => ipa >= l.ipa && ipa < l.ipa + l.size);
+    return leaf === undefined ? "none" : typeName(leaf);
   }
 
   private iterate(span: Span): void {
@@ -942,7 +958,7 @@ class Interpreter implements Window {
   private *par(bodies: readonly (GuestBlock | ParThread)[], span: Span): Running<void> {
     yield* this.handOver();
     const { kvm } = this.machine;
-    const run: ParRun = { line: span.line, muted: this.options.onPar !== undefined };
+    const run: ParRun = { line: span.line, muted: this.options.onPar !== undefined, ...this.endings() };
     const par = new ParAgents(this.parWorld(run), bodies);
     if (kvm !== undefined) kvm.interleave = true;
     try {
@@ -961,10 +977,52 @@ class Interpreter implements Window {
     }
   }
 
+  /** What may be asked of every way that a `par` can end: the reports and expectations that follow it at once. */
+  private endings(): Pick<ParRun, "outcome" | "unmet"> {
+    const scopes = [...this.scopes];
+    const behind: (Report | Extract<Statement, { kind: "expect" }>)[] = [];
+    for (const s of this.following) {
+      if (s.kind !== "report" && s.kind !== "expect") break;
+      behind.push(s);
+    }
+    const within = <T>(of: () => T): T => {
+      const outer = this.scopes;
+      this.scopes = scopes;
+      try {
+        return of();
+      } finally {
+        this.scopes = outer;
+      }
+    };
+    return {
+      outcome: () =>
+        within(() =>
+          behind
+            .flatMap((s) => {
+              if (s.kind !== "report" || (s.what.kind !== "value" && s.what.kind !== "stage2")) return [];
+              if (s.what.kind === "value") return [`${s.label}=${valueText(evaluate(s.what.expr, this.scope))}`];
+              return [`${s.label}=${this.typeAt(s.what.expr)}`];
+            })
+            .join(", "),
+        ),
+      unmet: () =>
+        within(() => {
+          for (const s of behind) {
+            if (s.kind !== "expect" || (s.on.length > 0 && !s.on.some((n) => this.isThis(n.name)))) continue;
+            const { condition: c } = s;
+            if (c.kind !== "stage2" && (c.kind !== "value" || mentions(c.expr, "ret"))) continue;
+            const actual = judge(c, this);
+            if (actual !== undefined) return `line ${s.span.line}: ${s.text}: ${actual}`;
+          }
+          return undefined;
+        }),
+    };
+  }
+
   private *schedule(par: ParAgents, span: Span): Running<void> {
     const scheduler = this.options.scheduler?.() ?? roundRobin(par.count);
     let idle = 0;
-    while (!par.allFinished) {
+    while (!par.allFinished || scheduler.more?.(par) === true) {
       const moved = par.step(scheduler.next(par));
       this.tick();
       yield moved;
@@ -1003,6 +1061,7 @@ class Interpreter implements Window {
       lookup: (name, span) => this.valueOf(name, span),
       progress: (name, args, agent, results) => this.progress(name, args, agent, results),
       startGuest: (block) => this.startGuest(block),
+      hardware: (vcpus, others, room) => m.hardwareSteps?.(vcpus, others, room),
       runCall: (vcpu) => {
         if (run.muted) return { call: "KVM_RUN", vcpu };
         faults[vcpu] = this.recorder.faults;
@@ -1147,6 +1206,8 @@ function vcpuOf(e: bigint | Expr | undefined): number {
 function hasCall(e: Expr): boolean {
   return e.kind === "call" || (e.kind === "unary" && hasCall(e.of)) || (e.kind === "binary" && (hasCall(e.left) || hasCall(e.right)));
 }
+
+const valueText = (v: bigint): string => (v < 10n ? String(v) : `0x${v.toString(16)}`);
 
 function showsValue(name: string): boolean {
   return /^(mmap|mremap|VFIO_DEVICE_FEATURE_DMA_BUF|read|write_place|dma_read|uffd_read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(

@@ -9,14 +9,17 @@
  *   vmm 3
  *
  * `par N`: it is for the N-th `par` that the run comes to; for the first if absent. In the others agents go in turn.
+ * With modelled buffers a turn may also be one of the hardware (src/vfio/hardwaresteps.ts): `cpu1.store0 1`.
  * `#` begins a comment. Behind the last turn every agent goes in turn, as without a schedule.
  */
 import type { ParAgents } from "./paragents.js";
 
 /** A strategy for one `par`. */
 export interface Scheduler {
-  /** The number of an agent that has not finished. */
+  /** The number of an agent that has not finished, or of a step of the hardware. */
   next(par: ParAgents): number;
+  /** Steps of the hardware are still to come when every agent has ended. */
+  more?(par: ParAgents): boolean;
 }
 
 /** One phase of each agent in turn, in the order of the script. */
@@ -103,14 +106,23 @@ export function replay(turns: readonly Turn[]): Scheduler {
   let turn = 0;
   let left = turns[0]?.steps ?? 0;
   let behind: Scheduler | undefined;
+  const present = (): Turn | undefined => {
+    while (turn < turns.length && left === 0) left = turns[++turn]?.steps ?? 0;
+    return turns[turn];
+  };
   return {
+    more: () => present() !== undefined,
     next: (par) => {
-      while (turn < turns.length && left === 0) left = turns[++turn]?.steps ?? 0;
-      const t = turns[turn];
+      par.withHardware();
+      const t = present();
       if (t === undefined) return (behind ??= roundRobin(par.count)).next(par);
-      const i = par.programs.findIndex((p) => p.who === t.who);
-      if (i < 0) throw new ScheduleError(0, `no agent "${t.who}" in this par: there are ${par.programs.map((p) => p.who).join(", ")}`);
-      if (par.finished(i))
+      const i = par.find(t.who);
+      if (i < 0)
+        throw new ScheduleError(
+          0,
+          `no agent "${t.who}" in this par: there are ${Array.from({ length: par.actors }, (_, n) => par.who(n)).join(", ")}`,
+        );
+      if (!par.isHardware(i) && par.finished(i))
         throw new ScheduleError(0, `${t.who} has ended before its turn ${turn + 1}: is this the schedule of this script and era?`);
       left--;
       return i;

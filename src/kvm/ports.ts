@@ -13,7 +13,7 @@ export interface GuestCpu {
 export interface GuestPe {
   /** The IPA of a guest VA by AT S1E1R, PAR_EL1 untouched; -1 when stage 1 (or a stage-2 fault on its walk) says no. */
   translateIpa(v: number, vaHi: number, vaLo: number): number;
-  /** Acts by a seed before each instruction of a guest (weak mode); undefined: nothing happens between instructions. */
+  /** Acts before each instruction of a guest (weak mode); undefined: nothing happens between instructions. */
   readonly hardware: { act(v: number): void } | undefined;
   /** Takes the physical SError that is pending on the running CPU. @returns READ_SERROR, READ_UNCONTAINED; 0: there is none */
   takeSerror(): number;

@@ -129,6 +129,10 @@ export class Agents {
   get cpu(): number {
     return this.cpuOf.a[this.running.a[0]!]!;
   }
+  /** The physical CPU of an agent. */
+  cpuOfAgent(agent: number): number {
+    return this.cpuOf.a[agent]!;
+  }
   moveTo(agent: number, cpu: number): void {
     this.cpuOf.set(agent, cpu);
   }

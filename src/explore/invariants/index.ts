@@ -41,6 +41,14 @@ export const NO_LIVELOCK: Invariant = {
   onRequest: true,
 };
 
+/** Told by the search too: what the script itself expects of the end. */
+export const EXPECTATIONS: Invariant = {
+  name: "expectations",
+  statement: "The expectations on values and on stage 2 that follow the par at once hold, however it ends.",
+  source: "the script",
+  onRequest: true,
+};
+
 export const INVARIANTS: readonly Invariant[] = [
   hostAlive,
   breakBeforeMake,
@@ -62,6 +70,7 @@ export const INVARIANTS: readonly Invariant[] = [
   tlbiOrder,
   NO_DEADLOCK,
   NO_LIVELOCK,
+  EXPECTATIONS,
 ];
 
 export interface Wrong {
