@@ -2,13 +2,11 @@
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
+import { faultline } from "../cli/command.js";
 import { exploreVariant, type Explored } from "../../src/explore/explore.js";
 import { compile } from "../../src/guest/compile.js";
 import { machineWorld } from "../../src/guest/machineworld.js";
-import { buildCommand, faultline } from "../cli/command.js";
-
-beforeAll(buildCommand, 60_000);
 
 const NAME = "2015-uncached-barriers-race";
 const FILE = `scenarios/${NAME}.guest`;
