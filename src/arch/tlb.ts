@@ -299,7 +299,7 @@ export class Tlbs {
         this.dropIf(this.stage1, l + L_TAG, this.stage1.a[l + L_IDS]!, cpu, host, vmid, asid);
       }
     }
-    if (!walks) return;
+    if (!walks || !leadsTo(level)) return;
     const w = this.walkAt(cpu, hi, lo);
     if (this.walk1.a[w + W_LO] === (lo & ~0x1fffff) && this.walk1.a[w + W_HI] === hi) {
       this.dropIf(this.walk1, w + W_TAG, this.walk1.a[w + W_IDS]!, cpu, host, vmid, asid);
@@ -370,7 +370,7 @@ export class Tlbs {
       if (tag === 0 || (only !== 0 && tag !== only) || !overlaps(l[i + L_HI]!, l[i + L_LO]!, l[i + L_SIZE]! & 0xff, first, end)) continue;
       if (this.levelFits(l[i + L_SIZE]!, level)) this.dropIf(this.stage1, i + L_TAG, l[i + L_IDS]!, cpu, host, vmid, asid);
     }
-    if (!walks) return;
+    if (!walks || !leadsTo(level)) return;
     const w = this.walk1.a;
     for (let i = (cpu * WALK) << L_SHIFT; i < ((cpu + 1) * WALK) << L_SHIFT; i += 1 << L_SHIFT) {
       if (w[i + W_TAG] === 0 || !overlaps(w[i + W_HI]!, w[i + W_LO]!, 21, first, end)) continue;
@@ -380,7 +380,10 @@ export class Tlbs {
 
   // ---- by intermediate physical address
 
-  /** Drops the stage-2 leaf that contains an IPA, and (unless last-level only) the walk cache of it. Combined entries stay. */
+  /**
+   * Drops the stage-2 leaf that contains an IPA, and (unless last-level only) the walk cache of it. Combined entries stay.
+   * @param level the leaf's level as the TTL says, 0 any: a hint of level 1 or 2 asks for nothing of what leads to level 3
+   */
   dropIpa(cpu: number, vmid: number, hi: number, lo: number, walks: boolean, level: number): void {
     const tag = this.findContext(cpu, CTX_STAGE2, vmid, 0);
     if (tag === 0) return;
@@ -392,7 +395,7 @@ export class Tlbs {
       if (a[i + L_TAG] !== tag || !sameLeaf(a[i + L_HI]!, a[i + L_LO]!, hi, lo, a[i + L_SIZE]! & 0xff)) continue;
       if (level === 0 || a[i + L_SIZE]! >> 8 === level) this.stage2.set(i + L_TAG, 0);
     }
-    if (!walks) return;
+    if (!walks || !leadsTo(level)) return;
     const w = this.walkAt(cpu, hi, lo);
     const a = this.walk2.a;
     if (a[w + W_TAG] === tag && a[w + W_LO] === (lo & ~0x1fffff) && a[w + W_HI] === hi) this.walk2.set(w + W_TAG, 0);
@@ -412,12 +415,17 @@ export class Tlbs {
       if (a[i + L_TAG] !== tag || !overlaps(a[i + L_HI]!, a[i + L_LO]!, a[i + L_SIZE]! & 0xff, first, end)) continue;
       if (level === 0 || a[i + L_SIZE]! >> 8 === level) this.stage2.set(i + L_TAG, 0);
     }
-    if (!walks) return;
+    if (!walks || !leadsTo(level)) return;
     const w = this.walk2.a;
     for (let i = (cpu * WALK) << L_SHIFT; i < ((cpu + 1) * WALK) << L_SHIFT; i += 1 << L_SHIFT) {
       if (w[i + W_TAG] === tag && overlaps(w[i + W_HI]!, w[i + W_LO]!, 21, first, end)) this.walk2.set(i + W_TAG, 0);
     }
   }
+}
+
+/** Whether a TLBI with this level hint (0: none) must drop what leads to a level-3 table (Arm ARM D8.14.5, TTL). */
+function leadsTo(level: number): boolean {
+  return level === 0 || level === 3;
 }
 
 /** True when two addresses lie in one aligned piece of 2^shift bytes. */

@@ -29,7 +29,7 @@ const OF_AGENTS: Readonly<Record<string, number>> = {
 /** Words per vCPU. */
 const OF_VCPUS: Readonly<Record<string, number>> = { "vcpu.regs": REGS_WORDS, "kvm.vcpus": 20, "kvm.vcpus.wide": 4 };
 /** Phases of userMemAbort. */
-const FAULT_PHASES = 6;
+const FAULT_PHASES = 7;
 const SCRIPT = "script.agents";
 /** What the invariants keep: theirs alone. */
 const MEMORY = "explore.memory";

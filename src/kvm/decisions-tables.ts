@@ -84,6 +84,24 @@ const walkerDecisions = {
       "v6.4": ["locked-entry", `v6.8 ${PGTABLE} stage2_try_break_pte (v6.2)`],
     },
   ),
+  unlinkedTables: decision(
+    "a table that a block has taken the place of: freed at once, or through RCU after the walks beside this one",
+    ["at-once", "rcu"],
+    {
+      "v4.0": ["at-once", `v5.14 ${PGTABLE} stage2_map_walk_table_post: mmu_lock keeps every other walk out`],
+      "v6.4": ["rcu", `v6.8 ${MMU} stage2_free_unlinked_table, stage2_free_unlinked_table_rcu_cb (v6.2)`],
+    },
+  ),
+  preorderEntry: decision(
+    "the map walk after a block took a table's place: reads the entry again, or goes down the old one (bug B9)",
+    ["reload", "stale"],
+    {
+      "v4.0": [
+        "reload",
+        `v5.14 ${PGTABLE} stage2_map_walk_table_pre: the walk skips what is below; stale in v6.2 and v6.3, v6.4 "Reload PTE after invoking walker callback on preorder traversal"`,
+      ],
+    },
+  ),
   relaxInvalidEntry: decision("relaxing permissions of an entry that is not there", ["nothing", "again"], {
     "v4.0": ["nothing", `v5.14 ${PGTABLE} stage2_attr_walker: 0`],
     "v6.4": ["again", `v6.8 ${PGTABLE} stage2_attr_walker: -EAGAIN (v6.2)`],

@@ -26,7 +26,7 @@ const PFN = ARG + 2;
 const RANGE_VM = ARG + 5;
 const PAGE_VM = ARG + 3;
 const RELEASE_VM = ARG + 1;
-/** range_start, between the walk and its deferred flush: the guest addresses. */
+/** range_start, between the walk and what is left of it: the guest addresses. */
 const FLUSH_FROM = ARG + 6;
 const FLUSH_TO = ARG + 7;
 
@@ -55,7 +55,7 @@ export class KvmNotifier {
     this.rangeStart = agents.activity("kvmInvalidateRangeStart", `${src} kvm_mmu_notifier_invalidate_range_start`, 8, [
       ["announce", (f) => this.announce(f)],
       ["unmap", (f) => this.unmap(f)],
-      ["flush", (f) => this.deferredFlush(f)],
+      ["rest", (f) => this.rest(f)],
     ]);
     this.startFirst = this.rangeStart.first;
     this.rangeEnd = agents.activity("kvmInvalidateRangeEnd", `${src} kvm_mmu_notifier_invalidate_range_end`, 6, [
@@ -111,38 +111,48 @@ export class KvmNotifier {
     if (!sim.locks.write(lock)) return this.wait(f);
     vms.addInProgress(vm, 1);
     if (d.invalidateTrace === "arch-code" && vms.root(vm) !== 0) sim.bus.emit(kvmUnmapHvaRange, start, end);
-    if (sim.agents.interleaving && at >= 0 && this.walkOnly(f, vm, at, start, end)) return this.startFirst + 2;
+    if (sim.agents.interleaving && at >= 0 && this.oneWalk(vm, at, start, end))
+      return this.walkOnly(f, vm, memslots.at(vm, at), start, end);
     for (; at >= 0; at = memslots.nextInHvaRange(vm, at, start, end)) this.unmapSlot(vm, memslots.at(vm, at), start, end);
-    sim.locks.unlockWrite(lock);
-    return sim.agents.ret(f);
+    return this.unmapped(f, vm);
+  }
+
+  /** Whether one slot and one walk cover a range. @param at place of the first slot in it */
+  private oneWalk(vm: number, at: number, start: number, end: number): boolean {
+    const { memslots } = this;
+    if (this.d.invalidateUnit !== "slot" || this.vms.root(vm) === 0 || memslots.nextInHvaRange(vm, at, start, end) >= 0) return false;
+    const slot = memslots.at(vm, at);
+    const to = this.firstIpa(slot, start) + this.ipaBytes(slot, start, end);
+    return this.stage2.unmapper.chunkEnd(vm, this.firstIpa(slot, start), to) === to;
   }
 
   /**
-   * A walk that flushes once at its end: guests run on between the two, on what their TLBs hold. The flush is a phase of
-   * its own where one slot and one walk cover the range. @returns false: nothing was done
+   * Guests run on in the middle of an unmap, on what their TLBs hold: between a walk and the flush that it puts off to its
+   * end, and before a table that it has emptied is taken out. What is left then is a phase of its own.
    */
-  private walkOnly(f: number, vm: number, at: number, start: number, end: number): boolean {
-    const { memslots } = this;
+  private walkOnly(f: number, vm: number, slot: number, start: number, end: number): number {
     const { unmapper } = this.stage2;
-    if (!unmapper.defers || this.vms.root(vm) === 0 || memslots.nextInHvaRange(vm, at, start, end) >= 0) return false;
-    const slot = memslots.at(vm, at);
     const [ipa, size] = [this.firstIpa(slot, start), this.ipaBytes(slot, start, end)];
-    if (unmapper.chunkEnd(vm, ipa, ipa + size) !== ipa + size) return false;
     unmapper.announce(ipa, size);
-    unmapper.walkChunk(vm, ipa, ipa + size);
+    const emptied = unmapper.walkChunk(vm, ipa, ipa + size, unmapper.defers);
     const s = this.sim.agents.stack;
     s.set(f + FLUSH_FROM, ipa);
     s.set(f + FLUSH_TO, ipa + size);
-    return true;
+    return unmapper.defers || emptied ? this.startFirst + 2 : this.unmapped(f, vm);
   }
 
-  private deferredFlush(f: number): number {
-    const { sim, vms } = this;
-    const s = sim.agents.stack.a;
+  private rest(f: number): number {
+    const { unmapper } = this.stage2;
+    const s = this.sim.agents.stack.a;
     const vm = s[f + RANGE_VM]! | 0;
-    this.stage2.unmapper.flushChunk(vm, s[f + FLUSH_FROM]!, s[f + FLUSH_TO]!);
-    sim.locks.unlockWrite(vms.mmuLock(vm));
-    return sim.agents.ret(f);
+    if (unmapper.defers) unmapper.flushChunk(vm, s[f + FLUSH_FROM]!, s[f + FLUSH_TO]!);
+    else unmapper.walkChunk(vm, s[f + FLUSH_FROM]!, s[f + FLUSH_TO]!);
+    return this.unmapped(f, vm);
+  }
+
+  private unmapped(f: number, vm: number): number {
+    this.sim.locks.unlockWrite(this.vms.mmuLock(vm));
+    return this.sim.agents.ret(f);
   }
 
   /** mmu_lock is taken: go on in the phase behind the announcement. */

@@ -2,8 +2,9 @@
  * The map walk of the page-table code of v5.10 and later (arch/arm64/kvm/hyp/pgtable.c:
  * kvm_pgtable_stage2_map, stage2_map_walker_try_leaf, stage2_map_walk_leaf, stage2_map_walk_table_pre).
  *
- * The caller holds mmu_lock. Parallel faults hold it for reading; one walk is one step of the model,
- * so a locked entry is never met, but it is written as the kernel writes it.
+ * The caller holds mmu_lock. Parallel faults hold it for reading. Straight through a walk is one step, in which no
+ * locked entry is ever met, but it is written as the kernel writes it; while agents are interleaved pgtablesteps.ts
+ * goes through the same functions step by step.
  */
 import { DESC_TABLE, DESC_VALID, leafHi, S2_S2AP_R, S2_S2AP_W, tableLo } from "../arch/descriptors.js";
 import { EAGAIN, EINVAL, ENOMEM, ERANGE } from "../sim/errno.js";
@@ -18,6 +19,8 @@ const PERMS_HI = S2_XN;
 
 export class PgtableMap {
   private readonly locked: boolean;
+  private readonly rcuFrees: boolean;
+  private readonly freeTable: number;
   private readonly again: boolean;
   private readonly maintain: boolean;
   private readonly cleanNeeded: boolean;
@@ -31,6 +34,9 @@ export class PgtableMap {
   ) {
     const d = entries.d;
     this.locked = d.sharedWalk === "locked-entry";
+    this.rcuFrees = d.unlinkedTables === "rcu";
+    const { rcu } = entries.sim;
+    this.freeTable = rcu.callback((vm, table, level) => this.freeSubtree(vm, table, level));
     this.again = d.permissionOnlyChange === "again";
     this.maintain = d.mapCacheMaintenance === "walker";
     this.cleanNeeded = !entries.fwb;
@@ -50,14 +56,11 @@ export class PgtableMap {
    *   -ENOMEM without a page for a table; -EINVAL for an impossible prot; -ERANGE beyond the IPA space
    */
   readonly map = (vm: number, cache: number, ipa: number, size: number, pa: number, prot: number): number => {
-    const entries = this.entries;
-    entries.sim.bus.emit(stage2Map, ipa, size, pa, prot & 31);
-    if (this.badProt(prot)) return -EINVAL;
     const end = ipa + Math.ceil(size / 4096) * 4096;
-    if (end > entries.vms.ipaSize(vm)) return -ERANGE;
     let at = ipa;
     let phys = pa;
-    let ret = 0;
+    let ret = this.begin(vm, ipa, size, pa, prot);
+    if (ret !== 0) return ret;
     while (at < end) {
       ret = this.mapOne(vm, cache, at, end, phys, prot);
       if (ret !== 0) break;
@@ -67,6 +70,14 @@ export class PgtableMap {
     this.tlb.publishTables();
     return ret;
   };
+
+  /** What comes before the walk. @returns 0, -EINVAL or -ERANGE */
+  begin(vm: number, ipa: number, size: number, pa: number, prot: number): number {
+    const entries = this.entries;
+    entries.sim.bus.emit(stage2Map, ipa, size, pa, prot & 31);
+    if (this.badProt(prot)) return -EINVAL;
+    return ipa + Math.ceil(size / 4096) * 4096 > entries.vms.ipaSize(vm) ? -ERANGE : 0;
+  }
 
   /** Descends to where one leaf fits and tries it there. Sets `step` to the bytes that it maps. */
   private mapOne(vm: number, cache: number, ipa: number, end: number, pa: number, prot: number): number {
@@ -97,7 +108,7 @@ export class PgtableMap {
   }
 
   /** kvm_block_mapping_supported: the level has blocks, the range is long enough, both addresses are aligned. */
-  private blockFits(level: number, left: number, ilo: number, pa: number): boolean {
+  blockFits(level: number, left: number, ilo: number, pa: number): boolean {
     if (level === 0) return false;
     const size = LEVEL_SIZE[level]!;
     return left >= size && ((ilo | pa) & (size - 1)) === 0;
@@ -110,21 +121,32 @@ export class PgtableMap {
     const lo = entries.leafLo(prot, pa, level);
     this.step = LEVEL_SIZE[level]!;
     if ((oldLo & DESC_VALID) !== 0) {
-      if (this.again) {
-        if (((oldLo ^ lo) & ~PERMS_LO) === 0 && ((oldHi ^ hi) & ~PERMS_HI) === 0) return -EAGAIN;
-      } else if (oldLo === lo && oldHi === hi) return 0;
+      const stays = this.stays(hi, lo, oldHi, oldLo);
+      if (stays <= 0) return stays;
     }
     this.breakEntry(vm, at, level, ipa, oldHi, oldLo);
-    if (this.maintain) {
-      if (this.cleanNeeded && entries.cacheable(lo)) entries.cleanDcache(pa, this.step);
-      if (entries.executable(hi, lo)) entries.invalidateIcache(pa, this.step);
-    }
-    entries.write(vm, at, level, ipa, hi, lo);
+    this.makeLeaf(vm, at, level, ipa, hi, lo, pa);
     return 0;
   }
 
+  /** Whether a valid entry is left as it is. @returns 0: it says the same; -EAGAIN: other permissions at most; 1: it must change */
+  stays(hi: number, lo: number, oldHi: number, oldLo: number): number {
+    if (this.again) return ((oldLo ^ lo) & ~PERMS_LO) === 0 && ((oldHi ^ hi) & ~PERMS_HI) === 0 ? -EAGAIN : 1;
+    return oldLo === lo && oldHi === hi ? 0 : 1;
+  }
+
+  /** stage2_make_pte of a leaf, with the cache maintenance before. The entry is invalid. */
+  makeLeaf(vm: number, at: number, level: number, ipa: number, hi: number, lo: number, pa: number): void {
+    const entries = this.entries;
+    if (this.maintain) {
+      if (this.cleanNeeded && entries.cacheable(lo)) entries.cleanDcache(pa, LEVEL_SIZE[level]!);
+      if (entries.executable(hi, lo)) entries.invalidateIcache(pa, LEVEL_SIZE[level]!);
+    }
+    entries.write(vm, at, level, ipa, hi, lo);
+  }
+
   /** stage2_try_break_pte (v6.2+: locked invalid entry) / stage2_put_pte: break, then the TLBI of what was there. */
-  private breakEntry(vm: number, at: number, level: number, ipa: number, oldHi: number, oldLo: number): void {
+  breakEntry(vm: number, at: number, level: number, ipa: number, oldHi: number, oldLo: number): void {
     // The kernel locks an empty entry too; as nobody can look in between, that write is not modelled.
     if ((oldLo | oldHi) === 0) return;
     this.entries.write(vm, at, level, ipa, 0, this.locked ? INVALID_LOCKED : 0);
@@ -151,15 +173,26 @@ export class PgtableMap {
     const child = this.caches.take(cache, level + 1);
     if (child === 0) return -ENOMEM;
     this.breakEntry(vm, at, level, ipa, oldHi, oldLo);
-    this.entries.write(vm, at, level, ipa, leafHi(child, 0), tableLo(child));
+    this.makeTable(vm, at, level, ipa, child);
     return child;
+  }
+
+  /** stage2_make_pte of a table entry. */
+  makeTable(vm: number, at: number, level: number, ipa: number, child: number): void {
+    this.entries.write(vm, at, level, ipa, leafHi(child, 0), tableLo(child));
   }
 
   /** stage2_map_walk_table_pre: a block takes the place of a table, whose subtree is freed. */
   private replaceTable(vm: number, at: number, level: number, ipa: number, oldHi: number, oldLo: number, pa: number, prot: number): number {
     const ret = this.tryLeaf(vm, at, level, ipa, oldHi, oldLo, pa, prot);
-    if (ret === 0) this.freeSubtree(vm, this.entries.outputAddress(oldHi, oldLo), level + 1);
+    if (ret === 0) this.freeUnlinked(vm, this.entries.outputAddress(oldHi, oldLo), level + 1);
     return ret;
+  }
+
+  /** free_unlinked_table: where walks go on beside each other, once those that are under way have ended (call_rcu). */
+  freeUnlinked(vm: number, table: number, level: number): void {
+    if (this.rcuFrees) this.entries.sim.rcu.call(this.freeTable, vm, table, level);
+    else this.freeSubtree(vm, table, level);
   }
 
   /** kvm_pgtable_stage2_free_unlinked: frees a detached table and what lies below. No TLBI. */

@@ -62,11 +62,14 @@ export class PgtableUnmap {
     this.walkChunk(vm, ipa, end);
     this.flushChunk(vm, ipa, end);
   }
-  /** Its two halves: the walk, and the flush that was put off to its end. */
-  walkChunk(vm: number, ipa: number, end: number): void {
+  /**
+   * Its two halves: the walk, and the flush that was put off to its end.
+   * @param tables false: tables that it empties stay where they are @returns true if there is one
+   */
+  walkChunk(vm: number, ipa: number, end: number, tables = true): boolean {
     const entries = this.entries;
     const to = Math.min(end, entries.vms.ipaSize(vm));
-    if (ipa < to) this.walk(vm, entries.tables.word(entries.vms.root(vm)), entries.vms.startLevel(vm), ROOT_MASK, ipa, to);
+    return ipa < to && this.walk(vm, entries.tables.word(entries.vms.root(vm)), entries.vms.startLevel(vm), ROOT_MASK, ipa, to, tables);
   }
   flushChunk(vm: number, ipa: number, end: number): void {
     if (this.deferLeaves) this.tlb.flushRange(vm, ipa, end - ipa);
@@ -76,8 +79,10 @@ export class PgtableUnmap {
     return this.deferLeaves;
   }
 
-  private walk(vm: number, table: number, level: number, mask: number, from: number, to: number): void {
+  /** @returns true if an emptied table was left where it is */
+  private walk(vm: number, table: number, level: number, mask: number, from: number, to: number, tables: boolean): boolean {
     const entries = this.entries;
+    let left = false;
     const size = LEVEL_SIZE[level]!;
     for (let ipa = from; ipa < to;) {
       const start = entryStart(ipa, level);
@@ -89,13 +94,15 @@ export class PgtableUnmap {
         if ((lo | hi) !== 0) entries.write(vm, at, level, start, 0, 0);
       } else if (level < 3 && (lo & DESC_TABLE) !== 0) {
         if (level === 2) this.walkPages(vm, entries.childWord(hi, lo), ipa, next);
-        else this.walk(vm, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next);
-        this.freeIfEmpty(vm, at, level, ipa, hi, lo);
+        else if (this.walk(vm, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next, tables)) left = true;
+        if (tables) this.freeIfEmpty(vm, at, level, ipa, hi, lo);
+        else if (entries.tables.count(entries.outputAddress(hi, lo)) === 1) left = true;
       } else {
         this.unmapLeaf(vm, at, level, ipa, hi, lo);
       }
       ipa = next;
     }
+    return left;
   }
 
   /** The same in a level-3 table, where every unmap of pages spends its time. */

@@ -8,6 +8,7 @@
  * src/kvm/pgtableattr.ts     relax, write-protect, young/old, cache flush
  * src/kvm/pgtableunmap.ts    unmap, teardown
  * src/kvm/pgtablesplit.ts    v6.5+: eager split
+ * src/kvm/pgtablesteps.ts    the walks of the fault path step by step, while agents are interleaved
  */
 import type { CacheMaintenance } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
@@ -19,6 +20,7 @@ import type { kvmDecisions } from "./decisions.js";
 import { PgtableAttributes } from "./pgtableattr.js";
 import { MemoryCaches } from "./pgtablecache.js";
 import { PgtableMap } from "./pgtablemap.js";
+import { PgtableSteps } from "./pgtablesteps.js";
 import { PgtableSplit } from "./pgtablesplit.js";
 import { PgtableUnmap } from "./pgtableunmap.js";
 import { Stage2Entries, type FrameTest } from "./stage2walk.js";
@@ -41,6 +43,7 @@ export class Stage2 {
   readonly unmapper: PgtableUnmap;
   readonly attributes: PgtableAttributes;
   readonly splitter: PgtableSplit;
+  readonly steps: PgtableSteps;
   private readonly setter: Stage2Set;
   private readonly setCode: boolean;
 
@@ -63,6 +66,7 @@ export class Stage2 {
     this.attributes = new PgtableAttributes(this.entries, this.tlb, frames);
     this.splitter = new PgtableSplit(this.entries, this.caches, this.tlb);
     this.setter = new Stage2Set(this.entries, this.caches, this.tlb, this.unmapper);
+    this.steps = new PgtableSteps(this.entries, this.caches, this.tlb, this.mapper, this.attributes, this.setter);
     this.setCode = d.mapCode === "set";
   }
 

@@ -14,6 +14,13 @@ import { PROT_DEVICE, PROT_IOMAP, PROT_X, stage2Set, stage2SetHuge } from "./tra
 
 /** The host crashed inside: sim.crash was called and every frame is gone; the phase must return RETURN. */
 export const STAGE2_CRASHED = -4096;
+/** With SET_BREAK: a present entry was cleared and flushed, and the new one is to be written by SET_MAKE. */
+export const STAGE2_BROKEN = -4097;
+
+/** How much `set` does: all of it, up to the cleared entry, or from there. */
+export const SET_ALL = 0;
+export const SET_BREAK = 1;
+export const SET_MAKE = 2;
 
 export class Stage2Set {
   /** Where `descend` ended: place and level, or -1 when a table was missing and there is no cache. */
@@ -36,22 +43,23 @@ export class Stage2Set {
   /**
    * Installs one entry: a PUD or PMD block if `size` is one that the era knows, else a page.
    * @param logging KVM_S2FLAG_LOGGING_ACTIVE: blocks in the way are dissolved
-   * @returns 0; -EFAULT where a page marked IOMAP meets a present entry; STAGE2_CRASHED
+   * @param part SET_*
+   * @returns 0; -EFAULT where a page marked IOMAP meets a present entry; STAGE2_CRASHED; STAGE2_BROKEN
    */
-  set(vm: number, cache: number, ipa: number, size: number, pa: number, prot: number, logging: boolean): number {
+  set(vm: number, cache: number, ipa: number, size: number, pa: number, prot: number, logging: boolean, part = SET_ALL): number {
     const effective = this.effectiveProt(prot);
-    if (size === PMD_SIZE) return this.setHuge(vm, cache, ipa, 2, pa, effective);
-    if (size === PUD_SIZE && this.entries.d.stage2PudBlocks) return this.setHuge(vm, cache, ipa, 1, pa, effective);
-    return this.setPte(vm, cache, ipa, pa, effective, logging);
+    if (size === PMD_SIZE) return this.setHuge(vm, cache, ipa, 2, pa, effective, part);
+    if (size === PUD_SIZE && this.entries.d.stage2PudBlocks) return this.setHuge(vm, cache, ipa, 1, pa, effective, part);
+    return this.setPte(vm, cache, ipa, pa, effective, logging, part);
   }
 
   /** stage2_set_pte. Without a cache and without a table it does nothing (kvm_set_spte_hva). */
-  private setPte(vm: number, cache: number, ipa: number, pa: number, prot: number, logging: boolean): number {
+  private setPte(vm: number, cache: number, ipa: number, pa: number, prot: number, logging: boolean, part: number): number {
     const entries = this.entries;
     const hi = entries.leafHi(prot, pa);
     const lo = entries.leafLo(prot, pa, 3);
     const iomap = (prot & PROT_IOMAP) !== 0;
-    entries.sim.bus.emit(stage2Set, ipa, 4096, pa, s2apOf(lo), memAttrOf(lo), xnOf(hi), 1, iomap ? 1 : 0);
+    if (part !== SET_MAKE) entries.sim.bus.emit(stage2Set, ipa, 4096, pa, s2apOf(lo), memAttrOf(lo), xnOf(hi), 1, iomap ? 1 : 0);
     if (logging) this.dissolve(vm, ipa);
     const found = this.descend(vm, cache, ipa, 3);
     if (found !== 0) return found < 0 ? found : 0;
@@ -61,17 +69,16 @@ export class Stage2Set {
     const present = (oldLo & DESC_VALID) !== 0;
     if (iomap && present) return -EFAULT;
     if (present && entries.d.identicalEntry === "skip" && oldLo === lo && oldHi === hi) return 0;
-    this.replace(vm, at, 3, ipa, present, hi, lo);
-    return 0;
+    return this.replace(vm, at, 3, ipa, present, hi, lo, part);
   }
 
   /** stage2_set_pmd_huge, stage2_set_pud_huge. */
-  private setHuge(vm: number, cache: number, ipa: number, level: number, pa: number, prot: number): number {
+  private setHuge(vm: number, cache: number, ipa: number, level: number, pa: number, prot: number, part: number): number {
     const entries = this.entries;
     const start = entryStart(ipa, level);
     const hi = entries.leafHi(prot, pa);
     const lo = entries.leafLo(prot, pa, level);
-    entries.sim.bus.emit(stage2SetHuge, start, LEVEL_SIZE[level]!, pa, s2apOf(lo), memAttrOf(lo), xnOf(hi));
+    if (part !== SET_MAKE) entries.sim.bus.emit(stage2SetHuge, start, LEVEL_SIZE[level]!, pa, s2apOf(lo), memAttrOf(lo), xnOf(hi));
     for (;;) {
       const found = this.descend(vm, cache, ipa, level);
       if (found !== 0) return found < 0 ? found : 0;
@@ -94,24 +101,25 @@ export class Stage2Set {
           continue;
         }
       }
-      this.replace(vm, at, level, ipa, present, hi, lo);
-      return 0;
+      return this.replace(vm, at, level, ipa, present, hi, lo, part);
     }
   }
 
-  /** kvm_set_pte / kvm_set_pmd with the era's break-before-make. */
-  private replace(vm: number, at: number, level: number, ipa: number, present: boolean, hi: number, lo: number): void {
+  /** kvm_set_pte / kvm_set_pmd with the era's break-before-make. @returns 0 or STAGE2_BROKEN */
+  private replace(vm: number, at: number, level: number, ipa: number, present: boolean, hi: number, lo: number, part: number): number {
     const start = entryStart(ipa, level);
     if (present && this.entries.d.breakBeforeMake === "none") {
       this.write(vm, at, level, start, hi, lo);
       this.tlb.flushIpa(vm, ipa, level);
-      return;
+      return 0;
     }
     if (present) {
       this.write(vm, at, level, start, 0, 0);
       this.tlb.flushIpa(vm, ipa, level);
+      if (part === SET_BREAK) return STAGE2_BROKEN;
     }
     this.write(vm, at, level, start, hi, lo);
+    return 0;
   }
 
   private write(vm: number, at: number, level: number, start: number, hi: number, lo: number): void {

@@ -14,13 +14,14 @@
  * install             | install                 | install
  *
  * `install` takes mmu_lock, looks at the sequence, adjusts to a huge page, cleans caches, maps or
- * relaxes, marks dirty, unlocks; it ends in one phase because nothing in it sleeps.
+ * relaxes, marks dirty, unlocks; it ends in one phase because nothing in it sleeps. While agents are interleaved the walk is an
+ * activity of its own (pgtablesteps.ts), and what comes after it the phase `installed`.
  */
 import { BY_KERNEL, CLEAN_INVALIDATE } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
 import type { MachineProfile } from "../arch/profile.js";
 import { ESR_EL2, SCTLR_EL1, type RegisterFile } from "../arch/registers.js";
-import { ARG, BLOCKED, R0, R1, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, CALLED, R0, R1, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EAGAIN, EFAULT, EHWPOISON, ENOEXEC, ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
@@ -44,6 +45,7 @@ import type { DirtyLog } from "./dirtylog.js";
 import { PFN_REFERENCED, PFN_WRITABLE, type GfnToPfn } from "./gfntopfn.js";
 import type { Memslots } from "./memslots.js";
 import { KVM_MEM_DMABUF, KVM_MEM_INCOHERENT, KVM_MEM_READONLY, type DmaBufPort } from "./ports.js";
+import { SET_LOGGING } from "./pgtablesteps.js";
 import { INSTALL_LOGGING, type Stage2 } from "./stage2.js";
 import {
   branchTaken,
@@ -196,6 +198,7 @@ export class UserMemAbort {
       ["gotPfn", this.gotPfn],
       ["decide", this.decide],
       ["install", this.install],
+      ["installed", this.installed],
     ]);
     this.first = this.activity.first;
   }
@@ -561,8 +564,22 @@ export class UserMemAbort {
     }
     if (vms.mte(vm) && (kind & (DEVICE | FAULT_PERMISSION | MTE_ALLOWED)) === 0) return this.unlock(f, lock, shared, kind, pfn, -EFAULT, 0);
     const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, vm, s[f + IPA]!, size, granule, kind);
+    if (ret === CALLED) return CALLED;
     if (sim.crashed !== undefined) return -1;
     return this.unlock(f, lock, shared, kind, s[f + PFN]!, ret, size);
+  };
+
+  /** The walk has ended that went step by step: the rest of `install`. */
+  private readonly installed = (f: number): number => {
+    const s = this.sim.agents.stack.a;
+    const vm = this.vcpus.vm(s[f + V]! | 0);
+    const kind = s[f + KIND]! | 0;
+    const size = s[f + SIZE]!;
+    const ret = s[f + R0]!;
+    if (ret === 0 && (kind & WRITABLE) !== 0 && this.d.mapCode === "walker" && this.d.dirtyMark === "after-map")
+      this.markDirty(f, vm, size);
+    const lock = this.vms.mmuLock(vm);
+    return this.unlock(f, lock, !this.sim.locks.heldForWrite(lock), kind, s[f + PFN]!, ret, size);
   };
 
   private crash(where: string, why: string): number {
@@ -654,6 +671,8 @@ export class UserMemAbort {
     if (writable && size < PMD_SIZE) this.dirtyLog.markPageDirty(vm, s[f + SLOT]! | 0, s[f + GFN]!, s[f + V]! | 0);
     this.branch(n.set);
     const block = size === PMD_SIZE || size === PUD_SIZE ? size : PAGE_SIZE;
+    if (sim.agents.interleaving)
+      return this.step(f, this.stage2.steps.set, vm, ipa, block, (kind & LOGGING) !== 0 ? prot | SET_LOGGING : prot);
     const flags = (kind & LOGGING) !== 0 ? INSTALL_LOGGING : 0;
     return this.stage2.install(vm, this.vcpus.memcache(s[f + V]! | 0), ipa, block, pfn * PAGE_SIZE, prot, flags);
   }
@@ -707,14 +726,24 @@ export class UserMemAbort {
     let ret: number;
     if ((kind & FAULT_PERMISSION) !== 0 && size === granule) {
       this.branch(n.relaxed);
+      if (sim.agents.interleaving) return this.step(f, this.stage2.steps.relax, vm, ipa, size, prot & (PROT_R | PROT_W | PROT_X));
       ret = this.stage2.relax(vm, ipa, prot & (PROT_R | PROT_W | PROT_X));
     } else {
       this.branch(n.mapped);
+      if (sim.agents.interleaving) return this.step(f, this.stage2.steps.map, vm, alignDown(ipa, size), size, prot);
       ret = this.stage2.install(vm, this.vcpus.memcache(v), alignDown(ipa, size), size, pfn * PAGE_SIZE, prot);
     }
     if (ret === 0 && writable && d.dirtyMark === "after-map") this.markDirty(f, vm, size);
     return ret;
   };
+
+  /** The walk as steps of their own; `installed` comes after. */
+  private step(f: number, walk: Activity, vm: number, ipa: number, size: number, prot: number): number {
+    const { agents } = this.sim;
+    agents.stack.set(f + SIZE, size);
+    const s = agents.stack.a;
+    return agents.call(f, this.first + 6, walk, vm, this.vcpus.memcache(s[f + V]! | 0), ipa, size, s[f + PFN]! * PAGE_SIZE, prot);
+  }
 
   private deviceProt(vmaFlags: number, pageProt: number, mm: number, hva: number): number {
     const { d, n } = this;

@@ -3,6 +3,7 @@ import { Agents, RETURN } from "./agents.js";
 import { costTable, type CostTable } from "./costs.js";
 import { declareEvent, EventBus } from "./events.js";
 import { Locks } from "./locks.js";
+import { Rcu } from "./rcu.js";
 import { StateRegistry, type I32Pool } from "./state.js";
 
 export const hostCrash = declareEvent("faultline", "host_crash", "the modelled host kernel crashed; every activity ends where it stands", [
@@ -16,6 +17,7 @@ export class Sim {
   readonly agents: Agents;
   readonly costs: CostTable;
   readonly locks: Locks;
+  readonly rcu: Rcu;
   /** [0] 1 after a host crash, [1] interned function, [2] interned reason. */
   private readonly crashState: I32Pool;
 
@@ -27,6 +29,7 @@ export class Sim {
     this.costs = costTable(costs);
     this.bus.attach(this.agents);
     this.locks = new Locks(this.state, this.agents, this.bus, this.costs);
+    this.rcu = new Rcu(this.state, this.agents);
     this.crashState = this.state.i32("sim.crash", 3);
   }
 

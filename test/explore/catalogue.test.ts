@@ -18,7 +18,11 @@ function explore(race: Race, name: string): Promise<Explored> {
   const variant = program.variants.find((v) => v.name === name);
   if (variant === undefined) throw new Error(`${file} has no variant ${name}`);
   const bound = race.bound === undefined ? {} : { bound: race.bound };
-  return exploreVariant(program, variant, { maxStates: MAX_STATES, ...bound });
+  return exploreVariant(program, variant, {
+    maxStates: MAX_STATES,
+    ...bound,
+    ...(race.invariants === undefined ? {} : { invariants: race.invariants }),
+  });
 }
 
 const chosen = RACES.filter((r) => all || r.long !== true);

@@ -7,12 +7,15 @@ export interface Race {
   readonly cleared: readonly string[];
   /** Most preemptions; unlimited if absent. */
   readonly bound?: number;
+  /** Those to ask; all if absent. */
+  readonly invariants?: readonly string[];
   /** Too long for every run of the tests. */
   readonly long?: true;
 }
 
 const AGREES = "stage2-agrees-with-host";
 const RANGE = "invalidated-range-unusable";
+const FREED = "no-freed-table";
 const DISABLED = "no-access-while-disabled";
 
 export const RACES: readonly Race[] = [
@@ -27,6 +30,13 @@ export const RACES: readonly Race[] = [
   { script: "2020-bar-read-race", convicted: { "v5.8": "lock-order", "v5.11": DISABLED }, cleared: ["v5.14"] },
   { script: "2020-poison-vma-race", convicted: { "v5.4": "host-alive" }, cleared: ["v5.6", "v5.14"] },
   { script: "2024-freed-table-race", convicted: { "v6.8": "no-freed-table" }, cleared: ["v6.4", "v6.9", "v6.12"] },
+  {
+    script: "2024-level-hint-race",
+    convicted: { "v5.14": FREED, "v6.4": FREED, "v6.8": FREED },
+    cleared: ["v5.8", "v6.1.192", "v6.9", "v6.12"],
+  },
+  { script: "2022-unlinked-table-race", convicted: { "at-once": "host-alive", stale: "host-alive" }, cleared: ["v6.1", "v6.4", "v6.12"] },
+  { script: "2018-refault-livelock", invariants: ["no-livelock"], convicted: { "v4.10": "no-livelock" }, cleared: ["v4.20", "v5.4"] },
   { script: "2026-pfnmap-block-race", convicted: { "v6.8": AGREES, "v6.18.2": AGREES }, cleared: ["v6.1.192", "v6.12.117", "v7.2.12"] },
   {
     script: "2019-device-page-race",
@@ -37,7 +47,7 @@ export const RACES: readonly Race[] = [
   { script: "2012-invalidate-retry-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"] },
   { script: "2012-kernel-threads-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"], long: true },
   { script: "2012-reclaim-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"] },
-  { script: "2021-fork-race", convicted: { unchecked: AGREES }, cleared: ["checked", "old"] },
+  { script: "2021-fork-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"] },
   { script: "2023-collapse-race", convicted: { unchecked: RANGE }, cleared: ["checked", "v6.9", "v5.4"] },
   { script: "2015-dirty-log-race", convicted: { unflushed: "no-lost-write" }, cleared: ["flushed", "old"] },
   { script: "2022-parallel-permission-faults", convicted: {}, cleared: ["v6.1", "v6.4", "v6.8", "v6.12"] },

@@ -33,7 +33,7 @@ par {
 }
 `;
 const BAR = `machine { devices ivshmem }
-variant v6.4
+variant v6.4 { set unmapTableTlbi = no-hint }
 let dev = vfio_open(0000:00:06.0)
 let bar = mmap(0, 4K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar2)
 KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=0x80000000, memory_size=4K, userspace_addr=bar)

@@ -137,6 +137,8 @@ const OTHERS: Readonly<Record<string, string>> = {
   teardown: "test/kvm/stage2.test.ts",
   ptdump: "test/kvm/ptdump.test.ts",
   relaxAgainHint: "test/kvm/tabledecisions.test.ts",
+  unlinkedTables: "scenarios/2022-unlinked-table-race.guest",
+  preorderEntry: "scenarios/2022-unlinked-table-race.guest",
   nvheLeadingBarrier: "test/kvm/tabledecisions.test.ts",
   contextFlushIcache: "test/kvm/vmid.test.ts",
   contextFlush: "test/kvm/vmid.test.ts",
