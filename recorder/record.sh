@@ -109,7 +109,7 @@ machine=(
   -object memory-backend-ram,id=shm,size=16M,share=on -device ivshmem-plain,memdev=shm,addr=6
 )
 # Grace periods of RCU would be most of a scenario's time: nobody else is there who could be disturbed.
-words="console=ttyAMA0 quiet loglevel=4 panic=-1 oops=panic nokaslr cgroup_disable=memory rcupdate.rcu_expedited=1 recorder.cpu=$cpu${era:+ recorder.kernel=$era}"
+words="console=ttyAMA0 quiet loglevel=3 panic=-1 oops=panic nokaslr cgroup_disable=memory rcupdate.rcu_expedited=1 recorder.cpu=$cpu${era:+ recorder.kernel=$era}"
 
 while ((${#left[@]})); do
   rm -rf "$work/more"; mkdir -p "$work/more/scenarios"

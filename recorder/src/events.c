@@ -14,6 +14,7 @@
 
 #include "backing.h"
 #include "guest.h"
+#include "host.h"
 #include "say.h"
 #include "tracefs.h"
 
@@ -98,11 +99,26 @@ static const char *physical(uint64_t pa, char text[static 64])
 	return text;
 }
 
-/* enum kvm_pgtable_prot: X, W, R, DEVICE and, since v6.9, NORMAL_NC. */
+/* enum kvm_pgtable_prot (arch/arm64/include/asm/kvm_pgtable.h) by release; NORMAL_NC since v6.9. */
+struct prot_bits {
+	unsigned major, minor;
+	uint64_t x, w, r, device, normal_nc;
+};
+static const struct prot_bits prot_bits[] = {
+	{ 6, 19, 3, 4, 8, 16, 32 }, /* X is PX and UX */
+	{ 0, 0, 1, 2, 4, 8, 16 },
+};
+
 static const char *protection(uint64_t prot, char text[static 32])
 {
-	snprintf(text, 32, "%s%s%s%s%s", prot & 4 ? "R" : "", prot & 2 ? "W" : "", prot & 1 ? "X" : "",
-		 prot & 8 ? "+DEVICE" : "", prot & 16 ? "+NC" : "");
+	static const struct prot_bits *bits;
+	if (!bits) {
+		bits = prot_bits;
+		while (!host_is_at_least(bits->major, bits->minor))
+			bits++;
+	}
+	snprintf(text, 32, "%s%s%s%s%s", prot & bits->r ? "R" : "", prot & bits->w ? "W" : "", prot & bits->x ? "X" : "",
+		 prot & bits->device ? "+DEVICE" : "", prot & bits->normal_nc ? "+NC" : "");
 	return text;
 }
 

@@ -24,6 +24,15 @@ const char *host_kernel(void)
 	return era;
 }
 
+bool host_is_at_least(unsigned major, unsigned minor)
+{
+	struct utsname name;
+	unsigned is_major = 0, is_minor = 0;
+	uname(&name);
+	sscanf(name.release, "%u.%u", &is_major, &is_minor);
+	return is_major > major || (is_major == major && is_minor >= minor);
+}
+
 const char *host_cpu(void)
 {
 	static const struct {
