@@ -164,7 +164,7 @@ export class Machine {
       ...(options.thp === undefined ? {} : { thp: options.thp }),
     });
     this.platform = new PlatformDrivers(sim, this.phys, this.mm);
-    this.vfioPci = new VfioPci(sim, this.phys, this.mm, this.era.vfio, options.devices ?? []);
+    this.vfioPci = new VfioPci(sim, this.phys, this.mm, this.era.vfio, options.devices ?? [], options.fabric?.maxPayload);
     const { ordering } = this.pe;
     if (ordering !== undefined)
       this.fabric = new Fabric(sim, this.phys, this.vfioPci.pci, ordering.buffers, this.tables, { ...DEFAULT_FABRIC, ...options.fabric });

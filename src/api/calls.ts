@@ -57,8 +57,16 @@ export type Call =
    */
   | { readonly call: "cache_line"; readonly op: CacheLineOp; readonly addr: number; readonly length: number }
   /** A bus master's access to memory that the VMM mapped for it (VFIO type1), of 1 to 8 bytes. */
-  | { readonly call: "dma_read"; readonly addr: number; readonly size: number; readonly snoop: boolean }
-  | { readonly call: "dma_write"; readonly addr: number; readonly size: number; readonly snoop: boolean; readonly value: bigint }
+  | { readonly call: "dma_read"; readonly addr: number; readonly size: number; readonly snoop: boolean; readonly fd?: number }
+  | {
+      readonly call: "dma_write";
+      readonly addr: number;
+      readonly size: number;
+      readonly snoop: boolean;
+      readonly value: bigint;
+      /** The device, opened by vfio_open: it leaves snooping out only where its Device Control register lets it. Any other if absent. */
+      readonly fd?: number;
+    }
   /** The VM is now on another host, whose interconnect makes non-cacheable accesses coherent or does not: empty caches. */
   | { readonly call: "migrate_host"; readonly coherent: boolean }
   | { readonly call: "userfaultfd"; readonly flags?: number }

@@ -11,9 +11,8 @@ import { mmapMode } from "../mmu/mmap.js";
 import { PMD_SIZE } from "../mmu/pagetable.js";
 import { HOST_DMA_READ, HOST_DMA_WRITE, HOST_LINES, HOST_SIGSEGV } from "../mmu/useraccess.js";
 import type { Activity } from "../sim/agents.js";
-import { EBADF } from "../mmu/context.js";
 import { HUGETLB_ORDERS } from "../mmu/frames.js";
-import { EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
+import { EBADF, EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
 import { ORDERING_OPS } from "../vfio/orderingcalls.js";
 import { SYSFS_PCI } from "../vfio/sysfs.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
@@ -145,16 +144,20 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     begin: (d, a, c) => {
       d.keep(a, 0, c.addr);
       d.keep(a, 1, c.size);
-      d.start(a, d.m.mm.hostAccess, VMM_MM, c.addr, c.size, HOST_DMA_READ + (c.snoop ? 0 : 1), 0, 0);
+      if (d.isNoDevice(c.fd)) return d.answer(a, -EBADF);
+      d.start(a, d.m.mm.hostAccess, VMM_MM, c.addr, c.size, HOST_DMA_READ + (d.snoops(c.fd, c.snoop) ? 0 : 1), 0, 0);
     },
-    finish: (d, a, ret) => ({ ...d.accessed(a, ret), value: BigInt.asUintN(8 * d.kept(a, 1), d.resultValue(a)) }),
+    finish: (d, a, ret) =>
+      ret === -EBADF ? { ret } : { ...d.accessed(a, ret), value: BigInt.asUintN(8 * d.kept(a, 1), d.resultValue(a)) },
   },
   dma_write: {
     begin: (d, a, c) => {
       d.keep(a, 0, c.addr);
-      d.start(a, d.m.mm.hostAccess, VMM_MM, c.addr, c.size, HOST_DMA_WRITE + (c.snoop ? 0 : 1), low(c.value), high(c.value));
+      if (d.isNoDevice(c.fd)) return d.answer(a, -EBADF);
+      const op = HOST_DMA_WRITE + (d.snoops(c.fd, c.snoop) ? 0 : 1);
+      d.start(a, d.m.mm.hostAccess, VMM_MM, c.addr, c.size, op, low(c.value), high(c.value));
     },
-    finish: (d, a, ret) => d.accessed(a, ret),
+    finish: (d, a, ret) => (ret === -EBADF ? { ret } : d.accessed(a, ret)),
   },
   migrate_host: {
     begin: (d, a, c) => {
@@ -324,6 +327,17 @@ export class Dispatch {
   }
 
   // ---- host accesses ----
+
+  /** A number that was given for a device, and is none. */
+  isNoDevice(fd: number | undefined): boolean {
+    return fd !== undefined && this.m.vfioPci.ofFile(fd) < 0;
+  }
+  /** Whether a request of a device looks the caches up: asked to, or not allowed to set No Snoop. */
+  snoops(fd: number | undefined, asked: boolean): boolean {
+    if (asked || fd === undefined) return asked;
+    const { pci } = this.m.vfioPci;
+    return !pci.mayNotSnoop(pci.functions[this.m.vfioPci.ofFile(fd)]!);
+  }
 
   accessed(agent: number, ret: number): CallResult {
     if (ret >= 0) return { ret };

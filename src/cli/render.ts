@@ -79,9 +79,11 @@ export function renderResult(r: VariantResult, file: string, source: string, opt
 export function resultTable(results: readonly VariantResult[]): string[] {
   const labels: string[] = [];
   for (const r of results) for (const c of r.row) if (!labels.includes(c.label)) labels.push(c.label);
-  // What every run has comes last, however few variants have counted it.
-  const own = labels.filter((l) => !ALWAYS.has(l));
-  const rows = [...own, ...labels.filter((l) => ALWAYS.has(l))];
+  // What the script reports, memory writes by size, what every run has, cycles: however few variants have counted it.
+  const size = (l: string): number => Number(/^MWr ([0-9]+) B$/.exec(l)?.[1] ?? -1);
+  const writes = labels.filter((l) => size(l) >= 0).sort((a, b) => size(a) - size(b));
+  const own = labels.filter((l) => !ALWAYS.includes(l) && size(l) < 0);
+  const rows = [...own, ...writes, ...ALWAYS.filter((l) => labels.includes(l))];
   const cell = (r: VariantResult, l: string): string => r.row.find((c) => c.label === l)?.text ?? (COUNTED.has(l) ? "0" : "–");
   const down = [["", ...results.map((r) => r.variant.name)], ...rows.map((l) => [l, ...results.map((r) => cell(r, l))])];
   if (columnWidths(down).reduce((a, b) => a + b + 2, -2) <= MAIL_WIDTH) return aligned(down);
@@ -92,7 +94,7 @@ export function resultTable(results: readonly VariantResult[]): string[] {
 }
 /** Characters of a line that a mail reader shows without wrapping a quotation of it. */
 const MAIL_WIDTH = 76;
-const ALWAYS = new Set([...COLUMNS.map((c) => c.label), "cycles"]);
+const ALWAYS = [...COLUMNS.map((c) => c.label), "cycles"];
 const COUNTED = new Set(COLUMNS.map((c) => c.label));
 
 function columnWidths(t: readonly (readonly string[])[]): number[] {

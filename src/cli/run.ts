@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { Replayed } from "../explore/replayrun.js";
 import { causes } from "../guest/cause.js";
+import type { Statement } from "../guest/ast.js";
 import type { Program, VariantConfig } from "../guest/compile.js";
 import type { Machine } from "../machine.js";
 import type { VariantResult } from "../guest/result.js";
@@ -150,8 +151,16 @@ async function runCommand(file: string, args: RunArguments, document: (d: RunDoc
   if (args.format === "json")
     await document({ file: script.file, title: program.script.title, sources: program.script.sources, passed, variants: results });
   else if (args.format === "text" && args.table) await print([...resultTable(rows), ...failureLines(rows, script.file)].join("\n"));
-  else if (args.format === "text") await print(verdicts.join("\n"));
+  else if (args.format === "text") {
+    if (!args.quiet && rows.length > 1 && reports(program.script.body)) await print(`${resultTable(rows).join("\n")}\n`);
+    await print(verdicts.join("\n"));
+  }
   return passed ? OK : FAILED;
+}
+
+/** Does the script say what is worth a table? */
+function reports(body: readonly Statement[]): boolean {
+  return body.some((s) => s.kind === "report" || ((s.kind === "on" || s.kind === "for" || s.kind === "vmm") && reports(s.body)));
 }
 
 /** A file for each variant. @throws UsageError where two would get one file */

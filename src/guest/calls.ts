@@ -143,12 +143,12 @@ export const CALLS: readonly CallDecl[] = [
   ...[1, 2, 4, 8].flatMap((bytes) => [
     decl(
       `dma_read${8 * bytes}`,
-      [number("addr"), number("snoop", 1)],
-      `a device reads ${bytes} byte${bytes > 1 ? "s" : ""} of memory that the VMM mapped for it, looking the caches up or not; its value`,
+      [number("addr"), number("snoop", 1), number("device", -1)],
+      `a device reads ${bytes} byte${bytes > 1 ? "s" : ""} of memory that the VMM mapped for it, looking the caches up or not; its value. device is a vfio_open: its Device Control register must allow No Snoop`,
     ),
     decl(
       `dma_write${8 * bytes}`,
-      [number("addr"), number("value"), number("snoop", 1)],
+      [number("addr"), number("value"), number("snoop", 1), number("device", -1)],
       `a device writes ${bytes} byte${bytes > 1 ? "s" : ""}`,
     ),
   ]),

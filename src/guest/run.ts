@@ -574,7 +574,8 @@ class Interpreter implements Window {
     }
     const dma = /^dma_(read|write)(8|16|32|64)$/.exec(name);
     if (dma !== null) {
-      const of = { addr: n("addr"), size: Number(dma[2]) / 8, snoop: n("snoop") !== 0 };
+      const device = n("device");
+      const of = { addr: n("addr"), size: Number(dma[2]) / 8, snoop: n("snoop") !== 0, ...(device < 0 ? {} : { fd: device }) };
       if (dma[1] === "read") return valued(yield* this.host(agent, { call: "dma_read", ...of }));
       return plain(yield* this.host(agent, { call: "dma_write", ...of, value: BigInt.asUintN(8 * of.size, big("value")) }));
     }

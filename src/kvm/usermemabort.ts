@@ -270,18 +270,35 @@ export class UserMemAbort {
 
   /**
    * A memslot backed by a dma-buf, as gmem_abort does it for guest_memfd: the sequence, then the frame from the exporter,
-   * one page at a time. No VMA says anything of its type: vfio-pci's BARs may be anything uncached.
+   * which says how large a block around it is (max_order of kvm_gmem_get_pfn, and of the proposed get_pfn of dma-bufs).
+   * No VMA says anything of its type: vfio-pci's BARs may be anything uncached.
    */
   private dmabuf(f: number, v: number, vm: number, kind: number): number {
     const stack = this.sim.agents.stack;
     if (!this.topup(v, vm, kind)) return this.ret(f, -ENOMEM);
     stack.set(f + SEQ, this.vms.seq(vm));
-    stack.set(f + KIND, kind | FORCE_PTE);
-    stack.set(f + SIZE, PAGE_SIZE);
-    stack.set(f + GFN, stack.a[f + IPA]! / PAGE_SIZE);
+    const name = stack.a[f + HVA]!;
+    const ipa = stack.a[f + IPA]!;
+    const size = this.exportedSize(stack.a[f + SLOT]! | 0, name);
+    const block = alignDown(ipa, size);
+    stack.set(f + KIND, size === PAGE_SIZE ? kind | FORCE_PTE : kind);
+    stack.set(f + SIZE, size);
+    stack.set(f + GFN, block / PAGE_SIZE);
+    if (this.d.hugetlbBlock === "page-shift") stack.set(f + IPA, block);
     stack.set(f + VMA_FLAGS, VM_PFNMAP | VM_SHARED | VM_ALLOW_ANY_UNCACHED);
     stack.set(f + PAGE_PROT, PAGE_PROT_NONCACHED);
-    return this.havePfn(f, this.dmabufs?.pfnAt(stack.a[f + HVA]!) ?? -1, PFN_WRITABLE);
+    return this.havePfn(f, this.dmabufs?.pfnAt(name - (ipa - block)) ?? -1, PFN_WRITABLE);
+  }
+
+  /** The largest block around a place in a dma-buf that lies in the slot, is congruent with it, and is contiguous. */
+  private exportedSize(slot: number, name: number): number {
+    for (const size of [PUD_SIZE, PMD_SIZE]) {
+      const start = alignDown(name, size);
+      const first = this.dmabufs?.pfnAt(start) ?? -1;
+      if (!this.supports(slot, name, size) || first < 0 || first % (size / PAGE_SIZE) !== 0) continue;
+      if (this.dmabufs!.pfnAt(start + size - PAGE_SIZE) === first + size / PAGE_SIZE - 1) return size;
+    }
+    return PAGE_SIZE;
   }
 
   /** memslot_is_logging: a writable slot with a dirty bitmap (with a dirty ring alone there is none). */

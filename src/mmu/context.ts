@@ -35,11 +35,6 @@ export interface MmContext {
   isLive(mm: number): boolean;
 }
 
-/** errno values that only the system calls of this room return. */
-export const EBADF = 9;
-export const EACCES = 13;
-export const EOPNOTSUPP = 95;
-
 export const PAGE_SIZE = 4096;
 /** vm.mmap_min_addr. */
 export const MMAP_MIN_ADDR = 0x10000;

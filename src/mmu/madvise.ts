@@ -1,7 +1,7 @@
 /** madvise (mm/madvise.c). Each advice walks the VMAs of the range; a hole gives ENOMEM, the rest is still done. */
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
-import { EBUSY, EINVAL, ENOMEM } from "../sim/errno.js";
-import { EACCES, isPageAligned, pageAlign, type MmContext } from "./context.js";
+import { EACCES, EBUSY, EINVAL, ENOMEM } from "../sim/errno.js";
+import { isPageAligned, pageAlign, type MmContext } from "./context.js";
 import { FILE_SHMEM } from "./files.js";
 import type { MemoryFailure } from "./hwpoison.js";
 import { MMU_NOTIFY_CLEAR } from "./notifiers.js";

@@ -1,7 +1,7 @@
 /** mmap (mm/mmap.c do_mmap and mmap_region; mm/vma.c). */
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
-import { EEXIST, EINVAL, ENODEV, ENOMEM, EOVERFLOW } from "../sim/errno.js";
-import { EACCES, EBADF, isPageAligned, MMAP_MIN_ADDR, PAGE_SIZE, pageAlign, type MmContext } from "./context.js";
+import { EACCES, EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, EOVERFLOW } from "../sim/errno.js";
+import { isPageAligned, MMAP_MIN_ADDR, PAGE_SIZE, pageAlign, type MmContext } from "./context.js";
 import { FILE_DEVICE, FILE_HUGETLB, FILE_REGULAR, FILE_SHMEM } from "./files.js";
 import { HUGETLB_ORDERS, ORDER_PMD } from "./frames.js";
 import type { Munmap } from "./munmap.js";

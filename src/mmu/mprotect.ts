@@ -1,7 +1,7 @@
 /** mprotect (mm/mprotect.c do_mprotect_pkey, mprotect_fixup, change_protection). */
 import { ARG, BLOCKED, R0, R1, type Activity } from "../sim/agents.js";
-import { EINVAL, ENOMEM } from "../sim/errno.js";
-import { EACCES, isPageAligned, pageAlign, type MmContext } from "./context.js";
+import { EACCES, EINVAL, ENOMEM } from "../sim/errno.js";
+import { isPageAligned, pageAlign, type MmContext } from "./context.js";
 import { protFlags } from "./mmap.js";
 import { MMU_NOTIFY_PROTECTION_VMA } from "./notifiers.js";
 import { nextBoundary } from "./pagetable.js";

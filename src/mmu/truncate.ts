@@ -1,7 +1,7 @@
 /** ftruncate and fallocate of memory files (mm/shmem.c shmem_setattr, shmem_fallocate; fs/hugetlbfs/inode.c). */
 import { ARG, type Activity } from "../sim/agents.js";
-import { EINVAL, ENOMEM } from "../sim/errno.js";
-import { EBADF, EOPNOTSUPP, pageAlign, type MmContext } from "./context.js";
+import { EBADF, EINVAL, ENOMEM, EOPNOTSUPP } from "../sim/errno.js";
+import { pageAlign, type MmContext } from "./context.js";
 import { FILE_HUGETLB, FILE_SHMEM } from "./files.js";
 import { TO_THE_END, type ZapVma } from "./zapvma.js";
 

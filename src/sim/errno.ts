@@ -7,8 +7,10 @@ export const EIO = 5;
 export const ENXIO = 6;
 export const E2BIG = 7;
 export const ENOEXEC = 8;
+export const EBADF = 9;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
+export const EACCES = 13;
 export const EFAULT = 14;
 export const EBUSY = 16;
 export const EEXIST = 17;
@@ -20,6 +22,7 @@ export const ERANGE = 34;
 export const ENOSYS = 38;
 export const ETIME = 62;
 export const EOVERFLOW = 75;
+export const EOPNOTSUPP = 95;
 export const EHWPOISON = 133;
 
 const NAMES: Readonly<Record<number, string>> = {
@@ -31,8 +34,10 @@ const NAMES: Readonly<Record<number, string>> = {
   [ENXIO]: "ENXIO",
   [E2BIG]: "E2BIG",
   [ENOEXEC]: "ENOEXEC",
+  [EBADF]: "EBADF",
   [EAGAIN]: "EAGAIN",
   [ENOMEM]: "ENOMEM",
+  [EACCES]: "EACCES",
   [EFAULT]: "EFAULT",
   [EBUSY]: "EBUSY",
   [EEXIST]: "EEXIST",
@@ -44,6 +49,7 @@ const NAMES: Readonly<Record<number, string>> = {
   [ENOSYS]: "ENOSYS",
   [ETIME]: "ETIME",
   [EOVERFLOW]: "EOVERFLOW",
+  [EOPNOTSUPP]: "EOPNOTSUPP",
   [EHWPOISON]: "EHWPOISON",
 };
 

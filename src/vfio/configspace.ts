@@ -57,9 +57,13 @@ export const PCI_PM_CTRL_PME_STATUS = 0x8000;
 export const PCI_EXP_DEVCAP = 4;
 export const PCI_EXP_DEVCAP_FLR = 0x10000000;
 export const PCI_EXP_DEVCTL = 8;
+export const PCI_EXP_DEVCTL_RELAX_EN = 0x10;
 export const PCI_EXP_DEVCTL_PAYLOAD = 0xe0;
 export const PCI_EXP_DEVCTL_PHANTOM = 0x200;
+export const PCI_EXP_DEVCTL_NOSNOOP_EN = 0x800;
 export const PCI_EXP_DEVCTL_READRQ = 0x7000;
+/** Max_Read_Request_Size 512, as a function comes out of its reset. */
+export const PCI_EXP_DEVCTL_READRQ_512B = 0x2000;
 export const PCI_EXP_DEVCTL_BCR_FLR = 0x8000;
 export const PCI_EXP_DEVCTL2 = 0x28;
 export const PCI_EXP_DEVCTL2_ARI = 0x20;

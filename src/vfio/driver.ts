@@ -6,8 +6,7 @@
  * learns of a BAR only through its VMA, its host page-table entries and the MMU notifiers.
  */
 import { ARG, R0, type Activity } from "../sim/agents.js";
-import { EAGAIN } from "../sim/errno.js";
-import { EBADF } from "../mmu/context.js";
+import { EAGAIN, EBADF } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { PhysicalMemory } from "../arch/phys.js";
 import type { VmOperations } from "../mmu/files.js";
@@ -74,9 +73,11 @@ export class VfioPci {
     mm: VfioMm,
     readonly d: VfioRow,
     devices: readonly (string | DeviceSpec)[],
+    /** Max_Payload_Size of the path to every function, in bytes. */
+    maxPayload?: number,
   ) {
     const { agents } = sim;
-    this.pci = new PciFunctions(sim, deviceSpecs(devices));
+    this.pci = new PciFunctions(sim, deviceSpecs(devices), maxPayload);
     addHostBridge(sim, phys, this.pci);
     this.devices = new VfioDevices(sim, this.pci, mm, d);
     this.list = new VmaList(sim, this.pci.functions.length);

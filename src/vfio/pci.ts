@@ -86,6 +86,8 @@ export class PciFunctions {
   constructor(
     private readonly sim: Sim,
     specs: readonly DeviceSpec[],
+    /** Max_Payload_Size of the path to every function, in bytes: what it supports, and what the PCI core has set. */
+    private readonly maxPayload = 128,
   ) {
     const storage = new BarStorage(sim);
     this.config = sim.state.i32("pci.config", Math.max(1, specs.length) * CONFIG_WORDS);
@@ -118,7 +120,21 @@ export class PciFunctions {
     for (const f of this.functions) {
       this.loadInitial(f.fn);
       this.assign(f);
+      this.setPayload(f);
     }
+  }
+
+  /** pci_configure_mps (drivers/pci/probe.c): the PCI core sets what the whole path supports. */
+  private setPayload(f: PciFunction): void {
+    if (f.exp === 0) return;
+    const at = f.exp + C.PCI_EXP_DEVCTL;
+    const mps = (this.read(f.fn, f.exp + C.PCI_EXP_DEVCAP, 4) & 7) << 5;
+    this.store(f.fn, at, 2, (this.read(f.fn, at, 2) & ~C.PCI_EXP_DEVCTL_PAYLOAD) | mps);
+  }
+
+  /** Whether a function may set No Snoop in its requests (Device Control, Enable No Snoop). PCI without Express has no such bit. */
+  mayNotSnoop(f: PciFunction): boolean {
+    return f.exp !== 0 && (this.read(f.fn, f.exp + C.PCI_EXP_DEVCTL, 2) & C.PCI_EXP_DEVCTL_NOSNOOP_EN) !== 0;
   }
 
   /** Lays out the config space: header, then the capabilities that the spec asks for. */
@@ -167,8 +183,10 @@ export class PciFunctions {
     }
     if (exp !== 0) {
       this.define(fn, exp + 2, 2, 0x0002);
-      this.define(fn, exp + C.PCI_EXP_DEVCAP, 4, 0x8000 | (reset === "flr" ? C.PCI_EXP_DEVCAP_FLR : 0));
-      this.define(fn, exp + C.PCI_EXP_DEVCTL, 2, 0x2810, 0x7fff);
+      const mps = Math.log2(this.maxPayload / 128);
+      this.define(fn, exp + C.PCI_EXP_DEVCAP, 4, 0x8000 | (reset === "flr" ? C.PCI_EXP_DEVCAP_FLR : 0) | mps);
+      const control = C.PCI_EXP_DEVCTL_READRQ_512B | C.PCI_EXP_DEVCTL_NOSNOOP_EN | C.PCI_EXP_DEVCTL_RELAX_EN;
+      this.define(fn, exp + C.PCI_EXP_DEVCTL, 2, control, 0x7fff);
     }
     return {
       fn,

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { compile, decodeScript } from "../../src/guest/compile.js";
+import { compile, decodeScript, ERRNO_NAMES } from "../../src/guest/compile.js";
 import { Diagnostics, nearest, ScriptError } from "../../src/guest/diagnostics.js";
 import { lex } from "../../src/guest/lexer.js";
 import { LIMITS } from "../../src/guest/limits.js";
+import { errnoName } from "../../src/sim/errno.js";
 import { compileTest, errorsOf, testWorld } from "./world.js";
 
 /** Source, and every error that it has: `line:column message | hint`. */
@@ -199,4 +200,9 @@ test("the nearest right name is near, or none is named", () => {
   expect(nearest("kvm_guest_falt", ["kvm_guest_fault", "kvm_mmio"])).toBe("kvm_guest_fault");
   expect(nearest("NORMAL", ["normal"])).toBe("normal");
   expect(nearest("xyzzy", ["munmap", "mmap"])).toBeUndefined();
+});
+
+test("every errno that a script may expect is the name of a number that a call can return", () => {
+  const names = new Set(Array.from({ length: 200 }, (_, n) => errnoName(n)));
+  expect(ERRNO_NAMES.filter((n) => !n.startsWith("SIG") && !names.has(n))).toEqual([]);
 });

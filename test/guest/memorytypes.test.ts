@@ -30,6 +30,23 @@ expect last == 1
   it("are of a store each under Device types, whatever the bridge combines", () => {
     expect(cell(`machine { devices nic  kernel v6.9  buffers modelled }\n${copy}`, "MWr 8 B")).toEqual([64, 64, 64]);
   });
+  it("have the size that the PCI core has set in each function's Device Control; a user's Max_Payload_Size is virtual and changes nothing", () => {
+    const source = `machine { devices nic  kernel v6.9  buffers modelled  combining payload  max_payload 256  set vfioMmapType = writecombine }
+${BAR}let DEVCAP = 0x4c
+let DEVCTL = 0x50
+let supported = pci_config_read(dev, DEVCAP, 4)
+expect supported & 7 == 1
+let control = pci_config_read(dev, DEVCTL, 2)
+expect control & 0xe0 == 0x20
+pci_config_write(dev, DEVCTL, 2, (control & 0xff1f) | 0xa0)
+let shown = pci_config_read(dev, DEVCTL, 2)
+expect shown & 0xe0 == 0xa0
+for o in 0..512 step 8 { write64(mem + o, 1) }
+fabric_deliver()
+read32(mem + 0x1000)
+report "writes of 256 B" count tlp_memory_write bytes=256`;
+    expect([failures(runAll(source)), cell(source, "writes of 256 B")]).toEqual([[], [2]]);
+  });
   it("carry the attributes that the header says", () => {
     const source = `machine { devices nic  kernel v6.9  buffers modelled }
 variant plain
@@ -167,5 +184,61 @@ report "flag ahead of data" vcpu1.x5
   it("takes the same steps for the same seed, and none for no seed", () => {
     expect(ahead(3, "nop")).toBe(ahead(3, "nop"));
     expect(ahead(0, "nop")).toBe(0);
+  });
+});
+
+describe("a device's request that does not snoop", () => {
+  const dma = (more: string): string => `machine { devices nic  kernel v6.9  cache modelled }
+let dev = vfio_open(0000:01:00.0)
+let ram = mmap(0, 64K)
+write64(ram, 0x11)
+${more}`;
+  it("is what its Device Control register allows it: without Enable No Snoop it looks the caches up", () => {
+    const source = dma(`let past = dma_read64(ram, snoop=0, device=dev)
+expect past == 0
+let control = pci_config_read(dev, 0x50, 2)
+pci_config_write(dev, 0x50, 2, control & 0xf7ff)
+let snooped = dma_read64(ram, snoop=0, device=dev)
+expect snooped == 0x11`);
+    expect(failures(runAll(source))).toEqual([]);
+  });
+  it("of no device gives EBADF", () => {
+    const source = dma(`dma_read64(ram, snoop=0, device=99)
+expect errno EBADF
+dma_write64(ram, 1, snoop=0, device=99)
+expect errno EBADF`);
+    expect(failures(runAll(source))).toEqual([]);
+  });
+});
+
+describe("a memslot backed by a dma-buf", () => {
+  const slot = (kernel: string, more: string): string => `machine { devices testdev  kernel ${kernel}  set memslotDmabuf = vfio }
+let dev = vfio_open(0000:00:05.0)
+pci_memory_enable(dev, 1)
+let IPA = 0x80000000
+${more}`;
+  it.each(["v5.4", "v6.1", "v6.12", "v7.2.12"])("is mapped by blocks where slot and BAR allow it, on %s", (kernel) => {
+    const source = slot(
+      kernel,
+      `let name = VFIO_DEVICE_FEATURE_DMA_BUF(dev, bar2, 4M)
+KVM_SET_USER_MEMORY_REGION(1, KVM_MEM_DMABUF, IPA, 4M, name)
+guest { mov x1, IPA + 0x201000; ldr w0, [x1] }
+expect stage2 IPA none
+expect stage2 IPA + 0x200000 size=2M pa=0x8000200000`,
+    );
+    expect(failures(runAll(source))).toEqual([]);
+  });
+  it("is mapped by pages where guest and bus address are not congruent, or the slot is smaller than a block", () => {
+    const source = slot(
+      "v6.12",
+      `let name = VFIO_DEVICE_FEATURE_DMA_BUF(dev, bar2, 8M)
+KVM_SET_USER_MEMORY_REGION(1, KVM_MEM_DMABUF, IPA + 0x1000, 4M, name)
+guest { mov x1, IPA + 0x200000; ldr w0, [x1] }
+expect stage2 IPA + 0x200000 size=4K pa=0x80001ff000
+KVM_SET_USER_MEMORY_REGION(2, KVM_MEM_DMABUF, 0x90000000, 1M, name)
+guest { mov x1, 0x90000000; ldr w0, [x1] }
+expect stage2 0x90000000 size=4K pa=0x8000000000`,
+    );
+    expect(failures(runAll(source))).toEqual([]);
   });
 });

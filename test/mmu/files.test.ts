@@ -1,9 +1,8 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { EACCES, EBADF } from "../../src/mmu/context.js";
 import { MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, PROT_READ } from "../../src/mmu/vmflags.js";
 import { PageCache } from "../../src/mmu/pagecache.js";
-import { EINVAL, ENOMEM } from "../../src/sim/errno.js";
+import { EACCES, EBADF, EINVAL, ENOMEM } from "../../src/sim/errno.js";
 import { Sim } from "../../src/sim/sim.js";
 import { ANON, BASE, FIXED, MIB, RW, SHARED, TestHost } from "./host.js";
 

@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { EACCES } from "../../src/mmu/context.js";
 import { MADV_NOHUGEPAGE } from "../../src/mmu/madvise.js";
 import { MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from "../../src/mmu/vmflags.js";
-import { EINVAL, ENOMEM } from "../../src/sim/errno.js";
+import { EACCES, EINVAL, ENOMEM } from "../../src/sim/errno.js";
 import { BASE, FIXED, MIB, RW, TestHost } from "./host.js";
 
 const PAGE = 0x1000;
