@@ -153,11 +153,29 @@ export const mmDecisions = {
   }),
   // ---- the fault handler and GUP
   mprotectRestoresWrite: decision(
-    "mprotect to writable: are entries of pages that only this process has made writable at once, or at the next write fault?",
-    [true, false],
+    "mprotect to writable: are entries of pages that only this process has made writable at once (those that are dirty, or all), or at the next write fault?",
+    ["never", "dirty", "exclusive"],
     {
-      "v4.0": [false, "mm/mprotect.c change_pte_range, v5.4"],
-      "v6.1": [true, "64fe24a3e05e mm/mprotect: try avoiding write faults for exclusive anonymous pages when changing protection, v6.0"],
+      "v4.0": ["never", "mm/mprotect.c change_pte_range, v5.4"],
+      "v6.1": ["dirty", "64fe24a3e05e mm/mprotect: try avoiding write faults for exclusive anonymous pages when changing protection, v6.0"],
+      "v6.4": ["exclusive", "7ea7e333842e mm/mprotect: allow clean exclusive anon pages to be writable, v6.2"],
+    },
+  ),
+  thpSplitDirty: decision(
+    "The entries that a split 2 MiB page of anonymous memory leaves: dirty as the block was, dirty where they may be written, or clean?",
+    ["writable", "clean", "carried"],
+    {
+      "v4.0": ["writable", "mm/huge_memory.c __split_huge_pmd_locked: no pte_mkdirty; arm64 pte_mkwrite clears PTE_RDONLY, v5.4"],
+      "v6.1.192": ["clean", "143937ca51cc arm64, mm: avoid always making PTE dirty in pte_mkwrite() (stable); recorded"],
+      "v6.4": ["carried", "5436d6556937 mm/huge_memory: revert 'Partly revert mm/thp: carry over dirty bit when thp splits on pmd', v6.4"],
+    },
+  ),
+  hugetlbZapAnnouncement: decision(
+    "munmap and MADV_DONTNEED of hugetlb memory: does __unmap_hugepage_range announce the range again inside the caller's announcement?",
+    ["again", "once"],
+    {
+      "v4.0": ["again", "mm/hugetlb.c __unmap_hugepage_range, v4.0; recorded v6.1.192"],
+      "v6.4": ["once", "369258ce41c6 hugetlb: remove duplicate mmu notifications, v6.2"],
     },
   ),
   thpCow: decision(

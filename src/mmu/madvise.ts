@@ -336,7 +336,9 @@ export class Madvise {
     }
     const from = widenHugetlb(vmas, v, start, end, false);
     const to = widenHugetlb(vmas, v, start, end, true);
-    return sim.agents.call(f, this.madvise.first + P_VISITED, this.zapVma.zapNotified, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, from, to);
+    const again = (flags & VM_HUGETLB) !== 0 && d.hugetlbZapAnnouncement === "again";
+    const zap = again ? this.zapVma.zapHugetlb : this.zapVma.zapNotified;
+    return sim.agents.call(f, this.madvise.first + P_VISITED, zap, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, from, to);
   }
 
   /** madvise_free_single_vma: the pages stay until memory is short, which the model never is. */

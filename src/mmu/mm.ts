@@ -152,7 +152,7 @@ export class HostMm implements MmContext {
     this.zapVma = new ZapVma(this);
     this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault);
     const truncate = new Truncate(this, this.zapVma);
-    const munmap = new Munmap(this, this.vmaChange);
+    const munmap = new Munmap(this, this.vmaChange, this.zapVma);
     const fork = new Fork(this);
     this.syscalls = Object.freeze({
       mmap: new Mmap(this, this.vmaChange, munmap).mmap,

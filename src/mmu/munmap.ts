@@ -6,6 +6,8 @@ import { MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { TASK_SIZE } from "./pagetable.js";
 import type { VmaChange } from "./vmachange.js";
 import { MAX_MAP_COUNT } from "./vmas.js";
+import { VM_HUGETLB } from "./vmflags.js";
+import { widenHugetlb, type ZapVma } from "./zapvma.js";
 
 const MM = ARG;
 const START = ARG + 1;
@@ -14,6 +16,8 @@ const END = ARG + 2;
 const DOWNGRADE = ARG + 3;
 /** The first detached VMA + 1; the others follow by `next`. */
 const DETACHED = ARG + 4;
+/** The first of them that was not looked at for hugetlb, + 1. */
+const UNZAPPED = ARG + 5;
 
 // munmap
 const LEN = ARG + 2;
@@ -27,9 +31,10 @@ export class Munmap {
   constructor(
     private readonly mm: MmContext,
     private readonly change: VmaChange,
+    private readonly zapVma: ZapVma,
   ) {
     const { agents } = mm.sim;
-    this.doMunmap = agents.activity("doMunmap", "mm/mmap.c do_munmap", 5, [
+    this.doMunmap = agents.activity("doMunmap", "mm/mmap.c do_munmap", 6, [
       ["cutStart", (f) => this.cutStart(f)],
       ["cutEnd", (f) => this.cutEnd(f)],
       ["detach", (f) => this.detach(f)],
@@ -107,8 +112,10 @@ export class Munmap {
     for (let v = vmas.findVma(mm, start); v >= 0 && vmas.start(v) < end;) {
       const next = vmas.next(v);
       vmas.detach(v);
-      if (tail < 0) s.set(f + DETACHED, v + 1);
-      else vmas.setDetachedNext(tail, v);
+      if (tail < 0) {
+        s.set(f + DETACHED, v + 1);
+        s.set(f + UNZAPPED, v + 1);
+      } else vmas.setDetachedNext(tail, v);
       tail = v;
       v = next;
     }
@@ -118,9 +125,20 @@ export class Munmap {
     return sim.agents.call(f, this.doMunmap.first + 3, notifiers.invalidateRangeStart, mm, start, end, MMU_NOTIFY_UNMAP, 1);
   }
 
+  /** unmap_vmas: each hugetlb mapping announces its part again where __unmap_hugepage_range does. */
   private unmap(f: number): number {
-    const { sim, zap, notifiers } = this.mm;
-    const s = sim.agents.stack.a;
+    const { sim, vmas, zap, notifiers, d } = this.mm;
+    const stack = sim.agents.stack;
+    const s = stack.a;
+    for (let v = s[f + UNZAPPED]! - 1; v >= 0 && d.hugetlbZapAnnouncement === "again"; v = vmas.next(v)) {
+      stack.set(f + UNZAPPED, vmas.next(v) + 1);
+      if ((vmas.flags(v) & VM_HUGETLB) === 0) continue;
+      const start = Math.max(s[f + START]!, vmas.start(v));
+      const end = Math.min(s[f + END]!, vmas.end(v));
+      const from = widenHugetlb(vmas, v, start, end, false);
+      const to = widenHugetlb(vmas, v, start, end, true);
+      return sim.agents.call(f, this.doMunmap.first + 3, this.zapVma.zapNotified, s[f + MM]!, start, end, MMU_NOTIFY_UNMAP, from, to);
+    }
     zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!);
     return sim.agents.call(
       f,

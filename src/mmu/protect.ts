@@ -26,7 +26,7 @@ export class Protect {
     const newHi = this.prot.hi(vma);
     const flags = this.vmas.flags(vma);
     // vma_wants_manual_pte_write_upgrade: a private writable mapping. hugetlb_change_protection never does.
-    const upgrade = this.d.mprotectRestoresWrite && (flags & (VM_WRITE | VM_SHARED | VM_HUGETLB)) === VM_WRITE;
+    const upgrade = this.d.mprotectRestoresWrite !== "never" && (flags & (VM_WRITE | VM_SHARED | VM_HUGETLB)) === VM_WRITE;
     let changed = 0;
     for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
       if (!pt.walk(mm, a)) continue;
@@ -53,7 +53,8 @@ export class Protect {
   }
 
   private canUpgrade(lo: number, hi: number): boolean {
-    if ((hi & HI_PROT_NONE) !== 0 || (hi & HI_DIRTY) === 0) return false;
+    if ((hi & HI_PROT_NONE) !== 0) return false;
+    if (this.d.mprotectRestoresWrite === "dirty" && (hi & HI_DIRTY) === 0) return false;
     const mine = FRAME_ANON | FRAME_EXCLUSIVE;
     return (this.frames.flags(descPfn(lo, hi)) & mine) === mine;
   }

@@ -29,6 +29,7 @@ import {
   swapEntryType,
 } from "./pte.js";
 import type { MmRow } from "./decisions.js";
+import { VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 /** Pages gathered before the TLB is flushed and they are freed (mmu_gather). */
@@ -51,9 +52,9 @@ export class Zap {
     sim: Sim,
     private readonly frames: Frames,
     private readonly pt: HostPageTables,
-    vmas: Vmas,
+    private readonly vmas: Vmas,
     files: Files,
-    d: MmRow,
+    private readonly d: MmRow,
   ) {
     this.prot = new PageProtection(vmas, files);
     this.insert = new PfnInsert(frames, pt, vmas, this.prot);
@@ -144,15 +145,23 @@ export class Zap {
     const { pt, frames } = this;
     if (!pt.walk(mm, addr) || pt.leafLevel !== 2) return;
     const block = addr - (addr % PMD_SIZE);
-    const { lo, hi, entry } = pt;
+    let { lo, hi } = pt;
     const first = descPfn(lo, hi);
-    pt.clearFlush(mm, block, 2, entry);
+    pt.clearFlush(mm, block, 2, pt.entry);
     if (!frames.isThp(first)) {
       if ((hi & HI_SPECIAL) === 0) frames.dropMapping(first);
       return;
     }
     const zero = frames.isHugeZeroPage(first);
     const table = pt.ensure(mm, block, 3);
+    if (!zero && this.d.thpSplitDirty !== "carried") {
+      // What mk_pte and maybe_mkwrite leave: clean, unless pte_mkwrite alone made it dirty.
+      const v = this.d.thpSplitDirty === "writable" ? this.vmas.findVma(mm, addr) : -1;
+      const dirty = v >= 0 && (this.vmas.flags(v) & VM_WRITE) !== 0;
+      const writable = (hi & HI_WRITE) !== 0;
+      lo = dirty && writable ? lo & ~PTE_RDONLY : lo | PTE_RDONLY;
+      hi = dirty && !writable ? hi | HI_DIRTY : hi & ~HI_DIRTY;
+    }
     for (let i = 0; i < 512; i++) {
       const pfn = zero ? frames.zeroPfn : first + i;
       // A page descriptor has bit 1 set where the block had it clear; VALID stays as it was (PROT_NONE).

@@ -4,7 +4,7 @@
  */
 import { ARG, type Activity } from "../sim/agents.js";
 import type { MmContext } from "./context.js";
-import { MMU_NOTIFY_CLEAR } from "./notifiers.js";
+import { MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { PUD_SIZE } from "./pagetable.js";
 import { VM_HUGETLB, VM_MAYSHARE, VM_SHARED } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
@@ -51,6 +51,11 @@ export const TO_THE_END = 2 ** 52;
 export class ZapVma {
   /** (mm, start, end, type, announced start, announced end; 0, 0: the range itself): S, huge entries that the range holds only partly are split (S, E inside), cleared, E. */
   readonly zapNotified: Activity;
+  /**
+   * (mm, start, end, type, announced start, announced end) of a hugetlb mapping: what zap_page_range_single announces, and inside it
+   * what __unmap_hugepage_range announces again (hugetlbZapAnnouncement).
+   */
+  readonly zapHugetlb: Activity;
   /** (mm, start, end): zap_vma_ptes, one CLEAR event. */
   readonly zapVmaPtes: Activity;
   /** (file, first byte, end byte, evenCows): one CLEAR event for each mapping of the file that overlaps, clipped to it. */
@@ -58,11 +63,18 @@ export class ZapVma {
 
   constructor(private readonly mm: MmContext) {
     const { agents } = mm.sim;
+    const { notifiers } = mm;
     this.zapNotified = agents.activity("zapPageRange", "mm/memory.c zap_page_range_single", 6, [
       ["start", (f) => this.zapStart(f)],
       ["splitFirst", (f) => this.splitFirst(f)],
       ["splitLast", (f) => this.splitLast(f)],
       ["clear", (f) => this.clear(f)],
+      ["done", (f) => agents.ret(f, 0)],
+    ]);
+    this.zapHugetlb = agents.activity("zapHugetlb", "mm/memory.c zap_page_range_single, mm/hugetlb.c __unmap_hugepage_range", 6, [
+      ["start", (f) => this.announceHugetlb(f, notifiers.invalidateRangeStart, 1)],
+      ["unmap", (f) => this.unmapHugepages(f)],
+      ["end", (f) => this.announceHugetlb(f, notifiers.invalidateRangeEnd, 3)],
       ["done", (f) => agents.ret(f, 0)],
     ]);
     this.zapVmaPtes = agents.activity("zapVmaPtes", "mm/memory.c zap_vma_ptes", 4, [
@@ -132,6 +144,20 @@ export class ZapVma {
       s[f + TYPE]! | 0,
       1,
     );
+  }
+
+  private announceHugetlb(f: number, what: Activity, then: number): number {
+    const { agents } = this.mm.sim;
+    const s = agents.stack.a;
+    return agents.call(f, this.zapHugetlb.first + then, what, s[f + MM]!, s[f + S_START]!, s[f + S_END]!, s[f + TYPE]!, 1);
+  }
+
+  private unmapHugepages(f: number): number {
+    const { agents } = this.mm.sim;
+    const s = agents.stack.a;
+    const zap = this.zapNotified;
+    const resume = this.zapHugetlb.first + 2;
+    return agents.call(f, resume, zap, s[f + MM]!, s[f + START]!, s[f + END]!, MMU_NOTIFY_UNMAP, s[f + S_START]!, s[f + S_END]!);
   }
 
   private zapPtes(f: number): number {

@@ -89,6 +89,9 @@ const SCRIPTS = {
     op str64 0x80001000 3
     madvise R 0x200000 0x200000 collapse
     op ldr64 0x80200000
+    mprotect R 0x201000 0x1000 r
+    mprotect R 0x201000 0x1000 rw
+    op ldr64 0x80201000
     slot 1 0xc0000000 0x600000 R 0 -
     op str64 0xc0000000 1
     slotdel 1
