@@ -45,6 +45,10 @@ export const mmDecisions = {
       "v4.20": ["always", "mm/huge_memory.c split_huge_pmd_address, v5.4; recorded v5.4 to v7.2"],
     },
   ),
+  anonVmaMerge: decision("May a range that has had anonymous pages join a neighbouring VMA that has had none?", ["refused", "joins"], {
+    "v4.0": ["refused", "mm/mmap.c is_mergeable_anon_vma: list_is_singular, v4.0; recorded v6.12.117"],
+    "v6.17": ["joins", "879bca0a2c4f mm/vma: fix incorrectly disallowed anonymous VMA merges, v6.16"],
+  }),
   munmapStartCutNewPiece: decision(
     "munmap in the middle of a VMA: which piece is the new VMA (vm_ops->open) at the cut at its start?",
     ["upper", "lower"],

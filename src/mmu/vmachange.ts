@@ -112,9 +112,14 @@ export class VmaChange {
     const { vmas } = this.mm;
     const next = vmas.findVma(mm, start);
     const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
-    const withPrev = prev >= 0 && vmas.end(prev) === start && vmas.canMerge(prev, flags, file, pgoff, pageProt, anon);
+    const pages = (end - start) / 4096;
+    const withPrev =
+      prev >= 0 && vmas.end(prev) === start && vmas.canMerge(prev, flags, file, pgoff, pageProt, anon) && this.anonJoins(prev, anon);
     const withNext =
-      next >= 0 && vmas.start(next) === end && vmas.canMergeBelow(next, (end - start) / 4096, flags, file, pgoff, pageProt, anon);
+      next >= 0 &&
+      vmas.start(next) === end &&
+      vmas.canMergeBelow(next, pages, flags, file, pgoff, pageProt, anon) &&
+      this.anonJoins(next, anon);
     if (withPrev && withNext && vmas.anonCompatible(prev, next)) {
       vmas.adjust(prev, vmas.start(prev), vmas.end(next));
       this.absorb(prev, next);
@@ -129,6 +134,14 @@ export class VmaChange {
       return next;
     }
     return -1;
+  }
+
+  /**
+   * is_mergeable_anon_vma with the VMA that stays: one without an anon_vma has an empty chain, which list_is_singular
+   * refused, so that a range with anonymous pages could not join it.
+   */
+  private anonJoins(keeper: number, anon: number): boolean {
+    return anon === 0 || this.mm.vmas.anonVma(keeper) !== 0 || this.mm.d.anonVmaMerge === "joins";
   }
 
   /** The swallowed VMA goes; its anon_vma passes on where the keeper has none (anon_vma_clone). */
@@ -165,9 +178,10 @@ export class VmaChange {
     const prev = vmas.prev(v);
     const next = vmas.next(v);
     let merge = 0;
-    if (start === vmas.start(v) && prev >= 0 && vmas.end(prev) === start && vmas.canMerge(prev, flags, file, pgoff, prot, anon))
-      merge |= MERGE_PREV;
-    if (end === vmas.end(v) && next >= 0 && vmas.start(next) === end) {
+    if (start === vmas.start(v) && prev >= 0 && vmas.end(prev) === start && this.anonJoins(prev, anon)) {
+      if (vmas.canMerge(prev, flags, file, pgoff, prot, anon)) merge |= MERGE_PREV;
+    }
+    if (end === vmas.end(v) && next >= 0 && vmas.start(next) === end && this.anonJoins(next, anon)) {
       if (vmas.canMergeBelow(next, (end - start) / 4096, flags, file, pgoff, prot, anon)) merge |= MERGE_NEXT;
     }
     return merge === (MERGE_PREV | MERGE_NEXT) && !vmas.anonCompatible(prev, next) ? MERGE_PREV : merge;

@@ -50,6 +50,14 @@ const dontunmap: Calls = ({ host }) => {
   return host.mremap({ oldAddress: at, oldSize: 0x1000, newSize: 0x1000, flags: MREMAP_MAYMOVE | MREMAP_DONTUNMAP }) > 0;
 };
 
+const faultedJoins: Calls = ({ host }) => {
+  const at = host.mmap({ length: 4 * MIB, align: 2 * MIB, prot: RW, flags: ANON });
+  host.mprotect(at, MIB, PROT_READ);
+  host.write(at + 3 * MIB, 8, 1n);
+  host.mprotect(at + MIB, 3 * MIB, PROT_READ);
+  return host.munmap(at + 2 * MIB, 0x1000);
+};
+
 const minor: Calls = ({ host }) => {
   const fd = host.memfdCreate(0x1000);
   const at = host.mmap({ length: 0x1000, prot: RW, flags: MAP_SHARED, fd });
@@ -71,6 +79,7 @@ const bar: Calls = (m) => {
 
 const CASES: Readonly<Record<string, readonly [calls: Calls, era: string, before: string]>> = {
   agingRange: [aging, "v6.8", "first"],
+  anonVmaMerge: [faultedJoins, "v6.17", "refused"],
   anonMmapThpAligned: [large, "v6.8", "never"],
   collapseNeedsWritable: [collapse, "v6.18.2", "true"],
   mremapDontunmap: [dontunmap, "v5.8", "false"],

@@ -35,6 +35,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   notifierClearYoung: "test/kvm/notifier.test.ts",
   singlePageReclaim: "test/mmu/moving.test.ts",
   notifierEventTypes: "the reason travels with the range, but no KVM of these eras reads it: nothing is done with it",
+  anonVmaMerge: "test/conform/calldifferences.test.ts",
   anonMmapThpAligned: "test/conform/calldifferences.test.ts",
   mapFixedNoreplace: "test/mmu/decisions.test.ts",
   madviseHugepageSpecial: "test/mmu/decisions.test.ts",

@@ -92,6 +92,8 @@ describe("mprotect", () => {
     h.mprotect(BASE, 2 * MIB, RW);
     expect(h.maps()).toEqual(["0x0-0x200000 rw", "0x200000-0x800000 r"]);
     h.read(BASE + 3 * MIB);
+    // Pages on both sides: a range that has had some would not join a VMA without.
+    h.write(BASE + MIB, 0);
     h.quiet().mprotect(BASE + 2 * MIB, MIB, RW);
     expect(h.starts).toEqual(["CLEAR 0x200000-0x400000", "PROTECTION_VMA 0x200000-0x300000"]);
     expect(h.maps()).toEqual(["0x0-0x300000 rw", "0x300000-0x800000 r"]);
