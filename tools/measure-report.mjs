@@ -55,7 +55,7 @@ try {
     const cdp = await page.context().newCDPSession(page);
     await cdp.send("Performance.enable", { timeDomain: "threadTicks" });
     await page.goto(pathToFileURL(html).href);
-    await page.waitForSelector("#page[data-ready]");
+    await page.waitForSelector("#page[data-painted]");
     // From the beginning of the navigation to the frame after the page's first.
     paints.push(
       await page.evaluate(() => new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(() => r(performance.now()))))),

@@ -22,6 +22,7 @@ export interface ReportHead {
 }
 
 export function collect(runs: readonly Recorded[], head: ReportHead): ReportData {
+  const names = internedTexts();
   const texts = internedTexts();
   const { script } = runs[0]!.program;
   return {
@@ -29,12 +30,13 @@ export function collect(runs: readonly Recorded[], head: ReportHead): ReportData
     title: script.title,
     sources: script.sources,
     kinds: eventCatalogue().map(({ name, doc }) => ({ name, doc })),
-    runs: runs.map((run) => runData(run, texts)),
+    runs: runs.map((run) => runData(run, names, texts)),
+    names: names.list,
     texts: texts.list,
   };
 }
 
-function runData(run: Recorded, texts: Interned<string>): RunData {
+function runData(run: Recorded, words: Interned<string>, texts: Interned<string>): RunData {
   const { agents } = run.machine.sim;
   const names = Array.from({ length: agents.count }, (_, a) => agents.name(a));
   const { variant, result } = run;
@@ -48,7 +50,7 @@ function runData(run: Recorded, texts: Interned<string>): RunData {
     passed: result.passed,
     verdict: result.verdict,
     agents: names.map((_, a) => taskName(agents, a)),
-    ...columns(run, texts),
+    ...columns(run, words, texts),
     steps: result.steps.map((s): StepRow => ({ line: s.line, agent: names.indexOf(s.agent), text: s.text, result: s.result, to: s.to })),
     ...explanations(run, names),
     moments: momentsOf(run),
@@ -56,10 +58,14 @@ function runData(run: Recorded, texts: Interned<string>): RunData {
 }
 
 /** Events, slices and arrows, in one reading of the run. */
-function columns(run: Recorded, texts: Interned<string>): { events: EventColumns; slices: SliceColumns; arrows: RunData["arrows"] } {
+function columns(
+  run: Recorded,
+  names: Interned<string>,
+  texts: Interned<string>,
+): { events: EventColumns; slices: SliceColumns; arrows: RunData["arrows"] } {
   const { events, machine, result } = run;
   const first = Math.max(result.begins, events.first);
-  const lanes = new Lanes(texts);
+  const lanes = new Lanes(names);
   const spans = new Spans(lanes, machine.sim);
   const time = new TraceTime();
   const tellCalls = run.calls.teller(spans.calls, first);

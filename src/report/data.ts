@@ -25,7 +25,7 @@ export interface SliceColumns {
   /** Sequence numbers of the events that it begins and ends at. */
   readonly from: readonly number[];
   readonly to: readonly number[];
-  /** Index into `texts`. */
+  /** Index into `names`. */
   readonly name: readonly number[];
 }
 
@@ -145,6 +145,8 @@ export interface ReportData {
   readonly sources: readonly string[];
   readonly version: string;
   readonly kinds: readonly { readonly name: string; readonly doc: string }[];
-  readonly texts: readonly string[];
+  readonly names: readonly string[];
+  /** The page reads them last. */
+  texts: readonly string[];
   readonly runs: readonly RunData[];
 }

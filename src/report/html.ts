@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { strToU8, zlibSync } from "fflate";
 import type { ReportData } from "./data.js";
+import { toWire } from "./wire.js";
 
 export interface PageParts {
   /** The page's program, bundled. */
@@ -12,7 +13,7 @@ export interface PageParts {
   readonly style: string;
 }
 
-/** The data as the page reads it back: JSON, deflated (in plain JavaScript, so that every machine gives the same bytes), base64. */
+/** A part of the data as the page reads it back: JSON, deflated (in plain JavaScript, so that every machine gives the same bytes), base64. */
 export function packed(value: unknown): string {
   return Buffer.from(zlibSync(strToU8(JSON.stringify(value)), { level: 6 })).toString("base64");
 }
@@ -26,6 +27,7 @@ const hash = (text: string): string => `'sha256-${createHash("sha256").update(te
 
 export function pageHtml(data: ReportData, parts: PageParts): string {
   const policy = `default-src 'none'; script-src ${hash(parts.script)}; style-src ${hash(parts.style)}; base-uri 'none'; form-action 'none'`;
+  const { first, texts } = toWire(data);
   const title = data.title === "" ? data.file : data.title;
   return `<!doctype html>
 <html lang="en">
@@ -40,7 +42,8 @@ export function pageHtml(data: ReportData, parts: PageParts): string {
 </head>
 <body>
 <div id="page"><p>${escapeHtml(title)}: this page needs JavaScript, which it brings along.</p></div>
-<script type="text/plain" id="data">${packed(data)}</script>
+<script type="text/plain" id="data">${packed(first)}</script>
+<script type="text/plain" id="texts">${packed(texts)}</script>
 <script>${parts.script}</script>
 </body>
 </html>

@@ -35,7 +35,7 @@ export class Lanes implements SpanWriter {
   private unmapped: { readonly seq: number; readonly from: number; readonly to: number }[] = [];
   private readonly tlbi = new Map<string, number[]>();
 
-  constructor(private readonly texts: Interned<string>) {}
+  constructor(private readonly names: Interned<string>) {}
 
   /** To be called before the spans take the event. */
   at(e: EventRecord): void {
@@ -79,7 +79,7 @@ export class Lanes implements SpanWriter {
   /** A call in which nothing happened has no place among the events. */
   private keep(track: Track, from: number, to: number, name: string): void {
     if (from === to) return;
-    this.slices.push({ track, from, to, name: this.texts.of(name) });
+    this.slices.push({ track, from, to, name: this.names.of(name) });
   }
 
   /** By track and beginning. The depth of a slice is how many of its track lie around it, so that no row has two at once. */

@@ -1,4 +1,5 @@
 import { inflateSync } from "node:zlib";
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { compile } from "../../src/guest/compile.js";
 import { machineWorld } from "../../src/guest/machineworld.js";
@@ -8,6 +9,7 @@ import type { ReportData, RunData } from "../../src/report/data.js";
 import { pageHtml } from "../../src/report/html.js";
 import { places } from "../../src/report/moments.js";
 import { serve } from "../../src/report/serve.js";
+import { fromWire, joined, pieces, type WireReport } from "../../src/report/wire.js";
 
 const SCRIPT = `
 title "a page comes, goes and comes back"
@@ -39,7 +41,7 @@ test("slices of a row never overlap, and the phases of a fault lie within it, in
   const { slices } = run;
   const all = slices.from.map((from, n) => ({
     row: `${slices.agent[n]!} ${slices.lock[n]!} ${slices.depth[n]!}`,
-    name: data.texts[slices.name[n]!]!,
+    name: data.names[slices.name[n]!]!,
     depth: slices.depth[n]!,
     lock: slices.lock[n]!,
     from,
@@ -100,8 +102,22 @@ test("a fault that was served is explained too, with the chain that explain give
 test("no text of a script can become markup: the data is base64, the title is escaped", () => {
   const html = pageHtml({ ...data, title: "</script><b>&'\"" }, { script: "", style: "" });
   expect(html).toContain("<title>&lt;/script&gt;&lt;b&gt;&amp;&#39;&quot;</title>");
-  const inside = /id="data">([A-Za-z0-9+/=]*)<\/script>/.exec(html)![1]!;
-  expect(JSON.parse(inflateSync(Buffer.from(inside, "base64")).toString())).toEqual({ ...data, title: "</script><b>&'\"" });
+  const part = (id: string): unknown => {
+    const inside = new RegExp(`id="${id}">([A-Za-z0-9+/=]*)</script>`).exec(html)![1]!;
+    return JSON.parse(inflateSync(Buffer.from(inside, "base64")).toString());
+  };
+  expect(fromWire(part("data") as WireReport, part("texts") as string[])).toEqual({ ...data, title: "</script><b>&'\"" });
+});
+
+test("a list is put together again from pieces of any other, and one that only grew or shrank takes few of them", () => {
+  const list = fc.uniqueArray(fc.nat(40));
+  fc.assert(
+    fc.property(list, list, (before, after) => {
+      expect(joined(before, pieces(before, after))).toEqual(after);
+    }),
+  );
+  const long = Array.from({ length: 1000 }, (_, n) => n);
+  expect(pieces(long, [...long.slice(0, 500), 7000, ...long.slice(501)])).toEqual([0, 500, -7001, 501, 499]);
 });
 
 test("what is served is the page alone, to this machine alone", async () => {

@@ -137,6 +137,55 @@ describe.skipIf(CHROMIUM === undefined)("the page in Chromium", { timeout: 120_0
     await page.close();
   });
 
+  test("a hole behind a slot and a VMA that hangs over it stand in the map, aligned with the slot, and say so in words", async () => {
+    const script = `variant v6.12
+let ram = mmap(0, 4M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)
+KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=0x80000000, memory_size=3M, userspace_addr=ram)
+munmap(ram, 1M)
+`;
+    const file = join(folder, "hole.html");
+    expect((await faultline(["report", "-", "-o", file], { input: script })).err).toBe("");
+    const { page, complaints } = await open(file);
+    const region = '.map svg.region[aria-label*="0x80000000"]';
+    expect(await texts(page, `${region} .hole title`)).toEqual(["no VMA behind gpa 0x80000000-0x80100000: EFAULT there"]);
+    expect(await texts(page, `${region} .overhang title`)).toEqual(["the VMA goes on for 1M behind the slot"]);
+    expect(await texts(page, `${region} .overhang text`)).toEqual(["1M"]);
+    const edges = async (what: string): Promise<number[]> => {
+      const box = (await page.locator(`${region} ${what}`).first().boundingBox())!;
+      return [box.x, box.x + box.width].map(Math.round);
+    };
+    const [slot, hole, vma, over] = [
+      await edges(".slot rect"),
+      await edges(".hole rect"),
+      await edges(".vma rect"),
+      await edges(".overhang path"),
+    ];
+    // A box is drawn half a pixel inside its range.
+    for (const [at, other] of [
+      [hole[0]!, slot[0]!],
+      [hole[1]!, vma[0]!],
+      [vma[1]!, slot[1]!],
+    ] as const)
+      expect(Math.abs(at - other)).toBeLessThanOrEqual(1);
+    expect(over[1]!).toBeGreaterThan(slot[1]!);
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
+
+  test("printed, a timeline keeps its proportions, the second run stands below the first, and controls are left out", async () => {
+    const { page, complaints } = await open(await report("2019-munmap-remap"));
+    await page.setViewportSize({ width: 700, height: 1000 });
+    await page.emulateMedia({ media: "print" });
+    const shapes = await page.$$eval("canvas", (all) => all.map((c) => [c.width / c.height, c.clientWidth / c.clientHeight] as const));
+    expect(shapes).toHaveLength(2);
+    for (const [drawn, shown] of shapes) expect(Math.abs(shown / drawn - 1)).toBeLessThan(0.02);
+    const [a, b] = await page.$$eval("article", (all) => all.map((e) => e.getBoundingClientRect()));
+    expect(b!.top).toBeGreaterThanOrEqual(a!.bottom);
+    expect(await page.locator(".controls").isVisible()).toBe(false);
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
+
   test("a script's words are words: markup in them stays text", async () => {
     const script = `title "</script><img src=x onerror=alert(1)><b>bold"\nvariant v6.12\nguest { mov x0, 1 } // <i>\n`;
     const file = join(folder, "markup.html");
@@ -154,7 +203,7 @@ test("the same run gives the same bytes, with no path of this machine in them, a
   const a = readFileSync(await report("2012-copy-on-write"), "utf8");
   const b = readFileSync(await report("2012-copy-on-write"), "utf8");
   expect(a === b).toBe(true);
-  const data = inflateSync(Buffer.from(/id="data">([^<]*)</.exec(a)![1]!, "base64")).toString();
+  const data = [...a.matchAll(/id="(?:data|texts)">([^<]*)</g)].map((m) => inflateSync(Buffer.from(m[1]!, "base64")).toString()).join("\n");
   for (const text of [a, data]) for (const path of [folder, process.cwd()]) expect(text).not.toContain(path);
   expect(data).toContain('"file":"scenarios/2012-copy-on-write.guest"');
 });

@@ -75,8 +75,15 @@ export function positions(runs: readonly Run[], steps: readonly AlignedStep[]): 
   return out.length === 0 ? [{ step: 0, moments: runs.map(() => 0) }] : out;
 }
 
-/** What is compared of an event: who did what with which values, not when. */
+/** What an event says: who did what with which values, not when. */
 const said = (run: Run, seq: number): string => `${run.data.agents[run.agent(seq)]!}  ${run.kind(seq).name}  ${run.text(seq)}`.trim();
+
+/** By the numbers of their words, which both runs have from one list. */
+function same(a: Run, p: number, b: Run, q: number): boolean {
+  const [x, y] = [a.data.events, b.data.events];
+  const [i, j] = [p - a.first, q - b.first];
+  return x.kind[i] === y.kind[j] && x.text[i] === y.text[j] && a.data.agents[x.agent[i]!] === b.data.agents[y.agent[j]!];
+}
 
 export function firstDifference(runs: readonly Run[], steps: readonly AlignedStep[]): Difference | undefined {
   const [a, b] = runs;
@@ -91,9 +98,10 @@ export function firstDifference(runs: readonly Run[], steps: readonly AlignedSte
     const length = Math.max(lists[0]!.length, lists[1]!.length);
     for (let n = 0; n < length; n++) {
       const seqs = lists.map((l) => l[n]);
-      const texts = seqs.map((seq, r) => (seq === undefined ? "" : said(runs[r]!, seq)));
-      if (texts[0] === texts[1]) continue;
-      return { step, what: texts, seqs: seqs.map((seq, r) => seq ?? Math.max(s.to[r]! - 1, runs[r]!.first)) };
+      const [p, q] = seqs;
+      if (p !== undefined && q !== undefined && same(a, p, b, q)) continue;
+      const what = seqs.map((seq, r) => (seq === undefined ? "" : said(runs[r]!, seq)));
+      return { step, what, seqs: seqs.map((seq, r) => seq ?? Math.max(s.to[r]! - 1, runs[r]!.first)) };
     }
     if (s.rows[0]?.result !== s.rows[1]?.result)
       return {

@@ -18,13 +18,13 @@ interface Range {
 /** Statements around the present one that the list shows. */
 const STEPS_AROUND = 150;
 
-export function App({ report }: { readonly report: ReportData }): ComponentChild {
+export function App({ report, words }: { readonly report: ReportData; readonly words: boolean }): ComponentChild {
   const all = useMemo(() => report.runs.map((r) => new Run(report, r)), [report]);
   const [which, setWhich] = useState<readonly number[]>(all.length > 1 ? [0, 1] : [0]);
   const runs = useMemo(() => which.map((n) => all[n]!), [which]);
   const steps = useMemo(() => alignedSteps(runs), [runs]);
   const places = useMemo(() => positions(runs, steps), [runs]);
-  const difference = useMemo(() => firstDifference(runs, steps), [runs]);
+  const difference = useMemo(() => firstDifference(runs, steps), [runs, words]);
   const where = useMemo(() => regions(runs), [runs]);
   const [mode, setMode] = useState<Mode>("order");
   const start = useMemo(() => beginning(runs, places, difference), [runs]);

@@ -174,6 +174,12 @@ function panel(region: Region, width: number, state: MapState): ComponentChild {
   );
 }
 
+/** At most four characters: 4K, 992K, 1M. */
+function short(bytes: number): string {
+  const unit = bytes >= 1000 * 2 ** 20 ? 30 : bytes >= 1000 * 2 ** 10 ? 20 : 10;
+  return `${Math.max(Math.round(bytes / 2 ** unit), 1)}${unit === 30 ? "G" : unit === 20 ? "M" : "K"}`;
+}
+
 /** A VMA that is longer than its slot. */
 function overhang(at: number, direction: 1 | -1, bytes: number, top: number): ComponentChild {
   const [w, m] = [18 * direction, VMA / 2];
@@ -182,7 +188,7 @@ function overhang(at: number, direction: 1 | -1, bytes: number, top: number): Co
     { class: "overhang" },
     h("title", null, `the VMA goes on for ${sizeText(bytes)} ${direction > 0 ? "behind" : "before"} the slot`),
     h("path", { d: `M${at} ${top}h${w}l${6 * direction} ${m}l${-6 * direction} ${m}h${-w}z` }),
-    h("text", { x: at + w / 2, y: top + m + 3, "text-anchor": "middle" }, sizeText(bytes).slice(0, 3)),
+    h("text", { x: at + w / 2, y: top + m + 3, "text-anchor": "middle" }, short(bytes)),
   );
 }
 

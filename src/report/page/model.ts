@@ -51,7 +51,7 @@ export class Run {
       }
       row.from.push(slices.from[i]!);
       row.to.push(slices.to[i]!);
-      row.name.push(report.texts[slices.name[i]!]!);
+      row.name.push(report.names[slices.name[i]!]!);
     }
     for (const l of lanes) l.rows.sort((a, b) => Number(a.lock) - Number(b.lock));
     this.lanes = lanes.filter((l) => l.events.length > 0);
@@ -63,8 +63,9 @@ export class Run {
   kind(seq: number): { readonly name: string; readonly doc: string } {
     return this.report.kinds[this.data.events.kind[seq - this.first]!]!;
   }
+  /** "" as long as the page has not read the words of the events. */
   text(seq: number): string {
-    return this.report.texts[this.data.events.text[seq - this.first]!]!;
+    return this.report.texts[this.data.events.text[seq - this.first]!] ?? "";
   }
   agent(seq: number): number {
     return this.data.events.agent[seq - this.first]!;
