@@ -127,6 +127,13 @@ export type Call =
       readonly length: number;
     }
   | {
+      readonly call: "VFIO_DEVICE_FEATURE_MMAP_WC";
+      readonly fd: number;
+      readonly index: number;
+      readonly offset: number;
+      readonly length: number;
+    }
+  | {
       readonly call: "vfio_read";
       readonly fd: number;
       readonly index: number;

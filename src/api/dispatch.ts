@@ -86,6 +86,12 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
       d.answer(a, dev < 0 ? -EBADF : d.m.vfioPci.dmabufs.export(dev, c.index, c.offset, c.length));
     },
   },
+  VFIO_DEVICE_FEATURE_MMAP_WC: {
+    begin: (d, a, c) => {
+      const dev = d.m.vfioPci.ofFile(c.fd);
+      d.answer(a, dev < 0 ? -EBADF : d.m.vfioPci.mmapTypes.ask(dev, c.index, c.offset, c.length));
+    },
+  },
   ftruncate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.ftruncate, c.fd, c.length) },
   fallocate: { begin: (d, a, c) => d.start(a, d.m.mm.syscalls.fallocate, c.fd, c.mode, c.offset, c.length) },
   age: { begin: (d, a, c) => d.start(a, d.m.mm.reclaim.ageRange, VMM_MM, c.addr, c.addr + c.length, c.kind) },

@@ -152,7 +152,7 @@ async function runCommand(file: string, args: RunArguments, document: (d: RunDoc
     await document({ file: script.file, title: program.script.title, sources: program.script.sources, passed, variants: results });
   else if (args.format === "text" && args.table) await print([...resultTable(rows), ...failureLines(rows, script.file)].join("\n"));
   else if (args.format === "text") {
-    if (!args.quiet && rows.length > 1 && reports(program.script.body)) await print(`${resultTable(rows).join("\n")}\n`);
+    if (!args.quiet && rows.length > 1 && reports(program.script.body)) await print(["", ...resultTable(rows), "", ""].join("\n"));
     await print(verdicts.join("\n"));
   }
   return passed ? OK : FAILED;

@@ -226,6 +226,11 @@ export const CALLS: readonly CallDecl[] = [
     "a range of a BAR as a dma-buf, without a mapping (proposed): its value is the userspace_addr of a memslot with KVM_MEM_DMABUF",
   ),
   decl(
+    "VFIO_DEVICE_FEATURE_MMAP_WC",
+    [number("fd"), number("offset"), number("length")],
+    "asks that mappings within a range of a BAR be write-combining (proposed: with vfioMmapType = as-asked; otherwise ENOTTY)",
+  ),
+  decl(
     "pread",
     [number("fd"), number("size"), number("offset"), number("buf", 0)],
     "reads a region of a device (1 to 8 bytes): bar0 + 8, pci_config + 4; its value. buf is where in host memory a BAR's bytes also go",

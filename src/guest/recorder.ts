@@ -11,8 +11,9 @@ const TRACED_PER_STEP = 10_000;
 /** Events between two groups of expectations that are kept for them. */
 const KEPT_PER_WINDOW = 4_000_000;
 
-/** Words of kvm_guest_fault. */
+/** Words of kvm_guest_fault and of memory_abort. */
 const FAULT_WORDS = 7;
+const ABORT_WORDS = 5;
 
 const ASKED = 1;
 const TRACED = 2;
@@ -35,10 +36,13 @@ export class Recorder {
   private detach: () => void;
   private readonly dsbEvent: number;
   private readonly faultEvent: number;
+  private readonly abortEvent: number;
   /** Guest faults so far. */
   faults = 0;
   /** Per agent: the words of its last fault, and how often it came in a row. */
-  private readonly lastFault: { seq: number; words: number[]; times: number }[] = [];
+  private readonly lastFault: Repeated[] = [];
+  /** The same of aborts: those that the guest takes itself, and external ones, are no fault of KVM's trace point. */
+  private readonly lastAbort: Repeated[] = [];
 
   /**
    * @param asked events that expectations count
@@ -55,6 +59,7 @@ export class Recorder {
     for (const e of catalogue) this.wanted[e.id] = (asked.has(e.name) ? ASKED : 0) | (shown(e.name, detail) ? TRACED : 0);
     this.dsbEvent = findEvent("dsb")?.id ?? -1;
     this.faultEvent = findEvent("kvm_guest_fault")?.id ?? -1;
+    this.abortEvent = findEvent("memory_abort")?.id ?? -1;
     this.detach = bus.stream((ring, from, to) => this.take(ring, from, to));
   }
 
@@ -68,7 +73,9 @@ export class Recorder {
         this.unkept.pop();
         this.stepTraced--;
       }
-      if (id === this.faultEvent) this.noteFault(ring, at);
+      if (id === this.faultEvent) {
+        if (repeated(this.lastFault, ring, at, FAULT_WORDS)) this.faults++;
+      } else if (id === this.abortEvent) repeated(this.lastAbort, ring, at, ABORT_WORDS);
       const want = this.wanted[id]!;
       if (want === 0) continue;
       const idle = this.isIdle(ring, at);
@@ -100,23 +107,15 @@ export class Recorder {
     return data[at + 3] === this.dsbEvent && data[at + 5] === 0 && this.detail !== "all";
   }
 
-  private noteFault(ring: Float64Array, at: number): void {
-    const last = (this.lastFault[ring[at + 2]!] ??= { seq: -1, words: [], times: 0 });
-    // Said again after a rollback: counted already.
-    if (ring[at]! <= last.seq) return;
-    last.seq = ring[at]!;
-    this.faults++;
-    let same = true;
-    for (let i = 0; i < FAULT_WORDS; i++) {
-      if (last.words[i] !== ring[at + 4 + i]) same = false;
-      last.words[i] = ring[at + 4 + i]!;
-    }
-    last.times = same ? last.times + 1 : 1;
-  }
-
   /** How often in a row an agent's last fault came: same PC, syndrome and address. */
   sameFault(agent: number): number {
     return this.lastFault[agent]?.times ?? 0;
+  }
+
+  /** How often in a row an agent's guest had the same abort: same syndrome and address, no kvm_guest_fault in between. */
+  sameAbort(agent: number): number {
+    const abort = this.lastAbort[agent];
+    return abort === undefined || abort.seq < (this.lastFault[agent]?.seq ?? -1) ? 0 : abort.times;
   }
 
   private keep(ring: Float64Array, at: number): void {
@@ -194,4 +193,25 @@ export class Recorder {
     this.detach();
     this.detach = this.bus.stream((ring, from, to) => this.take(ring, from, to));
   }
+}
+
+/** The last event of a kind that an agent had: its number and words, and how often it came in a row. */
+interface Repeated {
+  seq: number;
+  words: number[];
+  times: number;
+}
+
+/** Notes a record in the list of its agents. @returns false for one that was said again after a rollback: counted already */
+function repeated(list: Repeated[], ring: Float64Array, at: number, words: number): boolean {
+  const last = (list[ring[at + 2]!] ??= { seq: -1, words: [], times: 0 });
+  if (ring[at]! <= last.seq) return false;
+  last.seq = ring[at]!;
+  let same = true;
+  for (let i = 0; i < words; i++) {
+    if (last.words[i] !== ring[at + 4 + i]) same = false;
+    last.words[i] = ring[at + 4 + i]!;
+  }
+  last.times = same ? last.times + 1 : 1;
+  return true;
 }

@@ -121,6 +121,14 @@ const LOOK_EVERY = 4096;
 /** Guest instructions that one KVM_RUN may execute before the budget is asked. */
 const INSTRUCTIONS_PER_RUN = 1 << 20;
 
+/** Steps of the longest turn of a guest that is looked at: its handler and the way back. */
+const LONGEST_TURN = 128;
+/** What a guest's next instruction depends on, memory aside. */
+const TURN_REGISTERS = [
+  ...Array.from({ length: 31 }, (_, n) => `x${n}`),
+  ...["pc", "pstate", "elr_el1", "spsr_el1", "esr_el1", "far_el1", "sctlr_el1", "ttbr0_el1", "vbar_el1"],
+];
+
 /** A call of the script run again: what its calls of the machine returned, and the one it makes next. */
 interface Replay {
   readonly results: readonly CallResult[];
@@ -665,6 +673,11 @@ class Interpreter implements Window {
         const where = { fd: n("fd"), index: Math.floor(at / REGION), offset: at % REGION, length: n("length") };
         return plain(yield* this.host(agent, { call: name, ...where }));
       }
+      case "VFIO_DEVICE_FEATURE_MMAP_WC": {
+        const at = n("offset");
+        const where = { fd: n("fd"), index: Math.floor(at / REGION), offset: at % REGION, length: n("length") };
+        return plain(yield* this.host(agent, { call: name, ...where }));
+      }
       case "fabric_advance":
         return plain(yield* this.host(agent, { call: "ordering", op: name, n: n("n") }));
       case "write_place":
@@ -836,6 +849,13 @@ class Interpreter implements Window {
       const faults = this.recorder.faults;
       const r = yield* this.host(this.machine.vcpuAgent(vcpu), call);
       if (yield* this.configAccess(vcpu, r)) continue;
+      const outOfTurns = r.exit?.reason === "BUDGET" || r.exit?.reason === "NO_PROGRESS";
+      if (outOfTurns && (yield* this.recurs(vcpu))) {
+        this.livelock = true;
+        this.problem("livelock", span, `vcpu${vcpu} makes no progress: it takes the same abort for ever`);
+        this.step(`vcpu${vcpu}`, text, span.line, "-> no progress");
+        return;
+      }
       if (!this.afterRun(vcpu, text, span, r, faults)) return;
     }
   }
@@ -859,6 +879,29 @@ class Interpreter implements Window {
       this.machine.answerMmio(vcpu, read.ret < 0 ? BigInt.asUintN(8 * exit.len, -1n) : (read.value ?? 0n));
     }
     return true;
+  }
+
+  /**
+   * A guest that has the same abort again and again (its own handler comes back to the instruction, or KVM does after an
+   * external abort): are its registers, step by step, those that they were a turn ago? Then no turn will be another. A step
+   * is two instructions: one that faults and what is run when that has been handled.
+   */
+  private *recurs(vcpu: number): Running<boolean> {
+    const m = this.machine;
+    if (this.crash !== undefined) return false;
+    m.sim.bus.flush();
+    if (this.recorder.sameAbort(m.vcpuAgent(vcpu)) < this.program.machine.livelock) return false;
+    const seen: string[] = [];
+    for (let period = 0; seen.length < 2 * LONGEST_TURN;) {
+      seen.push(TURN_REGISTERS.map((r) => m.getRegister(vcpu, r)).join());
+      if (period === 0 && seen.length > 1 && seen[seen.length - 1] === seen[0]) period = seen.length - 1;
+      // The second turn is compared to its end.
+      if (period > 0 && seen.length > period && seen[seen.length - 1] !== seen[seen.length - 1 - period]) return false;
+      if (period > 0 && seen.length > 2 * period) return true;
+      const r = yield* this.host(m.vcpuAgent(vcpu), { call: "KVM_RUN", vcpu, maxInstructions: 2 });
+      if (r.exit?.reason !== "BUDGET") return false;
+    }
+    return false;
   }
 
   private runCall(vcpu: number): HostCall {

@@ -46,7 +46,7 @@ export const vfioDecisions = {
   }),
   vfioMmapType: decision(
     "memory type of a BAR's mapping in user space (all but noncached are proposals of the reviews of Oct 2023 and Feb 2024, in no release)",
-    ["noncached", "device", "writecombine", "writecombine-if-prefetchable"],
+    ["noncached", "device", "writecombine", "writecombine-if-prefetchable", "as-asked"],
     { "v4.0": ["noncached", "v4.0 vfio_pci.c vfio_pci_mmap: pgprot_noncached"] },
   ),
   vfioAllowAnyUncached: decision("BAR VMAs get VM_ALLOW_ANY_UNCACHED: a guest may map them Normal-NC", [false, true], {

@@ -16,6 +16,7 @@ import { VfioConfigRw } from "./configrw.js";
 import { REGION_SPAN, VfioDevices, type VfioMm, type VfioRow } from "./device.js";
 import { canonicalBdf, deviceSpecs, type DeviceSpec } from "./devicespec.js";
 import { DmaBufs } from "./dmabuf.js";
+import { MmapTypes } from "./mmaptypes.js";
 import { VfioFault } from "./fault.js";
 import { addHostBridge } from "./hostbridge.js";
 import { Ioeventfds } from "./ioeventfd.js";
@@ -36,6 +37,7 @@ export class VfioPci {
   readonly list: VmaList;
   /** BARs that were handed out without a mapping. */
   readonly dmabufs: DmaBufs;
+  readonly mmapTypes: MmapTypes;
   /** resourceN and resourceN_wc. */
   readonly sysfs: SysfsResources;
   /** What the mm calls for VMAs of any of these devices. */
@@ -83,6 +85,7 @@ export class VfioPci {
     this.list = new VmaList(sim, this.pci.functions.length);
     this.dmabufs = new DmaBufs(this.devices);
     this.sysfs = new SysfsResources(this.devices);
+    this.mmapTypes = new MmapTypes(this.devices);
     const zap = new VfioZap(this.devices, this.list, this.dmabufs);
     this.resets = new VfioReset(this.devices, zap);
     this.ioeventfds = new Ioeventfds(this.devices, phys);
@@ -91,7 +94,7 @@ export class VfioPci {
       ["disable", (f) => this.disable(f)],
       ["powerDown", (f) => this.powerDown(f)],
     ]);
-    const mmap = new VfioMmap(this.devices, this.list, this.release);
+    const mmap = new VfioMmap(this.devices, this.list, this.mmapTypes, this.release);
     const fault = new VfioFault(this.devices, this.list);
     const { hugeFault } = fault;
     this.ops = {
@@ -218,6 +221,7 @@ export class VfioPci {
     this.resets.setPowerState(dev, C.PCI_D0);
     this.ioeventfds.removeAll(dev);
     this.devices.dropClaims(dev);
+    this.mmapTypes.forget(dev);
     this.devices.setFile(dev, -1);
     if (!this.devices.resetWorks(dev)) return this.release.first + 1;
     return agents.call(f, this.release.first + 1, this.resets.tryReset, dev);

@@ -18,6 +18,7 @@ import {
   VM_UFFD_WP,
 } from "../mmu/vmflags.js";
 import { NUM_REGIONS, PAGE_SIZE, REGION_PAGES, ROM_REGION, type VfioDevices } from "./device.js";
+import type { MmapTypes } from "./mmaptypes.js";
 import type { Bar } from "./pci.js";
 import { vfioMmap } from "./trace.js";
 import type { VmaList } from "./vmalist.js";
@@ -36,6 +37,7 @@ export class VfioMmap {
   constructor(
     private readonly v: VfioDevices,
     private readonly list: VmaList,
+    private readonly types: MmapTypes,
     /** (dev): what happens when the last reference is gone. */
     private readonly release: Activity,
   ) {
@@ -93,7 +95,7 @@ export class VfioMmap {
     if (first < msixEnd && first + request / PAGE_SIZE > v.msixFirst(dev)) return -EINVAL;
     if (!v.claim(dev, index)) return -EBUSY;
     const pfn = bar.start / PAGE_SIZE + first;
-    vmas.setPageProt(vma, this.pageProt(bar));
+    vmas.setPageProt(vma, this.pageProt(dev, bar, pgoff, request / PAGE_SIZE));
     if (v.d.vfioPgoff === "pfn") vmas.setPgoff(vma, Math.floor(pfn));
     const marked = v.d.vfioMarksPtes && v.mm.d.userfaultfdWp ? VM_UFFD_WP : 0;
     const uncached = (v.d.vfioAllowAnyUncached ? VM_ALLOW_ANY_UNCACHED : 0) | marked;
@@ -103,7 +105,7 @@ export class VfioMmap {
   }
 
   /** vm_page_prot of a BAR's VMA. */
-  private pageProt(bar: Bar): number {
+  private pageProt(dev: number, bar: Bar, pgoff: number, pages: number): number {
     switch (this.v.d.vfioMmapType) {
       case "device":
         return PAGE_PROT_DEVICE;
@@ -111,6 +113,8 @@ export class VfioMmap {
         return PAGE_PROT_WRITECOMBINE;
       case "writecombine-if-prefetchable":
         return bar.spec.prefetch === true ? PAGE_PROT_WRITECOMBINE : PAGE_PROT_NONCACHED;
+      case "as-asked":
+        return this.types.combines(dev, pgoff, pages) ? PAGE_PROT_WRITECOMBINE : PAGE_PROT_NONCACHED;
       default:
         return PAGE_PROT_NONCACHED;
     }

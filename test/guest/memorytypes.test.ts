@@ -242,3 +242,50 @@ expect stage2 0x90000000 size=4K pa=0x8000000000`,
     expect(failures(runAll(source))).toEqual([]);
   });
 });
+
+describe("a range of a BAR that user space asks to have write-combining", () => {
+  const source = (more: string): string => `machine { devices nic  kernel v6.9  buffers modelled  set vfioMmapType = as-asked }
+let dev = vfio_open(0000:01:00.0)
+${more}`;
+  it("is so for mappings that lie in it, for no other, and for no later user", () => {
+    const text = source(`VFIO_DEVICE_FEATURE_MMAP_WC(dev, bar2 + 0x10000, 64K)
+expect ok
+let before = mmap(0, 64K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar2)
+let inside = mmap(0, 64K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar2 + 0x10000)
+let across = mmap(0, 128K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar2)
+let other = mmap(0, 64K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar0)
+read32(before)
+read32(inside)
+read32(across)
+read32(other)
+write32(before, 1)
+write32(inside, 1)
+write32(across + 0x20, 1)
+write32(other + 0x20, 1)
+expect 1 event store_buffered type=NC
+expect 3 event store_buffered type=nGnRnE
+munmap(inside, 64K)
+munmap(before, 64K)
+munmap(across, 128K)
+munmap(other, 64K)
+close(dev)
+let next = vfio_open(0000:01:00.0)
+let again = mmap(0, 64K, PROT_READ|PROT_WRITE, MAP_SHARED, next, bar2 + 0x10000)
+read32(again)
+write32(again, 1)
+expect no event store_buffered type=NC`);
+    expect(failures(runAll(text))).toEqual([]);
+  });
+  it.each([
+    ["beyond the BAR", "VFIO_DEVICE_FEATURE_MMAP_WC(dev, bar2, 2M)", "EINVAL"],
+    ["of no BAR", "VFIO_DEVICE_FEATURE_MMAP_WC(dev, bar1, 4K)", "EINVAL"],
+    ["of part of a page", "VFIO_DEVICE_FEATURE_MMAP_WC(dev, bar2, 100)", "EINVAL"],
+    ["of no device", "VFIO_DEVICE_FEATURE_MMAP_WC(99, bar2, 4K)", "EBADF"],
+  ])("%s is refused", (_, call, errno) => {
+    expect(failures(runAll(source(`${call}\nexpect errno ${errno}`)))).toEqual([]);
+  });
+  it("is unknown to every release", () => {
+    const text = source("VFIO_DEVICE_FEATURE_MMAP_WC(dev, bar2, 64K)\nexpect errno ENOTTY").replace("set vfioMmapType = as-asked", "");
+    expect(failures(runAll(text))).toEqual([]);
+  });
+});
