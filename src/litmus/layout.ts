@@ -33,8 +33,8 @@ export const CODE_MIDDLE_PA = TABLES_PA + 0x4000;
 export const DATA_PA = RAM + 0x400000;
 
 /** MAIR_EL1: index -> byte. */
-export const MAIR = [0x00, 0xff, 0x0c, 0x44, 0x04, 0x08] as const;
-const TYPES: Readonly<Record<string, number>> = { nGnRnE: 0, wb: 1, gre: 2, nc: 3, nGnRE: 4, nGRE: 5 };
+export const MAIR = [0x00, 0xff, 0x0c, 0x44, 0x04, 0x08, 0x00, 0x44] as const;
+const TYPES: Readonly<Record<string, number>> = { nGnRnE: 0, wb: 1, gre: 2, nc: 3, nGnRE: 4, nGRE: 5, attr7: 7 };
 
 export function symbolIndex(name: string): number {
   return name === OTHER ? SYMBOLS.length : (SYMBOLS as readonly string[]).indexOf(name);

@@ -17,18 +17,20 @@ import { Op } from "../arch/a64ops.js";
 import { FIELD_WORDS, F_OP } from "../arch/a64ops.js";
 import { RUN_BREAKPOINT, RUN_BUDGET, RUN_EL2, RUN_SELF_BRANCH } from "../arch/cpu.js";
 import { decodeInto } from "../arch/decode.js";
-import { KIND_NC, KIND_nGnRE, KIND_WB } from "../arch/storebuffer.js";
+import { KIND_NC, KIND_nGnRE, KIND_OF, KIND_WB } from "../arch/storebuffer.js";
+import { C_FLAGS, C_PA_HI, C_PA_LO } from "../arch/tlb.js";
+import { joinWords } from "../arch/types.js";
 import * as R from "../arch/registers.js";
 import { TLBI_IS, TlbiKind, vaOperandHi, vaOperandLo, ipaOperandHi, ipaOperandLo } from "../arch/tlbi.js";
 import { SHARED, type System } from "../explore/system.js";
-import { TLB_POOLS, TlbDigest } from "../explore/tlbdigest.js";
+import { liveEntries, TLB_POOLS, TlbDigest } from "../explore/tlbdigest.js";
 import { ARG, type Activity } from "../sim/agents.js";
 import { FaultlineError } from "../sim/errors.js";
 import { GROUPS, UNHASHED, type I32Pool, type StateRegistry } from "../sim/state.js";
 import { PCI_COMMAND, PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR } from "../vfio/configspace.js";
 import type { HostOp, HostThread, LitmusTest, Term } from "./ast.js";
 import { DSB_TYPES, TLBI_OPS } from "./hostops.js";
-import { symbolIndex, vaOf } from "./layout.js";
+import { OTHER, ptePa, symbolIndex, SYMBOLS, vaOf } from "./layout.js";
 import { LitmusWorld } from "./world.js";
 
 /** LINE_ operations of the processing element (src/mmu/useraccess.ts). */
@@ -285,8 +287,9 @@ export class LitmusSystem implements System {
         return world.pe.maintenance.takeEffect(a.cpu, a.n);
       case "line": {
         const { data } = world.pe.cacheOps.caches!;
-        // Filling needs an empty line, evicting a full one.
-        if ((a.op === LINE_SPECULATE) !== (data.stateAt(world.paOf(a.symbol)) === 0)) return false;
+        // Filling needs an empty line, and somebody to whom it is cacheable; evicting a full one.
+        const empty = data.stateAt(world.paOf(a.symbol)) === 0;
+        if (a.op === LINE_SPECULATE ? !empty || !this.cacheable(world.paOf(a.symbol)) : empty) return false;
         world.pe.lineOp(world.paOf(a.symbol), a.op);
         progress.set(BUDGET + a.budget, 1);
         return true;
@@ -298,6 +301,28 @@ export class LitmusSystem implements System {
       case "fabric":
         return world.fabric.advance(a.n);
     }
+  }
+
+  /** Is there a mapping of a page by which its lines may be filled: a descriptor, or an entry of a TLB that can still be hit? */
+  private cacheable(pa: number): boolean {
+    const { world } = this;
+    const { tlbs } = world.pe;
+    const page = pa - (pa % 4096);
+    const mair = [world.regs.lo(0, R.MAIR_EL1), world.regs.hi(0, R.MAIR_EL1)] as const;
+    for (const symbol of [...SYMBOLS, OTHER]) {
+      world.phys.readMemory(ptePa(symbol), 8);
+      const { lo, hi } = world.phys;
+      const index = (lo >> 2) & 7;
+      const attr = (mair[index >> 2]! >>> (8 * (index & 3))) & 0xff;
+      if ((lo & 1) !== 0 && joinWords(hi & 0xffff, lo & ~0xfff) === page && KIND_OF[attr] === KIND_WB) return true;
+    }
+    let found = false;
+    liveEntries(tlbs, (pool, at) => {
+      if (pool !== tlbs.combined) return;
+      const to = joinWords(pool.a[at + C_PA_HI]!, pool.a[at + C_PA_LO]!);
+      if (to - (to % 4096) === page && KIND_OF[pool.a[at + C_FLAGS]! & 0xff] === KIND_WB) found = true;
+    });
+    return found;
   }
 
   /** The class of the next instruction: true if other threads may notice it. */
