@@ -157,12 +157,18 @@ export const mmDecisions = {
   }),
   // ---- the fault handler and GUP
   mprotectRestoresWrite: decision(
-    "mprotect to writable: are entries of pages that only this process has made writable at once (those that are dirty, or all), or at the next write fault?",
-    ["never", "dirty", "exclusive"],
+    "mprotect to writable: which pages that only this process has are made writable at once, and not at the next write fault: none, small dirty ones, or all, 2 MiB pages too?",
+    ["never", "dirtyPtes", "exclusive"],
     {
       "v4.0": ["never", "mm/mprotect.c change_pte_range, v5.4"],
-      "v6.1": ["dirty", "64fe24a3e05e mm/mprotect: try avoiding write faults for exclusive anonymous pages when changing protection, v6.0"],
-      "v6.4": ["exclusive", "7ea7e333842e mm/mprotect: allow clean exclusive anon pages to be writable, v6.2"],
+      "v6.1": [
+        "dirtyPtes",
+        "64fe24a3e05e mm/mprotect: try avoiding write faults for exclusive anonymous pages when changing protection, v6.0; recorded v6.1.192",
+      ],
+      "v6.4": [
+        "exclusive",
+        "mm/huge_memory: try avoiding write faults when changing PMD protection; mm/mprotect: allow clean exclusive anon pages to be writable, v6.2",
+      ],
     },
   ),
   thpSplitDirty: decision(

@@ -52,9 +52,10 @@ export class Protect {
     return 1;
   }
 
+  /** can_change_pte_writable, can_change_pmd_writable. */
   private canUpgrade(lo: number, hi: number): boolean {
     if ((hi & HI_PROT_NONE) !== 0) return false;
-    if (this.d.mprotectRestoresWrite === "dirty" && (hi & HI_DIRTY) === 0) return false;
+    if (this.d.mprotectRestoresWrite === "dirtyPtes" && (this.pt.leafLevel !== 3 || (hi & HI_DIRTY) === 0)) return false;
     const mine = FRAME_ANON | FRAME_EXCLUSIVE;
     return (this.frames.flags(descPfn(lo, hi)) & mine) === mine;
   }
