@@ -155,14 +155,17 @@ static void do_fork(void)
 	say("= fork errno=%d", child < 0 ? errno : 0);
 }
 
-static void do_forkend(void)
+/* @return errno, 0 if there was one. */
+static int end_child(void)
 {
 	int error = child > 0 && kill(child, SIGKILL) == 0 ? 0 : ESRCH;
 	if (!error)
 		waitpid(child, NULL, 0);
 	child = 0;
-	say("= forkend errno=%d", error);
+	return error;
 }
+
+static void do_forkend(void) { say("= forkend errno=%d", end_child()); }
 
 static void do_vfio(void)
 {
@@ -278,6 +281,5 @@ void scenario_run(FILE *file, int events)
 		if (events)
 			events_drain(strstr(signals_text(), "SIGALRM") ? MOST_LOOP_EVENTS : MOST_EVENTS);
 	}
-	if (child > 0)
-		do_forkend();
+	end_child();
 }

@@ -414,7 +414,10 @@ export class Madvise {
     const v = vmas.findVma(s.a[f + MM]!, s.a[f + START]!);
     if (v < 0 || vmas.start(v) > s.a[f + START]!) return sim.agents.ret(f, -ENOMEM);
     if ((vmas.flags(v) & (VM_SPECIAL | VM_HUGETLB)) !== 0) return sim.agents.ret(f, -EINVAL);
-    s.set(f + DONE, Math.ceil(s.a[f + START]! / BLOCK) * BLOCK);
+    const first = Math.ceil(s.a[f + START]! / BLOCK) * BLOCK;
+    // hend - hstart, unsigned: a range inside one block counts as very many blocks that were not collapsed.
+    if (first > Math.floor(s.a[f + END]! / BLOCK) * BLOCK) return sim.agents.ret(f, -EINVAL);
+    s.set(f + DONE, first);
     return this.collapseNext(f);
   }
 

@@ -11,10 +11,8 @@ const RETURNS = "0xd65f03c0d65f03c0";
 const LOADS = "ldr64 ldr32 ldr16 ldr8 ldrsb ldrsb32 ldrsh ldrsw ldar ldxr ldp ldr_post ldr_pre ldrq ldrd ldxz prfm ats1r".split(" ");
 const STORES = "str64 str32 str16 str8 strz stlr stxr stp str_post str_pre strq strd ldadd swp cas ldxrstxr zva".split(" ");
 const CACHE = "cvac civac ivac cvau icivau".split(" ");
-/** MADV_HUGEPAGE only where the kind has asked for huge pages anyway: elsewhere it makes two kinds of one memory. */
-const ADVICE = "dontneed dontneed populate_w populate_r nohugepage free cold collapse dontfork dofork wipeonfork keeponfork willneed".split(
-  " ",
-);
+/** Of free only with small pages, and not cold and pageout: they split 2 MiB pages, which the model does not follow. MADV_HUGEPAGE only where the kind has asked for huge pages anyway. */
+const ADVICE = "dontneed dontneed populate_w populate_r nohugepage collapse dontfork dofork wipeonfork keeponfork willneed".split(" ");
 
 export const hex = (v: number): string => `0x${v.toString(16)}`;
 
@@ -76,11 +74,16 @@ const STEPS: Readonly<Record<string, { readonly weight: number; readonly lines: 
     weight: 4,
     lines: (s) => {
       const where = range(s);
-      const back = s.kind === "filero" ? "r" : "rw";
-      return [`mprotect ${where} ${s.rng.pick(["r", "-"])}`, access(s), `mprotect ${where} ${back}`];
+      return [`mprotect ${where} ${s.rng.pick(["r", "-"])}`, access(s), `mprotect ${where} rw`];
     },
   },
-  advise: { weight: 5, lines: (s) => [`madvise ${range(s)} ${s.kind === "thp" && s.rng.once(6) ? "hugepage" : s.rng.pick(ADVICE)}`] },
+  advise: {
+    weight: 5,
+    lines: (s) => {
+      const own = s.kind === "thp" ? "hugepage" : s.kind === "nohuge" ? "free" : "dontneed";
+      return [`madvise ${range(s)} ${s.rng.once(6) ? own : s.rng.pick(ADVICE)}`];
+    },
+  },
   slotflags: { weight: 2, lines: (s) => (s.flags.includes("ro") ? [] : [`slotflags 1 ${s.rng.pick(["log", "-"])}`]) },
   move: {
     weight: 1,
@@ -96,7 +99,7 @@ const STEPS: Readonly<Record<string, { readonly weight: number; readonly lines: 
     weight: 4,
     lines: (s) => {
       const at = `V ${hex(s.offset + page(s) + 8)}`;
-      return [s.kind === "filero" || s.rng.once(2) ? `hr ${at}` : `hw ${at} ${number(s)}`];
+      return [s.rng.once(2) ? `hr ${at}` : `hw ${at} ${number(s)}`];
     },
   },
   fork: {
