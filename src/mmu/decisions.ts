@@ -123,6 +123,10 @@ export const mmDecisions = {
     "v4.0": [false, "mm/madvise.c can_madv_lru_vma, v5.4"],
     "v6.1": [true, "90e7e7f5ef3f mm: enable MADV_DONTNEED for hugetlb mappings, v5.18"],
   }),
+  ptReclaim: decision("Does MADV_DONTNEED free the PTE tables that it leaves empty?", [true, false], {
+    "v4.0": [false, "mm/memory.c zap_pte_range, v5.4"],
+    "v7.2.12": [true, "9c8c02df3f87 mm: make PT_RECLAIM depends on MMU_GATHER_RCU_TABLE_FREE, v7.0 (x86-64 alone from v6.14)"],
+  }),
   madviseHugepageSpecial: decision("MADV_HUGEPAGE and MADV_NOHUGEPAGE on a special or shared VMA.", ["EINVAL", "allowed"], {
     "v4.0": ["EINVAL", "mm/huge_memory.c hugepage_madvise, VM_NO_THP, v4.0"],
     "v4.10": ["allowed", "mm/khugepaged.c hugepage_madvise, v5.4 (the step lies between v4.0 and v4.10)"],

@@ -31,7 +31,7 @@ import {
   VM_WIPEONFORK,
   VM_WRITE,
 } from "./vmflags.js";
-import { widenHugetlb, type ZapVma } from "./zapvma.js";
+import { RECLAIM_PT, widenHugetlb, type ZapVma } from "./zapvma.js";
 
 export const MADV_NORMAL = 0;
 export const MADV_RANDOM = 1;
@@ -338,7 +338,8 @@ export class Madvise {
     const to = widenHugetlb(vmas, v, start, end, true);
     const again = (flags & VM_HUGETLB) !== 0 && d.hugetlbZapAnnouncement === "again";
     const zap = again ? this.zapVma.zapHugetlb : this.zapVma.zapNotified;
-    return sim.agents.call(f, this.madvise.first + P_VISITED, zap, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, from, to);
+    const type = MMU_NOTIFY_CLEAR | (d.ptReclaim && (flags & VM_HUGETLB) === 0 ? RECLAIM_PT : 0);
+    return sim.agents.call(f, this.madvise.first + P_VISITED, zap, vmas.mm(v), start, end, type, from, to);
   }
 
   /** madvise_free_single_vma: the pages stay until memory is short, which the model never is. */

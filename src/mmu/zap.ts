@@ -66,14 +66,17 @@ export class Zap {
   /**
    * zap_page_range: clears every entry in [start, end), flushes the TLB, then drops the pages.
    * A 2 MiB leaf that the range covers only in part is split first, without an event of its own.
+   * @param reclaimPt zap_details.reclaim_pt: PTE tables that the range covers and leaves empty go too
    */
-  zapRange(mm: number, start: number, end: number): void {
+  zapRange(mm: number, start: number, end: number, reclaimPt = false): void {
     const pt = this.pt;
     let a = start;
     while (a < end) {
       pt.walk(mm, a);
-      if (pt.level === 3) a = this.zapPtes(mm, a, end);
-      else if (pt.none) a = nextBoundary(a, pt.level);
+      if (pt.level === 3) {
+        a = this.zapPtes(mm, a, end);
+        if (reclaimPt && a % PMD_SIZE === 0 && a - PMD_SIZE >= start) this.freeEmptyTable(mm, a - PMD_SIZE);
+      } else if (pt.none) a = nextBoundary(a, pt.level);
       else {
         const size = LEVEL_SIZE[pt.level as 1 | 2];
         const block = a - (a % size);
@@ -87,6 +90,16 @@ export class Zap {
       if (this.pending >= GATHER - 1) this.flush(mm);
     }
     if (this.pending > 0) this.flush(mm);
+  }
+
+  /** mm/memory.c zap_pte_table_if_empty, v7.2: the table of one PMD goes with the gathered pages. */
+  private freeEmptyTable(mm: number, block: number): void {
+    const { pt } = this;
+    pt.walk(mm, block);
+    const w = pt.tables.words.a;
+    for (let e = pt.entry; e < pt.entry + 1024; e++) if (w[e] !== 0) return;
+    pt.freeTable(mm, block, 2, pt.entryAt(mm, block, 2));
+    this.gather(block, PMD_SIZE, -1, 0, 0);
   }
 
   private zapBlock(mm: number, block: number): void {

@@ -14,6 +14,7 @@ const BLOCK = 0x200000;
 const MM = ARG;
 const START = ARG + 1;
 const END = ARG + 2;
+/** The event's type; with RECLAIM_PT, tables that become empty go too. */
 const TYPE = ARG + 3;
 /** What is announced: the range itself, or a wider one. */
 const S_START = ARG + 4;
@@ -45,11 +46,14 @@ export function widenHugetlb(vmas: Vmas, v: number, start: number, end: number, 
   return start > low ? Math.floor(start / PUD_SIZE) * PUD_SIZE : start;
 }
 
+/** Added to the event's type: zap_details.reclaim_pt. */
+export const RECLAIM_PT = 1 << 8;
+
 /** unmapMappingRange: to the end of every mapping. */
 export const TO_THE_END = 2 ** 52;
 
 export class ZapVma {
-  /** (mm, start, end, type, announced start, announced end; 0, 0: the range itself): S, huge entries that the range holds only partly are split (S, E inside), cleared, E. */
+  /** (mm, start, end, type [+ RECLAIM_PT], announced start, announced end; 0, 0: the range itself): S, huge entries that the range holds only partly are split (S, E inside), cleared, E. */
   readonly zapNotified: Activity;
   /**
    * (mm, start, end, type, announced start, announced end) of a hugetlb mapping: what zap_page_range_single announces, and inside it
@@ -102,7 +106,7 @@ export class ZapVma {
       s[f + MM]! | 0,
       s[f + S_START]!,
       s[f + S_END]!,
-      s[f + TYPE]! | 0,
+      s[f + TYPE]! & ~RECLAIM_PT,
       1,
     );
   }
@@ -133,7 +137,8 @@ export class ZapVma {
   private clear(f: number): number {
     const { sim, zap, notifiers } = this.mm;
     const s = sim.agents.stack.a;
-    zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!);
+    const type = s[f + TYPE]! | 0;
+    zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!, (type & RECLAIM_PT) !== 0);
     return sim.agents.call(
       f,
       this.zapNotified.first + 4,
@@ -141,7 +146,7 @@ export class ZapVma {
       s[f + MM]! | 0,
       s[f + S_START]!,
       s[f + S_END]!,
-      s[f + TYPE]! | 0,
+      type & ~RECLAIM_PT,
       1,
     );
   }

@@ -58,6 +58,34 @@ describe("decisions of the host mm", () => {
     expect(both("v4.20", "v5.4", cold)).toEqual([-22, 0]);
   });
 
+  it("ptReclaim: where MADV_DONTNEED leaves no table, the next fault is a huge one again", () => {
+    /** Levels at which the first and the second 2 MiB are mapped after DONTNEED of `length` bytes and a read of each. */
+    const levels = (from: number, length: number) => (h: TestHost) => {
+      h.mmap(BASE, 4 * MIB);
+      for (const block of [BASE, BASE + 2 * MIB]) {
+        h.read(block);
+        h.mprotect(block, PAGE, 1); // splits the huge zero page
+        h.mprotect(block, PAGE, RW);
+      }
+      h.madvise(BASE + from, length, MADV_DONTNEED);
+      return [BASE, BASE + 2 * MIB].map((block) => {
+        h.read(block);
+        h.mm.pt.walk(0, block);
+        return h.mm.pt.leafLevel;
+      });
+    };
+    const reclaimed = (from: number, length: number) => both("v6.18.2", "v7.2.12", levels(from, length));
+    expect(reclaimed(0, 4 * MIB)).toEqual([
+      [3, 3],
+      [2, 2],
+    ]);
+    // A table that the range covers in part stays, though nothing is left in it that a read has not mapped.
+    expect(reclaimed(PAGE, 4 * MIB - PAGE)).toEqual([
+      [3, 3],
+      [3, 2],
+    ]);
+  });
+
   it("mremapHugetlb, mremapZeroLengthPrivate: refused or done", () => {
     const move = MREMAP_MAYMOVE | MREMAP_FIXED;
     const hugetlb = (h: TestHost) => {

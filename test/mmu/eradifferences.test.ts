@@ -39,6 +39,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   anonMmapThpAligned: "test/conform/calldifferences.test.ts",
   mapFixedNoreplace: "test/mmu/decisions.test.ts",
   madviseHugepageSpecial: "test/mmu/decisions.test.ts",
+  ptReclaim: "test/mmu/decisions.test.ts",
   mremapDontunmap: "test/conform/calldifferences.test.ts",
   mremapZeroLengthPrivate: "test/mmu/decisions.test.ts",
   mremapHugetlb: "test/mmu/decisions.test.ts",
