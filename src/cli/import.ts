@@ -27,7 +27,8 @@ function read(file: string): Uint8Array {
     if (size > LARGEST) throw new Error(`it has ${size} bytes, more than ${LARGEST}`);
     return readFileSync(file);
   } catch (e) {
-    throw new UsageError(`${file} cannot be read: ${(e as Error).message}`);
+    const { code, message } = e as NodeJS.ErrnoException;
+    throw new UsageError(code === "ENOENT" ? `there is no file ${file}` : `${file} cannot be read: ${message}`);
   }
 }
 

@@ -125,7 +125,8 @@ class Conversion {
     if (c.result === "?") return this.leave();
     if (c.error !== "") {
       // The interrupted KVM_RUN is every second line of a trace.
-      if (this.concerns(c) && c.args[1] !== "KVM_RUN") this.out.add(c.line, "", `line ${c.line} failed with ${c.error}: ${c.text}`);
+      if (c.args[1] === "KVM_RUN" && c.error === "EFAULT") this.fault(c);
+      else if (this.concerns(c) && c.args[1] !== "KVM_RUN") this.out.add(c.line, "", `line ${c.line} failed with ${c.error}: ${c.text}`);
       else this.leave();
     } else if (MEMORY_CALLS.includes(c.name)) this.memory(c);
     else if (c.name === "ioctl") this.ioctl(c);
@@ -276,6 +277,24 @@ class Conversion {
     const vcpu = this.vcpus.get(numberOf(c.args[0]).toString()) ?? 0;
     if (!this.changed || !(vcpu < LIMITS.vcpus)) return this.leave();
     this.touch(c.line, vcpu, "what the guest does is not in the trace: one load from each memslot");
+  }
+  /** The address is not in the trace. Memory of a slot that is not mapped any more is the first to be suspected. */
+  private fault(c: Call): void {
+    const vcpu = this.vcpus.get(numberOf(c.args[0]).toString()) ?? 0;
+    if (!(vcpu < LIMITS.vcpus)) return this.leave();
+    this.changed = false;
+    for (const slot of [...this.live.values()].flatMap((s) => aroundCode(s).parts)) {
+      const edges = this.mapped.flatMap((m) => [m.start, m.end]).filter((a) => a > slot.hva && a < slot.hva + slot.size);
+      const hole = [slot.hva, ...edges].sort((a, b) => a - b).find((a) => !this.readable(a));
+      if (hole === undefined) continue;
+      this.out.add(
+        c.line,
+        guestBlock([slot.gpa + hole - slot.hva], vcpu === 0 ? "" : `vcpu${vcpu} `),
+        `line ${c.line}: KVM_RUN failed with EFAULT; the trace does not say where: here slot ${slot.id} has no readable mapping`,
+      );
+      return this.out.add(c.line, "expect errno EFAULT");
+    }
+    this.out.add(c.line, "", `line ${c.line}: KVM_RUN failed with EFAULT; the trace does not say where, and every slot is mapped here`);
   }
   private touch(line: number, vcpu: number, comment: string): void {
     this.changed = false;

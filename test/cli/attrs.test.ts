@@ -34,6 +34,12 @@ test("esr takes the syndromes of the reference apart", () => {
   expect(esr("0x93238006")).toMatchObject({ ecName: "DABT_LOW", isv: true, size: 1, sse: true, sf: true, srt: 3, level: 2, wnr: false });
   expect(esr("0x92000147")).toMatchObject({ isv: false, cm: true, wnr: true, level: 3 });
   expect(esr("0x8200000f")).toMatchObject({ ecName: "IABT_LOW", fscName: "permission fault, level 3" });
+  expect(esr("0x62300081")).toMatchObject({ ecName: "SYS64", instruction: "mrs x4, midr_el1 (s3_0_c0_c0_0)" });
+  expect(esr("0x62303020")).toMatchObject({ instruction: "msr vbar_el1 (s3_0_c12_c0_0), x1" });
+  expect(esr("0x5a000004")).toMatchObject({ instruction: "hvc #0x4" });
+  // DC CISW, as kvm_set_way_flush traps it.
+  expect(esr("0x62141c1c")).toMatchObject({ instruction: "sys #0, c7, c14, #2, x0" });
+  expect(esr("0x06000001")).toMatchObject({ instruction: "wfe" });
   expect(esr("0x93c48005", "--hpfar", "0x800000", "--far", "0x80000123")).toMatchObject({ ipa: "0x80000123" });
 });
 

@@ -57,6 +57,14 @@ FlatView #1
   no such line
 `;
 
+test("a KVM_RUN that failed with EFAULT becomes an access to what is not mapped behind a slot, and an expectation of it", () => {
+  const efault = "ioctl(13, KVM_RUN, 0) = -1 EFAULT (Bad address)";
+  const hole = read(importStrace, [MMAP, SLOT, "munmap(0x7fe000100000, 4096) = 0", efault].join("\n"));
+  expect(statements(hole).slice(2)).toEqual(["munmap(0x7fe000100000, 0x1000)", "guest { ldr x0, [0x80100000] }", "expect errno EFAULT"]);
+  const mapped = read(importStrace, [MMAP, SLOT, efault].join("\n"));
+  expect(mapped.lines.at(-1)).toMatchObject({ statement: "", comment: expect.stringContaining("failed with EFAULT") as string });
+});
+
 test("a memslot and the mapping below it keep the trace's addresses", () => {
   expect(statements(read(importStrace, `${MMAP}\n${SLOT}\nioctl(13, KVM_RUN, 0) = 0\n`))).toEqual([
     "mmap(0x7fe000000000, 0x200000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)",
