@@ -155,6 +155,14 @@ export const mmDecisions = {
       "v6.9": ["beforeCopy", "35e351780fa9 fork: defer linking file vma until vma is fully initialized, v6.9"],
     },
   ),
+  forkHugetlb: decision(
+    "fork: are the entries of every hugetlb mapping copied, or those of mappings that have had private pages (the others fault in again)?",
+    ["copied", "lazy"],
+    {
+      "v4.0": ["copied", "mm/memory.c copy_page_range tests VM_HUGETLB, v4.0"],
+      "v6.1": ["lazy", "mm/memory.c vma_needs_copy: hugetlb: lazy page table copies in fork(), v6.0; recorded v6.12.117"],
+    },
+  ),
   userMte: decision("Does the kernel give memory tagging to user space (PROT_MTE, VM_MTE)?", [true, false], {
     "v4.0": [false, "arch/arm64/include/asm/mman.h, v5.4"],
     "v5.11": [true, "9f3419315f3c arm64: mte: Add PROT_MTE support to mmap() and mprotect(), v5.10"],

@@ -98,7 +98,8 @@ export class Fork {
     const { vmas } = this.mm;
     const flags = vmas.flags(v);
     if ((flags & VM_WIPEONFORK) !== 0) return false;
-    return (flags & (VM_HUGETLB | VM_PFNMAP | VM_MIXEDMAP)) !== 0 || vmas.anonVma(v) !== 0;
+    const always = this.mm.d.forkHugetlb === "copied" ? VM_HUGETLB | VM_PFNMAP | VM_MIXEDMAP : VM_PFNMAP | VM_MIXEDMAP;
+    return (flags & always) !== 0 || vmas.anonVma(v) !== 0;
   }
 
   private announce(f: number): number {

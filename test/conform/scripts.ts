@@ -118,6 +118,8 @@ const SCRIPTS = {
   hugetlb: `
     vm
     back R hugetlb 0x800000
+    fork
+    forkend
     slot 1 0x80000000 0x800000 R 0 -
     op ldr64 0x80003000
     op str64 0x80204000 1

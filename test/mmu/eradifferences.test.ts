@@ -20,6 +20,7 @@ const SHOWN: Readonly<Record<string, Shown>> = {
   madviseDontneedHugetlb: ["hugetlb", "v6.1", "false"],
   madviseCold: ["anon", "v5.4", "false"],
   forkOpen: ["bar", "v6.9", "afterCopy"],
+  forkHugetlb: ["hugetlb", "v6.1", "copied"],
   userMte: ["anon", "v5.11", "false"],
   mprotectRestoresWrite: ["anon", "v6.1", "never"],
   thpSplitDirty: ["thp", "v6.1.192", "writable"],
