@@ -354,7 +354,8 @@ export class Userfaultfd {
     const end = s.a[f + START]! + s.a[f + LEN]!;
     const act = on ? this.register : this.unregister;
     for (;;) {
-      const v = vmas.findVma(this.mmOf(f), s.a[f + AT]!);
+      // A VMA that has joined its neighbour may reach beyond the range.
+      const v = s.a[f + AT]! < end ? vmas.findVma(this.mmOf(f), s.a[f + AT]!) : -1;
       if (v < 0 || vmas.start(v) >= end) return this.unlockWrite(f, 0);
       const from = Math.max(s.a[f + AT]!, vmas.start(v));
       const to = Math.min(end, vmas.end(v));

@@ -149,6 +149,16 @@ describe("userfaultfd", () => {
     expect(b.answer()).toBe(0);
   });
 
+  it("a range that is unregistered ends where it does, although its VMA has joined the next one", () => {
+    const b = new Pair(UFFDIO_REGISTER_MODE_MISSING);
+    const u = b.mm.userfaultfd;
+    const { vmas } = b.mm;
+    expect(b.run(u.unregister, b.uffd, AT + 0x1000, 0x3ff000)).toBe(0);
+    expect(vmas.end(vmas.covering(0, AT))).toBe(AT + 0x1000);
+    expect(b.run(u.unregister, b.uffd, AT, 0x1000)).toBe(0);
+    expect(vmas.end(vmas.covering(0, AT))).toBeGreaterThanOrEqual(AT + 0x400000);
+  });
+
   it("a mapping that replaces a registered one belongs to nobody, and then to who registers it", () => {
     const b = new Pair(UFFDIO_REGISTER_MODE_MISSING);
     const u = b.mm.userfaultfd;

@@ -7,10 +7,10 @@
  */
 import type { Machine } from "../../machine.js";
 import { GROUP_VMAS } from "../groups.js";
-import { inside } from "./busy.js";
+import { inside, isInside } from "./busy.js";
 import type { Invariant, OnEvent, Watch } from "./invariant.js";
 
-const CLASSES = ["mmu_lock", "slots_lock", "mmap_lock", "memory_lock", "anon_vma_lock"] as const;
+const CLASSES = ["mmu_lock", "slots_lock", "mmap_lock", "memory_lock", "anon_vma_lock", "vma_lock", "device_lock"] as const;
 type Class = (typeof CLASSES)[number];
 const WRITER = 64;
 const AGENTS = 32;
@@ -42,12 +42,39 @@ const under =
   (w, agent) =>
     holds(w, agent, cls) || unless?.(w.machine) === true ? undefined : `${w.machine.sim.agents.name(agent)} ${what} without ${cls}`;
 
+const noMemoryLock = (m: Machine): boolean => m.vfioPci.d.vfioMemoryLock === "none";
+/** The process's own faults, which from v6.4 on try the VMA's lock first (lock_vma_under_rcu). */
+const OWN_FAULT = ["hostAccess"];
+/** Who walks the mappings of a file holds its i_mmap_rwsem, which is no lock of its own here; an address space that ends has no other user. */
+const FILE_WALK = ["unmapMappingRange", "exitMmap"];
+
+const BAR_ACCESS = ["vfioPciRw", "vfioPciIoeventfdHandler"];
+const TRY_RESET = ["pciTryResetFunction"];
+/** DESC_AF in the low word of an entry of the host. */
+const ACCESS_FLAG = 1 << 10;
+
+/** An access to a BAR that the driver makes for its user. */
+const barAccess: OnEvent = (w, agent) =>
+  !isInside(w.machine, agent, BAR_ACCESS) || noMemoryLock(w.machine) || holds(w, agent, "memory_lock")
+    ? undefined
+    : `${w.machine.sim.agents.name(agent)} accesses a BAR for its user without memory_lock`;
+
+/** Entries of the host change under one of the locks that keep the tables from being freed; the access flag needs the table's lock alone. */
+const hostEntry: OnEvent = (w, agent, ring, at) =>
+  (ring[at + 4] === ring[at + 6] && ((ring[at + 5]! ^ ring[at + 7]!) & ~ACCESS_FLAG) === 0) ||
+  holds(w, agent, "mmap_lock") ||
+  holds(w, agent, "anon_vma_lock") ||
+  (w.machine.era.mm.perVmaLock && inside(w.machine, OWN_FAULT)) ||
+  inside(w.machine, FILE_WALK)
+    ? undefined
+    : `${w.machine.sim.agents.name(agent)} changed an entry of the host's tables without mmap_lock or anon_vma_lock`;
+
 export const lockHeld: Invariant = {
   name: "lock-held",
   statement:
-    "Stage-2 entries change under mmu_lock, memslots under slots_lock, VMAs under mmap_lock for writing and are looked up under it, and memory decode is switched under memory_lock.",
+    "Stage-2 entries change under mmu_lock; memslots, copied dirty bits and harvested rings under slots_lock; VMAs under mmap_lock for writing, and are looked up under it; the host's entries under it or the lock of the reverse mapping; tracked VMAs of a device are zapped under vma_lock; memory decode is switched, a device reset and its BARs read by the VMM under memory_lock.",
   source:
-    "Documentation/virt/kvm/locking.rst; include/linux/mmap_lock.h mmap_assert_locked; drivers/vfio/pci: Invalidate mmaps and block MMIO access on disabled memory",
+    "Documentation/virt/kvm/locking.rst; Documentation/mm/process_addrs.rst; include/linux/mmap_lock.h mmap_assert_locked; drivers/vfio/pci: Invalidate mmaps and block MMIO access on disabled memory",
   words: VMAS + 1,
   on: {
     lock_acquired: (w, agent, ring, at) => {
@@ -68,9 +95,21 @@ export const lockHeld: Invariant = {
     stage2_entry: under("mmu_lock", "changed a stage-2 entry"),
     memslots_published: under("slots_lock", "published memslots"),
     // From v6.4 on the process's own faults try the VMA's lock first (lock_vma_under_rcu).
-    vma_lookup: under("mmap_lock", "looked up a VMA", (m) => m.era.mm.perVmaLock && inside(m, ["hostAccess"])),
+    vma_lookup: under("mmap_lock", "looked up a VMA", (m) => m.era.mm.perVmaLock && inside(m, OWN_FAULT)),
+    host_entry: hostEntry,
+    kvm_dirty_ring_reset: under("slots_lock", "reset a dirty ring"),
+    vfio_zap_vma: under("vma_lock", "zapped a tracked VMA"),
+    pci_reset: (w, agent) => {
+      const { agents } = w.machine.sim;
+      if (!noMemoryLock(w.machine) && !holds(w, agent, "memory_lock")) return `${agents.name(agent)} reset a device without memory_lock`;
+      return isInside(w.machine, agent, TRY_RESET) && !holds(w, agent, "device_lock")
+        ? `${agents.name(agent)} reset a function without its device_lock`
+        : undefined;
+    },
+    bar_read: barAccess,
+    bar_write: barAccess,
     dirty_log_copied: under("slots_lock", "copied dirty bits"),
-    vfio_memory_enable: under("memory_lock", "switched memory decode", (m) => m.vfioPci.d.vfioMemoryLock === "none"),
+    vfio_memory_enable: under("memory_lock", "switched memory decode", noMemoryLock),
   },
   after: (w, agent) => {
     if (agent >= AGENTS) return undefined;

@@ -1,8 +1,8 @@
 /** What is explored with something removed: small scripts, each about some of the locks, checks and barriers. */
 
-/** Releases with different code for the same thing; the last two CPUs without range TLBIs and without VHE. */
+/** Releases with different code for the same thing (v5.14 and v6.1 without the level hint that is a bug of theirs); the last two CPUs without range TLBIs and without VHE. */
 const VARIANTS = `variant v5.4
-variant v6.1
+variant v6.1 { set unmapTableTlbi = no-hint }
 variant v6.12
 variant v6.12-norange { kernel v6.12 cpu cortex-a76 }
 variant v6.12-nvhe { kernel v6.12 cpu cortex-a72 }
@@ -10,6 +10,12 @@ variant v6.12-nvhe { kernel v6.12 cpu cortex-a72 }
 const MEMORY = `let RAM = 0x80000000
 let mem = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)
 madvise(mem, 2M, MADV_NOHUGEPAGE)
+`;
+/** The same memory as one huge page. */
+const HUGE = `let RAM = 0x80000000
+let mem = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)
+madvise(mem, 2M, MADV_HUGEPAGE)
+write64(mem, 7)
 `;
 const SLOT = "KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\n";
 const LOGGED = "KVM_SET_USER_MEMORY_REGION(slot=1, flags=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\n";
@@ -22,7 +28,7 @@ read32(bar)
 KVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=BAR, memory_size=4K, userspace_addr=bar)
 `;
 const BARS = `machine { devices ivshmem }
-variant v5.14
+variant v5.14 { set unmapTableTlbi = no-hint }
 variant v6.12
 `;
 
@@ -101,4 +107,44 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
     "vmm { UFFDIO_REGISTER(uffd, mem, 2M, UFFDIO_REGISTER_MODE_MISSING) }",
     "vmm second { mprotect(mem, 4K, PROT_READ) }",
   )}`,
+  // Two walks of the reverse mapping, and tables that go.
+  "two-migrations": `${VARIANTS}${MEMORY}${SLOT}${WRITTEN}${par("kthread kcompactd { migrate_pages(mem) }", "vmm { munmap(mem, 4K) }")}`,
+  "split-page": kernelBeside("kcompactd", "split_huge_page(mem)", `${HUGE}${SLOT}`),
+  populate: `${VARIANTS}${MEMORY}${SLOT}${par("vmm { madvise(mem, 8K, MADV_POPULATE_WRITE) }", "vmm second { munmap(mem + 4K, 4K) }")}`,
+  "ksm-munmap": `${VARIANTS}${MEMORY}madvise(mem, 2M, MADV_MERGEABLE)\nwrite64(mem, 7)\nwrite64(mem + 4K, 7)\n${SLOT}${par(
+    "kthread ksmd { try_to_merge_two_pages(mem + 4K, mem) }",
+    "vmm { munmap(mem + 4K, 4K) }",
+  )}`,
+  dontneed: `${VARIANTS}${MEMORY}${SLOT}${WRITTEN}${par("vmm { madvise(mem, 8K, MADV_DONTNEED) }", "vmm second { munmap(mem, 4K) }")}`,
+  remove: `${VARIANTS}let RAM = 0x80000000\nlet mem = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS, align=2M)\n${SLOT}${WRITTEN}${par(
+    "vmm { madvise(mem, 4K, MADV_REMOVE) }",
+    "vmm second { munmap(mem, 4K) }",
+  )}`,
+  "two-clears": `${VARIANTS.replace("variant v5.4\n", "")}${MEMORY}KVM_ENABLE_CAP(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 1)\n${LOGGED}${WRITTEN}KVM_GET_DIRTY_LOG(slot=1)\n${par(
+    GUEST,
+    "vmm { KVM_CLEAR_DIRTY_LOG(slot=1, 0, 512) }",
+    "vmm second { KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=0, userspace_addr=mem) }",
+  )}`,
+  "access-flag": `variant v5.4\nvariant v5.14 { set unmapTableTlbi = no-hint }\n${MEMORY}${SLOT}${WRITTEN}${par(
+    GUEST,
+    "kthread kswapd { clear_flush_young(mem, 4K) }",
+    "vmm { madvise(mem, 4K, MADV_DONTNEED) }",
+  )}`,
+  resolve: `variant v6.12\n${MEMORY}let page = mmap(0, 4K)\nwrite64(page, 7)\nlet uffd = userfaultfd()\nUFFDIO_REGISTER(uffd, mem, 2M, UFFDIO_REGISTER_MODE_MISSING)\n${SLOT}${par(
+    "vmm { UFFDIO_COPY(uffd, mem, page, 4K) }",
+    "vmm second { munmap(mem, 4K) }",
+  )}`,
+  zeropage: `variant v6.12\n${MEMORY}let uffd = userfaultfd()\nUFFDIO_REGISTER(uffd, mem, 2M, UFFDIO_REGISTER_MODE_MISSING)\n${SLOT}${par(
+    "vmm { UFFDIO_ZEROPAGE(uffd, mem, 4K) }",
+    "vmm second { munmap(mem, 4K) }",
+  )}`,
+  "write-protect": `variant v6.12\n${MEMORY}write64(mem, 7)\nlet uffd = userfaultfd()\nUFFDIO_REGISTER(uffd, mem, 2M, UFFDIO_REGISTER_MODE_WP)\n${SLOT}${WRITTEN}${par(
+    "vmm { UFFDIO_WRITEPROTECT(uffd, mem, 4K, 1) }",
+    "vmm second { munmap(mem, 4K) }",
+  )}`,
+  unregister: `variant v6.12\n${MEMORY}let uffd = userfaultfd()\nUFFDIO_REGISTER(uffd, mem, 2M, UFFDIO_REGISTER_MODE_MISSING)\n${SLOT}${par(
+    "vmm { UFFDIO_UNREGISTER(uffd, mem, 2M) }",
+    "vmm second { mprotect(mem, 4K, PROT_READ) }",
+  )}`,
+  child: `${VARIANTS}${MEMORY}write64(mem, 7)\n${SLOT}${par("vmm { let child = fork()\n kill(child) }", "vmm second { write64(mem, 8) }")}`,
 };
