@@ -53,9 +53,12 @@ const TRY_RESET = ["pciTryResetFunction"];
 /** DESC_AF in the low word of an entry of the host. */
 const ACCESS_FLAG = 1 << 10;
 
-/** An access to a BAR that the driver makes for its user. */
+/** An access to a BAR that the driver makes for its user; not the copy to a buffer that is a BAR too. */
 const barAccess: OnEvent = (w, agent) =>
-  !isInside(w.machine, agent, BAR_ACCESS) || noMemoryLock(w.machine) || holds(w, agent, "memory_lock")
+  !isInside(w.machine, agent, BAR_ACCESS) ||
+  isInside(w.machine, agent, OWN_FAULT) ||
+  noMemoryLock(w.machine) ||
+  holds(w, agent, "memory_lock")
     ? undefined
     : `${w.machine.sim.agents.name(agent)} accesses a BAR for its user without memory_lock`;
 
