@@ -48,19 +48,9 @@ const OWN_FAULT = ["hostAccess"];
 /** Who walks the mappings of a file holds its i_mmap_rwsem, which is no lock of its own here; an address space that ends has no other user. */
 const FILE_WALK = ["unmapMappingRange", "exitMmap"];
 
-const BAR_ACCESS = ["vfioPciRw", "vfioPciIoeventfdHandler"];
 const TRY_RESET = ["pciTryResetFunction"];
 /** DESC_AF in the low word of an entry of the host. */
 const ACCESS_FLAG = 1 << 10;
-
-/** An access to a BAR that the driver makes for its user; not the copy to a buffer that is a BAR too. */
-const barAccess: OnEvent = (w, agent) =>
-  !isInside(w.machine, agent, BAR_ACCESS) ||
-  isInside(w.machine, agent, OWN_FAULT) ||
-  noMemoryLock(w.machine) ||
-  holds(w, agent, "memory_lock")
-    ? undefined
-    : `${w.machine.sim.agents.name(agent)} accesses a BAR for its user without memory_lock`;
 
 /** Entries of the host change under one of the locks that keep the tables from being freed; the access flag needs the table's lock alone. */
 const hostEntry: OnEvent = (w, agent, ring, at) =>
@@ -75,7 +65,7 @@ const hostEntry: OnEvent = (w, agent, ring, at) =>
 export const lockHeld: Invariant = {
   name: "lock-held",
   statement:
-    "Stage-2 entries change under mmu_lock; memslots, copied dirty bits and harvested rings under slots_lock; VMAs under mmap_lock for writing, and are looked up under it; the host's entries under it or the lock of the reverse mapping; tracked VMAs of a device are zapped under vma_lock; memory decode is switched, a device reset and its BARs read by the VMM under memory_lock.",
+    "Stage-2 entries change under mmu_lock; memslots, copied dirty bits and harvested rings under slots_lock; VMAs under mmap_lock for writing, and are looked up under it; the host's entries under it or the lock of the reverse mapping; tracked VMAs of a device are zapped under vma_lock; memory decode is switched and a device reset under memory_lock.",
   source:
     "Documentation/virt/kvm/locking.rst; Documentation/mm/process_addrs.rst; include/linux/mmap_lock.h mmap_assert_locked; drivers/vfio/pci: Invalidate mmaps and block MMIO access on disabled memory",
   words: VMAS + 1,
@@ -109,8 +99,6 @@ export const lockHeld: Invariant = {
         ? `${agents.name(agent)} reset a function without its device_lock`
         : undefined;
     },
-    bar_read: barAccess,
-    bar_write: barAccess,
     dirty_log_copied: under("slots_lock", "copied dirty bits"),
     vfio_memory_enable: under("memory_lock", "switched memory decode", noMemoryLock),
   },
