@@ -95,8 +95,11 @@ class Cutter {
   private expand(node: Node, next: Map<string, Node>): void {
     const { system, observer, prints, sleep } = this;
     const { state } = system;
-    for (const actor of node.path) system.step(actor);
-    observer.waited?.();
+    // The observer comes along: what it keeps of the way is part of the state.
+    for (const actor of node.path) {
+      system.step(actor);
+      observer.step?.(actor);
+    }
     const here = state.mark();
     let moved = 0;
     for (const actor of this.order(node)) {

@@ -195,8 +195,12 @@ export async function exploreUnit(
   const began = process.cpuUsage();
   const { root } = unit;
   const first = state.mark();
-  for (const actor of root?.path ?? []) s.system.step(actor);
-  s.checker.forget();
+  // The invariants come along: what they keep of the way (locks held, ranges announced) is part of the state.
+  for (const actor of root?.path ?? []) {
+    s.system.step(actor);
+    watch.step?.(actor);
+  }
+  last.wrong = undefined;
   const trunk = options.trunk ?? TRUNK;
   const whole = root === undefined && trunk < (options.maxSteps ?? Infinity);
   const search = new Search(s.system, watch, {

@@ -8,8 +8,9 @@ import { compile } from "../../src/guest/compile.js";
 import { machineWorld } from "../../src/guest/machineworld.js";
 import { RACES, type Race } from "./catalogue.js";
 
-/** More states than any of them has: to end a search that has lost its way. */
+/** More states than any of them has (with `long`: many more): to end a search that has lost its way. */
 const MAX_STATES = 400_000;
+const MAX_STATES_LONG = 4_000_000;
 const all = process.env["EXPLORE"] === "all";
 
 function explore(race: Race, name: string): Promise<Explored> {
@@ -19,7 +20,7 @@ function explore(race: Race, name: string): Promise<Explored> {
   if (variant === undefined) throw new Error(`${file} has no variant ${name}`);
   const bound = race.bound === undefined ? {} : { bound: race.bound };
   return exploreVariant(program, variant, {
-    maxStates: MAX_STATES,
+    maxStates: race.long === true ? MAX_STATES_LONG : MAX_STATES,
     ...bound,
     ...(race.invariants === undefined ? {} : { invariants: race.invariants }),
   });
