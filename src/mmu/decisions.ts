@@ -119,6 +119,14 @@ export const mmDecisions = {
     "v4.0": [false, "mm/madvise.c madvise_behavior_valid, v5.14"],
     "v6.1": [true, "7d8faaf15545 mm/madvise: introduce MADV_COLLAPSE sync hugepage collapse, v6.1"],
   }),
+  collapseInsideBlock: decision("MADV_COLLAPSE of a range that holds no whole block.", ["EINVAL", "nothing"], {
+    "v4.0": ["EINVAL", "mm/khugepaged.c madvise_collapse, v6.1: hend - hstart is negative; recorded v6.18.5"],
+    "v7.2.12": ["nothing", "recorded v7.2.12 (the step lies between v6.18 and v7.2)"],
+  }),
+  madviseDoforkRefused: decision("VMAs whose VM_DONTCOPY MADV_DOFORK does not take away.", ["io", "special"], {
+    "v4.0": ["io", "mm/madvise.c madvise_behavior, v4.0; recorded v6.18.5"],
+    "v7.2.12": ["special", "recorded v7.2.12: EINVAL for hugetlb, which is VM_DONTEXPAND (the step lies between v6.18 and v7.2)"],
+  }),
   madviseDontneedHugetlb: decision("Does MADV_DONTNEED work on hugetlb VMAs (else EINVAL)?", [true, false], {
     "v4.0": [false, "mm/madvise.c can_madv_lru_vma, v5.4"],
     "v6.1": [true, "90e7e7f5ef3f mm: enable MADV_DONTNEED for hugetlb mappings, v5.18"],

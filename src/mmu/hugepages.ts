@@ -235,15 +235,16 @@ export class HugePages {
       if ((r & VM_FAULT_ERROR) !== 0) return this.unlockPopulate(f, populateErrno(r));
       const at = s.a[f + AT]!;
       if (at >= end) return this.unlockPopulate(f, 0);
+      const vma = vmas.findVma(mm, at);
+      if (vma < 0 || vmas.start(vma) > at) return this.unlockPopulate(f, -ENOMEM);
+      // check_vma_flags, also where the page is there already
+      const vmFlags = vmas.flags(vma);
+      const bad = (vmFlags & (VM_IO | VM_PFNMAP)) !== 0 || (vmFlags & (write ? VM_WRITE : VM_READ)) === 0;
+      if (bad) return this.unlockPopulate(f, -EINVAL);
       if (pt.walk(mm, at) && pt.valid && (!write || pt.writable)) {
         s.set(f + AT, nextBoundary(at, pt.leafLevel));
         continue;
       }
-      const vma = vmas.findVma(mm, at);
-      if (vma < 0 || vmas.start(vma) > at) return this.unlockPopulate(f, -ENOMEM);
-      const vmFlags = vmas.flags(vma);
-      const bad = (vmFlags & (VM_IO | VM_PFNMAP)) !== 0 || (vmFlags & (write ? VM_WRITE : VM_READ)) === 0;
-      if (bad) return this.unlockPopulate(f, -EINVAL);
       r = this.fault.faultNow(mm, vma, at, flags);
       if (r < 0) return this.sim.agents.call(f, this.populate.first + 1, this.fault.handleMmFault, mm, at, flags);
     }

@@ -294,7 +294,7 @@ export class Madvise {
       case MADV_DONTFORK:
         return old | VM_DONTCOPY;
       case MADV_DOFORK:
-        return (old & VM_IO) !== 0 ? -1 : old & ~VM_DONTCOPY;
+        return (old & (this.mm.d.madviseDoforkRefused === "io" ? VM_IO : VM_SPECIAL)) !== 0 ? -1 : old & ~VM_DONTCOPY;
       case MADV_DONTDUMP:
         return old | VM_DONTDUMP;
       case MADV_DODUMP:
@@ -414,12 +414,20 @@ export class Madvise {
     const s = sim.agents.stack;
     const v = vmas.findVma(s.a[f + MM]!, s.a[f + START]!);
     if (v < 0 || vmas.start(v) > s.a[f + START]!) return sim.agents.ret(f, -ENOMEM);
-    if ((vmas.flags(v) & (VM_SPECIAL | VM_HUGETLB)) !== 0) return sim.agents.ret(f, -EINVAL);
+    if (!this.collapsible(v)) return sim.agents.ret(f, -EINVAL);
     const first = Math.ceil(s.a[f + START]! / BLOCK) * BLOCK;
     // hend - hstart, unsigned: a range inside one block counts as very many blocks that were not collapsed.
-    if (first > Math.floor(s.a[f + END]! / BLOCK) * BLOCK) return sim.agents.ret(f, -EINVAL);
+    if (first > Math.floor(s.a[f + END]! / BLOCK) * BLOCK)
+      return sim.agents.ret(f, this.mm.d.collapseInsideBlock === "EINVAL" ? -EINVAL : 0);
     s.set(f + DONE, first);
     return this.collapseNext(f);
+  }
+
+  /** thp_vma_allowable_order: an anonymous VMA must have had a page (anon_vma). */
+  private collapsible(v: number): boolean {
+    const { vmas } = this.mm;
+    if ((vmas.flags(v) & (VM_SPECIAL | VM_HUGETLB | VM_NOHUGEPAGE)) !== 0) return false;
+    return vmas.file(v) >= 0 || vmas.anonVma(v) !== 0;
   }
 
   private collapseNext(f: number): number {

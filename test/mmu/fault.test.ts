@@ -233,6 +233,7 @@ describe("transparent huge pages", () => {
       ["v6.18.2", 0],
     ] as const) {
       const b = small(era);
+      b.write(AT + 0x200000, 1); // else the VMA has no anon_vma
       b.read(AT);
       b.run(b.mm.syscalls.madvise, 0, AT, 0x400000, MADV_HUGEPAGE);
       expect(b.run(b.mm.syscalls.madvise, 0, AT, 0x200000, MADV_COLLAPSE)).toBe(ret);
