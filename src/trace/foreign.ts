@@ -2,8 +2,11 @@
  * What a trace of a real host has in common with another: who is a vCPU where its thread's name does not say so, and
  * which events only say when something happened to interrupt it, not what the guest and KVM did.
  */
-import { ISS_ISV, ISS_SRT_SHIFT } from "../arch/syndrome.js";
 import type { MeantEvent, ReadTrace } from "./meaning.js";
+
+/** ESR_EL2 of a data abort (Arm ARM D24.2.40): whether the syndrome describes the access, and where its register's number stands. */
+const ISS_ISV = 1 << 24;
+const ISS_SRT_SHIFT = 16;
 
 /** Where a host's memory lies, and where in its code a guest makes an access. */
 export const PLACE_FIELDS = ["hva", "start", "end", "addr", "address", "vcpu_pc", "hxfar"] as const;
