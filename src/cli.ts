@@ -1,11 +1,9 @@
-#!/usr/bin/env node
 /**
- * The command `faultline`. Each command's code is imported when it runs, so that the start stays short.
+ * The command `faultline`, started by faultline.ts. Each command's code is imported when it runs, so that the start stays short.
  * Exit statuses: 0 ok; 1 an expectation failed or traces differ; 2 wrong input; 3 a budget is used up; 130 interrupted.
  */
 import { CommanderError } from "commander";
 import { BudgetError, didYouMean, ScriptError } from "./guest/diagnostics.js";
-import { inlineMore } from "./cli/inlining.js";
 import { program } from "./cli/program.js";
 import { BUDGET, OK, UsageError, WRONG_INPUT } from "./cli/status.js";
 
@@ -33,7 +31,6 @@ async function main(): Promise<void> {
     });
   // No handler for SIGINT: a run does not come back to the event loop, and a signal's default ends it with 130 for the shell.
   const argv = process.argv.slice(2);
-  inlineMore();
   try {
     const root = program((status) => {
       process.exitCode = status;

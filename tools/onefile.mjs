@@ -37,7 +37,7 @@ async function asFunction(file, text, kept) {
   const lazy = text.replace(LOADED, (_, id) =>
     kept.has(path(id)) ? `import("./${path(id)}")` : `Promise.resolve().then(() => require("${id}"))`,
   );
-  const { code } = await transform(lazy.replace(/^#!.*/, ""), {
+  const { code } = await transform(lazy, {
     format: "cjs",
     platform: "node",
     target: "node20",
