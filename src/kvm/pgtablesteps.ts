@@ -208,12 +208,9 @@ export class PgtableSteps {
     const s = stack.a;
     const size = LEVEL_SIZE[level]!;
     if (s[f + SIZE]! <= size) return this.end(f, 0);
-    for (const [word, by] of [
-      [IPA, size],
-      [PA, size],
-      [SIZE, -size],
-    ] as const)
-      stack.set(f + word, s[f + word]! + by);
+    stack.set(f + IPA, s[f + IPA]! + size);
+    stack.set(f + PA, s[f + PA]! + size);
+    stack.set(f + SIZE, s[f + SIZE]! - size);
     return this.descend(f);
   }
 

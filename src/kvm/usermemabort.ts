@@ -290,15 +290,18 @@ export class UserMemAbort {
     return this.havePfn(f, this.dmabufs?.pfnAt(name - (ipa - block)) ?? -1, PFN_WRITABLE);
   }
 
-  /** The largest block around a place in a dma-buf that lies in the slot, is congruent with it, and is contiguous. */
+  /** The largest block around a place in a dma-buf. */
   private exportedSize(slot: number, name: number): number {
-    for (const size of [PUD_SIZE, PMD_SIZE]) {
-      const start = alignDown(name, size);
-      const first = this.dmabufs?.pfnAt(start) ?? -1;
-      if (!this.supports(slot, name, size) || first < 0 || first % (size / PAGE_SIZE) !== 0) continue;
-      if (this.dmabufs!.pfnAt(start + size - PAGE_SIZE) === first + size / PAGE_SIZE - 1) return size;
-    }
-    return PAGE_SIZE;
+    if (this.exportsBlock(slot, name, PUD_SIZE)) return PUD_SIZE;
+    return this.exportsBlock(slot, name, PMD_SIZE) ? PMD_SIZE : PAGE_SIZE;
+  }
+
+  /** Whether the block around a place in a dma-buf lies in the slot, is congruent with it, and is contiguous. */
+  private exportsBlock(slot: number, name: number, size: number): boolean {
+    const start = alignDown(name, size);
+    const first = this.dmabufs?.pfnAt(start) ?? -1;
+    if (!this.supports(slot, name, size) || first < 0 || first % (size / PAGE_SIZE) !== 0) return false;
+    return this.dmabufs!.pfnAt(start + size - PAGE_SIZE) === first + size / PAGE_SIZE - 1;
   }
 
   /** memslot_is_logging: a writable slot with a dirty bitmap (with a dirty ring alone there is none). */

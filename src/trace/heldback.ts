@@ -24,7 +24,8 @@ export class HeldBack {
     this.parts.push(bytes);
     this.bytes += bytes.length;
     if (this.bytes < PIECE_BYTES) return;
-    for (const key of this.bytes > HELD_BYTES ? [...this.places.keys()].slice(0, 1) : []) this.places.delete(key);
+    const oldest = this.places.keys().next();
+    if (this.bytes > HELD_BYTES && oldest.done !== true) this.places.delete(oldest.value);
     this.write();
   }
   /** Keeps a place here, and gives up the one that this key had. */

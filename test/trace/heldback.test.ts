@@ -1,3 +1,4 @@
+/** Output that keeps places for what is known later, against writing it all at the end. */
 import { expect, test } from "vitest";
 import { HeldBack } from "../../src/trace/heldback.js";
 

@@ -111,11 +111,6 @@ export function wellFormed(commands: readonly string[]): boolean {
       case "slot":
         if (!vm || !backings.has(d!)) return false;
         break;
-      case "op":
-      case "resume":
-      case "skip":
-        if (!vm) return false;
-        break;
       case "munmap":
       case "remap":
       case "mapanon":
