@@ -144,7 +144,7 @@ async function measure(benny: typeof import("benny"), w: Workload, calibration: 
   const said = console.log;
   console.log = () => {};
   try {
-    const options = quick ? { minSamples: 3, maxTime: 0.5, minTime: 0.05 } : { minSamples: 10, maxTime: 5, minTime: 0.05 };
+    const options = quick ? { minSamples: 3, maxTime: 0.5, minTime: 0.02 } : { minSamples: 10, maxTime: 5, minTime: 0.05 };
     const summary = await benny.suite(w.name, benny.add(w.name, timed, options));
     if (pending) w.check();
     const result = summary.results[0]!;
