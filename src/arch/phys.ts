@@ -471,7 +471,17 @@ export class PhysicalMemory {
     } else this.writeWindow(pa, size, lo, hi);
   }
 
+  /** A store to a device window, a request of its own. */
   private writeWindow(pa: Pa, size: number, lo: number, hi: number): void {
+    if (this.windowAt(pa) >= 0) {
+      const { deviceWrite: accepted, tlp, tlpDword } = this.sim.costs;
+      this.sim.agents.charge(accepted + tlp + tlpDword * ((size + 3) >> 2));
+    }
+    this.deliver(pa, size, lo, hi);
+  }
+
+  /** Data of a request, 1 to 8 bytes, reaches a device window: who sent the request has paid for it. */
+  deliver(pa: Pa, size: number, lo: number, hi: number): void {
     const n = this.windowAt(pa);
     if (size < 8) hi = 0;
     if (size < 4) lo &= size === 1 ? 0xff : 0xffff;
@@ -479,8 +489,6 @@ export class PhysicalMemory {
       this.sim.bus.emit(busUnclaimed, pa, size, 1);
       return;
     }
-    const { deviceWrite: accepted, tlp, tlpDword } = this.sim.costs;
-    this.sim.agents.charge(accepted + tlp + tlpDword * ((size + 3) >> 2));
     this.sim.bus.emit(deviceWrite, pa, size, hi, lo);
     this.devices[n]!.write(pa - this.windows.a[2 * n]!, size, lo, hi);
   }

@@ -329,11 +329,7 @@ export class StoreBuffers {
     if (this.phys.isRam(line)) this.toMemory(line, a[e + MARKS]!, a[e + MASK_LO]!, a[e + MASK_HI]!, a, e + DATA);
     else this.port.post(cpu, a[e + KIND]!, line, a[e + MASK_LO]!, a[e + MASK_HI]!, a, e + DATA, a[e + STALE] !== 0);
     const count = this.count(cpu);
-    for (let k = n; k < count - 1; k++) {
-      const from = this.at(cpu, k + 1);
-      const to = this.at(cpu, k);
-      for (let i = 0; i < WORDS; i++) p.set(to + i, p.a[from + i]!);
-    }
+    p.move(e, e + WORDS, (count - 1 - n) * WORDS);
     const last = this.at(cpu, count - 1);
     for (let i = 0; i < WORDS; i++) p.set(last + i, 0);
     this.heads.set(HEADS * cpu, count - 1);
@@ -419,8 +415,11 @@ export class StoreBuffers {
   }
 }
 
+const WHOLE_LINE: readonly (readonly [number, number])[] = [[0, LINE]];
+
 /** Runs of set bits in a 64-bit mask, as [first, length]. */
-export function runsOf(maskLo: number, maskHi: number): [number, number][] {
+export function runsOf(maskLo: number, maskHi: number): readonly (readonly [number, number])[] {
+  if ((maskLo & maskHi) === -1) return WHOLE_LINE;
   const out: [number, number][] = [];
   const bit = (b: number): boolean => (((b < 32 ? maskLo : maskHi) >>> (b & 31)) & 1) !== 0;
   for (let b = 0; b < LINE; b++) {

@@ -25,7 +25,7 @@ export interface CompareArguments extends Selection {
 }
 
 export async function compareCommand(file: string, args: CompareArguments): Promise<number> {
-  const program = withCosts(compileScript(loadScript(file)), args.costs);
+  const program = withCosts(compileScript(loadScript(file), args.lets), args.costs);
   const variants = varied(
     chosen(
       program.variants,

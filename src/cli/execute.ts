@@ -1,6 +1,6 @@
 /** Compiles a script and runs the variants that the options ask for. */
 import { cpuProfile } from "../arch/features.js";
-import { compile, type Program, type VariantConfig } from "../guest/compile.js";
+import { compile, letNames, type Lets, type Program, type VariantConfig } from "../guest/compile.js";
 import { DEFAULT_BUDGET, type Budget } from "../guest/limits.js";
 import { eraHint, eraNames, machineFor, machineWorld } from "../guest/machineworld.js";
 import type { VariantResult } from "../guest/result.js";
@@ -20,12 +20,30 @@ export interface Selection {
   readonly cpu?: string;
   readonly set?: Readonly<Record<string, string>>;
   readonly seed?: number;
+  /** `--let`: values of the script's own names. */
+  readonly lets?: Lets;
   /** `--cost` and `--costs`: cycles by name. */
   readonly costs?: Readonly<Record<string, number>>;
 }
 
-export function compileScript(script: LoadedScript): Program {
-  return compile(script.file, script.source, machineWorld);
+/** @param lets `--let`, checked against the script's own. @throws UsageError, ScriptError */
+export function compileScript(script: LoadedScript, lets: Lets = new Map()): Program {
+  const program = compile(script.file, script.source, machineWorld, lets);
+  const names = letNames(program.script);
+  for (const name of lets.keys())
+    if (!names.includes(name)) throw unknownName("let of the script", name, names, names.length === 0 ? "it has none" : "");
+  return program;
+}
+
+/** `--let NAME=VALUE`, once or several times. */
+export function letsOf(texts: readonly string[]): Lets {
+  return new Map(
+    texts.map((text) => {
+      const m = /^(\w+)=(0x[0-9a-f_]+|[0-9][0-9_]*)([KMGT]?)$/i.exec(text);
+      if (m === null) throw new UsageError(`--let takes NAME=VALUE, a number such as 4096, 0x1000 or 2M, not "${text}"`);
+      return [m[1]!, BigInt(m[2]!.replaceAll("_", "")) << BigInt(10 * " KMGT".indexOf(m[3]!.toUpperCase() || " "))];
+    }),
+  );
 }
 
 /** The program with costs replaced over those of its header. */

@@ -1,5 +1,5 @@
 /** `faultline measure`: what policies cost in virtual time, as tables, JSON, CSV or a drawing. */
-import type { VariantConfig } from "../guest/compile.js";
+import type { Lets, VariantConfig } from "../guest/compile.js";
 import { DEFAULT_BUDGET } from "../guest/limits.js";
 import { measure } from "../measure/measure.js";
 import { findPolicy, ownPolicy, POLICIES, policyNames, type Policy } from "../measure/policies.js";
@@ -16,6 +16,7 @@ export interface MeasureArguments {
   readonly kernels: readonly string[];
   readonly cpu?: string;
   readonly costs: Readonly<Record<string, number>>;
+  readonly lets?: Lets;
   readonly format: "table" | "json" | "csv" | "svg";
   readonly maxSteps?: number;
   readonly maxMemory?: number;
@@ -36,7 +37,7 @@ export function policyOf(text: string): Policy {
 
 export async function measureCommand(file: string, args: MeasureArguments): Promise<number> {
   const script = loadScript(file);
-  const program = compileScript(script);
+  const program = compileScript(script, args.lets);
   const own = args.own.map(policyOf);
   const { cpu } = args;
   if (cpu !== undefined) checkCpu(cpu);

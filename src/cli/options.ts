@@ -54,12 +54,17 @@ export function costOptions(c: Command): Command {
     .option("--costs <file>", "replace the numbers that a file gives: lines name = cycles");
 }
 
+/** For commands that run a script as it stands, but for its sizes and counts. */
+export const letOption = (c: Command): Command =>
+  c.option("--let <name=value>", "replace the value of one of the script's own lets (repeatable)", several);
+
 export interface Common extends Costs {
   format: Format;
   json?: boolean;
   kernel?: string;
   cpu?: string;
   set?: string[];
+  let?: string[];
   seed?: number;
   maxSteps?: number;
   maxMemory?: number;
@@ -68,11 +73,12 @@ export interface Common extends Costs {
 
 /** Options under their names in the commands; absent ones stay absent. */
 export async function selection(o: Common): Promise<Omit<RunArguments, "format" | "quiet" | "explain" | "table">> {
-  const { settingOf } = await import("./execute.js");
+  const { letsOf, settingOf } = await import("./execute.js");
   return {
     ...(o.kernel === undefined ? {} : { kernel: o.kernel }),
     ...(o.cpu === undefined ? {} : { cpu: o.cpu }),
     ...(o.set === undefined ? {} : { set: Object.fromEntries(o.set.map(settingOf)) }),
+    ...(o.let === undefined ? {} : { lets: letsOf(o.let) }),
     ...(o.seed === undefined ? {} : { seed: o.seed }),
     ...(o.maxSteps === undefined ? {} : { maxSteps: o.maxSteps }),
     ...(o.maxMemory === undefined ? {} : { maxMemory: o.maxMemory }),

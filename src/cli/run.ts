@@ -65,7 +65,7 @@ const printDocument = (d: RunDocument): Promise<void> => print(JSON.stringify(d,
 /** @param document gets the document of `--format json` */
 async function runCommand(file: string, args: RunArguments, document: (d: RunDocument) => unknown = printDocument): Promise<number> {
   const script = loadScript(file);
-  const program = withCosts(compileScript(script), args.costs);
+  const program = withCosts(compileScript(script, args.lets), args.costs);
   const variants = selectVariants(program, args);
   const detail: Detail = args.events ?? (args.explain ? "explain" : "story");
   const color = palette();

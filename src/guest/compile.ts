@@ -119,10 +119,28 @@ export const FIELD_ALIASES: Readonly<Record<string, readonly string[]>> = {
   hxfar: ["far"],
 };
 
+/** Values that replace those of a script's own `let`s, by name. */
+export type Lets = ReadonlyMap<string, bigint>;
+const NO_LETS: Lets = new Map();
+
+/** Names of the `let`s that stand outside of blocks. */
+export const letNames = (script: Script): string[] => [...new Set(script.body.flatMap((s) => (s.kind === "let" ? [s.name] : [])))];
+
+/** The script with the first `let` of each name in `lets` replaced. */
+function withLets(script: Script, lets: Lets): Script {
+  const first = (name: string): number => script.body.findIndex((s) => s.kind === "let" && s.name === name);
+  const body = script.body.map((s, n): Statement => {
+    const value = s.kind === "let" && first(s.name) === n ? lets.get(s.name) : undefined;
+    return s.kind === "let" && value !== undefined ? { ...s, value: { kind: "number", value, span: s.value.span } } : s;
+  });
+  return { ...script, body };
+}
+
 /** Parses and checks a script. @throws ScriptError with all errors of the file. */
-export function compile(file: string, source: string, world: World): Program {
+export function compile(file: string, source: string, world: World, lets = NO_LETS): Program {
   const errors = new Diagnostics(file, source);
-  const script = parse(file, source, errors);
+  const parsed = parse(file, source, errors);
+  const script = lets.size === 0 ? parsed : withLets(parsed, lets);
   const program = new Checker(script, source, world, errors).program();
   errors.throwIfAny();
   return program;

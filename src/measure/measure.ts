@@ -42,6 +42,8 @@ export interface Measurement {
   readonly deviceType: string;
   /** Cycles that a store pays again for each request of its own: what gathering would save. */
   readonly request: number;
+  /** Store and gathering buffers and the PCIe fabric were modelled: requests are those that left the root complex. */
+  readonly buffered: boolean;
 }
 
 export interface MeasureOptions {
@@ -71,7 +73,7 @@ function measureOne(program: Program, policy: Policy | VariantConfig, kernel: st
   const replaced = isVariant(policy) ? {} : policy.decisions(eraRow(kernel, base.set));
   const about = { policy: policy.name, kernel, cpu: base.cpu };
   if ("impossible" in replaced)
-    return { ...about, result: replaced.impossible!, phases: [], total: sum([]), leaves: [], deviceType: "", request: 0 };
+    return { ...about, result: replaced.impossible!, phases: [], total: sum([]), leaves: [], deviceType: "", request: 0, buffered: false };
   // A block `on v5.4 { … }` of the script is meant for that kernel also where a policy replaces something in it.
   const name = !isVariant(policy) && program.variants.some((v) => v.name === kernel) ? kernel : policy.name;
   const variant: VariantConfig = { ...base, name, kernel, set: { ...base.set, ...(replaced as Record<string, string>) } };
@@ -89,6 +91,7 @@ function measureOne(program: Program, policy: Policy | VariantConfig, kernel: st
     leaves: [...leaves].sort((a, b) => a[0] - b[0]),
     deviceType: first.deviceType,
     request: first.request,
+    buffered: first.buffered,
   };
 }
 
@@ -108,6 +111,7 @@ interface MeteredRun {
   readonly ramAccess: number;
   readonly deviceType: string;
   readonly request: number;
+  readonly buffered: boolean;
 }
 
 function meteredRun(
@@ -139,7 +143,7 @@ function meteredRun(
     const { ramAccess: each, deviceWrite, tlp } = machine.sim.costs;
     const outside = result.leaves.filter((l) => !machine.phys.isRam(l.pa));
     const deviceType = [...new Set(outside.map(typeName))].sort().join(" and ");
-    return { result, phases, ramAccess: each, deviceType, request: deviceWrite + tlp };
+    return { result, phases, ramAccess: each, deviceType, request: deviceWrite + tlp, buffered: machine.fabric !== undefined };
   } finally {
     meter.stop();
   }

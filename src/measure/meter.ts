@@ -21,12 +21,24 @@ export interface Counts {
   traps: number;
   /** KVM_RUN returned to the VMM for an access. */
   exits: number;
-  /** Write requests that arrived at BARs; what they would be if a CPU gathered stores to one 64-byte line; bytes. */
+  /** Stores to BARs. */
+  barStores: number;
+  /** Write requests that carried them; what these would be if a CPU gathered stores to one 64-byte line; bytes. */
   barWrites: number;
   barLines: number;
   barBytes: number;
 }
-export const noCounts = (): Counts => ({ faults: 0, tlbis: 0, dsbs: 0, traps: 0, exits: 0, barWrites: 0, barLines: 0, barBytes: 0 });
+export const noCounts = (): Counts => ({
+  faults: 0,
+  tlbis: 0,
+  dsbs: 0,
+  traps: 0,
+  exits: 0,
+  barStores: 0,
+  barWrites: 0,
+  barLines: 0,
+  barBytes: 0,
+});
 
 const id = (name: string): number => findEvent(name)?.id ?? -1;
 const EV = {
@@ -41,6 +53,8 @@ const EV = {
   mmio: id("kvm_mmio"),
   read: id("device_read"),
   write: id("device_write"),
+  buffered: id("store_buffered"),
+  request: id("tlp_memory_write"),
 };
 /** First word of an event's fields in a record. */
 const F = 4;
@@ -65,6 +79,8 @@ interface Access {
   line: number;
   /** The walk under way is of an instruction fetch. */
   fetching: boolean;
+  /** Cycles of the last store that hit the TLB and went to a buffer, with the requests that left since; -1: none. */
+  buffered: number;
 }
 
 export class Meter {
@@ -84,7 +100,10 @@ export class Meter {
   /** Starts over for the next phase. */
   next(): { readonly counts: Counts; readonly latency: Distribution; readonly ramAccesses: number } {
     this.machine.sim.bus.flush();
-    for (const a of this.accesses.values()) this.finishRam(a);
+    for (const a of this.accesses.values()) {
+      this.finishRam(a);
+      this.finishBuffered(a);
+    }
     const { counts, latency, ramAccesses } = this;
     this.counts = noCounts();
     this.latency = new Distribution();
@@ -108,6 +127,7 @@ export class Meter {
     else if (event === EV.dsb) c.dsbs += r[at + F + 1]! > 0 ? 1 : 0;
     const a = this.access(r[at + 2]!);
     if (a === undefined) return;
+    if (event === EV.dsb) this.finishBuffered(a);
     if (event === EV.fault) c.faults++;
     else if (event === EV.exit) c.traps++;
     else if (event === EV.tlbMiss) this.missed(a, time, r[at + F]!, r[at + F + 1]!, r[at + F + 4]!);
@@ -116,24 +136,51 @@ export class Meter {
     } else if (event === EV.abort) this.aborted(a, time, r[at + F]!, r[at + F + 1]!, r[at + F + 2]!, r[at + F + 4]!);
     else if (event === EV.read) this.device(a, time, this.costs.deviceAccess);
     else if (event === EV.write) {
-      const size = r[at + F + 1]!;
-      const line = Math.floor(r[at + F]! / 64);
-      c.barWrites++;
-      if (line !== a.line) c.barLines++;
-      a.line = line;
-      c.barBytes += size;
-      this.device(a, time, this.costs.deviceWrite + this.costs.tlp + this.costs.tlpDword * ((size + 3) >> 2));
-    } else if (event === EV.mmio) {
+      if (this.machine.fabric === undefined) this.written(a, time, r[at + F]!, r[at + F + 1]!);
+    } else if (event === EV.buffered) {
+      if (!this.machine.phys.isRam(r[at + F + 2]!)) this.buffered(a, time);
+    } else if (event === EV.request) this.requested(a, r[at + F + 1]!, r[at + F + 2]!);
+    else if (event === EV.mmio) {
       a.emulated = true;
       c.exits++;
     } else if (event === EV.entry && a.emulated) this.finish(a, time);
+  }
+
+  /** A store without buffers: a request of its own, which has arrived. */
+  private written(a: Access, time: number, pa: number, size: number): void {
+    const c = this.counts;
+    const line = Math.floor(pa / 64);
+    c.barStores++;
+    c.barWrites++;
+    if (line !== a.line) c.barLines++;
+    a.line = line;
+    c.barBytes += size;
+    this.device(a, time, this.costs.deviceWrite + this.costs.tlp + this.costs.tlpDword * ((size + 3) >> 2));
+  }
+
+  /** A store is in its CPU's buffer, which is all that the CPU waits for; what must leave for it follows. */
+  private buffered(a: Access, time: number): void {
+    this.counts.barStores++;
+    this.finishBuffered(a);
+    if (a.since >= 0 && a.translated >= 0) this.finish(a, time);
+    else a.buffered = this.costs.tlbHit;
+  }
+  private requested(a: Access, length: number, bytes: number): void {
+    this.counts.barWrites++;
+    this.counts.barLines++;
+    this.counts.barBytes += bytes;
+    if (a.buffered >= 0) a.buffered += this.costs.deviceWrite + this.costs.tlp + this.costs.tlpDword * (length >> 2);
+  }
+  private finishBuffered(a: Access): void {
+    if (a.buffered >= 0) this.latency.add(a.buffered);
+    a.buffered = -1;
   }
 
   /** The access of a vCPU's agent; undefined for another agent. */
   private access(agent: number): Access | undefined {
     let a = this.accesses.get(agent);
     if (a === undefined && this.machine.sim.agents.kind(agent) === "vcpu") {
-      a = { since: -1, vaHi: 0, vaLo: 0, translated: -1, emulated: false, line: -1, fetching: false };
+      a = { since: -1, vaHi: 0, vaLo: 0, translated: -1, emulated: false, line: -1, fetching: false, buffered: -1 };
       this.accesses.set(agent, a);
     }
     return a;

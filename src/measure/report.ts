@@ -69,7 +69,7 @@ export function reportText(measurements: readonly Measurement[]): string[] {
   out.push(...phaseTable(measurements));
   out.push("", "cycles of one guest access, how many took so long:");
   out.push(...latencyTable(measurements));
-  if (measurements.some((m) => m.total.counts.barWrites > 0)) out.push("", ...barTable(measurements));
+  if (measurements.some((m) => m.total.counts.barStores > 0)) out.push("", ...barTable(measurements));
   return out;
 }
 
@@ -110,29 +110,42 @@ function latencyTable(measurements: readonly Measurement[]): string[] {
 }
 
 /**
- * What went to BARs. Each store is a request of its own here; Normal-NC memory lets a CPU gather the stores to one line
- * into one request, Device-nGnRE does not. The right half says what that would come to.
+ * What went to BARs. Where buffers are modelled, gathering is: Normal-NC memory lets a CPU gather the stores to one line into
+ * one request, Device-nGnRE does not. Without buffers each store is a request of its own, and the right half says what gathering would come to.
  */
 function barTable(measurements: readonly Measurement[]): string[] {
-  const shown = measurements.filter((m) => m.total.counts.barWrites > 0);
+  const shown = measurements.filter((m) => m.total.counts.barStores > 0);
+  const bound = shown.some((m) => !m.buffered);
   const rate = (bytes: number, cycles: number): number => Math.round((bytes / cycles) * CYCLES_PER_MICROSECOND);
   return [
-    "stores to BARs, a request each; and with the requests for one 64-byte line gathered, which Normal-NC allows:",
+    bound
+      ? "stores to BARs, a request each; and with the requests for one 64-byte line gathered, which Normal-NC allows:"
+      : "stores to BARs, and the memory write requests that carried them:",
     ...aligned([
-      ["policy", "kernel", "stage 2", "requests", "cycles", "MB/s", "gathered", "cycles", "MB/s"],
+      [
+        "policy",
+        "kernel",
+        "stage 2",
+        "stores",
+        "requests",
+        "cycles",
+        "MB/s",
+        ...(bound ? ["gathered", "cycles", "MB/s"] : ["bytes/request"]),
+      ],
       ...shown.map((m): Cell[] => {
-        const { barWrites, barLines, barBytes } = m.total.counts;
+        const { barStores, barWrites, barLines, barBytes } = m.total.counts;
         const cycles = m.phases.filter((p) => p.counts.barWrites > 0).reduce((n, p) => n + p.cycles, 0);
         const less = cycles - (barWrites - barLines) * m.request;
-        const may = m.deviceType === "Normal-NC";
+        const may = m.deviceType === "Normal-NC" && !m.buffered;
         return [
           m.policy,
           m.kernel,
           m.deviceType,
+          barStores,
           barWrites,
           cycles,
           rate(barBytes, cycles),
-          ...(may ? [barLines, less, rate(barBytes, less)] : ["no", "-", "-"]),
+          ...(!bound ? [Number((barBytes / barWrites).toFixed(1))] : may ? [barLines, less, rate(barBytes, less)] : ["no", "-", "-"]),
         ];
       }),
     ]),
@@ -176,7 +189,7 @@ export function reportJson(file: string, measurements: readonly Measurement[]): 
 export function reportCsv(measurements: readonly Measurement[]): string[] {
   const quoted = (v: Cell): string => (/[",\n\r]/.test(String(v)) ? `"${String(v).replaceAll('"', '""')}"` : String(v));
   const head =
-    "policy,kernel,cpu,result,line,step,agent,cycles,faults,tlbis,dsbs,traps,exits,bar_writes,bar_lines,bar_bytes,accesses,latency_mean,latency_median,latency_p90,latency_p99,latency_max";
+    "policy,kernel,cpu,result,line,step,agent,cycles,faults,tlbis,dsbs,traps,exits,bar_stores,bar_writes,bar_lines,bar_bytes,accesses,latency_mean,latency_median,latency_p90,latency_p99,latency_max";
   const rows = measurements.flatMap((m) =>
     [m.total, ...m.phases].map((p): Cell[] => {
       const { counts: c, latency: d } = p;
@@ -194,6 +207,7 @@ export function reportCsv(measurements: readonly Measurement[]): string[] {
         c.dsbs,
         c.traps,
         c.exits,
+        c.barStores,
         c.barWrites,
         c.barLines,
         c.barBytes,

@@ -318,6 +318,12 @@ export class I32Pool {
     a[i + 1] = v1;
   }
 
+  /** Moves n words from index `from` to index `to`; the two may overlap where `to` is the lower. */
+  move(to: number, from: number, n: number): void {
+    if (this.registry.recording === true) for (let i = 0; i < n; i++) this.set(to + i, this.a[from + i]!);
+    else this.a.copyWithin(to, from, from + n);
+  }
+
   /** Bytes of the words that somebody asked for. */
   get bytes(): number {
     return this.needed * this.a.BYTES_PER_ELEMENT;

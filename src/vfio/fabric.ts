@@ -169,6 +169,10 @@ export class Fabric implements DevicePort, PciFabric {
   get sent(): number {
     return this.meta.a[SENT]!;
   }
+  /** The ATTR word of a CPU's memory writes. */
+  private get attributes(): number {
+    return (this.options.relaxedOrdering ? 1 : 0) | (this.options.noSnoop ? 2 : 0);
+  }
   private lineOf(n: number): Pa {
     const a = this.queue.a;
     return joinWords(a[n * WORDS + LINE_HI]!, a[n * WORDS + LINE_LO]!);
@@ -201,7 +205,7 @@ export class Fabric implements DevicePort, PciFabric {
     q.set(e + TYPE, kind);
     q.set(e + CPU, cpu);
     q.set(e + PATH, path);
-    q.set(e + ATTR, path !== 0 ? 0 : (this.options.relaxedOrdering ? 1 : 0) | (this.options.noSnoop ? 2 : 0));
+    q.set(e + ATTR, path !== 0 ? 0 : this.attributes);
     q.set(e + STALE, stale ? 1 : 0);
     q.set(e + LINE_LO, line | 0);
     q.set(e + LINE_HI, (line / 4294967296) | 0);
@@ -224,10 +228,16 @@ export class Fabric implements DevicePort, PciFabric {
     }
     this.closeOpen();
     const [w] = memoryWrites(a[e + MASK_LO]!, a[e + MASK_HI]!, 4096);
-    this.meta.set(SENT, this.sent + 1);
-    const attr = a[e + ATTR]!;
     const bytes = bytesOf(a[e + MASK_LO]!, a[e + MASK_HI]!);
-    this.sim.bus.emit(tlpMemoryWrite, this.lineOf(n) + w!.first, 4 * w!.dwords, bytes, w!.firstBe, w!.lastBe, attr & 1, (attr >> 1) & 1);
+    this.send(this.lineOf(n) + w!.first, 4 * w!.dwords, bytes, w!.firstBe, w!.lastBe, a[e + ATTR]!);
+  }
+
+  /** A memory write leaves the root complex: the link carries it once, whatever it holds. */
+  private send(address: Pa, length: number, bytes: number, firstBe: number, lastBe: number, attr: number): void {
+    const { tlp, tlpDword } = this.sim.costs;
+    this.meta.set(SENT, this.sent + 1);
+    this.sim.agents.charge(tlp + tlpDword * (length >> 2));
+    this.sim.bus.emit(tlpMemoryWrite, address, length, bytes, firstBe, lastBe, attr & 1, (attr >> 1) & 1);
   }
 
   /** A full line joins the request that is still open, or opens another: neighbours, of one CPU, within 4 KiB and Max_Payload_Size. */
@@ -251,9 +261,7 @@ export class Fabric implements DevicePort, PciFabric {
     const bytes = o.a[0]!;
     if (bytes === 0) return;
     o.set(0, 0);
-    this.meta.set(SENT, this.sent + 1);
-    const { relaxedOrdering, noSnoop } = this.options;
-    this.sim.bus.emit(tlpMemoryWrite, joinWords(o.a[3]!, o.a[2]!), bytes, bytes, 15, 15, relaxedOrdering ? 1 : 0, noSnoop ? 1 : 0);
+    this.send(joinWords(o.a[3]!, o.a[2]!), bytes, bytes, 15, 15, this.attributes);
   }
 
   read(_kind: number, pa: Pa, size: number): number {
@@ -352,8 +360,7 @@ export class Fabric implements DevicePort, PciFabric {
   }
   /** Moves the entries behind n one place forward; the last place keeps its words. */
   private close(n: number): void {
-    const q = this.queue;
-    for (let i = n * WORDS; i < (this.count - 1) * WORDS; i++) q.set(i, q.a[i + WORDS]!);
+    this.queue.move(n * WORDS, (n + 1) * WORDS, (this.count - 1 - n) * WORDS);
   }
 
   /** Entry n with whatever must arrive before it. */
@@ -396,7 +403,7 @@ export class Fabric implements DevicePort, PciFabric {
     }
     // A posted request that nobody takes comes back as an error message, not to the store.
     if (entry[PATH] === 0 && bar === undefined) this.sim.bus.emit(aerEvent, 1, 0, pa, 1);
-    writeRuns(line, maskLo, maskHi, entry, DATA, (at, size, lo, hi) => this.phys.write(at, size, lo, hi));
+    writeRuns(line, maskLo, maskHi, entry, DATA, (at, size, lo, hi) => this.phys.deliver(at, size, lo, hi));
   }
 
   private inOpen(line: Pa): boolean {

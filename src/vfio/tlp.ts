@@ -5,7 +5,7 @@
  * Byte-enable rules (2.2.5): of one DW any pattern; of two DW in one aligned quadword any pattern; of more, the bytes
  * must be one run. A request stays within 4 KiB, which a line does by itself, and within Max_Payload_Size.
  */
-import { runsOf } from "../arch/storebuffer.js";
+import { LINE, runsOf } from "../arch/storebuffer.js";
 
 /** One memory write: its first DW and the bytes it writes, all in one 64-byte line. */
 export interface MemoryWrite {
@@ -21,8 +21,11 @@ export interface MemoryWrite {
   readonly maskHi: number;
 }
 
+const WHOLE_LINE: readonly MemoryWrite[] = [request(0, LINE, -1, -1)];
+
 /** Cuts the masked bytes of a line into memory writes. @param maxPayload Max_Payload_Size in bytes, 16 … 4096 */
-export function memoryWrites(maskLo: number, maskHi: number, maxPayload: number): MemoryWrite[] {
+export function memoryWrites(maskLo: number, maskHi: number, maxPayload: number): readonly MemoryWrite[] {
+  if ((maskLo & maskHi) === -1 && maxPayload >= LINE) return WHOLE_LINE;
   const out: MemoryWrite[] = [];
   let lo = 0;
   let hi = 0;

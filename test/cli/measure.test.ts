@@ -56,6 +56,35 @@ test("a cost replaced on the command line wins over its file, and moves every ac
   expect(await slowest("--cost", "deviceAccess=11")).toEqual([[11, 1024]]);
 });
 
+test("a copy to a BAR is one memory write a line where stage 2 allows Normal-NC, and one a store where it does not; the link is paid for each request", async () => {
+  const args = ["measure", "2024-bar-copy", "--policies", "nc,ngnre", "--kernels", "v6.12", "--let", "MIB=1", "--json"];
+  const run = async (...more: string[]) =>
+    (JSON.parse((await faultline([...args, ...more])).out) as { runs: Run[] }).runs.map(
+      (r) => r.total as unknown as Record<string, number>,
+    );
+  const [nc, ngnre] = await run();
+  const counts = ["barStores", "barWrites", "barBytes"];
+  expect(counts.map((c) => nc![c])).toEqual([65536, 16384, 1048576]);
+  expect(counts.map((c) => ngnre![c])).toEqual([65536, 65536, 1048576]);
+  const dearer = await run("--cost", "tlp=9"); // one cycle more than the default
+  expect([nc, ngnre].map((r, n) => dearer[n]!.cycles! - r!.cycles!)).toEqual([16384, 65536]);
+}, 60_000);
+
+test("--let replaces the value of a script's own let, and nothing else", async () => {
+  const script = join(folder, "let.guest");
+  writeFileSync(script, `title "lets"\nlet N = 2\nlet M = N * 3\nguest { mov x0, N\n  mov x1, M }\nexpect x0 == N\nexpect x1 == 3 * N\n`);
+  const of = async (...args: string[]) => {
+    const { status, err } = await faultline(["run", script, ...args, "--quiet"]);
+    return [status, status === 2 ? err : ""];
+  };
+  expect(await of()).toEqual([0, ""]);
+  expect(await of("--let", "N=0x10")).toEqual([0, ""]);
+  expect(await of("--let", "M=2K")).toEqual([1, ""]);
+  expect(await of("--let", "M=2K", "--let", "N=5")).toEqual([1, ""]);
+  expect(await of("--let", "K=1")).toEqual([2, 'error: no let of the script named "K": did you mean "N"?\n']);
+  expect(await of("--let", "N=many")).toEqual([2, 'error: --let takes NAME=VALUE, a number such as 4096, 0x1000 or 2M, not "N=many"\n']);
+});
+
 test.each([
   [["--cost", "trapp=1"], /^error: --cost: no cost named "trapp": did you mean "trap"\?\n$/],
   [["--cost", "trap=fast"], /^error: --cost: trap takes a whole number of cycles up to 1000000000, not "fast"\n$/],

@@ -1,15 +1,19 @@
 /** The words of `faultline compare`: run a script under several kernels, or both ways of a decision; mark the first difference, compare every stage-2 leaf. */
 import type { Command } from "commander";
-import { type Common, type Done, format, json, list, selection, wantsJson, withMachineOptions } from "../options.js";
+import { type Common, type Done, format, json, letOption, list, selection, wantsJson, withMachineOptions } from "../options.js";
 import { UsageError } from "../status.js";
 
 export function addCompare(root: Command, done: Done): void {
-  withMachineOptions(
-    root
-      .command("compare")
-      .description("run a script under several kernels, or both ways of a decision; mark the first difference, compare every stage-2 leaf")
-      .argument("<file>", "FILE, NAME or -")
-      .option("--kernels <eras>", "eras or variants, separated by commas", list),
+  letOption(
+    withMachineOptions(
+      root
+        .command("compare")
+        .description(
+          "run a script under several kernels, or both ways of a decision; mark the first difference, compare every stage-2 leaf",
+        )
+        .argument("<file>", "FILE, NAME or -")
+        .option("--kernels <eras>", "eras or variants, separated by commas", list),
+    ),
   )
     .addOption(format("text", "json"))
     .addOption(json())

@@ -1,7 +1,7 @@
 /** The words of `faultline run`: run a script: a file, the name of a bundled scenario, or - for standard input. */
 import { basename } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { type Common, type Done, format, json, selection, withMachineOptions } from "../options.js";
+import { type Common, type Done, format, json, letOption, selection, withMachineOptions } from "../options.js";
 import type { TraceArguments } from "../tracing.js";
 import type { TraceFormat } from "../../trace/formats.js";
 
@@ -34,12 +34,14 @@ const system = (text: string): string => {
 };
 
 export function addRun(root: Command, done: Done): void {
-  withMachineOptions(
-    root
-      .command("run")
-      .description("run a script: a file, the name of a bundled scenario, or - for standard input")
-      .argument("<files...>", "FILE, NAME or -")
-      .option("--kernel <era>", "the script's variants of this era, or its first variant under this era"),
+  letOption(
+    withMachineOptions(
+      root
+        .command("run")
+        .description("run a script: a file, the name of a bundled scenario, or - for standard input")
+        .argument("<files...>", "FILE, NAME or -")
+        .option("--kernel <era>", "the script's variants of this era, or its first variant under this era"),
+    ),
   )
     .option("--table", "one table of what the variants came to: reported values, counts, cycles", false)
     .option("--schedule <file>", "interleave the agents of the par as this file says, and ask the invariants (see explore)")
@@ -67,6 +69,7 @@ Examples:
   faultline run 2019-munmap-remap
   faultline run 2019-munmap-remap --kernel v5.4 --explain
   faultline run 2015-uncached-framebuffer --table
+  faultline run 2024-bar-copy --let MIB=16
   faultline run my.guest --kernel v6.12 --cpu cortex-a76 --quiet
   faultline run 2019-munmap-remap --kernel v5.5 --quiet --trace out.dat && trace-cmd report -N out.dat
   faultline run my.guest --trace out.pftrace              open it in ui.perfetto.dev
