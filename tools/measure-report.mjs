@@ -33,6 +33,18 @@ again:
 }
 munmap(m, ${pages * 4}K)
 `;
+/** Milliseconds from the beginning of the navigation to the frame after the page's first. */
+async function firstPaint(page, file) {
+  await page.goto(pathToFileURL(file).href, { waitUntil: "commit" });
+  await page.waitForSelector("#page[data-painted]", { state: "attached" });
+  return page.evaluate(() => new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(() => r(performance.now())))));
+}
+/** CPU time of the page's main thread since the navigation, in milliseconds. */
+async function busyTime(cdp) {
+  const { metrics } = await cdp.send("Performance.getMetrics");
+  return 1000 * metrics.find((m) => m.name === "TaskDuration").value;
+}
+
 const folder = mkdtempSync(join(tmpdir(), "faultline-report-"));
 try {
   const [input, html] = [join(folder, "many.guest"), join(folder, "many.html")];
@@ -46,22 +58,23 @@ try {
   console.log(`events        ${runs[0].events}, ${runs[0].places} places of the slider`);
   console.log(`page          ${(statSync(html).size / 1e6).toFixed(1)} MB, made in ${((performance.now() - from) / 1000).toFixed(1)} s`);
   const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  // A new browser opens pages of its own, which would be measured too.
+  await new Promise((r) => setTimeout(r, 3000));
+  const empty = join(folder, "empty.html");
+  writeFileSync(empty, '<!doctype html><p id="page" data-painted>nothing</p>');
   const paints = [];
+  const paintsOfEmpty = [];
   const busy = [];
   const zooms = [];
   const draws = [];
-  for (let round = 0; round < 3; round++) {
+  for (let round = 0; round < 5; round++) {
     const page = await browser.newPage({ viewport: { width: 1500, height: 1000 } });
     const cdp = await page.context().newCDPSession(page);
     await cdp.send("Performance.enable", { timeDomain: "threadTicks" });
-    await page.goto(pathToFileURL(html).href);
-    await page.waitForSelector("#page[data-painted]");
-    // From the beginning of the navigation to the frame after the page's first.
-    paints.push(
-      await page.evaluate(() => new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(() => r(performance.now()))))),
-    );
-    const { metrics } = await cdp.send("Performance.getMetrics");
-    busy.push(1000 * metrics.find((m) => m.name === "TaskDuration").value);
+    paintsOfEmpty.push(await firstPaint(page, empty));
+    paints.push(await firstPaint(page, html));
+    busy.push(await busyTime(cdp));
+    await page.waitForSelector("#page[data-ready]");
     for (let n = 0; n < 12; n++) {
       const { zoom, drawn } = await page.evaluate(
         (out) =>
@@ -84,6 +97,7 @@ try {
   const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
   const line = (what, list) =>
     console.log(`${what.padEnd(13)} median ${median(list).toFixed(0)} ms, worst ${Math.max(...list).toFixed(0)} ms`);
+  line("empty page", paintsOfEmpty);
   line("first paint", paints);
   line("of it CPU", busy);
   line("zoom", zooms);

@@ -110,9 +110,7 @@ function explanations(run: Recorded, agents: readonly string[]): { explanations:
         to: a.to,
         outcome: a.outcome,
         notable: isNotable(a),
-        prose,
-        chain: chain.map((l) => [l.seq, l.what, l.answer, l.source] as const),
-        hints,
+        told: { prose, chain: chain.map((l) => [l.seq, l.what, l.answer, l.source] as const), hints },
       };
     });
   return { explanations: rows, unexplained: all.length - rows.length };

@@ -3,30 +3,33 @@
  * which fills it, and the page. Everything that repeats is a number: an index into a table beside it.
  */
 
+import type { Numbers } from "./columns.js";
+
 /** Numbers of one event are at the same place of each column. Event n has the sequence number `first + n`. */
 export interface EventColumns {
   readonly first: number;
   /** Nanoseconds since the event before it, on the one time line of all agents. */
-  readonly wait: readonly number[];
-  readonly agent: readonly number[];
+  readonly wait: Numbers;
+  readonly agent: Numbers;
   /** Index into `kinds`. */
-  readonly kind: readonly number[];
+  readonly kind: Numbers;
   /** Index into `texts`: fields and remark. */
-  readonly text: readonly number[];
+  readonly text: Numbers;
   /** Numbers of the events that tell the story: these are compared between two runs. */
-  readonly story: readonly number[];
+  readonly story: Numbers;
 }
 
 /** Slices by agent, its locks apart, and beginning. Depth 0 is the outermost. */
 export interface SliceColumns {
-  readonly agent: readonly number[];
-  readonly lock: readonly (0 | 1)[];
-  readonly depth: readonly number[];
+  readonly agent: Numbers;
+  /** 1: of the agent's locks. */
+  readonly lock: Numbers;
+  readonly depth: Numbers;
   /** Sequence numbers of the events that it begins and ends at. */
-  readonly from: readonly number[];
-  readonly to: readonly number[];
+  readonly from: Numbers;
+  readonly to: Numbers;
   /** Index into `names`. */
-  readonly name: readonly number[];
+  readonly name: Numbers;
 }
 
 /** From an event to the event that it caused. */
@@ -53,6 +56,11 @@ export interface ExplanationRow {
   readonly outcome: string;
   /** False: a fault that was simply served. */
   readonly notable: boolean;
+  /** The page reads it after the first paint; until then it is empty. */
+  told: ExplanationWords;
+}
+
+export interface ExplanationWords {
   readonly prose: readonly string[];
   /** Sequence number or -1, what, answer, source. */
   readonly chain: readonly (readonly [number, string, string, string])[];
@@ -105,14 +113,14 @@ export interface TlbState {
 /** One table of the machine through the run: `states[s]` lists rows; a moment names a state. */
 export interface Track<R> {
   readonly rows: readonly R[];
-  readonly states: readonly (readonly number[])[];
+  readonly states: readonly Numbers[];
   /** Per moment: its state. */
-  readonly at: readonly number[];
+  readonly at: Numbers;
 }
 
 export interface Moments {
   /** Sequence numbers: the machine right after this event. */
-  readonly seq: readonly number[];
+  readonly seq: Numbers;
   /** Places that could have been shown too and were left out. */
   readonly skipped: number;
   readonly vmas: Track<VmaState>;
@@ -146,7 +154,7 @@ export interface ReportData {
   readonly version: string;
   readonly kinds: readonly { readonly name: string; readonly doc: string }[];
   readonly names: readonly string[];
-  /** The page reads them last. */
+  /** The page reads them after the first paint; until then there are none. */
   texts: readonly string[];
   readonly runs: readonly RunData[];
 }

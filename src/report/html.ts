@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { strToU8, zlibSync } from "fflate";
 import type { ReportData } from "./data.js";
-import { toWire } from "./wire.js";
+import { toWire, type Part } from "./wire.js";
 
 export interface PageParts {
   /** The page's program, bundled. */
@@ -13,9 +13,16 @@ export interface PageParts {
   readonly style: string;
 }
 
-/** A part of the data as the page reads it back: JSON, deflated (in plain JavaScript, so that every machine gives the same bytes), base64. */
-export function packed(value: unknown): string {
-  return Buffer.from(zlibSync(strToU8(JSON.stringify(value)), { level: 6 })).toString("base64");
+/**
+ * A part of the data as the page reads it back: the length of its columns in four bytes, the lowest first, the columns, the JSON; deflated (in plain JavaScript, so that every machine gives the same bytes), base64.
+ */
+export function packed({ json, columns }: Part<unknown>): string {
+  const text = strToU8(JSON.stringify(json));
+  const bytes = new Uint8Array(4 + columns.length + text.length);
+  new DataView(bytes.buffer).setUint32(0, columns.length, true);
+  bytes.set(columns, 4);
+  bytes.set(text, 4 + columns.length);
+  return Buffer.from(zlibSync(bytes, { level: 6 })).toString("base64");
 }
 
 export function escapeHtml(text: string): string {
@@ -27,7 +34,7 @@ const hash = (text: string): string => `'sha256-${createHash("sha256").update(te
 
 export function pageHtml(data: ReportData, parts: PageParts): string {
   const policy = `default-src 'none'; script-src ${hash(parts.script)}; style-src ${hash(parts.style)}; base-uri 'none'; form-action 'none'`;
-  const { first, texts } = toWire(data);
+  const { first, words } = toWire(data);
   const title = data.title === "" ? data.file : data.title;
   return `<!doctype html>
 <html lang="en">
@@ -43,7 +50,7 @@ export function pageHtml(data: ReportData, parts: PageParts): string {
 <body>
 <div id="page"><p>${escapeHtml(title)}: this page needs JavaScript, which it brings along.</p></div>
 <script type="text/plain" id="data">${packed(first)}</script>
-<script type="text/plain" id="texts">${packed(texts)}</script>
+<script type="text/plain" id="words">${packed({ json: words, columns: new Uint8Array(0) })}</script>
 <script>${parts.script}</script>
 </body>
 </html>

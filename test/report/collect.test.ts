@@ -5,11 +5,12 @@ import { compile } from "../../src/guest/compile.js";
 import { machineWorld } from "../../src/guest/machineworld.js";
 import { record } from "../../src/inspect/recorded.js";
 import { collect } from "../../src/report/collect.js";
-import type { ReportData, RunData } from "../../src/report/data.js";
+import { ColumnWriter, readColumn } from "../../src/report/columns.js";
+import type { ReportData, RunData, Track } from "../../src/report/data.js";
 import { pageHtml } from "../../src/report/html.js";
 import { places } from "../../src/report/moments.js";
 import { serve } from "../../src/report/serve.js";
-import { fromWire, joined, pieces, type WireReport } from "../../src/report/wire.js";
+import { addWords, fromWire, joined, pieces, type Part, type WireReport, type WireWords } from "../../src/report/wire.js";
 
 const SCRIPT = `
 title "a page comes, goes and comes back"
@@ -34,12 +35,12 @@ test("every event of the script is in the page, with its agent and time", () => 
     const e = events.at(seq);
     expect([nameOf(seq), recorded.machine.sim.agents.name(run.events.agent[seq - run.events.first]!)]).toEqual([e.event, e.agent]);
   }
-  expect(run.events.wait.every((w) => w >= 0)).toBe(true);
+  expect([...run.events.wait].every((w) => w >= 0)).toBe(true);
 });
 
 test("slices of a row never overlap, and the phases of a fault lie within it, in the order of v6.12", () => {
   const { slices } = run;
-  const all = slices.from.map((from, n) => ({
+  const all = Array.from(slices.from, (from, n) => ({
     row: `${slices.agent[n]!} ${slices.lock[n]!} ${slices.depth[n]!}`,
     name: data.names[slices.name[n]!]!,
     depth: slices.depth[n]!,
@@ -66,8 +67,7 @@ test("an arrow goes from the unmapping to the fault that brings the page back, a
 
 test("the tables at the end are the machine's: the VMA is cut, the slot is not, and stage 2 has lost the page", () => {
   const { moments } = run;
-  const last = <R>(t: { rows: readonly R[]; states: readonly (readonly number[])[]; at: readonly number[] }): R[] =>
-    t.states[t.at.at(-1)!]!.map((r) => t.rows[r]!);
+  const last = <R>(t: Track<R>): R[] => Array.from(t.states[t.at[t.at.length - 1]!]!, (r) => t.rows[r]!);
   const slot = last(moments.slots).find((s) => s.slot === 1)!;
   expect([slot.gpa, slot.size]).toEqual([0x80000000, 0x10000]);
   expect(last(moments.vmas).filter((v) => v.start < slot.hva + slot.size && v.end > slot.hva)).toEqual([
@@ -90,8 +90,8 @@ test("where not all places can be kept, the ends of statements stay", () => {
 });
 
 test("a fault that was served is explained too, with the chain that explain gives", () => {
-  const e = run.explanations.find((x) => x.prose.some((p) => p.includes("slot 1")))!;
-  expect([e.notable, run.agents[e.agent], e.chain.map((c) => c[1]).slice(0, 3)]).toEqual([
+  const e = run.explanations.find((x) => x.told.prose.some((p) => p.includes("slot 1")))!;
+  expect([e.notable, run.agents[e.agent], e.told.chain.map((c) => c[1]).slice(0, 3)]).toEqual([
     false,
     "CPU 0/KVM",
     ["instruction", "TLB", "stage 1"],
@@ -102,18 +102,58 @@ test("a fault that was served is explained too, with the chain that explain give
 test("no text of a script can become markup: the data is base64, the title is escaped", () => {
   const html = pageHtml({ ...data, title: "</script><b>&'\"" }, { script: "", style: "" });
   expect(html).toContain("<title>&lt;/script&gt;&lt;b&gt;&amp;&#39;&quot;</title>");
-  const part = (id: string): unknown => {
+  const part = <T>(id: string): Part<T> => {
     const inside = new RegExp(`id="${id}">([A-Za-z0-9+/=]*)</script>`).exec(html)![1]!;
-    return JSON.parse(inflateSync(Buffer.from(inside, "base64")).toString());
+    const bytes = inflateSync(Buffer.from(inside, "base64"));
+    const end = 4 + bytes.readUInt32LE(0);
+    return { columns: Uint8Array.from(bytes.subarray(4, end)), json: JSON.parse(bytes.subarray(end).toString()) as T };
   };
-  expect(fromWire(part("data") as WireReport, part("texts") as string[])).toEqual({ ...data, title: "</script><b>&'\"" });
+  const read = fromWire(part<WireReport>("data"));
+  const untold = data.runs.flatMap((r) => r.explanations).map((e) => ({ ...e, told: { prose: [], chain: [], hints: [] } }));
+  expect([read.texts, read.runs.flatMap((r) => r.explanations)]).toEqual([[], untold]);
+  addWords(read, part<WireWords>("words").json);
+  expect(plain(read)).toEqual(plain({ ...data, title: "</script><b>&'\"" }));
+});
+
+/** All lists of numbers as arrays of one kind. */
+const plain = (value: unknown): unknown =>
+  JSON.parse(JSON.stringify(value, (_, v: unknown) => (ArrayBuffer.isView(v) ? [...(v as Int32Array)] : v)));
+
+test("a column of whole numbers comes back from its bytes, whatever lies before it", () => {
+  const among = (most: number) => fc.array(fc.integer({ min: -most, max: most }));
+  const column = fc.oneof(among(100), among(2 ** 15), among(2 ** 31), among(2 ** 53 - 1), fc.array(fc.nat(255)));
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.oneof(
+          column,
+          column.map((c) => [...c].sort((a, b) => a - b)),
+        ),
+      ),
+      (columns) => {
+        const w = new ColumnWriter();
+        const places = columns.map((c) => w.add(c));
+        const { bytes } = w;
+        expect(places.map((p) => [...readColumn(bytes, p)])).toEqual(columns);
+      },
+    ),
+  );
+  const w = new ColumnWriter();
+  for (const wrong of [0.5, 2 ** 53, NaN]) expect(() => w.add([wrong])).toThrow(RangeError);
+});
+
+test("a column takes a byte for each number where they are small, or grow by little", () => {
+  const w = new ColumnWriter();
+  w.add(new Array<number>(1000).fill(3));
+  w.add(Array.from({ length: 1000 }, (_, n) => 2 ** 40 + 7 * n));
+  expect(w.bytes.length).toBe(2000);
 });
 
 test("a list is put together again from pieces of any other, and one that only grew or shrank takes few of them", () => {
   const list = fc.uniqueArray(fc.nat(40));
   fc.assert(
     fc.property(list, list, (before, after) => {
-      expect(joined(before, pieces(before, after))).toEqual(after);
+      expect([...joined(Int32Array.from(before), pieces(before, after))]).toEqual(after);
     }),
   );
   const long = Array.from({ length: 1000 }, (_, n) => n);

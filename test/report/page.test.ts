@@ -203,7 +203,7 @@ test("the same run gives the same bytes, with no path of this machine in them, a
   const a = readFileSync(await report("2012-copy-on-write"), "utf8");
   const b = readFileSync(await report("2012-copy-on-write"), "utf8");
   expect(a === b).toBe(true);
-  const data = [...a.matchAll(/id="(?:data|texts)">([^<]*)</g)].map((m) => inflateSync(Buffer.from(m[1]!, "base64")).toString()).join("\n");
+  const data = [...a.matchAll(/id="(?:data|words)">([^<]*)</g)].map((m) => inflateSync(Buffer.from(m[1]!, "base64")).toString()).join("\n");
   for (const text of [a, data]) for (const path of [folder, process.cwd()]) expect(text).not.toContain(path);
   expect(data).toContain('"file":"scenarios/2012-copy-on-write.guest"');
 });

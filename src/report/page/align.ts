@@ -61,11 +61,7 @@ export function positions(runs: readonly Run[], steps: readonly AlignedStep[]): 
   const out: Position[] = [];
   const last = runs.map(() => 0);
   for (const [step, s] of steps.entries()) {
-    const own = runs.map((run, r) =>
-      s.rows[r] === undefined
-        ? []
-        : run.data.moments.seq.flatMap((seq, m) => (seq >= s.from[r]! && seq < Math.max(s.to[r]!, s.from[r]! + 1) ? [m] : [])),
-    );
+    const own = runs.map((run, r) => (s.rows[r] === undefined ? [] : momentsBetween(run, s.from[r]!, Math.max(s.to[r]!, s.from[r]! + 1))));
     const most = Math.max(...own.map((o) => o.length));
     for (let n = 0; n < most; n++) {
       for (const [r, o] of own.entries()) if (o.length > 0) last[r] = o[Math.min(n, o.length - 1)]!;
@@ -73,6 +69,14 @@ export function positions(runs: readonly Run[], steps: readonly AlignedStep[]): 
     }
   }
   return out.length === 0 ? [{ step: 0, moments: runs.map(() => 0) }] : out;
+}
+
+/** Moments from an event to the one before another. */
+function momentsBetween({ data }: Run, from: number, to: number): number[] {
+  const { seq } = data.moments;
+  const first = firstOver(seq, (s) => s, from - 1);
+  const end = firstOver(seq, (s) => s, to - 1);
+  return Array.from({ length: end - first }, (_, n) => first + n);
 }
 
 /** What an event says: who did what with which values, not when. */

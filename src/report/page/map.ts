@@ -7,6 +7,7 @@ import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { SlotState, Stage2State, VmaState } from "../data.js";
 import { hex, rowsAt, sizeText, type Run } from "./model.js";
 import { blockSize, holes, regionScale, shownVmas, type Region } from "./regions.js";
+import { useWidth } from "./width.js";
 
 const LABEL = 70;
 const MARGIN = 26;
@@ -213,12 +214,8 @@ export function AddressMap({
   readonly regions: readonly Region[];
 }): ComponentChild {
   const frame = useRef<HTMLDivElement>(null);
-  const [width, setWidth] = useState(900);
-  useLayoutEffect(() => {
-    const observer = new ResizeObserver(() => setWidth(Math.max(frame.current!.clientWidth, 300)));
-    observer.observe(frame.current!);
-    return () => observer.disconnect();
-  }, []);
+  const [width, watch] = useWidth(300);
+  useLayoutEffect(() => watch(frame.current!), []);
   const { moments } = run.data;
   const state: MapState = {
     vmas: rowsAt(moments.vmas, moment),
@@ -228,7 +225,11 @@ export function AddressMap({
   return h(
     "div",
     { class: "map", ref: frame },
-    regions.length === 0 ? h("p", { class: "quiet" }, "The run gives the guest no memory.") : regions.map((r) => panel(r, width, state)),
+    regions.length === 0
+      ? h("p", { class: "quiet" }, "The run gives the guest no memory.")
+      : width === 0
+        ? null
+        : regions.map((r) => panel(r, width, state)),
     legend(),
     h(Tables, { state }),
   );

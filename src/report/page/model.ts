@@ -41,12 +41,13 @@ export class Run {
     this.steps = [...data.steps].sort((a, b) => a.to - b.to);
     const lanes: Lane[] = data.agents.map((name, agent) => ({ agent, name, rows: [], events: [] }));
     for (let i = 0; i < events.agent.length; i++) lanes[events.agent[i]!]?.events.push(this.first + i);
-    const rows = new Map<string, Row>();
+    // By agent, its locks apart, and depth.
+    const rows: Row[][] = [];
     for (let i = 0; i < slices.from.length; i++) {
-      const key = `${slices.agent[i]!} ${slices.lock[i]!} ${slices.depth[i]!}`;
-      let row = rows.get(key);
+      const own = (rows[2 * slices.agent[i]! + slices.lock[i]!] ??= []);
+      let row = own[slices.depth[i]!];
       if (row === undefined) {
-        rows.set(key, (row = { lock: slices.lock[i] === 1, from: [], to: [], name: [] }));
+        own[slices.depth[i]!] = row = { lock: slices.lock[i] === 1, from: [], to: [], name: [] };
         lanes[slices.agent[i]!]?.rows.push(row);
       }
       row.from.push(slices.from[i]!);
@@ -94,7 +95,7 @@ export class Run {
 
 export function rowsAt<R>(track: Track<R>, moment: number): R[] {
   const state = track.at[moment];
-  return state === undefined ? [] : track.states[state]!.map((r) => track.rows[r]!);
+  return state === undefined ? [] : Array.from(track.states[state]!, (r) => track.rows[r]!);
 }
 
 /** Index of the first whose key is greater than `value`, of a sorted list. */

@@ -114,6 +114,7 @@ function unexplained(run: Run, seq: number, file: string): ComponentChild {
 }
 
 function explained(run: Run, e: ExplanationRow, choose: (seq: number) => void): ComponentChild {
+  const { prose, chain, hints } = e.told;
   return h(
     "div",
     { class: "explanation" },
@@ -121,7 +122,7 @@ function explained(run: Run, e: ExplanationRow, choose: (seq: number) => void): 
     h(
       "ol",
       { class: "prose" },
-      e.prose.map((p) => h("li", null, p)),
+      prose.map((p) => h("li", null, p)),
     ),
     h(
       "details",
@@ -145,7 +146,7 @@ function explained(run: Run, e: ExplanationRow, choose: (seq: number) => void): 
           h(
             "tbody",
             null,
-            e.chain.map(([seq, what, answer, source]) =>
+            chain.map(([seq, what, answer, source]) =>
               h(
                 "tr",
                 null,
@@ -159,12 +160,12 @@ function explained(run: Run, e: ExplanationRow, choose: (seq: number) => void): 
         ),
       ),
     ),
-    e.hints.length === 0
+    hints.length === 0
       ? null
       : h(
           "ul",
           { class: "hints", "aria-label": "what the VMM or the guest can do" },
-          e.hints.map((t) => h("li", null, t)),
+          hints.map((t) => h("li", null, t)),
         ),
   );
 }

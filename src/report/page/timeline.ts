@@ -7,6 +7,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { draw, extent, GUTTER, hit, layout, valueOf, type Mode, type View } from "./draw.js";
 import { colours, FONT, usePainter, useTheme } from "./theme.js";
 import { firstOver, type Run } from "./model.js";
+import { useWidth } from "./width.js";
 
 export interface TimelineProps {
   readonly run: Run;
@@ -26,7 +27,7 @@ export function Timeline(props: TimelineProps): ComponentChild {
   const canvas = useRef<HTMLCanvasElement>(null);
   const behaviour = useRef<ZoomBehavior<HTMLCanvasElement, unknown>>(null);
   const [transform, setTransform] = useState<ZoomTransform>(zoomIdentity);
-  const [width, setWidth] = useState(900);
+  const [width, watch] = useWidth(320);
   const theme = useTheme();
   const { height } = layout(run);
   const base = scaleLinear()
@@ -38,14 +39,13 @@ export function Timeline(props: TimelineProps): ComponentChild {
 
   useLayoutEffect(() => {
     const element = canvas.current!;
-    const observer = new ResizeObserver(() => setWidth(Math.max(element.parentElement!.clientWidth, 320)));
-    observer.observe(element.parentElement!);
+    const stop = watch(element.parentElement!);
     const z = zoom<HTMLCanvasElement, unknown>()
       .filter((e: MouseEvent) => e.button === 0 && (e.type !== "wheel" || e.ctrlKey || document.activeElement === element))
       .on("zoom", (e: { transform: ZoomTransform }) => setTransform(e.transform));
     behaviour.current = z;
     select(element).call(z).on("dblclick.zoom", null);
-    return () => observer.disconnect();
+    return stop;
   }, []);
 
   useLayoutEffect(() => {
@@ -64,6 +64,7 @@ export function Timeline(props: TimelineProps): ComponentChild {
   useEffect(() => void select(canvas.current!).call(behaviour.current!.transform, zoomIdentity), [run, mode]);
 
   const paint = (): void => {
+    if (width === 0) return;
     const element = canvas.current!;
     const ratio = window.devicePixelRatio || 1;
     const [w, t] = [Math.round(width * ratio), Math.round(height * ratio)];
