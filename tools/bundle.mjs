@@ -20,6 +20,20 @@ function inOrder(outputs) {
   return [...order];
 }
 
+/** commander asks for node:child_process as it is loaded, for subcommands that are programs of their own: we have none, and it takes 20 ms. */
+const lazyChildProcess = {
+  name: "lazy-child-process",
+  setup(build) {
+    build.onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
+      importer.includes("commander") ? { path: "lazy", namespace: "child-process" } : undefined,
+    );
+    build.onLoad({ filter: /^lazy$/, namespace: "child-process" }, () => ({
+      contents: `exports.spawn = (...args) => process.getBuiltinModule("node:child_process").spawn(...args);`,
+      loader: "js",
+    }));
+  },
+};
+
 /** @param folder where to; what was in it is gone */
 export async function bundle(folder) {
   const { version } = JSON.parse(readFileSync("package.json", "utf8"));
@@ -36,6 +50,7 @@ export async function bundle(folder) {
     chunkNames: "chunks/[name]-[hash]",
     define: { __FAULTLINE_VERSION__: JSON.stringify(version) },
     metafile: true,
+    plugins: [lazyChildProcess],
     entryPoints: ENTRY_POINTS.filter((f) => existsSync(f)).map((f) => ({ in: f, out: f.replace(/^.*\//, "").replace(/\.ts$/, "") })),
     // benny is a development dependency with dynamic requires; tinypool starts a file of its own as a thread; the queue is loaded only when asked for: they stay outside.
     external: ["benny", "tinypool", "bullmq", "ioredis"],

@@ -15,6 +15,9 @@ const IMPORTED = /^import .* from "(\.[^"]*)";$|^} from "(\.[^"]*)";$|^import "(
 const LOADED = /\bimport\("(\.[^"]*)"\)/g;
 /** Awaits as it is loaded, which a script cannot. */
 const AWAITS = /^ *[\w.]+ = await import\(/m;
+/** The language server: a sixth of the text, and an editor starts it once. */
+const SERVER = /\/server-[^/]*$/;
+const staysOutside = (file, text) => AWAITS.test(text) || SERVER.test(file);
 
 /** The entry and all it imports, at once or later: path in the folder -> text. */
 function chunksOf(folder, entry) {
@@ -23,7 +26,7 @@ function chunksOf(folder, entry) {
     if (texts.has(file)) return;
     const text = readFileSync(join(folder, file), "utf8");
     texts.set(file, text);
-    if (AWAITS.test(text)) return;
+    if (staysOutside(file, text)) return;
     for (const found of [...text.matchAll(IMPORTED), ...text.matchAll(LOADED)])
       visit(posix.join(posix.dirname(file), found[1] ?? found[2] ?? found[3]));
   };
@@ -65,7 +68,7 @@ const load = (name) => {
  */
 export async function oneFile(folder) {
   const texts = chunksOf(folder, "cli.js");
-  const kept = new Set([...texts].filter(([, text]) => AWAITS.test(text)).map(([file]) => file));
+  const kept = new Set([...texts].filter(([file, text]) => staysOutside(file, text)).map(([file]) => file));
   const functions = await Promise.all([...texts].filter(([file]) => !kept.has(file)).map(([file, text]) => asFunction(file, text, kept)));
   writeWhole(
     join(folder, "command.cjs"),

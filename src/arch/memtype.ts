@@ -3,7 +3,7 @@
  * (Arm ARM D8.5.5 and D8.5.6; pseudo-code S2CombineS1MemAttrs, S2ApplyFWBMemAttrs, EffectiveShareability).
  *
  * A result is one number: bits 7:0 attribute in MAIR format, 9:8 shareability (0 non, 2 outer,
- * 3 inner), 10 XS. The type half is a table of 2 × 16 × 256 results, filled when this module loads.
+ * 3 inner), 10 XS. The type half is a table of 2 × 16 × 256 results, each filled when it is first asked for.
  */
 import { ATTR_NC, ATTR_TAGGED, ATTR_WB, canonicalAttr, isDevice, isReserved, isWriteBack, xsOf } from "./mair.js";
 
@@ -53,21 +53,25 @@ function combineWithFwb(s1: number, memAttr: number): number {
   }
 }
 
-/** Attribute in bits 7:0, XS (without FnXS) in bit 8. */
-const TABLE = new Uint16Array(2 * 16 * 256);
-for (let fwb = 0; fwb < 2; fwb++) {
-  for (let m = 0; m < 16; m++) {
-    for (let s1 = 0; s1 < 256; s1++) {
-      const c = canonicalAttr(s1);
-      const attr = fwb === 0 ? combineWithoutFwb(c, m) : combineWithFwb(c, m);
-      TABLE[(fwb << 12) | (m << 8) | s1] = attr | (xsOfResult(s1, attr, m, fwb !== 0) << 8);
-    }
-  }
+/** Attribute in bits 7:0, XS (without FnXS) in bit 8; UNFILLED: nobody has asked yet. All of them are 20 ms, a machine asks for some ten. */
+const UNFILLED = 0xffff;
+const TABLE = new Uint16Array(2 * 16 * 256).fill(UNFILLED);
+
+/** An entry of the table. @param s1 MAIR byte @param memAttr descriptor bits 5:2 */
+function combined(s1: number, memAttr: number, fwb: boolean): number {
+  const at = (fwb ? 0x1000 : 0) | (memAttr << 8) | s1;
+  const entry = TABLE[at]!;
+  return entry !== UNFILLED ? entry : (TABLE[at] = compute(s1, memAttr, fwb));
+}
+function compute(s1: number, memAttr: number, fwb: boolean): number {
+  const c = canonicalAttr(s1);
+  const attr = fwb ? combineWithFwb(c, memAttr) : combineWithoutFwb(c, memAttr);
+  return attr | (xsOfResult(s1, attr, memAttr, fwb) << 8);
 }
 
 /** The resulting attribute byte. @param s1 MAIR byte @param memAttr descriptor bits 5:2 @param fwb HCR_EL2.FWB */
 export function combineAttr(s1: number, memAttr: number, fwb: boolean): number {
-  return TABLE[(fwb ? 0x1000 : 0) | (memAttr << 8) | s1]! & 0xff;
+  return combined(s1, memAttr, fwb) & 0xff;
 }
 
 /** The wider of two shareabilities; 1 is reserved and acts as non-shareable. */
@@ -82,7 +86,7 @@ export function effectiveShareability(attr: number, sh: number): number {
 
 /** XS of the result. @param fnxs stage-2 descriptor bit 11 (FEAT_XS) */
 export function combineXs(s1: number, memAttr: number, fwb: boolean, fnxs: boolean): number {
-  return fnxs ? 0 : TABLE[(fwb ? 0x1000 : 0) | (memAttr << 8) | s1]! >> 8;
+  return fnxs ? 0 : combined(s1, memAttr, fwb) >> 8;
 }
 
 /** XS without FnXS: 0 where write-back is what stage 2 forces (FWB) or what both give; else stage 1's. */
@@ -93,7 +97,7 @@ function xsOfResult(s1: number, result: number, memAttr: number, fwb: boolean): 
 
 /** Everything at once. @param s1sh, s2sh SH fields of the descriptors. @returns the packed result */
 export function combine(s1: number, s1sh: number, memAttr: number, s2sh: number, fwb: boolean, fnxs: boolean): number {
-  const entry = TABLE[(fwb ? 0x1000 : 0) | (memAttr << 8) | s1]!;
+  const entry = combined(s1, memAttr, fwb);
   const attr = entry & 0xff;
   const sh = effectiveShareability(attr, combineShareability(s1sh, s2sh));
   return attr | (sh << RESULT_SH_SHIFT) | (fnxs ? 0 : (entry >> 8) << 10);

@@ -409,6 +409,7 @@ class Checker {
   /** Names with values while compiling; anything else is an error. */
   private constants(): Scope {
     return {
+      has: (name) => this.lookup(name).found,
       name: (name, span) => {
         const { found, value } = this.lookup(name);
         if (value !== undefined) return value;
@@ -436,6 +437,8 @@ class Checker {
   }
   /** The value of an expression that may wait for the run; errors are reported elsewhere. */
   private tryConstant(e: Expr): Binding {
+    // What most lets are; an exception for each would take a tenth of a short run.
+    if (e.kind === "call") return undefined;
     try {
       return evaluate(e, this.constants());
     } catch (err) {

@@ -19,6 +19,8 @@ export class EvaluationError extends Error {
 }
 
 export interface Scope {
+  /** Is there anything of this name? An error costs far more than the question. */
+  has?(name: string): boolean;
   /** Value of a name. @throws EvaluationError if it has none. */
   name(name: string, span: Span): bigint;
   /** Value of a call. @throws EvaluationError where calls do not stand. */

@@ -261,7 +261,7 @@ export class GuestCompiler {
   }
 
   private constantNamed(name: string, span: Span, scope: Scope): bigint | undefined {
-    if (!/^[A-Za-z_]/.test(name)) return undefined;
+    if (!/^[A-Za-z_]/.test(name) || scope.has?.(name) === false) return undefined;
     try {
       return scope.name(name, span);
     } catch (e) {
@@ -315,6 +315,7 @@ export class GuestCompiler {
 
   private withLoops(scope: Scope): Scope {
     return {
+      has: (name) => this.loops.some((l) => l.name === name) || scope.has?.(name) !== false,
       name: (name, span) => {
         const loop = this.loops.find((l) => l.name === name);
         if (loop !== undefined)

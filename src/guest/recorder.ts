@@ -22,7 +22,7 @@ const TRACED = 2;
 const REMEMBERED = 1 << 17;
 
 export class Recorder {
-  private data = new Float64Array(256 * RECORD_WORDS);
+  private data = new Float64Array(4096 * RECORD_WORDS);
   private length = 0;
   /** Per event: ASKED, TRACED. */
   private readonly wanted: Uint8Array;

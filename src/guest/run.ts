@@ -198,9 +198,11 @@ class Interpreter implements Window {
     };
     visit(program.script.body);
     const detail = options.detail === "none" ? "story" : options.detail;
-    this.recorder = new Recorder(machine.sim.bus, asked, detail, (e) => {
-      if (!this.setup && options.detail !== "none") options.onEvent?.(e);
-    });
+    const { onEvent } = options;
+    const listener = (e: EventRecord): void => {
+      if (!this.setup) onEvent!(e);
+    };
+    this.recorder = new Recorder(machine.sim.bus, asked, detail, onEvent === undefined || options.detail === "none" ? undefined : listener);
     this.scope = { name: (name, span) => this.valueOf(name, span), call: (c) => this.called.get(c) ?? 0n };
     this.tally = new Tally(machine.sim.bus, reports, this.scope);
   }

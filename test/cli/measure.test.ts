@@ -57,7 +57,7 @@ test("a cost replaced on the command line wins over its file, and moves every ac
 });
 
 test("a copy to a BAR is one memory write a line where stage 2 allows Normal-NC, and one a store where it does not; the link is paid for each request", async () => {
-  const args = ["measure", "2024-bar-copy", "--policies", "nc,ngnre", "--kernels", "v6.12", "--let", "MIB=1", "--json"];
+  const args = ["measure", "2024-bar-copy", "--policies", "nc,ngnre", "--kernels", "v6.12", "--let", "COPY=1M", "--json"];
   const run = async (...more: string[]) =>
     (JSON.parse((await faultline([...args, ...more])).out) as { runs: Run[] }).runs.map(
       (r) => r.total as unknown as Record<string, number>,

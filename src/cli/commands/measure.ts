@@ -26,7 +26,7 @@ Policies: default, eager, demand, block, thp, nothp, nc, ngnre, eager-split, spl
 
 Examples:
   faultline measure 2019-framebuffer-walk --policies eager,demand,block --kernels v5.4,v5.5,v5.14
-  faultline measure 2024-bar-copy --policies nc,ngnre --kernels v6.12 --let MIB=64
+  faultline measure 2024-bar-copy --policies nc,ngnre --kernels v6.12 --let COPY=64M
   faultline measure 2023-dirty-log-eager-split
   faultline measure my.guest --policies demand --kernels v5.5,v6.12 --cost trap=2000
   faultline measure my.guest --policies default --policy late=pfnmapBlockSize=page --format svg > costs.svg`,

@@ -69,7 +69,7 @@ Examples:
   faultline run 2019-munmap-remap
   faultline run 2019-munmap-remap --kernel v5.4 --explain
   faultline run 2015-uncached-framebuffer --table
-  faultline run 2024-bar-copy --let MIB=16
+  faultline run 2024-bar-copy --let COPY=16M
   faultline run my.guest --kernel v6.12 --cpu cortex-a76 --quiet
   faultline run 2019-munmap-remap --kernel v5.5 --quiet --trace out.dat && trace-cmd report -N out.dat
   faultline run my.guest --trace out.pftrace              open it in ui.perfetto.dev
