@@ -5,7 +5,7 @@
  * The interpreter is a generator that yields after every phase of the machine; nothing of the machine
  * lives in it, so the machine can be stopped and rolled back between any two phases.
  */
-import type { CacheLineOp, Call as HostCall, CallResult, ExitInfo } from "../api/calls.js";
+import type { Call as HostCall, CallResult, ExitInfo } from "../api/calls.js";
 import type { Stage2Leaf } from "../api/nouns.js";
 import { errnoName } from "../sim/errno.js";
 import type { EventBus, EventRecord } from "../sim/events.js";
@@ -22,10 +22,12 @@ import { registerName, type Program, type VariantConfig } from "./compile.js";
 import { CONSTANTS } from "./constants.js";
 import { BudgetError, ScriptError, Diagnostics, type Span } from "./diagnostics.js";
 import { evaluate, EvaluationError, type Scope } from "./evaluate.js";
-import { eventsOf, judge, mentions, typeName, type Exception, type Problem, type Result, type Window } from "./expectations.js";
+import { eventsOf, judge, mentions, typeName, type Exception } from "./expectations.js";
+import { CallArguments, CONFIG_REGION, hostCall, showsValue, valueOfCall } from "./hostcalls.js";
 import { LIMITS, type Budget } from "./limits.js";
 import { Recorder } from "./recorder.js";
-import type { Outcome, Step, VariantResult } from "./result.js";
+import type { Step, VariantResult } from "./result.js";
+import { RunWindow } from "./runwindow.js";
 import { Tally, type Cell } from "./tally.js";
 import { verdictOf } from "./verdict.js";
 
@@ -99,16 +101,6 @@ export interface ParRun {
   muted: boolean;
 }
 
-/** Calls that do one thing with every cache line of a range. */
-const LINE_CALLS: Readonly<Record<string, CacheLineOp>> = {
-  dc_cvac: "dc cvac",
-  dc_cvau: "dc cvau",
-  dc_civac: "dc civac",
-  ic_ivau: "ic ivau",
-  speculate: "speculate",
-  evict: "evict",
-};
-
 const VMM = 0;
 const PSTATE_EL1H_DAIF = 0x3c5n;
 const CPACR_FPEN = 0x300000n;
@@ -144,19 +136,13 @@ export function runProgram(program: Program, variant: VariantConfig, machine: Sc
   return new Interpreter(program, variant, machine, options).run();
 }
 
-class Interpreter implements Window {
-  readonly scope: Scope;
-  readonly recorder: Recorder;
+class Interpreter {
+  private readonly scope: Scope;
+  private readonly recorder: Recorder;
+  /** What happened since the last expectations, and what they said. */
+  private readonly window: RunWindow;
   private readonly tally: Tally;
-  results: Result[] = [];
-  exits: ExitInfo[] = [];
-  exceptions: Exception[] = [];
-  problems: Problem[] = [];
-  livelock = false;
-  dirty: readonly number[] | undefined;
-
   private readonly steps: Step[] = [];
-  private readonly outcomes: Outcome[] = [];
   private scopes: Map<string, bigint>[] = [new Map()];
   private readonly ecams: { base: bigint; fd: number }[] = [];
   private readonly answers: { from: bigint; value: bigint }[] = [];
@@ -166,18 +152,12 @@ class Interpreter implements Window {
   private vm = 0;
   /** The statements behind the last `par` in its block. */
   private following: readonly Statement[] = [];
-  /** Expectations have been judged: the next action opens a new window. */
-  private closed = false;
-  /** After the window in which the host crashed nothing runs. */
-  private over = false;
   private phases = 0;
   private untilLook = LOOK_EVERY;
   private iterations = 0;
   private setup = true;
   /** Set while a call of the script is asked for the next call of the machine. */
   private replay: Replay | undefined;
-  /** An expectation of this window counts what lockdep reports. */
-  private lockdepAsked = false;
   private begins = 0;
 
   constructor(
@@ -205,17 +185,17 @@ class Interpreter implements Window {
     this.recorder = new Recorder(machine.sim.bus, asked, detail, onEvent === undefined || options.detail === "none" ? undefined : listener);
     this.scope = { name: (name, span) => this.valueOf(name, span), call: (c) => this.called.get(c) ?? 0n };
     this.tally = new Tally(machine.sim.bus, reports, this.scope);
+    this.window = new RunWindow(
+      machine,
+      this.recorder,
+      this.scope,
+      () => this.vm,
+      (name) => this.isThis(name),
+    );
   }
 
-  get crash(): { readonly function: string; readonly reason: string } | undefined {
+  private get crash(): { readonly function: string; readonly reason: string } | undefined {
     return this.machine.crashed;
-  }
-  leaves(): readonly Stage2Leaf[] {
-    return this.machine.stage2Leaves(this.vm);
-  }
-
-  cacheState(hva: number): string {
-    return this.machine.cacheState?.(hva) ?? "not modelled: the machine has no `cache modelled`";
   }
 
   /** The latest of all agents' clocks. */
@@ -237,7 +217,7 @@ class Interpreter implements Window {
       this.begins = this.machine.sim.bus.seq;
       this.options.onStart?.();
       this.drive(this.statements(this.program.script.body));
-      this.close();
+      this.window.close();
       this.look();
       row = this.tally.row(this.cycles());
     } catch (e) {
@@ -249,15 +229,15 @@ class Interpreter implements Window {
       this.tally.stop();
     }
     const unknown = this.machine.unknownDecisions ?? [];
-    const failed = this.outcomes.some((o) => o.status === "failed");
+    const failed = this.window.outcomes.some((o) => o.status === "failed");
     return {
       variant: this.variant,
       passed: !failed,
-      verdict: verdictOf(this.variant.name, this.crash, this.steps, this.outcomes, row),
+      verdict: verdictOf(this.variant.name, this.crash, this.steps, this.window.outcomes, row),
       steps: this.steps,
-      outcomes: this.outcomes,
+      outcomes: this.window.outcomes,
       crash: this.crash,
-      leaves: this.crash === undefined ? this.leaves() : [],
+      leaves: this.crash === undefined ? this.window.leaves() : [],
       begins: this.begins,
       row,
       seq: this.machine.sim.bus.seq,
@@ -394,7 +374,7 @@ class Interpreter implements Window {
 
   private *statement(s: Statement): Running<void> {
     if (s.kind === "expect") {
-      this.expectation(s);
+      this.window.expectation(s);
       return;
     }
     if (s.kind === "on") {
@@ -402,22 +382,22 @@ class Interpreter implements Window {
       return;
     }
     if (s.kind === "report") {
-      if (!this.over) this.report(s);
+      if (!this.window.over) this.report(s);
       return;
     }
     if (s.kind === "vmm") {
       yield* this.scoped(s.body);
       return;
     }
-    if (this.crash !== undefined) this.over = this.over || this.closed || s.kind !== "let";
-    if (this.over) return;
+    if (this.crash !== undefined) this.window.crashed(s.kind !== "let");
+    if (this.window.over) return;
     switch (s.kind) {
       case "let":
-        if (hasCall(s.value)) this.open();
+        if (hasCall(s.value)) this.window.open();
         this.scopes[this.scopes.length - 1]!.set(s.name, yield* this.value(s.value, VMM, "vmm", s.text, s.span));
         return;
       case "call":
-        this.open();
+        this.window.open();
         yield* this.action(s, VMM, "vmm", s.text, s.span);
         return;
       case "for": {
@@ -425,22 +405,22 @@ class Interpreter implements Window {
         const to = yield* this.value(s.to, VMM, "vmm", "", s.span);
         const step = s.step === undefined ? 1n : yield* this.value(s.step, VMM, "vmm", "", s.span);
         if (step <= 0n) throw new EvaluationError(s.span, `a loop's step is at least 1, not ${step}`);
-        for (let i = from; i < to && !this.over; i += step) {
+        for (let i = from; i < to && !this.window.over; i += step) {
           this.iterate(s.span);
           yield* this.scoped(s.body, s.name, i);
         }
         return;
       }
       case "guest":
-        this.open();
+        this.window.open();
         yield* this.guest(s);
         return;
       case "thread":
-        this.open();
+        this.window.open();
         yield* this.par([s], s.span);
         return;
       case "par":
-        this.open();
+        this.window.open();
         yield* this.par(s.agents, s.span);
         return;
       case "ecam":
@@ -469,7 +449,7 @@ class Interpreter implements Window {
   /** The memory type of the leaf that maps an IPA. */
   private typeAt(address: Expr): string {
     const ipa = Number(evaluate(address, this.scope));
-    const leaf = this.leaves().find((l) => ipa >= l.ipa && ipa < l.ipa + l.size);
+    const leaf = this.window.leaves().find((l) => ipa >= l.ipa && ipa < l.ipa + l.size);
     return leaf === undefined ? "none" : typeName(leaf);
   }
 
@@ -495,7 +475,7 @@ class Interpreter implements Window {
       const v = this.scopes[i]!.get(name);
       if (v !== undefined) return v;
     }
-    if (name === "ret") return this.results[this.results.length - 1]?.ret ?? 0n;
+    if (name === "ret") return this.window.results[this.window.results.length - 1]?.ret ?? 0n;
     const r = registerName(name);
     if (r !== undefined) return this.machine.getRegister(r.vcpu, r.register);
     throw new EvaluationError(span, `"${name}" has no value yet`, "the statement that gives it one did not run");
@@ -516,7 +496,7 @@ class Interpreter implements Window {
     if (align !== 0n && !(align >= 4096n && align <= 1n << 46n && (align & (align - 1n)) === 0n))
       throw new EvaluationError(span, `an alignment is a power of two from 4K to 64T, not ${align}`);
     if (c.name === "KVM_RUN") {
-      const vcpu = vcpuOf(args.get("vcpu"));
+      const vcpu = new CallArguments(args).vcpu;
       yield* this.enter(vcpu, text, span);
       return 0n;
     }
@@ -528,13 +508,13 @@ class Interpreter implements Window {
   /** What came of a call of the script. */
   private noteCall(name: string, who: string, text: string, span: Span, value: bigint, result: CallResult): void {
     if (this.crash !== undefined) {
-      this.noteCrash(span);
+      this.window.noteCrash(span);
       this.step(who, text, span.line, "");
       return;
     }
     const errno = result.signal !== undefined ? result.signal.name : result.ret < 0 ? errnoName(result.ret) : undefined;
-    this.results.push({ agent: who, line: span.line, column: span.column, text, ret: BigInt(result.ret), errno });
-    if (errno !== undefined && findCall(name)?.kernel !== true) this.problem("errno", span, `${name} gave ${errno}`);
+    this.window.results.push({ agent: who, line: span.line, column: span.column, text, ret: BigInt(result.ret), errno });
+    if (errno !== undefined && findCall(name)?.kernel !== true) this.window.problem("errno", span, `${name} gave ${errno}`);
     this.step(
       who,
       text,
@@ -569,252 +549,36 @@ class Interpreter implements Window {
     return out;
   }
 
-  private *perform(name: string, args: ReadonlyMap<string, bigint | Expr>, agent: number): Running<{ value: bigint; result: CallResult }> {
-    const big = (key: string): bigint => args.get(key) as bigint;
-    const n = (key: string): number => Number(big(key) >= 1n << 63n ? BigInt.asIntN(64, big(key)) : big(key));
-    const text = (key: string): string => (args.get(key) as { text: string }).text;
+  /** Carries out a call of the script: one call of the machine for most (hostcalls.ts), here those that take several or none. */
+  private *perform(name: string, args: Arguments, agent: number): Running<{ value: bigint; result: CallResult }> {
+    const given = new CallArguments(args);
+    const one = hostCall(name, given, this.vm);
+    if (one !== undefined) {
+      const result = yield* this.host(agent, one);
+      if (name === "KVM_GET_DIRTY_LOG") this.window.dirty = result.pages ?? [];
+      return { value: valueOfCall(name, result), result };
+    }
+    const n = (key: string): number => given.number(key);
     const plain = (result: CallResult) => ({ value: BigInt(result.ret), result });
-    const valued = (result: CallResult) => ({ value: result.value ?? BigInt(result.ret), result });
-    const vm = this.vm;
-    const access = /^(read|write)(8|16|32|64)$/.exec(name);
-    if (access !== null) {
-      const size = Number(access[2]) / 8;
-      if (access[1] === "read") return valued(yield* this.host(agent, { call: "read", addr: n("addr"), size }));
-      return plain(yield* this.host(agent, { call: "write", addr: n("addr"), size, value: BigInt.asUintN(8 * size, big("value")) }));
-    }
-    const dma = /^dma_(read|write)(8|16|32|64)$/.exec(name);
-    if (dma !== null) {
-      const device = n("device");
-      const of = { addr: n("addr"), size: Number(dma[2]) / 8, snoop: n("snoop") !== 0, ...(device < 0 ? {} : { fd: device }) };
-      if (dma[1] === "read") return valued(yield* this.host(agent, { call: "dma_read", ...of }));
-      return plain(yield* this.host(agent, { call: "dma_write", ...of, value: BigInt.asUintN(8 * of.size, big("value")) }));
-    }
-    const line = LINE_CALLS[name];
-    if (line !== undefined) return plain(yield* this.host(agent, { call: "cache_line", op: line, addr: n("addr"), length: n("length") }));
     switch (name) {
-      case "arm_cacheflush": {
-        const op = n("invalidate_only") !== 0 ? "kernel dc ivac" : "kernel dc civac";
-        return plain(yield* this.host(agent, { call: "cache_line", op, addr: n("addr"), length: n("length") }));
-      }
-      case "migrate_host":
-        return plain(yield* this.host(agent, { call: "migrate_host", coherent: n("coherent") !== 0 }));
-      case "mmap":
-        return plain(
-          yield* this.host(agent, {
-            call: "mmap",
-            addr: n("addr"),
-            length: n("length"),
-            prot: n("prot"),
-            flags: n("flags"),
-            fd: n("fd"),
-            offset: n("offset"),
-            ...(n("align") > 0 ? { align: n("align") } : {}),
-          }),
-        );
-      case "munmap":
-        return plain(yield* this.host(agent, { call: "munmap", addr: n("addr"), length: n("length") }));
-      case "mprotect":
-        return plain(yield* this.host(agent, { call: "mprotect", addr: n("addr"), length: n("length"), prot: n("prot") }));
-      case "madvise":
-        return plain(yield* this.host(agent, { call: "madvise", addr: n("addr"), length: n("length"), advice: n("advice") }));
-      case "mremap":
-        return plain(
-          yield* this.host(agent, {
-            call: "mremap",
-            oldAddress: n("old_address"),
-            oldSize: n("old_size"),
-            newSize: n("new_size"),
-            flags: n("flags"),
-            newAddress: n("new_address"),
-          }),
-        );
-      case "memfd_create":
-        return plain(yield* this.host(agent, { call: "memfd_create", flags: n("flags") }));
-      case "open":
-        return plain(yield* this.host(agent, { call: "open", name: text("name"), size: n("size") }));
-      case "ftruncate":
-        return plain(yield* this.host(agent, { call: "ftruncate", fd: n("fd"), length: n("length") }));
-      case "fallocate":
-        return plain(yield* this.host(agent, { call: "fallocate", fd: n("fd"), mode: n("mode"), offset: n("offset"), length: n("len") }));
-      case "clear_flush_young":
-        return plain(yield* this.host(agent, { call: "age", addr: n("addr"), length: n("length"), kind: 0 }));
-      case "clear_young":
-        return plain(yield* this.host(agent, { call: "age", addr: n("addr"), length: n("length"), kind: 1 }));
-      case "collapse_huge_page":
-      case "split_huge_page":
-      case "migrate_pages":
-        return plain(yield* this.host(agent, { call: name, addr: n("addr") }));
-      case "shrink_folio_list":
-        return plain(yield* this.host(agent, { call: name, addr: n("addr"), force: big("force") !== 0n }));
-      case "try_to_merge_two_pages":
-        return plain(yield* this.host(agent, { call: name, addr: n("addr"), other: n("other") }));
-      case "KVM_RESET_DIRTY_RINGS":
-        return plain(yield* this.host(agent, { call: "KVM_RESET_DIRTY_RINGS", vm }));
-      case "test_young":
-        return plain(yield* this.host(agent, { call: "age", addr: n("addr"), length: n("length"), kind: 2 }));
-      case "nr_hugepages":
-        return plain(yield* this.host(agent, { call: "nr_hugepages", size: n("size"), count: n("count") }));
-      case "fork":
-        return plain(yield* this.host(agent, { call: "fork" }));
-      case "kill":
-        return plain(yield* this.host(agent, { call: "kill", pid: n("pid") }));
-      case "dsb":
-      case "dmb":
-      case "fabric_deliver":
-        return plain(yield* this.host(agent, { call: "ordering", op: name }));
-      case "buffer_drain":
-        return plain(yield* this.host(agent, { call: "ordering", op: name, cpu: n("cpu") }));
-      case "buffer_leave":
-        return plain(yield* this.host(agent, { call: "ordering", op: name, cpu: n("cpu"), n: n("n") }));
-      case "speculate_guest":
-        return plain(yield* this.host(agent, { call: "ordering", op: name, cpu: vcpuOf(args.get("vcpu")), n: n("va") }));
-      case "close":
-        return plain(yield* this.host(agent, { call: "close", fd: n("fd") }));
-      case "VFIO_DEVICE_FEATURE_DMA_BUF": {
-        const at = n("offset");
-        const where = { fd: n("fd"), index: Math.floor(at / REGION), offset: at % REGION, length: n("length") };
-        return plain(yield* this.host(agent, { call: name, ...where }));
-      }
-      case "VFIO_DEVICE_FEATURE_MMAP_WC": {
-        const at = n("offset");
-        const where = { fd: n("fd"), index: Math.floor(at / REGION), offset: at % REGION, length: n("length") };
-        return plain(yield* this.host(agent, { call: name, ...where }));
-      }
-      case "fabric_advance":
-        return plain(yield* this.host(agent, { call: "ordering", op: name, n: n("n") }));
-      case "write_place":
-        return plain(
-          yield* this.host(agent, {
-            call: "write_place",
-            fd: n("fd"),
-            bar: Math.floor(n("offset") / REGION),
-            offset: n("offset") % REGION,
-            size: n("size"),
-          }),
-        );
       case "userfaultfd": {
         const made = yield* this.host(agent, { call: "userfaultfd", flags: n("flags") });
         if (made.ret >= 0) yield* this.host(agent, { call: "uffd_api", uffd: made.ret });
         return plain(made);
       }
-      case "UFFDIO_REGISTER":
-        return plain(yield* this.host(agent, { call: "uffd_register", uffd: n("fd"), start: n("start"), len: n("len"), mode: n("mode") }));
-      case "UFFDIO_UNREGISTER":
-        return plain(yield* this.host(agent, { call: "uffd_unregister", uffd: n("fd"), start: n("start"), len: n("len") }));
-      case "UFFDIO_WAKE":
-        return plain(yield* this.host(agent, { call: "uffd_wake", uffd: n("fd"), start: n("start"), len: n("len") }));
-      case "uffd_read": {
-        const result = yield* this.host(agent, { call: "uffd_read", uffd: n("fd"), wait: true });
-        return { value: BigInt(result.userfault?.address ?? result.ret), result };
-      }
-      case "UFFDIO_COPY":
-        return plain(
-          yield* this.host(agent, { call: "uffd_copy", uffd: n("fd"), dst: n("dst"), src: n("src"), len: n("len"), mode: n("mode") }),
-        );
-      case "UFFDIO_ZEROPAGE":
-        return plain(yield* this.host(agent, { call: "uffd_zeropage", uffd: n("fd"), start: n("start"), len: n("len"), mode: n("mode") }));
-      case "UFFDIO_CONTINUE":
-        return plain(yield* this.host(agent, { call: "uffd_continue", uffd: n("fd"), start: n("start"), len: n("len"), mode: n("mode") }));
-      case "UFFDIO_WRITEPROTECT":
-        return plain(
-          yield* this.host(agent, { call: "uffd_writeprotect", uffd: n("fd"), start: n("start"), len: n("len"), mode: n("mode") }),
-        );
-      case "KVM_SET_VCPU_EVENTS": {
-        const vcpu = vcpuOf(args.get("vcpu"));
-        return plain(
-          yield* this.host(agent, {
-            call: "KVM_SET_VCPU_EVENTS",
-            vcpu,
-            extDabtPending: n("ext_dabt_pending") !== 0,
-            serrorPending: n("serror_pending") !== 0,
-          }),
-        );
-      }
       case "KVM_CREATE_VM":
-        return plain(yield* this.createVm(n("ipa_bits"), n("mte") !== 0, big("eager_split")));
-      case "KVM_SET_USER_MEMORY_REGION":
-        return plain(
-          yield* this.host(agent, {
-            call: "KVM_SET_USER_MEMORY_REGION",
-            vm,
-            slot: n("slot"),
-            flags: n("flags"),
-            guestPhysAddr: n("guest_phys_addr"),
-            memorySize: n("memory_size"),
-            userspaceAddr: n("userspace_addr"),
-          }),
-        );
-      case "KVM_CREATE_IRQCHIP":
-        return plain(yield* this.host(agent, { call: "KVM_CREATE_IRQCHIP", vm }));
-      case "KVM_ARM_SET_DEVICE_ADDR":
-        return plain(yield* this.host(agent, { call: "KVM_ARM_SET_DEVICE_ADDR", vm, id: n("id"), addr: n("addr") }));
-      case "KVM_GET_DIRTY_LOG": {
-        const result = yield* this.host(agent, { call: "KVM_GET_DIRTY_LOG", vm, slot: n("slot") });
-        this.dirty = result.pages ?? [];
-        return plain(result);
-      }
-      case "KVM_CLEAR_DIRTY_LOG":
-        return plain(
-          yield* this.host(agent, {
-            call: "KVM_CLEAR_DIRTY_LOG",
-            vm,
-            slot: n("slot"),
-            firstPage: n("first_page"),
-            numPages: n("num_pages"),
-          }),
-        );
-      case "KVM_ENABLE_CAP":
-        return plain(yield* this.host(agent, { call: "KVM_ENABLE_CAP", vm, cap: n("cap"), value: n("value") }));
-      case "KVM_CHECK_EXTENSION":
-        return plain(yield* this.host(agent, { call: "KVM_CHECK_EXTENSION", vm, cap: n("cap") }));
+        return plain(yield* this.createVm(n("ipa_bits"), n("mte") !== 0, given.big("eager_split")));
       case "KVM_GET_ONE_REG":
       case "KVM_SET_ONE_REG": {
-        const r = registerName((args.get("reg") as { name: string }).name)!;
-        if (name === "KVM_SET_ONE_REG") this.machine.setRegister(r.vcpu, r.register, BigInt.asUintN(64, big("value")));
+        const r = registerName(given.name("reg"))!;
+        if (name === "KVM_SET_ONE_REG") this.machine.setRegister(r.vcpu, r.register, BigInt.asUintN(64, given.big("value")));
         return { value: this.machine.getRegister(r.vcpu, r.register), result: { ret: 0 } };
       }
-      case "sched_setaffinity":
-        return plain(yield* this.host(agent, { call: "sched_setaffinity", vcpu: vcpuOf(args.get("vcpu")), cpu: n("cpu") }));
-      case "vfio_open":
-        return plain(yield* this.host(agent, { call: "vfio_open", bdf: text("device") }));
-      case "VFIO_DEVICE_GET_REGION_INFO": {
-        const result = yield* this.host(agent, { call: "VFIO_DEVICE_GET_REGION_INFO", fd: n("fd"), index: n("index") });
-        return { value: BigInt(result.region?.size ?? 0), result };
-      }
-      case "VFIO_DEVICE_RESET":
-        return plain(yield* this.host(agent, { call: "VFIO_DEVICE_RESET", fd: n("fd") }));
-      case "pread":
-      case "pci_config_read": {
-        const offset = n("offset") + (name === "pread" ? 0 : 7 * REGION);
-        return valued(
-          yield* this.host(agent, {
-            call: "vfio_read",
-            fd: n("fd"),
-            index: Math.floor(offset / REGION),
-            offset: offset % REGION,
-            size: n("size"),
-            ...(name === "pread" ? { buffer: n("buf") } : {}),
-          }),
-        );
-      }
-      case "pwrite":
-      case "pci_config_write": {
-        const offset = n("offset") + (name === "pwrite" ? 0 : 7 * REGION);
-        const call = {
-          call: "vfio_write",
-          fd: n("fd"),
-          index: Math.floor(offset / REGION),
-          offset: offset % REGION,
-          size: n("size"),
-          value: BigInt.asUintN(64, big("value")),
-        } as const;
-        return plain(yield* this.host(agent, call));
-      }
       case "pci_memory_enable": {
-        const where = { fd: n("fd"), index: 7, offset: PCI_COMMAND, size: 2 };
+        const where = { fd: n("fd"), index: CONFIG_REGION, offset: PCI_COMMAND, size: 2 };
         const old = yield* this.host(agent, { call: "vfio_read", ...where });
         if (old.ret < 0) return plain(old);
-        const value = big("on") === 0n ? (old.value ?? 0n) & ~2n : (old.value ?? 0n) | 2n;
+        const value = given.big("on") === 0n ? (old.value ?? 0n) & ~2n : (old.value ?? 0n) | 2n;
         return plain(yield* this.host(agent, { call: "vfio_write", ...where, value }));
       }
       default:
@@ -853,8 +617,8 @@ class Interpreter implements Window {
       if (yield* this.configAccess(vcpu, r)) continue;
       const outOfTurns = r.exit?.reason === "BUDGET" || r.exit?.reason === "NO_PROGRESS";
       if (outOfTurns && (yield* this.recurs(vcpu))) {
-        this.livelock = true;
-        this.problem("livelock", span, `vcpu${vcpu} makes no progress: it takes the same abort for ever`);
+        this.window.livelock = true;
+        this.window.problem("livelock", span, `vcpu${vcpu} makes no progress: it takes the same abort for ever`);
         this.step(`vcpu${vcpu}`, text, span.line, "-> no progress");
         return;
       }
@@ -872,9 +636,9 @@ class Interpreter implements Window {
     const at = BigInt(exit.physAddr);
     const ecam = this.ecams.find((e) => at >= e.base && at < e.base + 4096n);
     if (ecam === undefined) return false;
-    this.exits.push(exit);
+    this.window.exits.push(exit);
     const agent = this.machine.vcpuAgent(vcpu);
-    const where = { fd: ecam.fd, index: 7, offset: Number(at - ecam.base), size: exit.len };
+    const where = { fd: ecam.fd, index: CONFIG_REGION, offset: Number(at - ecam.base), size: exit.len };
     if (exit.isWrite) yield* this.host(agent, { call: "vfio_write", ...where, value: exit.data });
     else {
       const read = yield* this.host(agent, { call: "vfio_read", ...where });
@@ -918,25 +682,25 @@ class Interpreter implements Window {
     const m = this.machine;
     const who = `vcpu${vcpu}`;
     const note = (ret: number, errno: string | undefined, said: string): false => {
-      this.results.push({ agent: who, line: span.line, column: span.column, text, ret: BigInt(ret), errno });
+      this.window.results.push({ agent: who, line: span.line, column: span.column, text, ret: BigInt(ret), errno });
       this.step(who, text, span.line, said);
       return false;
     };
     if (this.crash !== undefined) {
-      this.noteCrash(span);
+      this.window.noteCrash(span);
       this.step(who, text, span.line, "-> host crash");
       return false;
     }
     const exit: ExitInfo = r.exit ?? { reason: "UNKNOWN" };
     if (r.ret < 0 && exit.reason !== "NO_PROGRESS") {
       const errno = errnoName(r.ret);
-      this.exits.push(exit);
-      this.problem("errno", span, `KVM_RUN of ${who} gave ${errno}`);
+      this.window.exits.push(exit);
+      this.window.problem("errno", span, `KVM_RUN of ${who} gave ${errno}`);
       return note(r.ret, errno, `-> ${errno}`);
     }
     switch (exit.reason) {
       case "MMIO":
-        this.exits.push(exit);
+        this.window.exits.push(exit);
         if (!exit.isWrite) m.answerMmio(vcpu, this.answer(BigInt(exit.physAddr), exit.len));
         return true;
       case "DEBUG":
@@ -950,16 +714,16 @@ class Interpreter implements Window {
         const { livelock } = this.program.machine;
         this.machine.sim.bus.flush();
         if (this.recorder.sameFault(m.vcpuAgent(vcpu)) >= livelock) {
-          this.livelock = true;
-          this.problem("livelock", span, `${who} makes no progress: the same fault ${livelock} times`);
+          this.window.livelock = true;
+          this.window.problem("livelock", span, `${who} makes no progress: the same fault ${livelock} times`);
           return note(r.ret, undefined, "-> no progress");
         }
         if (this.recorder.faults - faults < livelock) this.spend(this.maxInstructions);
         return true;
       }
       default:
-        this.exits.push(exit);
-        this.problem("exit", span, `KVM_RUN of ${who} returned with exit ${exit.reason}, which this VMM does not handle`);
+        this.window.exits.push(exit);
+        this.window.problem("exit", span, `KVM_RUN of ${who} returned with exit ${exit.reason}, which this VMM does not handle`);
         return note(0, undefined, `-> exit ${exit.reason}`);
     }
   }
@@ -973,8 +737,8 @@ class Interpreter implements Window {
     const atVector = !image.hasHandler && offset >= 0n && offset < 0x800n && offset % 0x80n === 0n;
     const handled = image.hasHandler && pc === BigInt(image.handlerEnd);
     if (!atVector && !handled) {
-      this.livelock = true;
-      this.problem("livelock", span, `vcpu${vcpu} spins in a branch to itself at 0x${pc.toString(16)}`);
+      this.window.livelock = true;
+      this.window.problem("livelock", span, `vcpu${vcpu} spins in a branch to itself at 0x${pc.toString(16)}`);
       note(0, undefined, "-> spins");
       return;
     }
@@ -987,9 +751,9 @@ class Interpreter implements Window {
       elr: reg("elr_el1"),
       spsr: reg("spsr_el1"),
     };
-    this.exceptions.push(x);
+    this.window.exceptions.push(x);
     const said = `exception at vector 0x${offset.toString(16)}: esr=0x${x.esr.toString(16)} far=0x${x.far.toString(16)} elr=0x${x.elr.toString(16)}`;
-    if (atVector) this.problem("exception", span, `vcpu${vcpu} took an ${said}`);
+    if (atVector) this.window.problem("exception", span, `vcpu${vcpu} took an ${said}`);
     note(0, undefined, atVector ? `-> ${said}` : "-> exception handled");
   }
 
@@ -1011,7 +775,7 @@ class Interpreter implements Window {
       if (this.options.onPar !== undefined) {
         this.recorder.stop();
         if (this.options.onPar(par, run)) {
-          this.over = true;
+          this.window.over = true;
           return;
         }
         this.recorder.resume();
@@ -1057,7 +821,7 @@ class Interpreter implements Window {
             if (s.kind !== "expect" || (s.on.length > 0 && !s.on.some((n) => this.isThis(n.name)))) continue;
             const { condition: c } = s;
             if (c.kind !== "stage2" && (c.kind !== "value" || mentions(c.expr, "ret"))) continue;
-            const actual = judge(c, this);
+            const actual = judge(c, this.window);
             if (actual !== undefined) return `line ${s.span.line}: ${s.text}: ${actual}`;
           }
           return undefined;
@@ -1075,7 +839,7 @@ class Interpreter implements Window {
       if (this.crash !== undefined) return;
       idle = moved ? 0 : idle + 1;
       if (idle > 100 * par.count) {
-        this.problem("stuck", span, "every agent waits for another: deadlock");
+        this.window.problem("stuck", span, "every agent waits for another: deadlock");
         return;
       }
     }
@@ -1135,58 +899,7 @@ class Interpreter implements Window {
     return agent;
   }
 
-  // --- windows, steps, outcomes ----------------------------------------------------------------
-
-  /** An action after expectations begins a new window. */
-  private open(): void {
-    if (!this.closed) return;
-    this.close();
-    this.closed = false;
-    this.recorder.window();
-    this.results = [];
-    this.exits = [];
-    this.exceptions = [];
-    this.livelock = false;
-  }
-
-  /** What went wrong in this window and no expectation named fails the run. */
-  private close(): void {
-    if (!this.lockdepAsked) this.reportLockdep();
-    this.lockdepAsked = false;
-    for (const p of this.problems)
-      if (!p.expected)
-        this.outcomes.push({
-          status: "failed",
-          line: p.line,
-          column: p.column,
-          text: "",
-          expected: "nothing unexpected",
-          actual: p.text,
-          events: this.recorder.last(12),
-        });
-    this.problems = [];
-  }
-
-  /** What lockdep would have written into the kernel log fails the run, once for each pair of locks. */
-  private reportLockdep(): void {
-    const said = new Set<string>();
-    this.recorder.each(lockdepReport.name, (e) => {
-      const actual = `${String(e["kind"])} of ${String(e["lock"])} while ${e.agent} holds ${String(e["held"])}`;
-      if (said.has(actual)) return;
-      said.add(actual);
-      const expected = "no report of lockdep";
-      this.outcomes.push({ status: "failed", line: 0, column: 0, text: "", expected, actual, events: this.recorder.last(12) });
-    });
-  }
-
-  private problem(kind: Problem["kind"], span: Span, text: string): void {
-    this.problems.push({ kind, line: span.line, column: span.column, text, expected: false });
-  }
-
-  private noteCrash(span: Span): void {
-    const c = this.crash!;
-    if (!this.problems.some((p) => p.kind === "crash")) this.problem("crash", span, `the host crashed in ${c.function}: ${c.reason}`);
-  }
+  // --- steps ----------------------------------------------------------------
 
   private step(agent: string, text: string, line: number, result: string): void {
     const { events, dropped } = this.recorder.step();
@@ -1194,69 +907,20 @@ class Interpreter implements Window {
     this.steps.push(step);
     this.options.onStep?.(step);
   }
-
-  private expectation(s: Extract<Statement, { kind: "expect" }>): void {
-    this.closed = true;
-    const here = s.on.length === 0 || s.on.some((n) => this.isThis(n.name));
-    if (!here) return;
-    if (s.condition.kind === "event" && s.condition.event === lockdepReport.name) this.lockdepAsked = true;
-    const outcome = (status: Outcome["status"], actual: string): void => {
-      this.outcomes.push({
-        status,
-        line: s.span.line,
-        column: s.span.column,
-        text: s.text,
-        expected: s.text.replace(/^expect (on \S+(?:, *\S+)* )?/, ""),
-        actual,
-        events: status === "failed" ? this.recorder.last(12) : [],
-      });
-    };
-    if (this.over) {
-      // The host is down. Whoever names this variant means it; others are spared.
-      if (s.on.length > 0) outcome("failed", "never reached: the host had crashed");
-      else outcome("skipped", "the host had crashed");
-      return;
-    }
-    if (
-      this.crash !== undefined &&
-      s.condition.kind !== "crash" &&
-      s.condition.kind !== "event" &&
-      s.condition.kind !== "inject" &&
-      s.on.length === 0
-    ) {
-      outcome("skipped", "the host had crashed");
-      return;
-    }
-    const actual = judge(s.condition, this);
-    if (actual === undefined) outcome("met", "");
-    else if (this.crash !== undefined && s.on.length === 0 && s.condition.kind !== "crash") outcome("skipped", "the host had crashed");
-    else outcome("failed", actual);
-  }
 }
 
 /** Values of write_place in words: CPU buffer, interconnect, root complex, end point. */
 const PLACES = ["end point", "CPU buffer", "interconnect", "root complex"] as const;
 /** Slot number of the guest's code: the highest that every era has. */
 export const CODE_SLOT = 31;
-const REGION = 2 ** 40;
 const KVM_CAP_ARM_MTE = 205;
 const KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE = 228;
 const PCI_COMMAND = 4;
 /** A handler was entered through one of the vectors; which one it does not say. */
 const VECTOR_UNKNOWN = -1n;
 
-function vcpuOf(e: bigint | Expr | undefined): number {
-  return typeof e === "object" && e.kind === "name" ? Number(e.name.slice(4)) : 0;
-}
-
 function hasCall(e: Expr): boolean {
   return e.kind === "call" || (e.kind === "unary" && hasCall(e.of)) || (e.kind === "binary" && (hasCall(e.left) || hasCall(e.right)));
 }
 
 const valueText = (v: bigint): string => (v < 10n ? String(v) : `0x${v.toString(16)}`);
-
-function showsValue(name: string): boolean {
-  return /^(mmap|mremap|VFIO_DEVICE_FEATURE_DMA_BUF|read|write_place|dma_read|uffd_read|pread|pci_config_read|KVM_CHECK_EXTENSION|KVM_GET_ONE_REG)/.test(
-    name,
-  );
-}
