@@ -18,7 +18,7 @@ import { RSS_OF, rssOf, sparseGuest } from "./sparse-guest.js";
 import { startUp } from "./start-up.js";
 import { tlbHitLoads } from "./tlb-hit-loads.js";
 import { tlbMissLoads } from "./tlb-miss-loads.js";
-import { demandFault4kJsonl, traceDat } from "./traces.js";
+import { demandFault4kJsonl, traceChrome, traceDat, traceFtrace, tracePerfetto } from "./traces.js";
 import { unmapRefault } from "./unmap-refault.js";
 import { inlineMore } from "../src/cli/inlining.js";
 
@@ -26,6 +26,9 @@ const SUITES: Readonly<Record<string, WorkloadFactory>> = {
   "demand-fault-4k": demandFault4k,
   "demand-fault-4k-jsonl": demandFault4kJsonl,
   "trace-dat": traceDat,
+  "trace-ftrace": traceFtrace,
+  "trace-chrome": traceChrome,
+  "trace-perfetto": tracePerfetto,
   "demand-fault-2m": demandFault2m,
   "demand-fault-bar": demandFaultBar,
   "unmap-refault": unmapRefault,

@@ -52,7 +52,8 @@ function traced(name: string, format: TraceFormat, pages: number, rest: Pick<Wor
       const leaves = g.machine.stage2Leaves(g.vm.id).filter((l) => l.ipa >= MEMORY_IPA).length;
       if (leaves !== pages) throw new Error(`${leaves} stage-2 leaves for ${pages} pages`);
       if (format === "jsonl" && countLines(file) !== events + 1) throw new Error(`${countLines(file)} lines for ${events} events`);
-      if (format === "trace.dat" && statSync(file).size < events * 16) throw new Error(`${statSync(file).size} bytes for ${events} events`);
+      if (format === "ftrace" && countLines(file) !== events) throw new Error(`${countLines(file)} lines for ${events} events`);
+      if (statSync(file).size < events * 16) throw new Error(`${statSync(file).size} bytes for ${events} events`);
     },
     notes: () => [`${(events / pages).toFixed(1)} events and ${Math.round(statSync(file).size / pages)} bytes of file per fault`],
   };
@@ -74,9 +75,12 @@ export const demandFault4kJsonl = (quick: boolean): Workload =>
     floor: 1e5,
   });
 
-export const traceDat = (quick: boolean): Workload =>
-  traced("trace-dat", "trace.dat", quick ? 2 ** 13 : 2 ** 16, {
-    compares: "events of demand faults, emulated and written as trace.dat; issue: 1 M/s",
-    unit: "events",
-    floor: 1e6,
-  });
+const events =
+  (name: string, format: TraceFormat, compares: string) =>
+  (quick: boolean): Workload =>
+    traced(name, format, quick ? 2 ** 13 : 2 ** 16, { compares, unit: "events", floor: 1e6 });
+
+export const traceDat = events("trace-dat", "trace.dat", "events of demand faults, emulated and written as trace.dat; issue: 1 M/s");
+export const traceFtrace = events("trace-ftrace", "ftrace", "events of demand faults, emulated and written as ftrace text; aim 1 M/s");
+export const traceChrome = events("trace-chrome", "chrome", "events of demand faults, emulated and written as Chrome JSON; aim 1 M/s");
+export const tracePerfetto = events("trace-perfetto", "perfetto", "events of demand faults, emulated and written for Perfetto; aim 1 M/s");

@@ -5,21 +5,44 @@
 import { RECORD_WORDS } from "../sim/events.js";
 import { eventLayouts, type Layout } from "./layout.js";
 import type { ByteOutput } from "./jsonlines.js";
+import type { Piece } from "./print.js";
 import { FIRST_PID, taskName, type TraceMeta, type TraceSink, type TraceSource } from "./sink.js";
+import { TextBuffer } from "./textbuffer.js";
 import { TraceTime } from "./tracetime.js";
 
-const FLUSH_LINES = 2048;
+const FLUSH_BYTES = 1 << 17;
 /** trace-cmd pads task names and event names to these widths. */
 const TASK_WIDTH = 16;
 const EVENT_WIDTH = 20;
+const SECONDS_WIDTH = 5;
 const BILLION = 1e9;
+const TWO32 = 2 ** 32;
+const POINT = Buffer.from(".");
+const END = Buffer.from("\n");
+
+/** A piece of an event's text and where its values lie behind the record's head. */
+interface Step {
+  readonly put: Piece["put"];
+  /** Of its first field: -1 for none. */
+  readonly word: number;
+  /** It is of two words, the high one first. */
+  readonly pair: boolean;
+  /** The low word of its second field. */
+  readonly second: number;
+  /** It is a dynamic string. */
+  readonly name: boolean;
+}
 
 export class FtraceText implements TraceSink {
-  private lines: string[] = [];
+  private readonly text = new TextBuffer(2 * FLUSH_BYTES);
   private readonly time = new TraceTime();
   private readonly layouts = eventLayouts();
-  private readonly heads: string[] = [];
-  private readonly printers: (((ring: Float64Array, at: number) => string) | undefined)[] = [];
+  /** By agent: task, pid and CPU. */
+  private readonly heads: Uint8Array[] = [];
+  /** By event: its name and its pieces. */
+  private readonly names: Uint8Array[] = [];
+  private readonly steps: (readonly Step[])[] = [];
+  private readonly strings = new Map<number, Uint8Array>();
   readonly take: TraceSink["take"];
 
   constructor(
@@ -34,50 +57,46 @@ export class FtraceText implements TraceSink {
   }
 
   private record(ring: Float64Array, at: number): void {
+    const { text } = this;
     const agent = ring[at + 2]!;
     const id = ring[at + 3]!;
-    const l = this.layouts[id]!;
     const t = this.time.at(agent, ring[at + 1]!);
-    const head = (this.heads[agent] ??= this.head(agent));
-    const stamp = `${String(Math.floor(t / BILLION)).padStart(5)}.${String(t % BILLION).padStart(9, "0")}`;
-    const print = (this.printers[id] ??= this.printer(l));
-    this.lines.push(`${head} ${stamp}: ${`${l.event.name}:`.padEnd(EVENT_WIDTH + 1)} ${print(ring, at + 4)}`);
-    if (this.lines.length >= FLUSH_LINES) this.flush();
+    text.put((this.heads[agent] ??= this.head(agent)));
+    const from = text.length;
+    const seconds = Math.floor(t / BILLION);
+    text.decimal(seconds);
+    text.padLeft(from, SECONDS_WIDTH);
+    text.put(POINT);
+    text.digits(t - seconds * BILLION, 9);
+    text.put((this.names[id] ??= Buffer.from(`: ${`${this.layouts[id]!.event.name}:`.padEnd(EVENT_WIDTH + 1)} `)));
+    for (const s of (this.steps[id] ??= stepsOf(this.layouts[id]!))) this.piece(s, ring, at + 4);
+    text.put(END);
+    if (text.length >= FLUSH_BYTES) this.flush();
   }
 
-  private head(agent: number): string {
-    return `${taskName(this.source.agents, agent).padStart(TASK_WIDTH)}-${String(FIRST_PID + agent).padEnd(5)} [${String(agent).padStart(3, "0")}]`;
+  private piece(s: Step, ring: Float64Array, at: number): void {
+    const { word, second } = s;
+    if (word < 0) return s.put(this.text, 0, 0, 0);
+    const v = ring[at + word]!;
+    if (s.name) return this.text.put(this.strings.get(v) ?? this.string(v));
+    const low = second < 0 ? 0 : ring[at + second]! | 0;
+    if (s.pair) s.put(this.text, v | 0, ring[at + word + 1]! | 0, low);
+    else s.put(this.text, Math.floor(v / TWO32) | 0, v | 0, low);
   }
 
-  /** The text of an event from its words. */
-  private printer(l: Layout): (ring: Float64Array, at: number) => string {
-    const words = new Map<string, { readonly word: number; readonly pair: boolean }>();
-    const kinds = new Map(l.event.fields.map((f) => [f.name, f.kind]));
-    let word = 0;
-    for (const f of l.event.fields) {
-      words.set(f.name, { word, pair: f.kind === "hex64" });
-      word += f.kind === "hex64" ? 2 : 1;
-    }
-    return (ring, at) => {
-      const get = (field: string): { hi: number; lo: number } => {
-        const w = words.get(field)!;
-        const v = ring[at + w.word]!;
-        return w.pair ? { hi: v | 0, lo: ring[at + w.word + 1]! | 0 } : { hi: Math.floor(v / 2 ** 32) | 0, lo: v | 0 };
-      };
-      let text = "";
-      for (const p of l.print) {
-        const name = /^__get_str\((\w+)\)$/.exec(p.c)?.[1];
-        text += name !== undefined && kinds.get(name) === "name" ? this.source.bus.nameOf(ring[at + words.get(name)!.word]!) : p.text(get);
-      }
-      return text;
-    };
+  private head(agent: number): Uint8Array {
+    const task = taskName(this.source.agents, agent).padStart(TASK_WIDTH);
+    return Buffer.from(`${task}-${String(FIRST_PID + agent).padEnd(5)} [${String(agent).padStart(3, "0")}] `);
+  }
+  private string(id: number): Uint8Array {
+    const bytes = Buffer.from(this.source.bus.nameOf(id));
+    this.strings.set(id, bytes);
+    return bytes;
   }
 
   private flush(): void {
-    if (this.lines.length === 0) return;
-    const bytes = Buffer.from(`${this.lines.join("\n")}\n`);
-    this.out.write(bytes, bytes.length);
-    this.lines = [];
+    this.out.write(this.text.bytes, this.text.length);
+    this.text.length = 0;
   }
   finish(): void {
     this.flush();
@@ -86,4 +105,23 @@ export class FtraceText implements TraceSink {
   abandon(): void {
     this.out.abandon();
   }
+}
+
+function stepsOf(l: Layout): Step[] {
+  const words = new Map<string, { readonly word: number; readonly pair: boolean; readonly name: boolean }>();
+  let word = 0;
+  for (const f of l.event.fields) {
+    words.set(f.name, { word, pair: f.kind === "hex64", name: f.kind === "name" });
+    word += f.kind === "hex64" ? 2 : 1;
+  }
+  return l.print.map(({ fields, put }) => {
+    const [first, second] = fields.map((f) => words.get(f)!);
+    return {
+      put,
+      word: first?.word ?? -1,
+      pair: first?.pair ?? false,
+      second: second === undefined ? -1 : second.word + (second.pair ? 1 : 0),
+      name: first?.name ?? false,
+    };
+  });
 }

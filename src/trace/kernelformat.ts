@@ -3,7 +3,7 @@
  * formats of arch/arm64/kvm/trace_arm.h, trace_handle_exit.h and include/trace/events/kvm.h. Names of fields
  * are those of the event declarations, except where the kernel's differ (`from`).
  */
-import { difference, either, lit, num, printReader, sym, symbolic, symbolText, type Piece, type Symbols } from "./print.js";
+import { choice, difference, either, lit, num, printReader, sym, symbolic, symbolText, type Piece, type Symbols } from "./print.js";
 
 export interface CField {
   readonly type: string;
@@ -97,20 +97,19 @@ const exitReason: readonly Piece[] = [
   {
     format: "%s",
     c: `REC->errno < 0 ? (REC->errno == -${EINTR} ? "restart" : "error") : ${symbolic("reason", EXIT_REASONS)}`,
-    text: (get) => {
-      const errno = get("errno").lo | 0;
-      return errno < 0 ? (errno === -EINTR ? "restart" : "error") : symbolText(REASON_NAMES, get("reason"));
-    },
+    fields: ["errno", "reason"],
+    put: choice(
+      (errno, reason) => (errno < 0 ? (errno === -EINTR ? "restart" : "error") : symbolText(REASON_NAMES, reason)),
+      ["restart", "error", ...REASON_NAMES.values()],
+    ),
     pattern: "(restart|error|[^ ()]+) \\(",
     take: (said) => (said === "restart" || said === "error" ? { errno: said } : { reason: String(REASON_VALUES.get(said) ?? said) }),
   },
   {
     format: " (%d)",
     c: "REC->errno < 0 ? -REC->errno : REC->reason",
-    text: (get) => {
-      const errno = get("errno").lo | 0;
-      return ` (${errno < 0 ? -errno : get("reason").lo | 0})`;
-    },
+    fields: ["errno", "reason"],
+    put: (out, _hi, errno, reason) => out.text(` (${errno < 0 ? -errno : reason})`),
     pattern: "(-?[0-9]+)\\)",
     take: (said) => ({ number: said }),
   },
@@ -151,7 +150,8 @@ const FORMATS: Readonly<Record<string, KernelFormat>> = {
       {
         format: "%s",
         c: '(REC->type == 0) ? "CPU" : (REC->type == 2) ? "VGIC PPI" : (REC->type == 1) ? "VGIC SPI" : "UNKNOWN"',
-        text: (get) => ["CPU", "VGIC SPI", "VGIC PPI"][get("type").lo] ?? "UNKNOWN",
+        fields: ["type"],
+        put: choice((lo) => ["CPU", "VGIC SPI", "VGIC PPI"][lo] ?? "UNKNOWN", ["CPU", "VGIC SPI", "VGIC PPI", "UNKNOWN"]),
         pattern: "(CPU|VGIC PPI|VGIC SPI|UNKNOWN)",
         take: () => ({}),
       },

@@ -3,10 +3,11 @@
  * track_event/track_event.proto, track_descriptor.proto, debug_annotation.proto). Numbers below are the
  * fields of those messages. Packets need not be in the order of time.
  */
+import { eventCatalogue, type EventDecl, type Field } from "../sim/events.js";
 import { HeldBack } from "./heldback.js";
 import type { ByteOutput } from "./jsonlines.js";
 import { ProtoWriter } from "./protowriter.js";
-import { Spans, type Arguments, type SpanWriter, type Track } from "./spans.js";
+import { isFields, Spans, type Arguments, type EventFields, type SpanWriter, type Track } from "./spans.js";
 import type { TraceMeta, TraceSink, TraceSource } from "./sink.js";
 
 const TRACE_PACKET = 1;
@@ -44,6 +45,17 @@ const PROCESS_UUID = 1;
 const FIRST_TRACK = 16;
 const FIRST_COUNTER = 2;
 const FLUSH_BYTES = 1 << 16;
+const TWO32 = 2 ** 32;
+
+/** One field of an event as an annotation: what is constant of it is encoded. */
+interface Annotation {
+  readonly kind: Field["kind"];
+  /** The word behind the record's head. */
+  readonly word: number;
+  readonly name: Uint8Array;
+  /** The values of an enum. */
+  readonly values: readonly Uint8Array[];
+}
 
 export class PerfettoTrace implements TraceSink, SpanWriter {
   private readonly held: HeldBack;
@@ -54,12 +66,15 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
   private readonly spans: Spans;
   private readonly named = new Set<Track>();
   private readonly counters = new Map<string, number>();
+  /** By event id, made when the first of them comes. */
+  private readonly annotated: (readonly Annotation[])[] = [];
+  private readonly names = new Map<string, Uint8Array>();
   readonly take: TraceSink["take"];
   readonly calls: Spans["calls"];
 
   constructor(
     private readonly out: ByteOutput,
-    source: TraceSource,
+    private readonly source: TraceSource,
     meta: TraceMeta,
   ) {
     this.held = new HeldBack(out);
@@ -79,26 +94,38 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
   }
 
   private packet(time: number, body: (p: ProtoWriter) => void): void {
+    const from = this.openPacket(time);
+    body(this.proto);
+    this.closePacket(from);
+  }
+  private openPacket(time: number): number {
     const p = this.proto;
-    p.message(TRACE_PACKET, () => {
-      p.uint(PACKET_TIMESTAMP, time);
-      p.uint(PACKET_SEQUENCE_ID, SEQUENCE);
-      body(p);
-    });
-    if (p.length >= FLUSH_BYTES) this.flush();
+    const from = p.begin(TRACE_PACKET);
+    p.uint(PACKET_TIMESTAMP, time);
+    p.uint(PACKET_SEQUENCE_ID, SEQUENCE);
+    return from;
   }
-  private event(track: number, time: number, type: number, rest: (p: ProtoWriter) => void): void {
-    this.packet(time, (p) =>
-      p.message(PACKET_TRACK_EVENT, () => {
-        p.uint(EVENT_TYPE, type);
-        p.uint(EVENT_TRACK, track);
-        rest(p);
-      }),
-    );
+  private closePacket(packet: number): void {
+    this.proto.end(packet);
+    if (this.proto.length >= FLUSH_BYTES) this.flush();
   }
-  private named_(p: ProtoWriter, name: string, args: Arguments): void {
-    p.text(EVENT_NAME, name);
-    this.annotations(p, args);
+  private event(track: number, time: number, type: number, name: string, args: Arguments | EventFields, flow: number, flows: number): void {
+    const p = this.proto;
+    const packet = this.openPacket(time);
+    const event = p.begin(PACKET_TRACK_EVENT);
+    p.uint(EVENT_TYPE, type);
+    p.uint(EVENT_TRACK, track);
+    if (name !== "") p.raw(this.name(name));
+    if (isFields(args)) this.fields(p, args);
+    else this.annotations(p, args);
+    if (flow > 0) p.fixed64(flows, flow);
+    p.end(event);
+    this.closePacket(packet);
+  }
+  private name(name: string): Uint8Array {
+    let bytes = this.names.get(name);
+    if (bytes === undefined) this.names.set(name, (bytes = encodedText(EVENT_NAME, name)));
+    return bytes;
   }
   private annotations(p: ProtoWriter, args: Arguments): void {
     for (const [key, v] of Object.entries(args))
@@ -106,9 +133,25 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
         p.text(ANNOTATION_NAME, key);
         if (typeof v === "string") p.text(ANNOTATION_STRING, v);
         else if (typeof v === "boolean") p.uint(ANNOTATION_BOOL, v ? 1 : 0);
-        else if (v < 0) p.int(ANNOTATION_INT, v);
-        else p.uint(ANNOTATION_UINT, v);
+        else number(p, v);
       });
+  }
+  private fields(p: ProtoWriter, { ring, at }: EventFields): void {
+    const id = ring[at + 3]!;
+    const first = at + 4;
+    for (const { kind, word, name, values } of (this.annotated[id] ??= annotationsOf(eventCatalogue()[id]!))) {
+      const from = p.begin(EVENT_ANNOTATIONS);
+      p.raw(name);
+      const v = ring[first + word]!;
+      if (kind === "dec") number(p, v);
+      else if (kind === "hex64") p.hexText(ANNOTATION_STRING, v, ring[first + word + 1]!);
+      else if (kind === "bool") p.uint(ANNOTATION_BOOL, v !== 0 ? 1 : 0);
+      else if (kind === "name") p.text(ANNOTATION_STRING, this.source.bus.nameOf(v));
+      else if (kind === "hex" && v >= 0) p.hexText(ANNOTATION_STRING, Math.floor(v / TWO32) | 0, v | 0);
+      else if (kind === "enum" && values[v] !== undefined) p.raw(values[v]);
+      else p.text(ANNOTATION_STRING, String(v));
+      p.end(from);
+    }
   }
 
   track(track: Track, name: string): void {
@@ -122,11 +165,11 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
       }),
     );
   }
-  begin(track: Track, time: number, name: string, args: Arguments): void {
-    this.event(FIRST_TRACK + track, time, SLICE_BEGIN, (p) => this.named_(p, name, args));
+  begin(track: Track, time: number, name: string, args: Arguments | EventFields): void {
+    this.event(FIRST_TRACK + track, time, SLICE_BEGIN, name, args, 0, 0);
   }
-  end(track: Track, time: number, args: Arguments = {}): void {
-    this.event(FIRST_TRACK + track, time, SLICE_END, (p) => this.annotations(p, args));
+  end(track: Track, time: number, args: Arguments = NONE): void {
+    this.event(FIRST_TRACK + track, time, SLICE_END, "", args, 0, 0);
   }
   phaseBegin(track: Track): void {
     this.flush();
@@ -134,25 +177,20 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
   }
   phase(track: Track, from: number, to: number, name: string): void {
     this.proto = this.late;
-    this.begin(track, from, name, {});
-    const written = this.held.fill(track, this.taken());
+    this.begin(track, from, name, NONE);
+    const written = this.held.fill(track, this.late.bytes, this.late.length);
+    this.late.length = 0;
     this.proto = this.main;
     if (written) this.end(track, to);
   }
   noPhase(track: Track): void {
     this.held.giveUp(track);
   }
-  instant(track: Track, time: number, name: string, args: Arguments, flow: number): void {
-    this.event(FIRST_TRACK + track, time, INSTANT, (p) => {
-      this.named_(p, name, args);
-      if (flow > 0) p.fixed64(EVENT_TERMINATING_FLOW_IDS, flow);
-    });
+  instant(track: Track, time: number, name: string, args: EventFields, flow: number): void {
+    this.event(FIRST_TRACK + track, time, INSTANT, name, args, flow, EVENT_TERMINATING_FLOW_IDS);
   }
   flowStart(track: Track, time: number, name: string, flow: number): void {
-    this.event(FIRST_TRACK + track, time, INSTANT, (p) => {
-      p.text(EVENT_NAME, name);
-      p.fixed64(EVENT_FLOW_IDS, flow);
-    });
+    this.event(FIRST_TRACK + track, time, INSTANT, name, NONE, flow, EVENT_FLOW_IDS);
   }
   counter(name: string, time: number, value: number): void {
     let uuid = this.counters.get(name);
@@ -169,17 +207,19 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
         }),
       );
     }
-    this.event(uuid, time, COUNTER, (p) => p.uint(EVENT_COUNTER_VALUE, value));
+    const p = this.proto;
+    const packet = this.openPacket(time);
+    const event = p.begin(PACKET_TRACK_EVENT);
+    p.uint(EVENT_TYPE, COUNTER);
+    p.uint(EVENT_TRACK, uuid);
+    p.uint(EVENT_COUNTER_VALUE, value);
+    p.end(event);
+    this.closePacket(packet);
   }
 
-  /** What was written, copied; the writer is empty again. */
-  private taken(): Uint8Array {
-    const bytes = this.proto.bytes.slice(0, this.proto.length);
-    this.proto.clear();
-    return bytes;
-  }
   private flush(): void {
-    this.held.add(this.taken());
+    this.held.add(this.main.bytes, this.main.length);
+    this.main.length = 0;
   }
   finish(): void {
     this.spans.finish();
@@ -190,4 +230,26 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
   abandon(): void {
     this.out.abandon();
   }
+}
+
+const NONE: Arguments = {};
+
+function number(p: ProtoWriter, v: number): void {
+  if (v < 0) p.int(ANNOTATION_INT, v);
+  else p.uint(ANNOTATION_UINT, v);
+}
+
+function encodedText(field: number, text: string): Uint8Array {
+  const p = new ProtoWriter(1024);
+  p.text(field, text);
+  return p.taken();
+}
+
+function annotationsOf(e: EventDecl): Annotation[] {
+  let next = 0;
+  return e.fields.map(({ name, kind, values = [] }) => {
+    const word = next;
+    next += kind === "hex64" ? 2 : 1;
+    return { kind, word, name: encodedText(ANNOTATION_NAME, name), values: values.map((v) => encodedText(ANNOTATION_STRING, v)) };
+  });
 }

@@ -4,15 +4,17 @@
  * such text back. printf is the C library's, which `trace-cmd report` uses (0 has no prefix under `#`).
  */
 
-/** A 64-bit value in two words. */
-export type Get = (field: string) => { readonly hi: number; readonly lo: number };
+import type { TextBuffer } from "./textbuffer.js";
 
 export interface Piece {
   /** Conversion in the format string. */
   readonly format: string;
   /** The C expression behind it; "" for plain text. */
   readonly c: string;
-  readonly text: (get: Get) => string;
+  /** The fields that it says something of, two at most. */
+  readonly fields: readonly string[];
+  /** Writes it: of the first field 64 bits in two words, of the second the low word. */
+  readonly put: (out: TextBuffer, hi: number, lo: number, second: number) => void;
   /** Regular expression with one group for what `take` reads; plain text has none. */
   readonly pattern: string;
   /** Fields that the text says, by name, as canonical text; absent for plain text. */
@@ -21,8 +23,29 @@ export interface Piece {
 
 const escape = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
+/** Writes one of these texts: those that are known are encoded once. */
+export const choice = (choose: (lo: number, second: number) => string, known: readonly string[]): Piece["put"] => {
+  const encoded = new Map(known.map((t) => [t, Buffer.from(t)]));
+  return (out, _hi, lo, second) => {
+    const text = choose(lo, second);
+    const bytes = encoded.get(text);
+    if (bytes !== undefined) out.put(bytes);
+    else out.text(text);
+  };
+};
+
 /** Plain text. */
-export const lit = (text: string): Piece => ({ format: text.replaceAll("%", "%%"), c: "", text: () => text, pattern: escape(text) });
+export const lit = (text: string): Piece => ({
+  format: text.replaceAll("%", "%%"),
+  c: "",
+  fields: [],
+  put: choice(() => text, [text]),
+  pattern: escape(text),
+});
+
+const TWO32 = 2 ** 32;
+const SAFE_HIGH = 2 ** 21;
+const PREFIX = Buffer.from("0x");
 
 const unsigned = (hi: number, lo: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
@@ -30,29 +53,22 @@ const unsigned = (hi: number, lo: number): bigint => (BigInt(hi >>> 0) << 32n) |
 export function num(conversion: string, field: string): Piece {
   const m = /^%(#?)(0?)([0-9]*)(l{0,2})([xud])$/.exec(conversion)!;
   const [alt, zero, width, long, type] = [m[1] !== "", m[2] !== "", Number(m[3]), m[4] !== "", m[5]!];
-  const text = (get: Get): string => {
-    const { hi, lo } = get(field);
+  const put: Piece["put"] = (out, high, lo) => {
+    const from = out.length;
+    const hi = long ? high : type === "d" ? lo >> 31 : 0;
     if (type === "x") {
-      const digits = hexDigits(long ? hi : 0, lo);
-      const prefix = alt && digits !== "0" ? "0x" : "";
-      return zero ? prefix + digits.padStart(width - prefix.length, "0") : (prefix + digits).padStart(width);
-    }
-    if (!long) return String(type === "d" ? lo | 0 : lo >>> 0).padStart(width);
-    const v = unsigned(hi, lo);
-    return String(type === "d" ? BigInt.asIntN(64, v) : v).padStart(width);
+      const prefixed = alt && (hi !== 0 || lo !== 0);
+      if (prefixed) out.put(PREFIX);
+      out.hex(hi, lo, zero ? width - (prefixed ? PREFIX.length : 0) : 1);
+    } else if (type === "d" ? hi >= -SAFE_HIGH && hi < SAFE_HIGH : hi >= 0 && hi < SAFE_HIGH) out.decimal(hi * TWO32 + (lo >>> 0));
+    else out.text(String(type === "d" ? BigInt.asIntN(64, unsigned(hi, lo)) : unsigned(hi, lo)));
+    if (width > 0) out.padLeft(from, width);
   };
   const pattern = type === "x" ? "((?:0x)?[0-9a-fA-F]+)" : "(-?[0-9]+)";
   const take = (said: string): Record<string, string> => ({
     [field]: type === "x" ? String(BigInt(said.startsWith("0x") ? said : `0x${said}`)) : said,
   });
-  return { format: conversion, c: `REC->${field}`, text, pattern, take };
-}
-
-/** Lower-case hexadecimal of 64 bits without leading zeros. */
-export function hexDigits(hi: number, lo: number): string {
-  const h = hi >>> 0;
-  const l = (lo >>> 0).toString(16);
-  return h === 0 ? l : h.toString(16) + l.padStart(8, "0");
+  return { format: conversion, c: `REC->${field}`, fields: [field], put, pattern, take };
 }
 
 export type Symbols = readonly (readonly [value: number, name: string])[];
@@ -67,16 +83,15 @@ export function sym(field: string, symbols: Symbols): Piece {
   return {
     format: "%s",
     c: symbolic(field, symbols),
-    text: (get) => symbolText(names, get(field)),
+    fields: [field],
+    put: choice((lo) => symbolText(names, lo), [...names.values()]),
     pattern: "([^ ,:()]+)",
     take: (said) => ({ [field]: String(values.get(said) ?? BigInt(/^(0x[0-9a-f]+|[0-9]+)$/.test(said) ? said : 0)) }),
   };
 }
 
 /** Fields that are printed so are of 32 bits. */
-export function symbolText(names: ReadonlyMap<number, string>, { lo }: { readonly lo: number }): string {
-  return names.get(lo >>> 0) ?? `0x${hexDigits(0, lo)}`;
-}
+export const symbolText = (names: ReadonlyMap<number, string>, lo: number): string => names.get(lo >>> 0) ?? `0x${(lo >>> 0).toString(16)}`;
 
 /** `field ? "yes" : "no"`. */
 export function either(field: string, yes: string, no: string, conversion: "%s" | "%c" = "%s"): Piece {
@@ -84,7 +99,8 @@ export function either(field: string, yes: string, no: string, conversion: "%s" 
   return {
     format: conversion,
     c: `REC->${field} ? ${q}${yes}${q} : ${q}${no}${q}`,
-    text: (get) => (get(field).lo !== 0 ? yes : no),
+    fields: [field],
+    put: choice((lo) => (lo !== 0 ? yes : no), [yes, no]),
     pattern: `(${escape(yes)}|${escape(no)})`,
     take: (said) => ({ [field]: said === yes ? "1" : "0" }),
   };
@@ -94,16 +110,18 @@ export function either(field: string, yes: string, no: string, conversion: "%s" 
 export const difference = (a: string, b: string): Piece => ({
   format: "%u",
   c: `REC->${a} - REC->${b}`,
-  text: (get) => String((get(a).lo - get(b).lo) >>> 0),
+  fields: [a, b],
+  put: (out, _hi, lo, second) => out.decimal((lo - second) >>> 0),
   pattern: "([0-9]+)",
   take: () => ({}),
 });
 
-/** A dynamic string. */
+/** A dynamic string; its words are the writer's to find. */
 export const str = (field: string): Piece => ({
   format: "%s",
   c: `__get_str(${field})`,
-  text: () => "",
+  fields: [field],
+  put: () => undefined,
   pattern: "(\\S*)",
   take: (said) => ({ [field]: said }),
 });

@@ -28,13 +28,22 @@ export const lockTrack = (agent: number): Track => 2 * agent + 1;
 
 export type Arguments = Readonly<Record<string, number | string | boolean>>;
 
+/** The fields of an event, to be read at once: the object is used again. Numbers that people read in hexadecimal are to be written so. */
+export interface EventFields {
+  readonly ring: Float64Array;
+  /** The word of the ring where its record begins. */
+  readonly at: number;
+}
+
+export const isFields = (args: Arguments | EventFields): args is EventFields => (args as Partial<EventFields>).ring instanceof Float64Array;
+
 /**
  * Writes slices. Times are nanoseconds. Beginnings and ends of a track come in the order of time and nest; where
  * times are equal, the order in which they are told is that of the trace.
  */
 export interface SpanWriter {
   track(track: Track, name: string): void;
-  begin(track: Track, time: number, name: string, args: Arguments): void;
+  begin(track: Track, time: number, name: string, args: Arguments | EventFields): void;
   /** @param args of the slice, beside those of its beginning */
   end(track: Track, time: number, args?: Arguments): void;
   /** A phase of the track's innermost slice begins, in place of one that began and had no end; its name is known at its end. */
@@ -44,7 +53,7 @@ export interface SpanWriter {
   /** It was none. */
   noPhase(track: Track): void;
   /** @param flow number of the arrow that ends here, 0 for none */
-  instant(track: Track, time: number, name: string, args: Arguments, flow: number): void;
+  instant(track: Track, time: number, name: string, args: EventFields, flow: number): void;
   /** The arrow begins here. */
   flowStart(track: Track, time: number, name: string, flow: number): void;
   counter(name: string, time: number, value: number): void;
@@ -64,6 +73,8 @@ export const INVALIDATE = "invalidate_range";
 const SUBSCRIBERS = "invalidate_range_start: subscribers";
 const HOST_ENTRIES = "host page tables";
 const FAULT = "kvm_handle_guest_abort";
+/** As lock_acquired has them. */
+const LOCK_MODES = ["read", "write"];
 
 interface AgentState {
   /** Names of the open slices of the agent's track, outermost first. */
@@ -91,8 +102,9 @@ export class Spans {
   private readonly invalidations = new Invalidations();
   /** By event id. */
   private readonly actions: ((agent: number, time: number, ring: Float64Array, at: number) => void)[];
-  /** By event id: the fields that are addresses, masks and syndromes. */
-  private readonly hexFields: readonly (readonly string[])[];
+  /** By number of the name, twice, and mode: what a lock's slice is called. */
+  private readonly lockNames: string[] = [];
+  private readonly fields: { ring: Float64Array; at: number } = { ring: new Float64Array(0), at: 0 };
   readonly take: RecordSink;
   /** What is told of calls. */
   readonly calls: CallSink;
@@ -102,7 +114,6 @@ export class Spans {
     private readonly source: TraceSource,
   ) {
     this.actions = eventCatalogue().map((e) => this.action(e));
-    this.hexFields = eventCatalogue().map((e) => e.fields.filter((f) => f.kind === "hex").map((f) => f.name));
     this.take = (ring, from, to) => {
       for (let at = from * RECORD_WORDS; at < to * RECORD_WORDS; at += RECORD_WORDS) {
         const agent = ring[at + 2]!;
@@ -232,9 +243,9 @@ export class Spans {
           writer.instant(agentTrack(agent), time, "mmu_retry", this.args(ring, at), flow);
         };
       case "lock_acquired":
-        return (agent, time, s, ring, at) => this.lock(agent, time, s, this.args(ring, at));
+        return (agent, time, s, ring, at) => this.lock(agent, time, s, ring[at + 4]!, ring[at + 5]!);
       case "lock_released":
-        return (agent, time, s, ring, at) => this.unlock(agent, time, s, this.args(ring, at));
+        return (agent, time, s, ring, at) => this.unlock(agent, time, s, this.source.bus.nameOf(ring[at + 4]!));
       case "stage2_entry":
         return (agent, time, _s, ring, at) => {
           const before = this.pages.total;
@@ -247,7 +258,7 @@ export class Spans {
     }
   }
 
-  private begin(agent: number, time: number, s: AgentState, name: string, args: Arguments): void {
+  private begin(agent: number, time: number, s: AgentState, name: string, args: Arguments | EventFields): void {
     s.open.push(name);
     this.writer.begin(agentTrack(agent), time, name, args);
   }
@@ -272,17 +283,18 @@ export class Spans {
     for (; s.open.length > keep; s.open.pop()) this.writer.end(agentTrack(agent), time);
   }
 
-  private lock(agent: number, time: number, s: AgentState, args: Arguments): void {
-    const lock = String(args["lock"]);
+  /** @param id of the lock's name */
+  private lock(agent: number, time: number, s: AgentState, id: number, mode: number): void {
+    const lock = this.source.bus.nameOf(id);
     if (s.locks.length === 0) this.writer.track(lockTrack(agent), `${taskName(this.source.agents, agent)} locks`);
     s.locks.push(lock);
-    this.writer.begin(lockTrack(agent), time, `${lock} (${String(args["mode"])})`, {});
+    this.writer.begin(lockTrack(agent), time, (this.lockNames[2 * id + mode] ??= `${lock} (${LOCK_MODES[mode]!})`), {});
     // kvm_mmu_notifier_invalidate_range_end counts under mmu_lock; from v5.15 only where a slot overlaps.
     if (s.ended && lock === "mmu_lock") this.writer.counter("mmu_invalidate_seq", time, ++this.sequence);
   }
   /** A lock that is not the last taken: those above it are closed and opened again. */
-  private unlock(agent: number, time: number, s: AgentState, args: Arguments): void {
-    const at = s.locks.lastIndexOf(String(args["lock"]));
+  private unlock(agent: number, time: number, s: AgentState, lock: string): void {
+    const at = s.locks.lastIndexOf(lock);
     if (at < 0) return;
     const above = s.locks.splice(at).slice(1);
     for (let i = 0; i <= above.length; i++) this.writer.end(lockTrack(agent), time);
@@ -292,13 +304,10 @@ export class Spans {
     }
   }
 
-  /** The fields of an event; numbers that people read in hexadecimal are written so, as the viewers know decimal only. */
-  private args(ring: Float64Array, at: number): Arguments {
-    const { seq, time, agent, event, ...fields } = this.source.bus.decode(ring, at);
-    void [seq, time, agent, event];
-    const out = fields as Record<string, number | string | boolean>;
-    for (const name of this.hexFields[ring[at + 3]!]!) out[name] = hexadecimal(Number(out[name]));
-    return out;
+  private args(ring: Float64Array, at: number): EventFields {
+    this.fields.ring = ring;
+    this.fields.at = at;
+    return this.fields;
   }
 
   /** Closes what is open where the run ended. */
@@ -311,8 +320,6 @@ export class Spans {
     }
   }
 }
-
-const hexadecimal = (v: number): string => (v < 0 ? String(v) : `0x${v.toString(16)}`);
 
 const TYPES = new Map(EXCEPTION_TYPES);
 const CLASSES = new Map(EXCEPTION_CLASSES);

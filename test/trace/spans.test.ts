@@ -1,12 +1,14 @@
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
 import protobuf from "protobufjs";
 import { describe, expect, test } from "vitest";
 import "../../src/machine.js";
-import { findEvent } from "../../src/sim/events.js";
+import { eventCatalogue, findEvent, RECORD_WORDS } from "../../src/sim/events.js";
 import { Invalidations } from "../../src/trace/invalidations.js";
 import { SPAN_EVENTS } from "../../src/trace/spans.js";
 import { COUNTED_EVENTS } from "../../src/trace/statistics.js";
-import { RACE, text, traced } from "./tracing.js";
+import { folder, madeUp, RACE, text, traced, write } from "./tracing.js";
 
 interface ChromeEvent {
   readonly ph: string;
@@ -236,4 +238,41 @@ describe("Perfetto's protobuf, read by a decoder of its own", () => {
       .map((e) => ({ vcpu_pc: e["vcpu_pc"], hsr: e["hsr"], hxfar: e["hxfar"], ipa: `0x${Number(e["ipa"]).toString(16)}` }));
     expect(fields).toEqual(expected);
   });
+});
+
+test("the fields of an event are those of its record, addresses and masks in hexadecimal, in both formats", () => {
+  const file = join(folder(), "t");
+  const hex = new Set(eventCatalogue().flatMap((e) => e.fields.filter((f) => f.kind === "hex").map((f) => `${e.name} ${f.name}`)));
+  /** These only end slices, or are slices of locks. */
+  const WITHOUT = new Set(["lock_acquired", "lock_released", "mmu_notifier_invalidate_range_end"]);
+  fc.assert(
+    fc.property(madeUp(), (m) => {
+      // Pages are counted, which takes a level and an old descriptor that can be: words 2, and 4 and 5.
+      m.ring.set([3, 0x1000, 0, 0], findEvent("stage2_entry")!.id * RECORD_WORDS + 6);
+      const records = Array.from({ length: m.records }, (_, i) => m.sim.bus.decode(m.ring, i * RECORD_WORDS));
+      const expected = records
+        .filter((e) => !WITHOUT.has(e.event))
+        .map(({ seq, time, agent, event, ...fields }) => {
+          void [seq, time, agent];
+          const said = Object.entries(fields).map(([k, v]) => {
+            const n = Number(v);
+            return [k, hex.has(`${event} ${k}`) ? (n < 0 ? String(n) : `0x${n.toString(16)}`) : v] as const;
+          });
+          return Object.fromEntries(said);
+        })
+        .filter((f) => Object.keys(f).length > 0);
+      write(m, "chrome", file);
+      const written = (JSON.parse(text(file)) as { traceEvents: ChromeEvent[] }).traceEvents;
+      const args = written.filter((e) => e.ph === "i" || e.ph === "B").map((e) => e.args ?? {});
+      expect(args.filter((a) => Object.keys(a).length > 0)).toEqual(expected);
+      write(m, "perfetto", file);
+      const { packet } = Trace.toObject(Trace.decode(readFileSync(file)), { longs: Number, enums: String }) as { packet: Packet[] };
+      const annotations = packet
+        .map((p) => p.trackEvent?.debugAnnotations ?? [])
+        .filter((all) => all.length > 0)
+        .map((all) => Object.fromEntries(all.map((a) => [a.name, a.stringValue ?? a.boolValue ?? a.intValue ?? a.uintValue])));
+      expect(annotations).toEqual(expected);
+    }),
+    { numRuns: 8, endOnFailure: true },
+  );
 });
