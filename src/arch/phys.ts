@@ -106,6 +106,7 @@ export class PhysicalMemory {
     this.recs = s.i32("phys.recs", 64);
     this.lines = s.i32("phys.lines", 256);
     this.full = s.i32("phys.full", PAGE_WORDS * 4);
+    this.full.counted = true;
     this.meta = s.i32("phys.meta", 8);
     this.windows = s.f64("phys.windows", 16);
   }

@@ -34,6 +34,31 @@ const SIZES = [PAGE, 2 * PAGE, 16 * PAGE, BLOCK, BLOCK + PAGE, 2 * BLOCK, 2 * BL
 const GUEST_WEIGHTS: Readonly<Record<string, number>> = Object.fromEntries(
   Object.keys(GUEST_OPS).map((name) => [name, name === "ldr64" || name === "str64" ? 12 : GUEST_OPS[name]!.exotic === true ? 2 : 3]),
 );
+const FLAG_WEIGHTS = { "0": 6, "1": 4, "2": 1, "3": 1 } as const;
+const STEP_WEIGHTS = {
+  guest: 30,
+  hw: 4,
+  hr: 4,
+  munmap: 3,
+  remap: 3,
+  mapanon: 1,
+  mprotect: 3,
+  madvise: 6,
+  file: 2,
+  age: 1,
+  fork: 1,
+  dirty: 4,
+  cleardirty: 1,
+  slotflags: 4,
+  slot: 2,
+  slotmove: 1,
+  slotdel: 1,
+  mmu: 2,
+  memory: 2,
+  reset: 1,
+  back: 1,
+  affinity: 1,
+} as const;
 const ADVICES = Object.keys(ADVICE) as Advice[];
 
 /** What the generator remembers of its own steps, so that later ones meet them: nothing of what came of them. */
@@ -122,7 +147,7 @@ function slot(rng: Rng, plan: Plan, id: number, b: number): Op {
   const off = whole ? 0 : offset(rng, size);
   const length = whole ? size : Math.max(PAGE, Math.min(size - off, rng.pick(SIZES)));
   const gpa = rng.pick(PLACES) + rng.pick([0, 0, 0, BLOCK, 2 * BLOCK, PAGE, PAGE * 3, BLOCK - PAGE]);
-  const flags = rng.weighted({ "0": 6, "1": 4, "2": 1, "3": 1 });
+  const flags = rng.weighted(FLAG_WEIGHTS);
   return { op: "slot", id, gpa, size: length, b, off, flags: Number(flags) };
 }
 
@@ -150,32 +175,7 @@ function range(rng: Rng, size: number): { off: number; len: number } {
 function step(rng: Rng, plan: Plan): Op {
   const [b, it] = anyOf(rng, plan.backs) ?? [0, { kind: "anon" as Kind, size: BLOCK }];
   const [id] = anyOf(rng, plan.slots) ?? [1];
-  switch (
-    rng.weighted({
-      guest: 30,
-      hw: 4,
-      hr: 4,
-      munmap: 3,
-      remap: 3,
-      mapanon: 1,
-      mprotect: 3,
-      madvise: 6,
-      file: 2,
-      age: 1,
-      fork: 1,
-      dirty: 4,
-      cleardirty: 1,
-      slotflags: 4,
-      slot: 2,
-      slotmove: 1,
-      slotdel: 1,
-      mmu: 2,
-      memory: 2,
-      reset: 1,
-      back: 1,
-      affinity: 1,
-    })
-  ) {
+  switch (rng.weighted(STEP_WEIGHTS)) {
     case "guest":
       return guest(rng, plan);
     case "hw": {

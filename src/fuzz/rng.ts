@@ -1,3 +1,13 @@
+interface Weights {
+  readonly keys: readonly string[];
+  readonly weights: readonly number[];
+  readonly sum: number;
+}
+const known = new WeakMap<object, Weights>();
+function addedUp(weights: Readonly<Record<string, number>>): Weights {
+  return { keys: Object.keys(weights), weights: Object.values(weights), sum: Object.values(weights).reduce((n, w) => n + w, 0) };
+}
+
 /** Numbers that a seed decides: sfc32, small and fast, the same everywhere. */
 export class Rng {
   private a: number;
@@ -36,11 +46,12 @@ export class Rng {
   pick<T>(from: readonly T[]): T {
     return from[this.below(from.length)]!;
   }
-  /** One of the keys, as often as its weight says. */
+  /** One of the keys, as often as its weight says. @param weights constant: they are added up once */
   weighted<K extends string>(weights: Readonly<Record<K, number>>): K {
-    const all = Object.entries(weights) as [K, number][];
-    let at = this.below(all.reduce((n, [, w]) => n + w, 0));
-    for (const [k, w] of all) if ((at -= w) < 0) return k;
-    return all[0]![0];
+    let w = known.get(weights);
+    if (w === undefined) known.set(weights, (w = addedUp(weights)));
+    let at = this.below(w.sum);
+    for (let i = 0; i < w.keys.length; i++) if ((at -= w.weights[i]!) < 0) return w.keys[i] as K;
+    return w.keys[0] as K;
   }
 }

@@ -26,8 +26,8 @@ const WRITE = 2;
 
 /** Contents of one page: of a file, of a device, or of nobody else. */
 export class Page {
-  /** Bytes that are known; the others are `fill`, or, where that is undefined, whatever is seen first. */
-  readonly bytes = new Map<number, number>();
+  /** Bytes that are known; the others are `fill`, or, where that is undefined, whatever is seen first. Most pages have none. */
+  private bytes: Map<number, number> | undefined;
   /** Nothing can be said of it: poisoned, or behind something half done. */
   wild = false;
   constructor(
@@ -38,20 +38,27 @@ export class Page {
     readonly device?: DeviceName,
   ) {}
   get(at: number): number | undefined {
-    return this.bytes.get(at) ?? (this.base === undefined ? this.fill : this.base.get(at));
+    return this.bytes?.get(at) ?? (this.base === undefined ? this.fill : this.base.get(at));
   }
   learn(at: number, value: number): void {
     if (this.base !== undefined) this.base.learn(at, value);
-    else this.bytes.set(at, value);
+    else this.put(at, value);
+  }
+  put(at: number, value: number): void {
+    (this.bytes ??= new Map()).set(at, value);
   }
   /** Every byte is zero. */
   clear(): void {
-    this.bytes.clear();
+    this.bytes = undefined;
     this.fill = 0;
+  }
+  /** Of the bytes that are known those of a range are zero. */
+  zero(from: number, to: number): void {
+    for (const at of this.bytes?.keys() ?? []) if (at >= from && at < to) this.put(at, 0);
   }
   /** From now on every byte is whatever is seen. */
   forget(): void {
-    this.bytes.clear();
+    this.bytes = undefined;
     this.fill = undefined;
   }
 }
@@ -89,7 +96,8 @@ export interface ShadowSlot extends Slot {
 }
 
 export class Shadow {
-  readonly map = new Map<number, Mapping>();
+  /** By number of the page from BASE, in one map for each backing. */
+  private readonly maps: Map<number, Mapping>[] = [];
   readonly slots = new Map<number, ShadowSlot>();
   private readonly files = new Map<number, File>();
   private readonly devices = new Map<DeviceName, File>();
@@ -113,15 +121,15 @@ export class Shadow {
         if (b !== undefined) this.remap(b, op.b, op.off, op.len, ok);
         return;
       case "mapanon":
-        if (b !== undefined && ok) this.each(b.base + op.off, op.len, (hva) => this.map.set(hva, anonymous(false)));
+        if (b !== undefined && ok) this.each(b.base + op.off, op.len, (p, map) => map.set(p, anonymous(false)));
         return;
       case "munmap":
-        if (b !== undefined && ok) this.each(b.base + op.off, op.len, (hva) => this.map.delete(hva));
+        if (b !== undefined && ok) this.each(b.base + op.off, op.len, (p, map) => map.delete(p));
         return;
       case "mprotect":
         if (b !== undefined && out.how !== "EINVAL") {
-          this.each(b.base + op.off, op.len, (hva) => {
-            const m = this.map.get(hva);
+          this.each(b.base + op.off, op.len, (p, map) => {
+            const m = map.get(p);
             if (m !== undefined) m.prot = ok ? op.prot : undefined;
           });
         }
@@ -162,18 +170,21 @@ export class Shadow {
     }
   }
 
-  private each(hva: number, length: number, f: (page: number) => void): void {
-    const first = Math.floor(hva / PAGE);
-    const end = Math.ceil((hva + length) / PAGE);
-    for (let p = first; p < end; p++) f(p);
+  /** The pages of a range, which lies in one backing's area, each by its number and with the map that it is in. */
+  private each(hva: number, length: number, f: (page: number, map: Map<number, Mapping>) => void): void {
+    const end = Math.ceil((hva + length - BASE) / PAGE);
+    const map = this.mapOf(pageOf(hva));
+    for (let p = pageOf(hva); p < end; p++) f(p, map);
+  }
+  private mapOf(page: number): Map<number, Mapping> {
+    return (this.maps[Math.floor(page / AREA_PAGES)] ??= new Map());
   }
 
   // ---- mappings ----
 
   private back(b: number, backing: Backing | undefined): void {
     // What was there before went with the old backing, whatever became of the new one.
-    const base = Math.floor(backingArea(b) / PAGE);
-    for (const p of [...this.map.keys()]) if (p >= base && p < base + AREA / PAGE) this.map.delete(p);
+    this.maps[b] = new Map();
     if (backing === undefined) return;
     if (backing.kind === "memfd") this.files.set(b, new File(backing.size, 0));
     if (backing.kind === "filero") this.files.set(b, new File(backing.size, undefined));
@@ -187,20 +198,20 @@ export class Shadow {
     let index = Math.floor(off / PAGE);
     // mmap of hugetlb memory rounds the length up to its page size.
     const len = kind === "hugetlb" ? Math.ceil(length / BLOCK) * BLOCK : length;
-    this.each(backing.base + off, len, (hva) => {
+    this.each(backing.base + off, len, (p, map) => {
       if (!ok) {
         // MAP_FIXED takes away before it fails.
-        const m = this.map.get(hva);
+        const m = map.get(p);
         if (m !== undefined) m.page.wild = true;
         return;
       }
       const prot = kind === "filero" ? READ : READ | WRITE;
       const i = index++;
-      if (!named) this.map.set(hva, anonymous(kind === "hugetlb"));
+      if (!named) map.set(p, anonymous(kind === "hugetlb"));
       else {
         const page = file!.page(i);
         const mine = kind === "filero" ? new Page(undefined, page) : page;
-        this.map.set(hva, { page: mine, prot, private: kind === "filero", hugetlb: false, file: file!, index: i });
+        map.set(p, { page: mine, prot, private: kind === "filero", hugetlb: false, file: file!, index: i });
       }
     });
   }
@@ -214,24 +225,23 @@ export class Shadow {
   private advise(hva: number, length: number, advice: keyof typeof ADVICE, how: string): void {
     // What is not mapped is passed over, and said at the end with ENOMEM.
     if (how !== "ok" && how !== "ENOMEM" && how !== "EAGAIN" && advice !== "MADV_HWPOISON") return;
-    this.each(hva, length, (p) => {
-      const m = this.map.get(p);
+    this.each(hva, length, (p, map) => {
+      const m = map.get(p);
       if (m === undefined) return;
-      if (advice === "MADV_DONTNEED" && m.private)
-        this.map.set(p, { ...m, page: m.file === undefined ? new Page(0) : new Page(undefined, m.file.page(m.index)) });
+      if (advice === "MADV_DONTNEED" && m.private) m.page = m.file === undefined ? new Page(0) : new Page(undefined, m.file.page(m.index));
       else if (advice === "MADV_FREE" && m.private && m.file === undefined) m.page.forget();
       else if (advice === "MADV_REMOVE" && m.file !== undefined) {
         if (how === "ok") this.zero(m.file, m.index * PAGE, PAGE);
         else m.page.wild = true;
       } else if (advice === "MADV_HWPOISON" && how !== "EINVAL") {
         // A huge page dies as a whole.
-        if (m.hugetlb) this.each(p * PAGE - ((p * PAGE) % BLOCK), BLOCK, (q) => this.poison(q));
+        if (m.hugetlb) for (let q = p - (p % 512); q < p - (p % 512) + 512; q++) this.poison(q);
         else this.poison(p);
       }
     });
   }
-  private poison(hva: number): void {
-    const m = this.map.get(hva);
+  private poison(page: number): void {
+    const m = this.mapOf(page).get(page);
     if (m === undefined) return;
     m.page.wild = true;
     // A private mapping may still show the page of its file.
@@ -254,7 +264,7 @@ export class Shadow {
       const from = Math.max(0, off - i * PAGE);
       const to = Math.min(PAGE, off + length - i * PAGE);
       if (from === 0 && to === PAGE) p.clear();
-      else for (const at of [...p.bytes.keys()]) if (at >= from && at < to) p.bytes.set(at, 0);
+      else p.zero(from, to);
     }
   }
 
@@ -293,7 +303,8 @@ export class Shadow {
   }
 
   mappingAt(hva: number): Mapping | undefined {
-    return this.map.get(Math.floor(hva / PAGE));
+    const page = pageOf(hva);
+    return this.maps[Math.floor(page / AREA_PAGES)]?.get(page);
   }
 
   /** Whether the contents behind a mapping can be told now: not of registers, nor of a device that does not answer. */
@@ -324,7 +335,7 @@ export class Shadow {
     if (value === undefined || !this.tells(m)) {
       if (m.file !== undefined && m.private) m.page.wild = true;
       else m.page.forget();
-    } else m.page.bytes.set(hva % PAGE, value);
+    } else m.page.put(hva % PAGE, value);
   }
 
   /** A byte was seen that nothing was known of. */
@@ -343,8 +354,10 @@ export class Shadow {
   }
 }
 
-const AREA = 0x10000000;
-const backingArea = (b: number): number => 0x7e0000000000 + b * AREA;
+/** Where backing 0 lies, and how far apart the backings are. */
+const BASE = 0x7e0000000000;
+const AREA_PAGES = 0x10000000 / PAGE;
+const pageOf = (hva: number): number => Math.floor((hva - BASE) / PAGE);
 export const byteOf = (value: bigint, i: number): number => Number((value >> BigInt(8 * i)) & 0xffn);
 
 function anonymous(hugetlb: boolean): Mapping {

@@ -47,8 +47,10 @@ export interface Slot {
   readonly flags: number;
 }
 
-const NOTHING = { value: 0n, pages: [], mmio: 0, esr: 0 } as const;
+const NO_PAGES: readonly number[] = [];
+const NOTHING = { value: 0n, pages: NO_PAGES, mmio: 0, esr: 0 } as const;
 const SKIPPED: Outcome = { how: "skipped", ...NOTHING };
+const DONE: Outcome = { how: "ok", ...NOTHING };
 const CRASHED: Outcome = { how: "crash", ...NOTHING };
 
 /** Where backing `b` lies in the VMM's address space: far from what the kernel gives out, with room around it. */
@@ -247,5 +249,5 @@ export class Vmm {
 }
 
 function plain(ret: number): Outcome {
-  return { ...NOTHING, how: ret < 0 ? errnoName(ret) : "ok" };
+  return ret >= 0 ? DONE : { how: errnoName(ret), value: 0n, pages: NO_PAGES, mmio: 0, esr: 0 };
 }

@@ -245,11 +245,14 @@ export class StateRegistry {
 
   /** Puts a checkpoint back; the journal ends there. */
   restore(from: Checkpoint): void {
-    for (const [n, pool] of this.pools.entries()) {
+    for (let n = 0; n < this.pools.length; n++) {
+      const pool = this.pools[n]!;
       const words = from.words[n];
-      pool.ensure(words === undefined ? 0 : words.length);
-      pool.a.fill(0, 0, pool.needed);
+      const length = words === undefined ? 0 : words.length;
+      pool.ensure(length);
+      pool.a.fill(0, length, pool.needed);
       if (words !== undefined) pool.a.set(words);
+      if (pool.counted) pool.needed = length;
     }
     this.loadTallies();
     if (this.recording) {
@@ -284,6 +287,11 @@ export class I32Pool {
   readonly salt: number;
   /** Words that somebody asked for; what `a` has beyond them was never written. */
   needed: number;
+  /**
+   * Its owner counts in the state what it has taken, and calls `ensure` for each that it takes anew: what a checkpoint
+   * does not have is given back when it is restored, and need not be cleared again by the next.
+   */
+  counted = false;
   constructor(
     protected readonly registry: StateRegistry,
     readonly id: number,
@@ -350,6 +358,11 @@ export class F64Pool {
   readonly salt: number;
   /** Words that somebody asked for; what `a` has beyond them was never written. */
   needed: number;
+  /**
+   * Its owner counts in the state what it has taken, and calls `ensure` for each that it takes anew: what a checkpoint
+   * does not have is given back when it is restored, and need not be cleared again by the next.
+   */
+  counted = false;
   constructor(
     protected readonly registry: StateRegistry,
     readonly id: number,
