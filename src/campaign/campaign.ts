@@ -3,6 +3,7 @@
  * and stops when the work is complete, the time is over or somebody interrupts it.
  */
 import type { Journal } from "./journal.js";
+import { resultIn } from "./unit.js";
 import type { Campaigned, Ended, Executor, Work } from "./work.js";
 
 export interface CampaignOptions {
@@ -54,7 +55,7 @@ export async function campaign<S, T, I, R>(work: Work<S, T, I, R>, spec: S, opti
     ask();
     for (let text = waiting.get(merged); text !== undefined && closing !== "complete"; text = waiting.get(merged)) {
       waiting.delete(merged);
-      work.merge(spec, state, merged++, JSON.parse(text) as R);
+      work.merge(spec, state, merged++, resultIn(text) as R);
       if (work.enough?.(spec, state) === true) closing = "complete";
       ask();
     }

@@ -7,6 +7,8 @@ const KINDS: Readonly<Record<string, () => Promise<AnyWork>>> = {
   "fuzz-compare": async () => (await import("../fuzz/compare.js")).compareWork as unknown as AnyWork,
   // Only the submitter reads files.
   "fuzz-hostile": async () => (await import("../fuzz/hostile.js")).hostileWork("") as unknown as AnyWork,
+  litmus: async () => (await import("../litmus/work.js")).litmusWork() as unknown as AnyWork,
+  measure: async () => (await import("../measure/work.js")).measureWork as unknown as AnyWork,
   explore: async () => (await import("../explore/work.js")).exploreWork as unknown as AnyWork,
 };
 

@@ -2,10 +2,10 @@
 import { inlineMore } from "../cli/inlining.js";
 import { workNamed } from "./kinds.js";
 import type { PoolTask } from "./pool.js";
+import { doUnit } from "./unit.js";
 
 inlineMore();
 
 export default async function unit({ kind, spec, input }: PoolTask): Promise<string> {
-  const work = await workNamed(kind);
-  return JSON.stringify(await work.run(spec, input));
+  return doUnit(await workNamed(kind), spec, input);
 }

@@ -1,5 +1,5 @@
 /**
- * What a campaign is: one notion of work for `conform`, `explore`, `fuzz` and `measure`.
+ * What a campaign is: one notion of work for `conform`, `explore`, `fuzz`, `litmus` and `measure`.
  *
  * A campaign is cut into units, numbered from 0. A unit's result is a pure function of (spec, input): no clock, no
  * random numbers but those of a seed in them, nothing kept from the unit before. So a unit can be done by any thread or machine,
@@ -26,7 +26,7 @@ export interface Work<Spec, State, Input, Result> {
    * merge; when no unit is under way any more, the campaign is complete.
    */
   next(spec: Spec, state: State, unit: number): Input | undefined;
-  /** Does one unit: in a worker. What is thrown here is a defect and ends the campaign; wrong input is a result that says so. */
+  /** Does one unit: in a worker. Wrong input that it throws is a result too (unit.ts); anything else thrown is a defect and ends the campaign. */
   run(spec: Spec, input: Input): Result | Promise<Result>;
   /** Takes up one result: in the order of the units. What it throws, wrong input that a unit found, reaches the caller as it is. */
   merge(spec: Spec, state: State, unit: number, result: Result): void;

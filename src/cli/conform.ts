@@ -1,6 +1,6 @@
 /** `faultline conform`: replays recordings and says how many observations the emulator reproduces. */
 import { existsSync, readFileSync } from "node:fs";
-import { carryOut } from "../campaign/campaigns.js";
+import { carryOut, type Means } from "../campaign/campaigns.js";
 import { recordingFiles, regressions, toBaseline, type Baseline, type ConformResult } from "../conform/conform.js";
 import { conformReport, conformWork } from "../conform/work.js";
 import { findEra } from "../eras.js";
@@ -15,8 +15,7 @@ export interface ConformArguments {
   readonly baseline?: string;
   /** Text: only the recordings that differ, and the totals. */
   readonly quiet: boolean;
-  readonly jobs: number;
-  readonly queue?: string;
+  readonly means: Means;
 }
 
 export async function conformCommand(paths: readonly string[], args: ConformArguments): Promise<number> {
@@ -30,10 +29,7 @@ export async function conformCommand(paths: readonly string[], args: ConformArgu
     ...(args.kernel === undefined ? {} : { kernel: eraNamed(args.kernel) }),
     ...(args.cpu === undefined ? {} : { cpu: args.cpu }),
   };
-  const { state, ended } = await carryOut(conformWork, spec, {
-    jobs: Math.min(args.jobs, files.length),
-    ...(args.queue === undefined ? {} : { queue: args.queue }),
-  });
+  const { state, ended } = await carryOut(conformWork, spec, { ...args.means, jobs: Math.min(args.means.jobs, files.length) });
   const result = conformReport(state);
   if (args.format === "json") await print(JSON.stringify(result, undefined, 2));
   else await text(result, args.quiet);

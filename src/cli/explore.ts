@@ -1,6 +1,6 @@
 /** `faultline explore`: every interleaving of the agents in a script's `par`, invariants asked at every step. */
 import { basename } from "node:path";
-import { carryOut } from "../campaign/campaigns.js";
+import { carryOut, type Means } from "../campaign/campaigns.js";
 import { progressLine } from "../campaign/progress.js";
 import type { Explored, ExploreOptions } from "../explore/explore.js";
 import { INVARIANTS } from "../explore/invariants/index.js";
@@ -16,7 +16,7 @@ import { writeWhole } from "./writefile.js";
 
 export interface ExploreArguments extends Selection {
   readonly format: "text" | "json";
-  readonly jobs: number;
+  readonly means: Means;
   readonly options: ExploreOptions;
   /** Where the schedule of the first violation goes; a name of its own if absent. */
   readonly output?: string;
@@ -35,7 +35,7 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
   const stop = (): void => void (underWay.stop = true);
   process.once("SIGINT", stop);
   const began = performance.now();
-  const { state, ended } = await carryOut(exploreWork, spec, { jobs: args.jobs });
+  const { state, ended } = await carryOut(exploreWork, spec, args.means);
   process.off("SIGINT", stop);
   line.clear();
   const seconds = (performance.now() - began) / 1000;

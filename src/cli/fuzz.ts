@@ -10,7 +10,7 @@ import { countOf, fuzzWork, type Found, type FuzzSpec, type State } from "../fuz
 import type { FuzzWords } from "./commands/fuzz.js";
 import { checkCpu, compileScript, eraNamed, execute, selectVariants, settingOf } from "./execute.js";
 import { FAILED, INTERRUPTED, OK, UsageError } from "./status.js";
-import { palette, print } from "./terminal.js";
+import { count, palette, print } from "./terminal.js";
 import { writeWhole } from "./writefile.js";
 
 const DEFAULT_RUNS = 2000;
@@ -152,17 +152,17 @@ async function text(r: ReturnType<typeof reportOf>): Promise<void> {
     `${r.kernels.join(", ")} on ${r.cpus.join(", ")}, seed ${r.seed}${r.ended === "complete" ? "" : `, ended by ${r.ended === "time" ? "time" : "an interrupt"}`}`,
   );
   await print(
-    `${r.programs} programs, ${r.steps} steps, ${r.events} events; ${r.features} features touched, ${r.corpus} programs in the corpus`,
+    `${count(r.programs, "program")}, ${count(r.steps, "step")}, ${count(r.events, "event")}; ${count(r.features, "feature")} touched, ${count(r.corpus, "program")} in the corpus`,
   );
   if (r.kernelBugs.length > 0) await print("\nbugs that these kernels had, fixed since:");
   for (const f of r.kernelBugs) {
-    await print(`  ${f.kernel} ${f.cpu}: ${f.kind}, ${f.times} times${f.file === null ? "" : `: ${f.file}`}`);
+    await print(`  ${f.kernel} ${f.cpu}: ${f.kind}, ${count(f.times, "time")}${f.file === null ? "" : `: ${f.file}`}`);
     for (const e of f.explanation) await print(`      gone with ${e.decision}=${e.to} instead of ${e.from}: ${e.source}`);
   }
   if (r.failures.length > 0) await print(color.red("\nfailures that no decision explains:"));
   for (const f of r.failures) {
-    await print(`  ${f.kernel} ${f.cpu}: ${f.kind}, ${f.times} times, ${f.steps[0]} steps made ${f.steps[1]}: ${f.file ?? ""}`);
+    await print(`  ${f.kernel} ${f.cpu}: ${f.kind}, ${count(f.times, "time")}, ${f.steps[0]} steps made ${f.steps[1]}: ${f.file ?? ""}`);
     await print(`      ${f.text}${f.replays ? "" : " (the script alone does not show it)"}`);
   }
-  await print(r.failures.length === 0 ? color.green("\nno failure") : color.red(`\n${r.failures.length} kinds of failure`));
+  await print(r.failures.length === 0 ? color.green("\nno failure") : color.red(`\n${count(r.failures.length, "kind")} of failure`));
 }

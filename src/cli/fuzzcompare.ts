@@ -8,7 +8,7 @@ import type { FuzzWords } from "./commands/fuzz.js";
 import { eraNamed, settingOf } from "./execute.js";
 import { cpusOf, meansOf } from "./fuzz.js";
 import { FAILED, INTERRUPTED, OK, UsageError } from "./status.js";
-import { palette, print } from "./terminal.js";
+import { count, palette, print } from "./terminal.js";
 import { writeWhole } from "./writefile.js";
 
 const DEFAULT_RUNS = 500;
@@ -41,10 +41,10 @@ export async function fuzzCompareCommand(o: FuzzWords, compare: string, json: bo
   else {
     const color = palette();
     await print(
-      `${kernels.join(" | ")} on ${spec.cpus.join(", ")}: ${state.differing} of ${state.runs} programs differ, ${decisionsBetween(...kernels)} decisions`,
+      `${kernels.join(" | ")} on ${spec.cpus.join(", ")}: ${state.differing} of ${count(state.runs, "program")} differ, ${count(decisionsBetween(...kernels), "decision")}`,
     );
     for (const d of classes) {
-      await print(`\n${color.bold(d.kind)}, ${d.times} times${d.file === null ? "" : `: ${d.file}`}`);
+      await print(`\n${color.bold(d.kind)}, ${count(d.times, "time")}${d.file === null ? "" : `: ${d.file}`}`);
       for (const e of d.explanation) await print(`  ${e.decision}: ${e.from} | ${e.to} (${e.source})`);
       if (d.explanation.length === 0) await print(color.red("  no decision explains it"));
       if (d.file === null)

@@ -9,7 +9,7 @@ import type { FuzzWords } from "./commands/fuzz.js";
 import { meansOf } from "./fuzz.js";
 import { packageFolder } from "./load.js";
 import { FAILED, INTERRUPTED, OK } from "./status.js";
-import { print } from "./terminal.js";
+import { count, print } from "./terminal.js";
 import { writeWhole } from "./writefile.js";
 
 const DEFAULT_RUNS = 5000;
@@ -36,9 +36,12 @@ export async function fuzzHostileCommand(o: FuzzWords, json: boolean): Promise<n
   else {
     const { accepted, refused, budget } = state.answers;
     await print(
-      `${state.runs} inputs: ${accepted} ran to an end, ${refused} refused with a place, ${budget} ended by a budget, ${failures.reduce((n, f) => n + f.times, 0)} failures`,
+      `${count(state.runs, "input")}: ${accepted} ran to an end, ${refused} refused with a place, ${budget} ended by a budget, ${count(
+        failures.reduce((n, f) => n + f.times, 0),
+        "failure",
+      )}`,
     );
-    for (const f of failures) await print(`  ${f.kind}, ${f.times} times, from ${f.from}: ${f.file}`);
+    for (const f of failures) await print(`  ${f.kind}, ${count(f.times, "time")}, from ${f.from}: ${f.file}`);
   }
   if (ended === "interrupted") return INTERRUPTED;
   return failures.length === 0 ? OK : FAILED;

@@ -15,7 +15,7 @@ import { eraNamed } from "./execute.js";
 import { meansOf } from "./fuzz.js";
 import { packageFolder } from "./load.js";
 import { FAILED, INTERRUPTED, OK, unknownName, UsageError } from "./status.js";
-import { palette, print } from "./terminal.js";
+import { count, palette, print } from "./terminal.js";
 import { writeWhole } from "./writefile.js";
 
 const DEFAULT_RUNS = 200;
@@ -116,17 +116,21 @@ async function told(r: Report, state: RecordedState): Promise<void> {
   const color = palette();
   const ended = r.ended === "complete" ? "" : `, ended by ${r.ended === "time" ? "time" : "an interrupt"}`;
   await print(`${r.eras.join(", ") || r.kernel} on ${r.cpu}, seed ${r.seed}${ended}`);
-  await print(`${r.scenarios} scenarios, ${state.agreed} agree wholly; ${r.reproduced} of ${r.lines} lines reproduced`);
+  await print(
+    `${count(r.scenarios, "scenario")}, ${state.agreed} agree${state.agreed === 1 ? "s" : ""} wholly; ${r.reproduced} of ${count(r.lines, "line")} reproduced`,
+  );
   if (state.crashed.length > 0) await print(`crashed the host: ${state.crashed.join(", ")}`);
   if (state.unrecorded.length > 0) await print(color.red(`not recorded: ${state.unrecorded.join(", ")}`));
   for (const d of r.disagreements) {
     const again = d.confirmed === 0 ? " (recorded again, it did not show)" : "";
-    await print(`\n${color.bold(d.kind)}, ${d.times} times, ${d.steps[0]} commands made ${d.steps[1]}${again}: ${d.file}`);
+    await print(`\n${color.bold(d.kind)}, ${count(d.times, "time")}, ${d.steps[0]} commands made ${d.steps[1]}${again}: ${d.file}`);
     await print(`  > ${d.command}`);
     await print(`  recorded ${d.expected[d.at] ?? "nothing more"}`);
     await print(`  emulated ${d.got[d.at] ?? "nothing more"}`);
   }
   await print(
-    r.disagreements.length === 0 ? color.green("\nno disagreement") : color.red(`\n${r.disagreements.length} classes of disagreement`),
+    r.disagreements.length === 0
+      ? color.green("\nno disagreement")
+      : color.red(`\n${count(r.disagreements.length, "class", "classes")} of disagreement`),
   );
 }

@@ -1,12 +1,13 @@
 /** `faultline litmus`: runs tests, prints each test's answer and the totals by row. */
-import { existsSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
-import { litmusFiles, readLitmus, rowOf, rowsOf } from "../litmus/catalogue.js";
-import { runLitmus, type Answer, type LitmusOptions, type LitmusResult } from "../litmus/check.js";
-import type { LitmusTest } from "../litmus/ast.js";
-import { FaultlineError } from "../sim/errors.js";
+import { carryOut, type Means } from "../campaign/campaigns.js";
+import { litmusFiles, rowOf, rowsOf } from "../litmus/catalogue.js";
+import type { Answer, LitmusResult } from "../litmus/check.js";
+import { parseLitmus } from "../litmus/parser.js";
+import { litmusWork, type LitmusFile, type LitmusSpec } from "../litmus/work.js";
 import { packageFolder } from "./load.js";
-import { BUDGET, FAILED, OK, unknownName, UsageError } from "./status.js";
+import { BUDGET, FAILED, INTERRUPTED, OK, unknownName, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 
 export interface LitmusArguments {
@@ -15,6 +16,7 @@ export interface LitmusArguments {
   readonly outcomes: boolean;
   readonly quiet: boolean;
   readonly maxStates?: number;
+  readonly means: Means;
 }
 
 const ANSWERS: readonly Answer[] = ["agrees", "unseen", "missing", "undecided", "differs"];
@@ -27,16 +29,17 @@ const SAYS: Readonly<Record<Answer, string>> = {
 };
 
 export async function litmusCommand(paths: readonly string[], args: LitmusArguments): Promise<number> {
-  const tests = chosen(load(paths), args.tests);
-  const results: LitmusResult[] = [];
-  const options = args.maxStates === undefined ? {} : { maxStates: args.maxStates };
-  for (const t of tests) {
-    if (process.stderr.isTTY) process.stderr.write(`\r${t.id.padEnd(24)}`);
-    const r = run(t, options);
-    results.push(r);
-    if (process.stderr.isTTY) process.stderr.write(`\r${" ".repeat(24)}\r`);
-    if (args.format === "text") await one(r, args);
-  }
+  const files = load(paths);
+  const spec: LitmusSpec = {
+    tests: chosen(files, args.tests),
+    options: args.maxStates === undefined ? {} : { maxStates: args.maxStates },
+  };
+  // Each answer is printed as soon as it and those before it are known.
+  let printed = Promise.resolve();
+  const told = (r: LitmusResult): void => void (printed = printed.then(() => one(r, args)));
+  const work = litmusWork(files, args.format === "text" ? told : undefined);
+  const { state: results, ended } = await carryOut(work, spec, args.means);
+  await printed;
   const rows = rowsOf(results);
   if (args.format === "json") await print(JSON.stringify({ tests: results, rows }, undefined, 2));
   else {
@@ -49,38 +52,32 @@ export async function litmusCommand(paths: readonly string[], args: LitmusArgume
       `${String(rows.length).padStart(4)} ${rows.length === 1 ? "row " : "rows"}, ${results.length} test${results.length === 1 ? "" : "s"}`,
     );
   }
+  if (ended === "interrupted") return INTERRUPTED;
   if (results.some((r) => r.answer === "differs")) return FAILED;
   return results.some((r) => r.answer === "undecided") ? BUDGET : OK;
 }
 
-/** @throws UsageError for a test that cannot be run: too many actors, a thread without an end */
-function run(test: LitmusTest, options: LitmusOptions): LitmusResult {
-  try {
-    return runLitmus(test, options);
-  } catch (e) {
-    if (e instanceof FaultlineError) throw new UsageError(`${test.file}:${test.line}: ${e.message}`);
-    throw e;
-  }
-}
-
-function load(paths: readonly string[]): LitmusTest[] {
+function load(paths: readonly string[]): LitmusFile[] {
   if (paths.length === 0) {
     const root = packageFolder();
-    return readLitmus(litmusFiles(join(root, "litmus")), (f) => relative(root, f));
+    return litmusFiles(join(root, "litmus")).map((f) => ({ file: relative(root, f), text: readFileSync(f, "utf8") }));
   }
   for (const p of paths) {
     if (!existsSync(p)) throw new UsageError(`there is no file "${p}"`);
     if (statSync(p).size > 1024 * 1024) throw new UsageError(`${p} is larger than 1 MiB`);
   }
-  return readLitmus(paths.flatMap((p) => (statSync(p).isDirectory() ? litmusFiles(p) : [p])));
+  const files = paths.flatMap((p) => (statSync(p).isDirectory() ? litmusFiles(p) : [p]));
+  return files.map((f) => ({ file: f, text: readFileSync(f, "utf8") }));
 }
 
-function chosen(tests: readonly LitmusTest[], ids: readonly string[]): readonly LitmusTest[] {
-  if (ids.length === 0) return tests;
+/** The tests that are asked for, by number; all of them if none is. @throws ScriptError for a file that cannot be read as tests */
+function chosen(files: readonly LitmusFile[], ids: readonly string[]): LitmusSpec["tests"] {
+  const all = files.flatMap((f, file) => parseLitmus(f.file, f.text).map(({ id }, test) => ({ id, file, test })));
   for (const id of ids)
-    if (!tests.some((t) => t.id === id || rowOf(t.id) === id))
-      throw unknownName("litmus test", id, [...tests.map((t) => t.id), ...tests.map((t) => rowOf(t.id))]);
-  return tests.filter((t) => ids.includes(t.id) || ids.includes(rowOf(t.id)));
+    if (!all.some((t) => t.id === id || rowOf(t.id) === id))
+      throw unknownName("litmus test", id, [...all.map((t) => t.id), ...all.map((t) => rowOf(t.id))]);
+  const wanted = ids.length === 0 ? all : all.filter((t) => ids.includes(t.id) || ids.includes(rowOf(t.id)));
+  return wanted.map(({ file, test }) => ({ file, test }));
 }
 
 async function one(r: LitmusResult, args: LitmusArguments): Promise<void> {

@@ -27,6 +27,17 @@ export const jobs = (text: string): number => {
   if (!(n >= 1 && n <= 256)) throw new InvalidArgumentError(`expected a number of jobs from 1 to 256, not "${text}".`);
   return n;
 };
+/** `--jobs` and `--queue` of every command whose work is a campaign. */
+export const meansOptions = (c: Command): Command =>
+  c
+    .option("--jobs <n>", "worker threads: the result is the same for any number", jobs, 1)
+    .option("--queue <url>", "Redis, redis://host:port/: the work is done by faultline worker");
+export interface Means {
+  jobs: number;
+  queue?: string;
+}
+export const meansIn = (o: Means): Means => ({ jobs: o.jobs, ...(o.queue === undefined ? {} : { queue: o.queue }) });
+
 /** `--time`: 90s, 10m, 1h; milliseconds. */
 export const duration = (text: string): number => {
   const m = /^([0-9]+)(s|m|h|)$/.exec(text);

@@ -15,6 +15,9 @@ export function palette(stream: NodeJS.WriteStream = process.stdout): Palette {
   return pc.createColors(on);
 }
 
+/** "1 time", "2 times". */
+export const count = (n: number, one: string, many = `${one}s`): string => `${n} ${n === 1 ? one : many}`;
+
 /** Writes lines to stdout. Waits where a pipe is full, so that a long trace does not pile up in memory. */
 export async function print(text: string): Promise<void> {
   if (!process.stdout.write(text.endsWith("\n") ? text : `${text}\n`)) await new Promise((done) => process.stdout.once("drain", done));

@@ -4,6 +4,12 @@ export class Distribution {
   /** How many there are. */
   total = 0;
 
+  /** What `entries` gave. */
+  static of(entries: readonly (readonly [number, number])[]): Distribution {
+    const d = new Distribution();
+    for (const [cycles, times] of entries) d.add(cycles, times);
+    return d;
+  }
   add(cycles: number, times = 1): void {
     if (times <= 0) return;
     this.counts.set(cycles, (this.counts.get(cycles) ?? 0) + times);

@@ -51,29 +51,33 @@ export interface MeasureOptions {
   readonly costs: Readonly<Record<string, number>>;
 }
 
-/** Policies and kernels to combine: kernels empty means each variant's own. */
-export interface Matrix {
-  readonly policies: readonly (Policy | VariantConfig)[];
-  readonly kernels: readonly string[];
-}
-
-/** All combinations, policies in the order given, kernels under each. */
-export function measure(program: Program, matrix: Matrix, options: MeasureOptions): readonly Measurement[] {
-  return matrix.policies.flatMap((policy) => {
-    const kernels = matrix.kernels.length === 0 ? [baseOf(program, policy).kernel] : matrix.kernels;
-    return kernels.map((kernel) => measureOne(program, policy, kernel, options));
-  });
-}
+/** The kernels that a policy is measured under. @param kernels none: the variant's own */
+export const combinations = (
+  variants: readonly VariantConfig[],
+  policy: Policy | VariantConfig,
+  kernels: readonly string[],
+): readonly string[] => (kernels.length === 0 ? [baseOf(variants, policy).kernel] : kernels);
 
 const isVariant = (p: Policy | VariantConfig): p is VariantConfig => "kernel" in p;
-const baseOf = (program: Program, policy: Policy | VariantConfig): VariantConfig => (isVariant(policy) ? policy : program.variants[0]!);
+const baseOf = (variants: readonly VariantConfig[], policy: Policy | VariantConfig): VariantConfig =>
+  isVariant(policy) ? policy : variants[0]!;
 
-function measureOne(program: Program, policy: Policy | VariantConfig, kernel: string, options: MeasureOptions): Measurement {
-  const base = baseOf(program, policy);
+/** One policy under one kernel. */
+export function measureOne(program: Program, policy: Policy | VariantConfig, kernel: string, options: MeasureOptions): Measurement {
+  const base = baseOf(program.variants, policy);
   const replaced = isVariant(policy) ? {} : policy.decisions(eraRow(kernel, base.set));
   const about = { policy: policy.name, kernel, cpu: base.cpu };
   if ("impossible" in replaced)
-    return { ...about, result: replaced.impossible!, phases: [], total: sum([]), leaves: [], deviceType: "", request: 0, buffered: false };
+    return {
+      ...about,
+      result: replaced.impossible!,
+      phases: [],
+      total: total([]),
+      leaves: [],
+      deviceType: "",
+      request: 0,
+      buffered: false,
+    };
   // A block `on v5.4 { … }` of the script is meant for that kernel also where a policy replaces something in it.
   const name = !isVariant(policy) && program.variants.some((v) => v.name === kernel) ? kernel : policy.name;
   const variant: VariantConfig = { ...base, name, kernel, set: { ...base.set, ...(replaced as Record<string, string>) } };
@@ -87,7 +91,7 @@ function measureOne(program: Program, policy: Policy | VariantConfig, kernel: st
     ...about,
     result: resultOf(first.result),
     phases: first.phases,
-    total: sum(first.phases),
+    total: total(first.phases),
     leaves: [...leaves].sort((a, b) => a[0] - b[0]),
     deviceType: first.deviceType,
     request: first.request,
@@ -162,7 +166,7 @@ function countRamHits(first: MeteredRun, dearer: MeteredRun): void {
 }
 
 /** Everything that the phases add up to. */
-function sum(phases: readonly Phase[]): Phase {
+export function total(phases: readonly Phase[]): Phase {
   const counts = noCounts();
   const latency = new Distribution();
   let cycles = 0;

@@ -49,6 +49,11 @@ export const mmDecisions = {
     "v4.0": ["refused", "mm/mmap.c is_mergeable_anon_vma: list_is_singular, v4.0; recorded v6.12.117"],
     "v6.17": ["joins", "879bca0a2c4f mm/vma: fix incorrectly disallowed anonymous VMA merges, v6.16"],
   }),
+  mmapMergeFirst: decision("Which neighbour may a new mapping join whatever the other is?", ["prev", "next"], {
+    "v4.0": ["prev", "mm/mmap.c mmap_region: vma_merge, v5.14"],
+    "v6.1": ["next", "mm/mmap.c mmap_region: can_vma_merge_before, then can_vma_merge_after with its anon_vma, v6.1; recorded v6.1.192"],
+    "v6.12": ["prev", "mm/vma.c vma_merge_new_range, v6.12"],
+  }),
   munmapStartCutNewPiece: decision(
     "munmap in the middle of a VMA: which piece is the new VMA (vm_ops->open) at the cut at its start?",
     ["upper", "lower"],
@@ -221,6 +226,14 @@ export const mmDecisions = {
     "v5.11": ["refcount", "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
     "v6.1": ["exclusive", "6c287605fd56 mm: remember exclusively mapped anonymous pages with PG_anon_exclusive, v5.19"],
   }),
+  cowReuseLarge: decision(
+    "May a write fault keep a small mapping's page of a 2 MiB page that nobody else maps or holds, without the mark of an exclusive page?",
+    [true, false],
+    {
+      "v4.0": [false, "mm/memory.c wp_can_reuse_anon_folio: never for a large folio, v6.12"],
+      "v6.17": [true, "mm: Copy-on-Write (COW) reuse support for PTE-mapped THP, v6.15; recorded v6.18.5"],
+    },
+  ),
   gupReadBreaksCow: decision("Does GUP for reading break copy-on-write (so a read fault of the guest allocates the page)?", [true, false], {
     "v4.0": [false, "mm/gup.c __get_user_pages, v5.4"],
     "v5.8": [true, "17839856fd58 gup: document and work around COW can break either way issue, v5.8"],

@@ -281,8 +281,18 @@ export class HostFault {
       case "refcount":
         return !partOfThp && frames.refcount(pfn) === 1;
       default:
-        return (frames.flags(pfn) & FRAME_EXCLUSIVE) !== 0 || (!partOfThp && frames.refcount(pfn) === 1);
+        if ((frames.flags(pfn) & FRAME_EXCLUSIVE) !== 0) return true;
+        if (partOfThp) return this.d.cowReuseLarge && this.reuseLarge(mm, addr);
+        return frames.refcount(pfn) === 1;
     }
+  }
+
+  /** __wp_can_reuse_large_anon_folio: more than one page of it is mapped, all by this address space, and each reference is a mapping's. */
+  private reuseLarge(mm: number, addr: number): boolean {
+    const { frames } = this;
+    const head = frames.head(this.pt.leafPfn);
+    const mapped = frames.mapcount(head);
+    return mapped > 1 && frames.refcount(head) === mapped && this.onlyHere(mm, addr);
   }
 
   /** page_trans_huge_mapcount == 1: no other address space maps any part of the THP whose page is walked at addr. */

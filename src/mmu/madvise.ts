@@ -74,6 +74,8 @@ const PART_END = ARG + 7;
 /** -ENOMEM once a hole was met. */
 const HOLE = ARG + 8;
 const VMA = ARG + 9;
+/** Of MADV_COLLAPSE, which takes the VMA's place: the last block's error. */
+const LAST_FAIL = VMA;
 
 const P_VISITED = 1;
 const P_FREE = 2;
@@ -201,7 +203,7 @@ export class Madvise {
   private withoutLock(f: number, advice: number): number {
     const { sim, huge } = this.mm;
     const s = sim.agents.stack.a;
-    if (advice === MADV_COLLAPSE) return this.collapseStart(f);
+    if (advice === MADV_COLLAPSE) return this.nextVma(f);
     if (advice === MADV_HWPOISON) return this.poisonNext(f);
     const write = advice === MADV_POPULATE_WRITE ? 1 : 0;
     return sim.agents.call(f, this.madvise.first + P_POPULATED, huge.populate, s[f + MM]!, s[f + START]!, s[f + END]!, write);
@@ -238,6 +240,8 @@ export class Madvise {
         return this.free(f, v, start, end);
       case MADV_REMOVE:
         return this.remove(f, v, start, end);
+      case MADV_COLLAPSE:
+        return this.collapseVma(f, v, start, end);
       case MADV_WILLNEED:
         return this.nextVma(f);
       case MADV_DONTCACHE:
@@ -408,41 +412,39 @@ export class Madvise {
     return this.visited(f);
   }
 
-  /** madvise_collapse: the whole blocks of the range, one after the other. */
-  private collapseStart(f: number): number {
-    const { sim, vmas } = this.mm;
-    const s = sim.agents.stack;
-    const v = vmas.findVma(s.a[f + MM]!, s.a[f + START]!);
-    if (v < 0 || vmas.start(v) > s.a[f + START]!) return sim.agents.ret(f, -ENOMEM);
-    if (!this.collapsible(v)) return sim.agents.ret(f, -EINVAL);
-    const first = Math.ceil(s.a[f + START]! / BLOCK) * BLOCK;
-    // hend - hstart, unsigned: a range inside one block counts as very many blocks that were not collapsed.
-    if (first > Math.floor(s.a[f + END]! / BLOCK) * BLOCK)
-      return sim.agents.ret(f, this.mm.d.collapseInsideBlock === "EINVAL" ? -EINVAL : 0);
-    s.set(f + DONE, first);
+  /** madvise_collapse: the whole blocks of the VMA's part of the range, one after the other. */
+  private collapseVma(f: number, v: number, start: number, end: number): number {
+    const s = this.mm.sim.agents.stack;
+    if (!this.collapsible(v)) return this.leave(f, -EINVAL);
+    const first = Math.ceil(start / BLOCK) * BLOCK;
+    // hend - hstart, unsigned: a part inside one block counts as very many blocks that were not collapsed.
+    if (first > Math.floor(end / BLOCK) * BLOCK && this.mm.d.collapseInsideBlock === "EINVAL") return this.leave(f, -EINVAL);
+    s.set(f + PART_START, first);
+    s.set(f + LAST_FAIL, 0);
     return this.collapseNext(f);
   }
 
-  /** thp_vma_allowable_order: an anonymous VMA must have had a page (anon_vma). */
+  /** thp_vma_allowable_order: a whole block lies in the VMA, aligned in its file too; an anonymous VMA must have had a page (anon_vma). */
   private collapsible(v: number): boolean {
     const { vmas } = this.mm;
     if ((vmas.flags(v) & (VM_SPECIAL | VM_HUGETLB | VM_NOHUGEPAGE)) !== 0) return false;
-    return vmas.file(v) >= 0 || vmas.anonVma(v) !== 0;
+    if (Math.floor(vmas.end(v) / BLOCK) * BLOCK - BLOCK < vmas.start(v)) return false;
+    return vmas.file(v) >= 0 ? (vmas.start(v) / 4096 - vmas.pgoff(v)) % 512 === 0 : vmas.anonVma(v) !== 0;
   }
 
   private collapseNext(f: number): number {
     const { sim, huge } = this.mm;
     const s = sim.agents.stack;
-    const at = s.a[f + DONE]!;
-    if (at + BLOCK > s.a[f + END]!) return sim.agents.ret(f, s.a[f + HOLE]!);
-    s.set(f + DONE, at + BLOCK);
+    const at = s.a[f + PART_START]!;
+    if (at + BLOCK > s.a[f + PART_END]!) return s.a[f + LAST_FAIL]! < 0 ? this.leave(f, s.a[f + LAST_FAIL]!) : this.nextVma(f);
+    s.set(f + PART_START, at + BLOCK);
     return sim.agents.call(f, this.madvise.first + P_COLLAPSED, huge.collapse, s.a[f + MM]!, at);
   }
 
-  /** A block that cannot be collapsed is the result of the call; the others are tried all the same. */
+  /** A block that cannot be collapsed is the result of the VMA; the others are tried all the same. */
   private collapsed(f: number): number {
     const s = this.mm.sim.agents.stack;
-    if (s.a[f + R0]! < 0) s.set(f + HOLE, s.a[f + R0]!);
+    if (s.a[f + R0]! < 0) s.set(f + LAST_FAIL, s.a[f + R0]!);
     return this.collapseNext(f);
   }
 
@@ -467,8 +469,9 @@ export class Madvise {
     const { sim } = this.mm;
     const s = sim.agents.stack.a;
     const lock = this.mm.mmapLock(s[f + MM]!);
-    if (lockOf(s[f + ADVICE]!) === LOCK_READ) sim.locks.unlockRead(lock);
-    else sim.locks.unlockWrite(lock);
+    const mode = lockOf(s[f + ADVICE]!);
+    if (mode === LOCK_READ) sim.locks.unlockRead(lock);
+    else if (mode === LOCK_WRITE) sim.locks.unlockWrite(lock);
     return sim.agents.ret(f, result);
   }
 }

@@ -216,7 +216,7 @@ export class Mmap {
     const file = s.a[f + FD]!;
     const pgoff = s.a[f + OFFSET]! / PAGE_SIZE;
     const pageProt = (flags & VM_MTE) !== 0 ? PAGE_PROT_TAGGED : PAGE_PROT_NORMAL;
-    if (this.change.mergeNew(mm, addr, addr + len, flags, file, pgoff, pageProt) >= 0) return this.mapped(f);
+    if (this.change.mergeMmap(mm, addr, addr + len, flags, file, pgoff, pageProt) >= 0) return this.mapped(f);
     if ((flags & VM_HUGETLB) !== 0 && (flags & VM_NORESERVE) === 0) {
       const error = files.reserveHugetlb(file, this.hugePagesToReserve(file, flags, s.a[f + OFFSET]!, len));
       if (error < 0) return this.leave(f, error);

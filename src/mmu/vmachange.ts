@@ -104,7 +104,7 @@ export class VmaChange {
   }
 
   /**
-   * Joins a new range with the VMAs around it where they are alike (vma_merge for mmap, vma_merge_new_range).
+   * Joins a new range with the VMAs around it where they are alike (vma_merge, vma_merge_new_range).
    * Nothing may be mapped in [start, end). @param anon its anon_vma, 0 for a fresh range
    * @returns the VMA that holds the range now, or -1: none of them is alike
    */
@@ -120,16 +120,36 @@ export class VmaChange {
       vmas.start(next) === end &&
       vmas.canMergeBelow(next, pages, flags, file, pgoff, pageProt, anon) &&
       this.anonJoins(next, anon);
-    if (withPrev && withNext && vmas.anonCompatible(prev, next)) {
+    return this.joined(withPrev ? prev : -1, withNext && (!withPrev || vmas.anonCompatible(prev, next)) ? next : -1, start, end);
+  }
+
+  /** mergeNew of a fresh range of mmap. From v6.1 to v6.11 mmap_region asked the next VMA first, and the one before whether it fits to that. */
+  mergeMmap(mm: number, start: number, end: number, flags: number, file: number, pgoff: number, pageProt: number): number {
+    const { vmas, d } = this.mm;
+    if (d.mmapMergeFirst === "prev") return this.mergeNew(mm, start, end, flags, file, pgoff, pageProt);
+    const next = vmas.findVma(mm, start);
+    const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
+    const pages = (end - start) / 4096;
+    const withNext = next >= 0 && vmas.start(next) === end && vmas.canMergeBelow(next, pages, flags, file, pgoff, pageProt, 0);
+    const anon = withNext ? vmas.anonVma(next) : 0;
+    const withPrev =
+      prev >= 0 && vmas.end(prev) === start && vmas.canMerge(prev, flags, file, pgoff, pageProt, anon) && this.anonJoins(prev, anon);
+    return this.joined(withPrev ? prev : -1, withNext ? next : -1, start, end);
+  }
+
+  /** The range between two VMAs goes to the first, to the second, or makes one of both. @param prev or -1 @param next or -1 */
+  private joined(prev: number, next: number, start: number, end: number): number {
+    const { vmas } = this.mm;
+    if (prev >= 0 && next >= 0) {
       vmas.adjust(prev, vmas.start(prev), vmas.end(next));
       this.absorb(prev, next);
       return prev;
     }
-    if (withPrev) {
+    if (prev >= 0) {
       vmas.adjust(prev, vmas.start(prev), end);
       return prev;
     }
-    if (withNext) {
+    if (next >= 0) {
       vmas.adjust(next, start, vmas.end(next));
       return next;
     }

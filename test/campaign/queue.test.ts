@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { redisPlace } from "../../src/campaign/redis.js";
 import { CLI, faultline, temporaryFolder } from "../cli/command.js";
@@ -27,6 +28,9 @@ const PASSWORD = "open-sesame";
 const url = (password = PASSWORD): string => `redis://:${password}@127.0.0.1:${port}/2`;
 const worker = (...more: string[]): ChildProcess =>
   start(process.execPath, [CLI, "worker", "--queue", url(), "--lost-after", "2s", ...more]);
+
+/** The time that it took is no part of a report. */
+const unclocked = (out: string): string => out.replace(/"seconds": [\d.e-]+/, "");
 
 beforeAll(async () => {
   port = await freePort();
@@ -59,6 +63,25 @@ test("three workers, one of them killed in the middle, give the report of a loca
   workers[0]!.kill("SIGINT");
   expect(await stopped).toBe(130);
   expect(wrong("worker", JSON.parse(said))).toBe("");
+});
+
+test("explore, measure, litmus and conform give over the queue what they give here, and the same error for a budget that is used up", async () => {
+  worker();
+  worker();
+  const recording = join(import.meta.dirname, "../../recordings/v5.5/cortex-a76/a_demand_fault.rec");
+  const commands: [status: number, ...args: string[]][] = [
+    [1, "explore", "2020-concurrent-vfio-faults", "--json", "--cut-after", "100"],
+    [0, "measure", "2019-framebuffer-walk", "--policies", "eager,demand", "--kernels", "v5.4,v5.5", "--json"],
+    [0, "litmus", "--test", "C2", "--test", "A12", "--outcomes"],
+    [0, "conform", recording, "--json"],
+    [3, "measure", "2019-framebuffer-walk", "--policies", "demand", "--max-steps", "10"],
+  ];
+  const cwd = temporaryFolder();
+  for (const [status, ...args] of commands) {
+    const [far, near] = [await faultline([...args, "--queue", url()], { cwd }), await faultline(args, { cwd })];
+    expect({ args, ...far, out: unclocked(far.out) }).toEqual({ args, ...near, out: unclocked(near.out) });
+    expect({ args, status: far.status }).toEqual({ args, status });
+  }
 });
 
 test("a wrong password, an address where nobody answers and a URL of something else are said in one line", async () => {

@@ -1,9 +1,9 @@
 /** The words of `faultline conform`: replay recordings of real kernels against the emulator and report what it reproduces. */
 import type { Command } from "commander";
-import { type Common, type Done, format, jobs, json, wantsJson } from "../options.js";
+import { type Common, type Done, format, json, type Means, meansIn, meansOptions, wantsJson } from "../options.js";
 
 export function addConform(root: Command, done: Done): void {
-  root
+  const command = root
     .command("conform")
     .description("replay recordings of real kernels against the emulator and report what it reproduces")
     .argument("<paths...>", "recordings or folders of them")
@@ -13,22 +13,20 @@ export function addConform(root: Command, done: Done): void {
       "--baseline <file>",
       "fail only where this run is worse than the baseline: matched counts by KERNEL/CPU/SCENARIO, or this command's JSON",
     )
-    .option("--quiet", "print the differences and the totals only")
-    .option("--jobs <n>", "worker threads: the result is the same for any number", jobs, 1)
-    .option("--queue <url>", "Redis, redis://host:port/: the work is done by faultline worker")
+    .option("--quiet", "print the differences and the totals only");
+  meansOptions(command)
     .addOption(format("text", "json"))
     .addOption(json())
     .addHelpText(
       "after",
       "\nExamples:\n  faultline conform recordings\n  faultline conform recordings/v5.5 --format json\n  faultline conform mine.rec --kernel v6.12\n  faultline conform recordings --jobs 4\n  faultline conform recordings --quiet --baseline recordings/baseline.json",
     )
-    .action(async (paths: string[], o: Common & { baseline?: string; quiet?: boolean; jobs: number; queue?: string }) => {
+    .action(async (paths: string[], o: Common & Means & { baseline?: string; quiet?: boolean }) => {
       const { conformCommand } = await import("../conform.js");
       done(
         await conformCommand(paths, {
           quiet: o.quiet === true,
-          jobs: o.jobs,
-          ...(o.queue === undefined ? {} : { queue: o.queue }),
+          means: meansIn(o),
           format: wantsJson(o) ? "json" : "text",
           ...(o.kernel === undefined ? {} : { kernel: o.kernel }),
           ...(o.cpu === undefined ? {} : { cpu: o.cpu }),

@@ -1,11 +1,10 @@
 /** The words of `faultline explore`: run every interleaving of a script's agents and ask the invariants at every step. */
 import type { Command } from "commander";
-import { type Common, count, type Done, format, jobs, json, list, wantsJson, whole } from "../options.js";
+import { type Common, count, type Done, format, json, list, type Means, meansIn, meansOptions, wantsJson, whole } from "../options.js";
 import { UsageError } from "../status.js";
 
-interface Words extends Common {
+interface Words extends Common, Means {
   bound?: number;
-  jobs: number;
   reduction: boolean;
   hashing: boolean;
   maxStates?: number;
@@ -17,15 +16,15 @@ interface Words extends Common {
 }
 
 export function addExplore(root: Command, done: Done): void {
-  root
+  const command = root
     .command("explore")
     .description("run every interleaving of a script's agents and ask the invariants at every step")
     .argument("[file]", "FILE, NAME or -: a script with a par { … } block")
     .option("--kernel <era>", "the script's variants of this era, or its first variant under this era")
     .option("--cpu <name>", "the script's variants of this CPU, or its first variant on this CPU")
     .option("--set <decision=value>", "replace one decision of the era (repeatable)", (v: string, before: string[] = []) => [...before, v])
-    .option("--bound <n>", "only schedules with at most so many preemptions", whole)
-    .option("--jobs <n>", "worker threads: the result is the same for any number", jobs, 1)
+    .option("--bound <n>", "only schedules with at most so many preemptions", whole);
+  meansOptions(command)
     .option("--no-reduction", "also run steps in both orders that have nothing to do with each other")
     .option("--no-hashing", "also go on from states that are known")
     .option("--max-states <n>", "different states that a variant may have", count)
@@ -55,7 +54,7 @@ Examples:
       done(
         await exploreCommand(file, {
           format: form,
-          jobs: o.jobs,
+          means: meansIn(o),
           ...(o.kernel === undefined ? {} : { kernel: o.kernel }),
           ...(o.cpu === undefined ? {} : { cpu: o.cpu }),
           ...(o.set === undefined ? {} : { set: Object.fromEntries(o.set.map(settingOf)) }),

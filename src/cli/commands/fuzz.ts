@@ -1,8 +1,8 @@
 /** The words of `faultline fuzz`: random programs against a naive model. */
 import type { Command } from "commander";
-import { count, type Done, duration, format, jobs, json, list, wantsJson, whole } from "../options.js";
+import { count, type Done, duration, format, json, list, type Means, meansOptions, wantsJson, whole } from "../options.js";
 
-export interface FuzzWords {
+export interface FuzzWords extends Readonly<Means> {
   readonly format: string;
   readonly json?: boolean;
   readonly kernel?: string[];
@@ -11,10 +11,8 @@ export interface FuzzWords {
   readonly seed: number;
   readonly runs?: number;
   readonly time?: number;
-  readonly jobs: number;
   readonly corpus?: string;
   readonly resume: boolean;
-  readonly queue?: string;
   readonly compare?: string;
   readonly hostile: boolean;
   readonly recordQemu?: string;
@@ -24,7 +22,7 @@ export interface FuzzWords {
 }
 
 export function addFuzz(root: Command, done: Done): void {
-  root
+  const command = root
     .command("fuzz")
     .description("random programs against a naive model of memory and dirty pages; a failure becomes a small script")
     .option("--kernel <eras>", "eras, separated by commas or repeated; v6.12 if absent", list)
@@ -32,9 +30,8 @@ export function addFuzz(root: Command, done: Done): void {
     .option("--set <decision=value>", "replace one decision of the eras (repeatable)", (v: string, before: string[] = []) => [...before, v])
     .option("--seed <n>", "decides every program", whole, 1)
     .option("--runs <n>", "programs; 2000 if neither this nor --time is given", count)
-    .option("--time <t>", "how long programs are begun: 90s, 10m, 1h", duration)
-    .option("--jobs <n>", "worker threads: the report is the same for any number", jobs, 1)
-    .option("--queue <url>", "Redis, redis://host:port/: the work is done by faultline worker")
+    .option("--time <t>", "how long programs are begun: 90s, 10m, 1h", duration);
+  meansOptions(command)
     .option("--compare <eras>", "two eras, A,B: the classes of programs that they answer differently, and the decision behind each")
     .option("--hostile", "bundled scripts and recordings, broken at random, through the commands that read them", false)
     .option("--record-qemu <kernel>", "random scenarios recorded on this arm64 kernel image in QEMU, and compared with the emulator")

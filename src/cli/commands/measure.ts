@@ -1,20 +1,29 @@
 /** The words of `faultline measure`: what policies cost in virtual time. */
 import { Option, type Command } from "commander";
-import { costOptions, type Costs, count, type Done, letOption, list, several, whole } from "../options.js";
+import {
+  costOptions,
+  type Costs,
+  count,
+  type Done,
+  letOption,
+  list,
+  type Means,
+  meansIn,
+  meansOptions,
+  several,
+  whole,
+} from "../options.js";
 
 export function addMeasure(root: Command, done: Done): void {
-  letOption(
-    costOptions(
-      root
-        .command("measure")
-        .description("what policies cost: a script under each policy and kernel, in cycles of virtual time")
-        .argument("<file>", "FILE, NAME or -")
-        .option("--policies <names>", "policies or variants of the script, separated by commas; its own variants if absent", list)
-        .option("--policy <name=decision=value>", "a policy of your own: name=decision=value,decision=value (repeatable)", several)
-        .option("--kernels <eras>", "kernels, separated by commas; each variant's own if absent", list)
-        .option("--cpu <name>", "a CPU profile, or BASE,+feature,-feature"),
-    ),
-  )
+  const command = root
+    .command("measure")
+    .description("what policies cost: a script under each policy and kernel, in cycles of virtual time")
+    .argument("<file>", "FILE, NAME or -")
+    .option("--policies <names>", "policies or variants of the script, separated by commas; its own variants if absent", list)
+    .option("--policy <name=decision=value>", "a policy of your own: name=decision=value,decision=value (repeatable)", several)
+    .option("--kernels <eras>", "kernels, separated by commas; each variant's own if absent", list)
+    .option("--cpu <name>", "a CPU profile, or BASE,+feature,-feature");
+  meansOptions(letOption(costOptions(command)))
     .option("--max-steps <n>", "phases and guest instructions that a run may take", count)
     .option("--max-memory <size>", "memory that a run may use: 512M, 2G", whole)
     .addOption(new Option("--format <format>", "output format").choices(["table", "json", "csv", "svg"]).default("table"))
@@ -43,6 +52,7 @@ Examples:
           ...(o.cpu === undefined ? {} : { cpu: o.cpu }),
           ...(o.let === undefined ? {} : { lets: letsOf(o.let) }),
           costs: costOverrides(o.cost, o.costs),
+          means: meansIn(o),
           format: o.json === true ? "json" : o.format,
           ...(o.maxSteps === undefined ? {} : { maxSteps: o.maxSteps }),
           ...(o.maxMemory === undefined ? {} : { maxMemory: o.maxMemory }),
@@ -51,7 +61,7 @@ Examples:
     });
 }
 
-interface Words extends Costs {
+interface Words extends Costs, Means {
   readonly policies?: string[];
   readonly policy?: string[];
   readonly kernels?: string[];
