@@ -27,6 +27,8 @@ function rowOf(text: string, line: number): Row | undefined {
   const rest = m[5]!.replace(/ KVM$/, "");
   const at = / @([0-9a-f]{16})$/.exec(rest);
   const size = Number(`0x${m[2]!}`) - start + 1;
+  // Damaged: it ends before it begins, or lies where no IPA is.
+  if (size <= 0 || start + size > 2 ** 52) return undefined;
   return {
     line,
     start,

@@ -81,14 +81,14 @@ function faulted(run: Recorded, fault: number): Access {
   const mine = (x: EventRecord) => x.agent === e.agent;
   const next = events.find(["kvm_guest_fault", "kvm_entry"], fault + 1, 1, mine);
   const limit = next < 0 ? events.last : next - 1;
-  let end = events.find(ENDS, fault + 1, 1, mine);
-  if (end < 0 || end > limit) end = limit;
+  let end = events.find(ENDS, fault + 1, 1, mine, limit);
+  if (end < 0) end = limit;
   let to = end;
   for (let seq = end + 1; seq <= limit; seq++) if (mine(events.at(seq))) to = seq;
   // Some eras commit an injected exception only when the guest is entered again.
   const commits = events.find(["exception_injected", "kvm_guest_fault"], to + 1, 1, mine);
-  const injects = events.find(INJECTIONS, fault, 1, mine);
-  if (commits >= 0 && events.at(commits).event === "exception_injected" && injects >= 0 && injects <= to) to = commits;
+  const injects = events.find(INJECTIONS, fault, 1, mine, to);
+  if (commits >= 0 && events.at(commits).event === "exception_injected" && injects >= 0) to = commits;
   const line = stepOf(run.result, e.agent, fault)?.line ?? 0;
   const page = hex(Number(e["ipa"]));
   const { kind, outcome } = ended(run, e.agent, fault, to);

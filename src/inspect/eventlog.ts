@@ -104,10 +104,16 @@ export class EventLog {
     return chunk.words[chunk.starts[(seq - this.base) % CHUNK]! + n]!;
   }
 
-  /** The first event from `from` on (or, backwards, up to it) that one of these names has and `test` likes; -1 if none. */
-  find(names: readonly string[] | undefined, from: number, direction: 1 | -1, test: (e: EventRecord) => boolean = () => true): number {
+  /** The first event from `from` on (or, backwards, up to it) that one of these names has and `test` likes; -1 if none. @param until the last one asked */
+  find(
+    names: readonly string[] | undefined,
+    from: number,
+    direction: 1 | -1,
+    test: (e: EventRecord) => boolean = () => true,
+    until = direction * Infinity,
+  ): number {
     const ids = names === undefined ? undefined : new Set(names.map((n) => findEvent(n)?.id));
-    for (let seq = from; this.has(seq); seq += direction)
+    for (let seq = from; this.has(seq) && (until - seq) * direction >= 0; seq += direction)
       if ((ids === undefined || ids.has(this.kind(seq))) && test(this.at(seq))) return seq;
     return -1;
   }
