@@ -1,3 +1,4 @@
+/** Numbers that a seed decides: sfc32, small and fast, the same everywhere. */
 interface Weights {
   readonly keys: readonly string[];
   readonly weights: readonly number[];
@@ -8,7 +9,6 @@ function addedUp(weights: Readonly<Record<string, number>>): Weights {
   return { keys: Object.keys(weights), weights: Object.values(weights), sum: Object.values(weights).reduce((n, w) => n + w, 0) };
 }
 
-/** Numbers that a seed decides: sfc32, small and fast, the same everywhere. */
 export class Rng {
   private a: number;
   private b: number;

@@ -41,6 +41,8 @@ const OTHERS: Readonly<Record<string, string>> = {
   mapFixedNoreplace: "test/mmu/decisions.test.ts",
   madviseHugepageSpecial: "test/mmu/decisions.test.ts",
   collapseInsideBlock: "test/fuzz/mended.test.ts",
+  cowReuseLarge: "test/fuzz/mended.test.ts",
+  mmapMergeFirst: "test/fuzz/mended.test.ts",
   madviseDoforkRefused: "test/fuzz/mended.test.ts",
   ptReclaim: "test/mmu/decisions.test.ts",
   mremapDontunmap: "test/conform/calldifferences.test.ts",
