@@ -296,6 +296,7 @@ export class Machine {
   history(): Timeline {
     const { tape } = this;
     if (tape === undefined) throw new FaultlineError("this machine keeps no history: new Machine({ history: true }) does");
+    if (tape.sealed) throw new FaultlineError("this machine is a copy of a moment: ask the machine that it was made of");
     return (this.timeline ??= new Timeline(tape, (sealed) => {
       const twin = new Machine({ ...this.options, history: false });
       if (sealed) twin.tape = new Tape().seal();

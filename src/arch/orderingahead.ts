@@ -37,6 +37,8 @@ import type { Sim } from "../sim/sim.js";
 /** How many instructions ahead. */
 const WINDOW = 12;
 const LOADS = 1;
+/** Events of one access or walk, at most. */
+const EVENTS = 64;
 
 export class LookAhead {
   private readonly fields = new Int32Array(FIELD_WORDS);
@@ -155,6 +157,7 @@ export class LookAhead {
     const size = f[F_RA]! & ACCESS_BYTES;
     const { state } = this.sim;
     const { early } = this.pe.ordering!;
+    this.sim.bus.room(EVENTS);
     const mark = state.mark();
     const rc = this.pe.accessEarly(v, hi, lo, size, write, !walk);
     const ok = rc === PE_OK;

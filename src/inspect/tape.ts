@@ -23,7 +23,7 @@ export type Input =
 
 export class Tape {
   readonly inputs: Input[] = [];
-  private sealed = false;
+  sealed = false;
   /** Somebody has played the tape to its end: the last input does not grow any more. */
   private played = false;
 

@@ -57,6 +57,8 @@ export class Timeline {
    * and stands there until the next call. @throws FaultlineError if the run has no such event
    */
   visit(seq: number): Machine {
+    if (typeof seq !== "number" || !(Number.isInteger(seq) || seq === Infinity))
+      throw new FaultlineError(`${String(seq)} is no number of an event: expected a whole number, the seq of an event`);
     if (this.at === seq && seq !== Infinity) return this.machine;
     this.tape.play();
     if (this.after !== undefined) this.restore(this.after);

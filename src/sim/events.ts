@@ -107,7 +107,7 @@ export class EventBus {
 
   constructor(state: StateRegistry) {
     const pool = state.f64("events.seq", 1);
-    state.tally({ store: () => pool.set(0, this.next), load: () => (this.next = pool.a[0]!) });
+    state.tally({ store: () => pool.set(0, this.next), load: () => this.backTo(pool.a[0]!) });
   }
 
   attach(agents: Agents): void {
@@ -235,6 +235,16 @@ export class EventBus {
       }
     }
     return Object.freeze(out) as EventRecord;
+  }
+
+  /** Work was undone: what it emitted has not happened, and its numbers are given again. */
+  private backTo(next: number): void {
+    while (this.ringLength > 0 && this.ring[(this.ringLength - 1) * RECORD_WORDS]! >= next) this.ringLength--;
+    this.next = next;
+  }
+  /** Before work that may be undone: so many events of it stay in the ring. */
+  room(events: number): void {
+    if (this.ringLength + events > RING_RECORDS) this.flush();
   }
 
   /** Hands the ring's records to the sinks and empties it. */

@@ -118,5 +118,8 @@ describe("machine.at", () => {
     const { machine } = mapped();
     expect(() => machine.at(1_000_000)).toThrow(/there is no event 1000000: the run has the events \d+ to \d+/);
     expect(() => new Machine().at(0)).toThrow(/keeps no history/);
+    expect(() => machine.at(0).at(0)).toThrow(/is a copy of a moment: ask the machine that it was made of/);
+    for (const wrong of [1.5, NaN, "2", undefined])
+      expect(() => machine.at(wrong as number)).toThrow(`${String(wrong)} is no number of an event`);
   });
 });

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -21,4 +22,16 @@ test("a line is what JSON.stringify gives of the record, for every event and any
 test("a run's file has every event once", () => {
   const { events, files } = traced(RACE, ["jsonl"]);
   expect(text(files.jsonl).trimEnd().split("\n").slice(1)).toEqual(events.map((e) => JSON.stringify(e)));
+});
+
+test("what an access ahead of its turn emitted and undid has not happened: every number stands once, and none is left out", () => {
+  const source = readFileSync(new URL("../../scenarios/2015-uncached-barriers.guest", import.meta.url), "utf8");
+  const { files } = traced(source, ["jsonl"]);
+  const seqs = text(files.jsonl)
+    .trimEnd()
+    .split("\n")
+    .slice(1)
+    .map((l) => (JSON.parse(l) as { seq: number }).seq);
+  expect(seqs.length).toBeGreaterThan(100);
+  expect(seqs).toEqual(seqs.map((_, n) => seqs[0]! + n));
 });
