@@ -78,9 +78,9 @@ function expectations(out: Outcome): string[] {
 /** The guest's stage-1 table, written by the VMM into a slot of its own. */
 function stage1(): string[] {
   return [
-    "let s1 = mmap(0, 4K)",
-    `KVM_SET_USER_MEMORY_REGION(slot=${S1_SLOT}, guest_phys_addr=${hex(S1_TABLE)}, memory_size=4K, userspace_addr=s1)`,
-    ...stage1Entries().map(([i, d]) => `write64(s1 + ${8 * i}, 0x${d.toString(16)})`),
+    "let stage1Table = mmap(0, 4K)",
+    `KVM_SET_USER_MEMORY_REGION(slot=${S1_SLOT}, guest_phys_addr=${hex(S1_TABLE)}, memory_size=4K, userspace_addr=stage1Table)`,
+    ...stage1Entries().map(([i, d]) => `write64(stage1Table + ${8 * i}, 0x${d.toString(16)})`),
   ];
 }
 

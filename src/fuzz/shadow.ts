@@ -127,7 +127,8 @@ export class Shadow {
         if (b !== undefined && ok) this.each(b.base + op.off, op.len, (p, map) => map.delete(p));
         return;
       case "mprotect":
-        if (b !== undefined && out.how !== "EINVAL") {
+        // EINVAL has changed nothing, except VMAs before one of hugetlb in which the range ends within a huge page.
+        if (b !== undefined && (out.how !== "EINVAL" || b.kind === "hugetlb")) {
           this.each(b.base + op.off, op.len, (p, map) => {
             const m = map.get(p);
             if (m !== undefined) m.prot = ok ? op.prot : undefined;
@@ -223,12 +224,18 @@ export class Shadow {
   }
 
   private advise(hva: number, length: number, advice: keyof typeof ADVICE, how: string): void {
-    // What is not mapped is passed over, and said at the end with ENOMEM.
-    if (how !== "ok" && how !== "ENOMEM" && how !== "EAGAIN" && advice !== "MADV_HWPOISON") return;
+    // What is not mapped is passed over, and said at the end with ENOMEM; what stands before a VMA that refuses has been done.
+    const refused = how !== "ok" && how !== "ENOMEM" && how !== "EAGAIN" && advice !== "MADV_HWPOISON";
+    const destroys = advice === "MADV_DONTNEED" || advice === "MADV_FREE" || advice === "MADV_REMOVE";
+    if (refused && !destroys) return;
     this.each(hva, length, (p, map) => {
       const m = map.get(p);
       if (m === undefined) return;
-      if (advice === "MADV_DONTNEED" && m.private) m.page = m.file === undefined ? new Page(0) : new Page(undefined, m.file.page(m.index));
+      if (refused) m.page.wild = true;
+      // A huge page of which the range covers a part only stays.
+      else if (advice === "MADV_DONTNEED" && m.hugetlb && BASE + (p - (p % 512) + 512) * PAGE > hva + length) return;
+      else if (advice === "MADV_DONTNEED" && m.private)
+        m.page = m.file === undefined ? new Page(0) : new Page(undefined, m.file.page(m.index));
       else if (advice === "MADV_FREE" && m.private && m.file === undefined) m.page.forget();
       else if (advice === "MADV_REMOVE" && m.file !== undefined) {
         if (how === "ok") this.zero(m.file, m.index * PAGE, PAGE);
@@ -276,7 +283,9 @@ export class Shadow {
     else {
       // A bitmap lives from the flag to the flag, through a move.
       const kept = was !== undefined && (was.flags & LOG) !== 0 && (now.flags & LOG) !== 0 && was.size === now.size;
-      this.slots.set(id, { ...now, dirty: kept ? was.dirty : new Set(), tried: kept ? was.tried : new Set() });
+      // KVM_DIRTY_LOG_INITIALLY_SET: every page of a new bitmap.
+      const first = this.manual === 3 ? Array.from({ length: now.size / PAGE }, (_, p) => p) : [];
+      this.slots.set(id, { ...now, dirty: kept ? was.dirty : new Set(), tried: kept ? was.tried : new Set(first) });
     }
   }
 
