@@ -2,6 +2,7 @@
  * What the commands' options share: numbers with units, output formats, the choice of era, CPU and decisions.
  */
 import { Command, InvalidArgumentError, Option } from "commander";
+import type { Means as CampaignMeans } from "../campaign/campaigns.js";
 import type { RunArguments } from "./run.js";
 
 /** A command says its exit status here when it has ended. */
@@ -32,10 +33,7 @@ export const meansOptions = (c: Command): Command =>
   c
     .option("--jobs <n>", "worker threads: the result is the same for any number", jobs, 1)
     .option("--queue <url>", "Redis, redis://host:port/: the work is done by faultline worker");
-export interface Means {
-  jobs: number;
-  queue?: string;
-}
+export type Means = Pick<CampaignMeans, "jobs" | "queue">;
 export const meansIn = (o: Means): Means => ({ jobs: o.jobs, ...(o.queue === undefined ? {} : { queue: o.queue }) });
 
 /** `--time`: 90s, 10m, 1h; milliseconds. */

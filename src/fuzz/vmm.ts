@@ -249,5 +249,5 @@ export class Vmm {
 }
 
 function plain(ret: number): Outcome {
-  return ret >= 0 ? DONE : { how: errnoName(ret), value: 0n, pages: NO_PAGES, mmio: 0, esr: 0 };
+  return ret >= 0 ? DONE : { ...NOTHING, how: errnoName(ret) };
 }

@@ -58,7 +58,7 @@ const aging =
   (kind: 0 | 1 | 2): Of =>
   (a) => ({ call: "age", addr: a.number("addr"), length: a.number("length"), kind });
 const userfault =
-  (call: "uffd_zeropage" | "uffd_continue" | "uffd_writeprotect"): Of =>
+  (call: "uffd_register" | "uffd_zeropage" | "uffd_continue" | "uffd_writeprotect"): Of =>
   (a) => ({ call, uffd: a.number("fd"), start: a.number("start"), len: a.number("len"), mode: a.number("mode") });
 const userfaultRange =
   (call: "uffd_unregister" | "uffd_wake"): Of =>
@@ -117,13 +117,7 @@ const CALLS: Readonly<Record<string, Of>> = {
   nr_hugepages: (a) => ({ call: "nr_hugepages", size: a.number("size"), count: a.number("count") }),
 
   // ---- userfaultfd
-  UFFDIO_REGISTER: (a) => ({
-    call: "uffd_register",
-    uffd: a.number("fd"),
-    start: a.number("start"),
-    len: a.number("len"),
-    mode: a.number("mode"),
-  }),
+  UFFDIO_REGISTER: userfault("uffd_register"),
   UFFDIO_UNREGISTER: userfaultRange("uffd_unregister"),
   UFFDIO_WAKE: userfaultRange("uffd_wake"),
   uffd_read: (a) => ({ call: "uffd_read", uffd: a.number("fd"), wait: true }),

@@ -6,7 +6,6 @@
  * lives in it, so the machine can be stopped and rolled back between any two phases.
  */
 import type { Call as HostCall, CallResult, ExitInfo } from "../api/calls.js";
-import type { Stage2Leaf } from "../api/nouns.js";
 import { errnoName } from "../sim/errno.js";
 import type { EventBus, EventRecord } from "../sim/events.js";
 import { lockdepReport } from "../sim/lockdep.js";
@@ -27,12 +26,12 @@ import { CallArguments, CONFIG_REGION, hostCall, showsValue, valueOfCall } from 
 import { LIMITS, type Budget } from "./limits.js";
 import { Recorder } from "./recorder.js";
 import type { Step, VariantResult } from "./result.js";
-import { RunWindow } from "./runwindow.js";
+import { RunWindow, type JudgedMachine } from "./runwindow.js";
 import { Tally, type Cell } from "./tally.js";
 import { verdictOf } from "./verdict.js";
 
 /** What a run needs of a machine; `Machine` of src/machine.ts has it. */
-export interface ScriptMachine {
+export interface ScriptMachine extends JudgedMachine {
   readonly sim: {
     readonly bus: EventBus;
     readonly state: StateRegistry;
@@ -44,7 +43,6 @@ export interface ScriptMachine {
       catchUp(agent: number, time: number): void;
     };
   };
-  readonly crashed: { readonly function: string; readonly reason: string } | undefined;
   begin(agent: number, call: HostCall): void;
   step(agent: number): boolean;
   busy(agent: number): boolean;
@@ -62,9 +60,6 @@ export interface ScriptMachine {
   setBreakpoint(vcpu: number, address: bigint): void;
   answerMmio(vcpu: number, data: bigint): void;
   cancelMmio(vcpu: number): void;
-  stage2Leaves(vm: number): readonly Stage2Leaf[];
-  /** State of the data cache line of a host address: invalid, clean, dirty; undefined where caches are not modelled. */
-  cacheState?(hva: number): string | undefined;
   /** While agents are interleaved, each guest instruction is a phase of its own. */
   readonly kvm?: { interleave: boolean };
   /** Names of decisions that have no source in this era and were asked. */

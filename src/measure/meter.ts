@@ -155,7 +155,12 @@ export class Meter {
     if (line !== a.line) c.barLines++;
     a.line = line;
     c.barBytes += size;
-    this.device(a, time, this.costs.deviceWrite + this.costs.tlp + this.costs.tlpDword * ((size + 3) >> 2));
+    this.device(a, time, this.write(size));
+  }
+
+  /** What a CPU and the link take for one write request. @param bytes of it */
+  private write(bytes: number): number {
+    return this.costs.deviceWrite + this.costs.tlp + this.costs.tlpDword * ((bytes + 3) >> 2);
   }
 
   /** A store is in its CPU's buffer, which is all that the CPU waits for; what must leave for it follows. */
@@ -169,7 +174,7 @@ export class Meter {
     this.counts.barWrites++;
     this.counts.barLines++;
     this.counts.barBytes += bytes;
-    if (a.buffered >= 0) a.buffered += this.costs.deviceWrite + this.costs.tlp + this.costs.tlpDword * (length >> 2);
+    if (a.buffered >= 0) a.buffered += this.write(length);
   }
   private finishBuffered(a: Access): void {
     if (a.buffered >= 0) this.latency.add(a.buffered);

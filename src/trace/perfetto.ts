@@ -115,7 +115,7 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
     const event = p.begin(PACKET_TRACK_EVENT);
     p.uint(EVENT_TYPE, type);
     p.uint(EVENT_TRACK, track);
-    if (name !== "") p.raw(this.name(name));
+    if (name !== "") p.put(this.name(name));
     if (isFields(args)) this.fields(p, args);
     else this.annotations(p, args);
     if (flow > 0) p.fixed64(flows, flow);
@@ -141,14 +141,14 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
     const first = at + 4;
     for (const { kind, word, name, values } of (this.annotated[id] ??= annotationsOf(eventCatalogue()[id]!))) {
       const from = p.begin(EVENT_ANNOTATIONS);
-      p.raw(name);
+      p.put(name);
       const v = ring[first + word]!;
       if (kind === "dec") number(p, v);
       else if (kind === "hex64") p.hexText(ANNOTATION_STRING, v, ring[first + word + 1]!);
       else if (kind === "bool") p.uint(ANNOTATION_BOOL, v !== 0 ? 1 : 0);
       else if (kind === "name") p.text(ANNOTATION_STRING, this.source.bus.nameOf(v));
       else if (kind === "hex" && v >= 0) p.hexText(ANNOTATION_STRING, Math.floor(v / TWO32) | 0, v | 0);
-      else if (kind === "enum" && values[v] !== undefined) p.raw(values[v]);
+      else if (kind === "enum" && values[v] !== undefined) p.put(values[v]);
       else p.text(ANNOTATION_STRING, String(v));
       p.end(from);
     }

@@ -1,5 +1,5 @@
 /** Protocol-buffer wire format: varints, fixed 64-bit numbers, texts, nested messages of any length. */
-import { hexLength } from "./textbuffer.js";
+import { ByteBuffer, hexLength } from "./bytebuffer.js";
 
 const VARINT = 0;
 const FIXED64 = 1;
@@ -8,22 +8,13 @@ const LENGTH = 2;
 const LENGTH_BYTES = 4;
 const TWO32 = 2 ** 32;
 const TWO64 = 2n ** 64n;
+const HEX_PREFIX = Buffer.from("0x");
 
-export class ProtoWriter {
-  bytes: Uint8Array;
-  length = 0;
-
-  /** @param size in bytes, to begin with */
+export class ProtoWriter extends ByteBuffer {
   constructor(size = 1 << 17) {
-    this.bytes = new Uint8Array(size);
+    super(size);
   }
 
-  private room(n: number): void {
-    if (this.length + n <= this.bytes.length) return;
-    const more = new Uint8Array(2 * (this.length + n));
-    more.set(this.bytes.subarray(0, this.length));
-    this.bytes = more;
-  }
   private varint(v: number): void {
     this.room(10);
     let n = v;
@@ -65,38 +56,17 @@ export class ProtoWriter {
       this.bytes[this.length++] = part & 255;
   }
   text(field: number, s: string): void {
-    this.textBytes(field, Buffer.from(s));
-  }
-  textBytes(field: number, utf8: Uint8Array): void {
+    const utf8 = Buffer.from(s);
     this.key(field, LENGTH);
     this.varint(utf8.length);
-    this.raw(utf8);
+    this.put(utf8);
   }
   /** `0x` and 64 bits in hexadecimal. */
   hexText(field: number, hi: number, lo: number): void {
-    const digits = hexLength(hi, lo);
     this.key(field, LENGTH);
-    this.varint(2 + digits);
-    this.room(2 + digits);
-    const { bytes } = this;
-    bytes[this.length++] = 0x30;
-    bytes[this.length++] = 0x78;
-    let at = (this.length += digits);
-    let n = lo;
-    for (let i = 0; i < digits; i++) {
-      if (i === 8) n = hi;
-      const digit = n & 15;
-      bytes[--at] = digit < 10 ? 0x30 + digit : 0x57 + digit;
-      n >>>= 4;
-    }
-  }
-  /** Fields that were encoded before. */
-  raw(encoded: Uint8Array): void {
-    this.room(encoded.length);
-    const { bytes } = this;
-    let at = this.length;
-    for (let i = 0; i < encoded.length; i++) bytes[at++] = encoded[i]!;
-    this.length = at;
+    this.varint(HEX_PREFIX.length + hexLength(hi, lo));
+    this.put(HEX_PREFIX);
+    this.hex(hi, lo);
   }
   /** A nested message begins. @returns what `end` wants */
   begin(field: number): number {
