@@ -109,6 +109,8 @@ export type Call =
       readonly firstPage: number;
       readonly numPages: number;
     }
+  /** The VMM reads the dirty ring of a vCPU that it has mapped: new entries are marked as collected. */
+  | { readonly call: "dirty_ring_collect"; readonly vcpu: number }
   | { readonly call: "KVM_RESET_DIRTY_RINGS"; readonly vm?: number }
   | { readonly call: "KVM_ENABLE_CAP"; readonly vm?: number; readonly cap: number; readonly value: number }
   | { readonly call: "KVM_CHECK_EXTENSION"; readonly vm?: number; readonly cap: number }

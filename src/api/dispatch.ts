@@ -225,6 +225,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     finish: (d, a, ret) => ({ ret, pages: ret < 0 ? [] : d.m.kvm.dirtyPages(d.kept(a, 0), d.kept(a, 1)) }),
   },
   KVM_CLEAR_DIRTY_LOG: { begin: (d, a, c) => d.start(a, d.m.kvm.clearDirtyLog, c.vm ?? 0, c.slot, c.firstPage, c.numPages) },
+  dirty_ring_collect: { begin: (d, a, c) => d.answer(a, d.m.kvm.rings.harvest(c.vcpu).length) },
   KVM_RESET_DIRTY_RINGS: { begin: (d, a, c) => d.start(a, d.m.kvm.resetDirtyRings, c.vm ?? 0) },
   KVM_ENABLE_CAP: { begin: (d, a, c) => d.answer(a, d.m.kvm.enableCap(c.vm ?? 0, c.cap, c.value)) },
   KVM_CHECK_EXTENSION: { begin: (d, a, c) => d.answer(a, d.m.kvm.checkExtension(c.vm ?? 0, c.cap)) },

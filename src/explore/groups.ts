@@ -23,6 +23,6 @@ export function assignGroups(state: StateRegistry): void {
     else if (TLB_POOLS.includes(pool.name)) pool.group = GROUP_TLB;
     else if (pool.name === "vmas.words" || pool.name === "vmas.addresses") pool.group = GROUP_VMAS;
     else if (TABLES.test(pool.name)) pool.group = PART_GROUPS.tables[0]!;
-    else if (pool.name.startsWith("kvm.dirty")) pool.group = PART_GROUPS.dirty[0]!;
+    else if (pool.name.startsWith("kvm.dirty") || pool.name.startsWith("kvm.rings")) pool.group = PART_GROUPS.dirty[0]!;
   }
 }

@@ -184,8 +184,8 @@ export const CALLS: readonly CallDecl[] = [
   decl("UFFDIO_WAKE", [number("fd"), number("start"), number("len")], "wakes who waits for these pages"),
   decl(
     "KVM_CREATE_VM",
-    [number("ipa_bits", 0), number("mte", 0), number("eager_split", 0)],
-    "creates the VM, with memory tagging if mte is not 0, with that chunk size for eager splitting; without this call there is a default one",
+    [number("ipa_bits", 0), number("mte", 0), number("eager_split", 0), number("dirty_ring", 0)],
+    "creates the VM, with memory tagging if mte is not 0, with that chunk size for eager splitting, with dirty rings of so many bytes; without this call there is a default one",
   ),
   decl(
     "KVM_SET_USER_MEMORY_REGION",
@@ -203,6 +203,11 @@ export const CALLS: readonly CallDecl[] = [
     "KVM_CLEAR_DIRTY_LOG",
     [number("slot"), number("first_page"), number("num_pages")],
     "clears a part of the dirty log (manual protect)",
+  ),
+  decl(
+    "dirty_ring_collect",
+    [vcpu],
+    "the VMM takes what is new in a vCPU's dirty ring and marks it as collected; its value is the number of entries",
   ),
   decl("KVM_RESET_DIRTY_RINGS", [], "resets the entries that the VMM has collected from the dirty rings; its value is their number"),
   decl("KVM_ENABLE_CAP", [number("cap"), number("value", 1)], "enables a capability of the VM"),

@@ -179,6 +179,7 @@ const CALLS: Readonly<Record<string, Of>> = {
     firstPage: a.number("first_page"),
     numPages: a.number("num_pages"),
   }),
+  dirty_ring_collect: (a) => ({ call: "dirty_ring_collect", vcpu: a.vcpu }),
   KVM_RESET_DIRTY_RINGS: (_, vm) => ({ call: "KVM_RESET_DIRTY_RINGS", vm }),
   KVM_ENABLE_CAP: (a, vm) => ({ call: "KVM_ENABLE_CAP", vm, cap: a.number("cap"), value: a.number("value") }),
   KVM_CHECK_EXTENSION: (a, vm) => ({ call: "KVM_CHECK_EXTENSION", vm, cap: a.number("cap") }),

@@ -303,7 +303,7 @@ class Interpreter {
   }
 
   /** The VM with its code slot, guest code written by the VMM, vCPUs at reset with VBAR at the vectors. */
-  private *createVm(ipaBits: number, mte = false, eagerSplit = 0n): Running<CallResult> {
+  private *createVm(ipaBits: number, mte = false, eagerSplit = 0n, dirtyRing = 0n): Running<CallResult> {
     const m = this.machine;
     const { image } = this.program;
     const made = yield* this.host(VMM, ipaBits === 0 ? { call: "KVM_CREATE_VM" } : { call: "KVM_CREATE_VM", ipaBits });
@@ -317,6 +317,11 @@ class Interpreter {
       const cap = KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE;
       // A kernel without it says EINVAL, and the VM goes on without.
       yield* this.host(VMM, { call: "KVM_ENABLE_CAP", vm: this.vm, cap, value: Number(eagerSplit) });
+    }
+    if (dirtyRing !== 0n) {
+      const cap = KVM_CAP_DIRTY_LOG_RING_ACQ_REL;
+      const ringed = yield* this.host(VMM, { call: "KVM_ENABLE_CAP", vm: this.vm, cap, value: Number(dirtyRing) });
+      if (ringed.ret < 0) return ringed;
     }
     const { ret: hva } = yield* this.host(VMM, {
       call: "mmap",
@@ -562,7 +567,7 @@ class Interpreter {
         return plain(made);
       }
       case "KVM_CREATE_VM":
-        return plain(yield* this.createVm(n("ipa_bits"), n("mte") !== 0, given.big("eager_split")));
+        return plain(yield* this.createVm(n("ipa_bits"), n("mte") !== 0, given.big("eager_split"), given.big("dirty_ring")));
       case "KVM_GET_ONE_REG":
       case "KVM_SET_ONE_REG": {
         const r = registerName(given.name("reg"))!;
@@ -909,6 +914,7 @@ const PLACES = ["end point", "CPU buffer", "interconnect", "root complex"] as co
 /** Slot number of the guest's code: the highest that every era has. */
 export const CODE_SLOT = 31;
 const KVM_CAP_ARM_MTE = 205;
+const KVM_CAP_DIRTY_LOG_RING_ACQ_REL = 223;
 const KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE = 228;
 const PCI_COMMAND = 4;
 /** A handler was entered through one of the vectors; which one it does not say. */

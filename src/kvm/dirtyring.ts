@@ -113,6 +113,20 @@ export class DirtyRings {
     return (this.w.a[v * WORDS + DIRTY_INDEX]! - this.w.a[v * WORDS + RESET_INDEX]!) >>> 0;
   }
 
+  /** True if a ring of the VM has an entry for a page that was pushed and is not reset yet, collected or not. */
+  holds(vm: number, slot: number, offset: number): boolean {
+    const w = this.w.a;
+    for (let v = 0; v < this.meta.a[1]!; v++) {
+      const at = v * WORDS;
+      if (w[at + VM] !== vm + 1 || !this.has(v)) continue;
+      for (let i = w[at + RESET_INDEX]!; i !== w[at + DIRTY_INDEX]!; i = (i + 1) | 0) {
+        const e = w[at + OFFSET]! + (i & (w[at + ENTRIES]! - 1));
+        if (this.entries.a[2 * e + 1] === slot && this.offsets.a[e] === offset) return true;
+      }
+    }
+    return false;
+  }
+
   /** kvm_dirty_ring_push. @param slot number of the ioctl @param offset page in the slot */
   push(v: number, slot: number, offset: number): void {
     const at = v * WORDS;

@@ -11,7 +11,7 @@ import { RECORD_WORDS, findEvent, type EventBus } from "../../sim/events.js";
 import type { Machine } from "../../machine.js";
 import type { F64Pool, StateRegistry } from "../../sim/state.js";
 import { assignGroups, PART_GROUPS } from "../groups.js";
-import { noLostWrite } from "./dirty.js";
+import { noLostRingEntry, noLostWrite } from "./dirty.js";
 import { noFalseEfault } from "./efault.js";
 import { freedPage, freedTable } from "./freed.js";
 import { invalidation } from "./invalidation.js";
@@ -59,6 +59,7 @@ export const INVARIANTS: readonly Invariant[] = [
   freedPage,
   freedTable,
   noLostWrite,
+  noLostRingEntry,
   memoryDisabled,
   ...RECLAIM,
   noFalseEfault,

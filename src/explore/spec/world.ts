@@ -84,23 +84,24 @@ function areasOf(m: Machine): Area[] {
 }
 
 function slotsOf(m: Machine, vm: number): Slot[] {
-  const { memslots, dirtyLog, vms } = m.kvm;
+  const { memslots, dirtyLog, rings, vms } = m.kvm;
   const out: Slot[] = [];
   const mm = vms.mm(vm);
-  const bitmaps = vms.usesBitmap(vm) && vms.ringSize(vm) === 0;
+  const ringed = vms.ringSize(vm) !== 0;
   for (let at = memslots.nextInHvaRange(vm, -1, 0, Infinity); at >= 0; at = memslots.nextInHvaRange(vm, at, 0, Infinity)) {
     const slot = memslots.at(vm, at);
     const flags = memslots.flags(slot);
-    const logged = bitmaps && (flags & LOG_DIRTY) !== 0 && dirtyLog.hasBitmap(slot);
+    const logged = (flags & LOG_DIRTY) !== 0 && (ringed || dirtyLog.hasBitmap(slot));
+    const id = memslots.id(slot);
     out.push({
-      id: memslots.id(slot),
+      id,
       mm,
       gfn: memslots.baseGfn(slot),
       pages: memslots.npages(slot),
       hva: memslots.userspaceAddr(slot),
       readonly: (flags & READONLY) !== 0,
       valid: memslots.valid(slot),
-      dirty: logged ? (page) => dirtyLog.isDirty(slot, page) : undefined,
+      dirty: logged ? (page) => dirtyLog.isDirty(slot, page) || (ringed && rings.holds(vm, id, page)) : undefined,
       exported: (flags & DMABUF) !== 0 ? (page) => m.vfioPci.dmabufs.importedPfn(memslots.userspaceAddr(slot) + page * 4096) : undefined,
     });
   }
