@@ -106,6 +106,34 @@ export function decisionValue(name: string, text: string): string | number | boo
   return value;
 }
 
+type Decisions = Readonly<Record<string, Decision>>;
+type FoldedRow = Readonly<Record<string, string | number | boolean>>;
+interface PlainRow {
+  readonly row: FoldedRow;
+  /** Decisions without a source in the era. */
+  readonly unknown: readonly string[];
+}
+/** The rows that have been folded: every machine asks for one. */
+const plainRows = new Map<Decisions, Map<string, PlainRow>>();
+
+/** The answers of a room's decisions in an era. */
+function plainRow(decisions: Decisions, name: string): PlainRow {
+  let rows = plainRows.get(decisions);
+  if (rows === undefined) plainRows.set(decisions, (rows = new Map<string, PlainRow>()));
+  let plain = rows.get(name);
+  if (plain === undefined) {
+    const unknown: string[] = [];
+    const pairs = Object.entries(decisions).map(([key, d]): [string, string | number | boolean] => {
+      const value = answer(d, name)?.value;
+      if (value === undefined) unknown.push(key);
+      return [key, value ?? d.values[0]!];
+    });
+    // All at once: an object that grows key by key becomes a hash table, and a decision is asked on every fault.
+    rows.set(name, (plain = { row: Object.freeze(Object.fromEntries(pairs)), unknown }));
+  }
+  return plain;
+}
+
 /**
  * The row of an era with some decisions replaced. A decision without a source in this era takes its
  * first legal value, is listed by `unknownDecisions`, and tells whenever it is asked.
@@ -121,28 +149,24 @@ export function eraRow(
   const e = findEra(name);
   if (e === undefined) throw new FaultlineError(`no era named ${name}`);
   for (const key of Object.keys(set)) decisionValue(key, set[key]!);
-  const fold = (decisions: Readonly<Record<string, Decision>>) => {
-    const unknown: string[] = [];
-    // All at once: an object that grows key by key becomes a hash table, and a decision is asked on every fault.
+  const fold = (decisions: Decisions): FoldedRow => {
+    const plain = plainRow(decisions, e.name);
+    const chosen = Object.keys(set).filter((key) => key in decisions);
+    const unknown = plain.unknown.filter((key) => !chosen.includes(key));
+    const told = onAsked !== undefined ? Object.keys(decisions) : onUnknown !== undefined ? unknown : [];
+    if (chosen.length === 0 && told.length === 0) return plain.row;
     const row = Object.fromEntries(
-      Object.entries(decisions).map(([key, d]) => {
-        const chosen = set[key];
-        const value = chosen === undefined ? answer(d, e.name)?.value : decisionValue(key, chosen);
-        if (value === undefined) unknown.push(key);
-        return [key, value ?? d.values[0]!];
-      }),
+      Object.entries(plain.row).map(([key, value]) => [key, chosen.includes(key) ? decisionValue(key, set[key]!) : value]),
     );
-    if (onUnknown !== undefined || onAsked !== undefined) {
-      for (const key of onAsked === undefined ? unknown : Object.keys(row)) {
-        const value = row[key]!;
-        const isUnknown = unknown.includes(key);
-        const get = () => {
-          if (isUnknown) onUnknown?.(key);
-          onAsked?.(key);
-          return value;
-        };
-        Object.defineProperty(row, key, { enumerable: true, get });
-      }
+    for (const key of told) {
+      const value = row[key]!;
+      const isUnknown = unknown.includes(key);
+      const get = () => {
+        if (isUnknown) onUnknown?.(key);
+        onAsked?.(key);
+        return value;
+      };
+      Object.defineProperty(row, key, { enumerable: true, get });
     }
     return Object.freeze(row);
   };

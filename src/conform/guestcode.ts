@@ -86,8 +86,12 @@ export interface GuestCode {
   readonly entry: ReadonlyMap<string, number>;
 }
 
-/** Assembles vectors, handlers and all operation stubs; the same for every recording. */
-export function guestCode(): GuestCode {
+let assembled: GuestCode | undefined;
+
+/** Vectors, handlers and all operation stubs; the same for every recording, so assembled once. */
+export const guestCode = (): GuestCode => (assembled ??= assembleAll());
+
+function assembleAll(): GuestCode {
   const words = new Int32Array(1024);
   const put = (offset: number, text: string): number => {
     for (const w of assemble(text)) {

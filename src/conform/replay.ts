@@ -53,9 +53,9 @@ const UNBACKED = 0xf1e2d3c4b5a69788n;
 /** A step without progress over so many exits is the recorder's SIGALRM. */
 const MOST_EXITS = 1000;
 /** After so many instructions without an exit, the guest is looked at: an abort at its own abort vector repeats for ever. */
-const SLICE = 20_000;
+const SLICE = 4000;
 /** More than a guest of the recorder can execute before its alarm. */
-const MOST_SLICES = 1000;
+const MOST_SLICES = 5000;
 /** More events of one step are not kept: an endless loop gives as many as one likes. */
 const MOST_EVENTS = 20_000;
 const KVM_MEM_LOG_DIRTY_PAGES = 1;

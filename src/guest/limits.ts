@@ -10,6 +10,8 @@ export const LIMITS = {
   variants: 64,
   /** Iterations of all VMM loops of one run. */
   iterations: 1_000_000,
+  /** Expectations that one run may judge. */
+  expectations: 1_000_000,
   /** Bytes of guest code: the code slot. */
   codeBytes: 2 * 1024 * 1024,
   /** vCPUs of a machine. */

@@ -7,9 +7,10 @@ import type { Stage2Leaf } from "../api/nouns.js";
 import type { EventBus } from "../sim/events.js";
 import { lockdepReport } from "../sim/lockdep.js";
 import type { Statement } from "./ast.js";
-import type { Span } from "./diagnostics.js";
+import { BudgetError, type Span } from "./diagnostics.js";
 import type { Scope } from "./evaluate.js";
 import { judge, type Exception, type Problem, type Result, type Window } from "./expectations.js";
+import { LIMITS } from "./limits.js";
 import type { Recorder } from "./recorder.js";
 import type { Outcome } from "./result.js";
 
@@ -24,6 +25,8 @@ export interface JudgedMachine {
 
 /** Events that led to a failure and are shown with it. */
 const LED_TO = 12;
+/** Behind so many outcomes a failure comes without them. */
+const MOST_LED_TO = 10_000;
 
 export class RunWindow implements Window {
   results: Result[] = [];
@@ -117,6 +120,8 @@ export class RunWindow implements Window {
     const here = s.on.length === 0 || s.on.some((n) => this.isThis(n.name));
     if (!here) return;
     if (s.condition.kind === "event" && s.condition.event === lockdepReport.name) this.lockdepAsked = true;
+    if (this.outcomes.length >= LIMITS.expectations)
+      throw new BudgetError(`line ${s.span.line}: the run judged more than ${LIMITS.expectations} expectations`, "");
     const outcome = (status: Outcome["status"], actual: string): void => {
       this.outcomes.push({
         status,
@@ -125,7 +130,7 @@ export class RunWindow implements Window {
         text: s.text,
         expected: s.text.replace(/^expect (on \S+(?:, *\S+)* )?/, ""),
         actual,
-        events: status === "failed" ? this.recorder.last(LED_TO) : [],
+        events: status === "failed" && this.outcomes.length < MOST_LED_TO ? this.recorder.last(LED_TO) : [],
       });
     };
     if (this.over) {

@@ -165,6 +165,14 @@ describe("a budget", () => {
   test("of steps ends a guest that loops for ever", () => {
     expect(() => runAll("guest { a: nop; b a }", { budget: { steps: 2000 } })).toThrow(BudgetError);
   });
+  test("of steps ends loops in which nothing happens but an expectation", () => {
+    const loops = "for i in 0..1000 { for j in 0..100 { expect no event tlbi } }";
+    expect(() => runAll(loops, { budget: { steps: 5000 } })).toThrow("the run took more than 5000 steps");
+  });
+  test("of memory counts what is told of each step", () => {
+    const source = "let a = mmap(0, 4K)\nfor i in 0..40000 { madvise(a, 4K, MADV_NOHUGEPAGE) }";
+    expect(() => runAll(source, { budget: { memory: 16 * 1024 ** 2 } })).toThrow("needs more than 16777216 bytes");
+  });
   test("of loop turns ends a VMM that loops for ever", () => {
     expect(() => runAll("for i in 0..0x7fffffff { let x = i }")).toThrow(/turns/);
   });
