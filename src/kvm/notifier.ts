@@ -61,7 +61,10 @@ export class KvmNotifier {
     this.rangeEnd = agents.activity("kvmInvalidateRangeEnd", `${src} kvm_mmu_notifier_invalidate_range_end`, 6, [
       ["end", (f) => this.end(f)],
     ]);
-    this.changePte = agents.activity("kvmChangePte", `${src} kvm_mmu_notifier_change_pte`, 4, [["set", (f) => this.setSpte(f)]]);
+    this.changePte = agents.activity("kvmChangePte", `${src} kvm_mmu_notifier_change_pte`, 4, [
+      ["announce", (f) => this.announcePte(f)],
+      ["set", (f) => this.setSpte(f)],
+    ]);
     this.release = agents.activity("kvmNotifierRelease", `${src} kvm_mmu_notifier_release`, 2, [["free", (f) => this.freeAll(f)]]);
     this.clearFlushYoung = agents.activity("kvmClearFlushYoung", `${src} kvm_mmu_notifier_clear_flush_young`, 4, [
       ["age", (f) => this.age(f, true)],
@@ -75,7 +78,7 @@ export class KvmNotifier {
       release,
       clearFlushYoung: this.clearFlushYoung,
       testYoung: this.testYoung,
-      ...(d.changePte ? { changePte: this.changePte, changePteReady: (vm: number) => !sim.locks.isHeld(vms.mmuLock(vm)) } : {}),
+      ...(d.changePte ? { changePte: this.changePte } : {}),
       ...(d.ageHandlers === "both" ? { clearYoung: this.clearYoung } : {}),
     });
   }
@@ -198,20 +201,26 @@ export class KvmNotifier {
 
   // ----------------------------------------------------------------------------------- change_pte
 
-  /** kvm_set_spte_hva: the new page at once, read-only, without a table cache. */
+  /** From v5.14 the trace point stands in generic code, before any lock. */
+  private announcePte(f: number): number {
+    const { sim, vms, d } = this;
+    const s = sim.agents.stack.a;
+    if (d.changePteCount === "increments") return this.setSpte(f);
+    sim.bus.emit(kvmSetSpteHva, s[f + START]!);
+    if (d.changePteCount === "skipped-when-idle" && vms.inProgress(s[f + PAGE_VM]! | 0) === 0) return sim.agents.ret(f);
+    return this.setSpte(f);
+  }
+
+  /** kvm_set_spte_hva: the new page at once, read-only, without a table cache. The caller holds the page-table lock meanwhile. */
   private setSpte(f: number): number {
     const { sim, vms, memslots, d } = this;
     const s = sim.agents.stack.a;
     const vm = s[f + PAGE_VM]! | 0;
     const hva = s[f + START]!;
     const pfn = s[f + PFN]!;
-    if (d.changePteCount !== "increments") {
-      // From v5.14 the trace point stands in generic code, before any lock.
-      sim.bus.emit(kvmSetSpteHva, hva);
-      if (d.changePteCount === "skipped-when-idle" && vms.inProgress(vm) === 0) return sim.agents.ret(f);
-    }
     const lock = vms.mmuLock(vm);
-    if (!sim.locks.write(lock)) throw new Error("change_pte met a taken mmu_lock: its caller waits for it first (changePteReady)");
+    const waits = this.changePte.first + 1;
+    if (!sim.locks.write(lock)) return s[f] === waits ? BLOCKED : waits;
     if (d.changePteCount === "increments") {
       vms.bumpSeq(vm);
       if (vms.root(vm) !== 0) sim.bus.emit(kvmSetSpteHva, hva);

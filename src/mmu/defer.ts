@@ -19,5 +19,7 @@ export const DEFER_HUGETLB_COW = -6;
 export const DEFER_UFFD_MISSING = -8;
 export const DEFER_UFFD_WP = -9;
 export const DEFER_UFFD_MINOR = -10;
+/** Another agent holds the lock of the page table. */
+export const DEFER_PTL = -11;
 /** A migration entry: wait until it is gone. */
 export const DEFER_MIGRATION = -7;

@@ -17,6 +17,7 @@ import {
   DEFER_MIGRATION,
   DEFER_OPS_FAULT,
   DEFER_OPS_HUGE,
+  DEFER_PTL,
   DEFER_SPLIT,
   DEFER_UFFD_MINOR,
   DEFER_UFFD_MISSING,
@@ -137,13 +138,14 @@ export class HostFault {
   faultNow(mm: number, vma: number, addr: number, flags: number): number {
     const write = (flags & FAULT_FLAG_WRITE) !== 0;
     const vmFlags = this.vmas.flags(vma);
-    if ((vmFlags & VM_HUGETLB) !== 0) return this.hugetlb.fault(mm, vma, addr, write);
+    if ((vmFlags & VM_HUGETLB) !== 0) return this.pt.contended(mm, addr, addr + 1) ? DEFER_PTL : this.hugetlb.fault(mm, vma, addr, write);
     this.pt.walk(mm, addr);
     return this.faultWalked(mm, vma, vmFlags, addr, write);
   }
 
   /** The same for a VMA without hugetlb whose tables the caller has just walked at addr. */
   readonly faultWalked = (mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number => {
+    if (this.pt.locks.any && this.pt.locks.taken(this.pt.entry)) return DEFER_PTL;
     if (this.pt.level < 3) {
       const r = this.pmdFault(mm, vma, vmFlags, addr, write);
       if (r !== VM_FAULT_FALLBACK) return r;
@@ -352,6 +354,7 @@ export class HostFault {
       case DEFER_HUGETLB_COW:
         return this.hugetlbCow(f);
       case DEFER_MIGRATION:
+      case DEFER_PTL:
         return BLOCKED;
       case DEFER_UFFD_MISSING:
         return this.userfault(f, 0);
@@ -421,9 +424,10 @@ export class HostFault {
     const s = this.sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
     const page = s[f + ADDR]! - (s[f + ADDR]! & 0xfff);
-    if (this.sim.agents.interleaving && this.d.notifierChangePte && !this.notifiers.changePteReady(mm)) return BLOCKED;
     pt.walk(mm, page);
+    if (!pt.locks.lock(pt.entry)) return BLOCKED;
     if (pt.level !== 3 || pt.lo !== s[f + OLD_LO] || pt.hi !== s[f + OLD_HI]) {
+      pt.locks.unlock();
       this.frames.put(s[f + NEW]!);
       return this.rangeEnd(f, page, 4096);
     }
@@ -447,6 +451,7 @@ export class HostFault {
     const lo = writable ? prot.lo(vma) & ~PTE_RDONLY : prot.lo(vma);
     const hi = prot.hi(vma) | HI_DIRTY | (writable ? HI_WRITE : 0);
     pt.setEntry(mm, page, 3, pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    pt.locks.unlock();
     this.sim.agents.leave();
     const oldHi = s[f + OLD_HI]!;
     if ((oldHi & HI_SPECIAL) === 0) frames.dropMapping((oldHi & 0xffff) * 1048576 + (s[f + OLD_LO]! >>> 12));

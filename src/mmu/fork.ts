@@ -128,6 +128,9 @@ export class Fork {
     const { sim, vmas, zap, notifiers } = this.mm;
     const s = sim.agents.stack;
     const v = s.a[f + VMA]! - 1;
+    // The copying is tried again in its own phase.
+    const copying = this.fork.first + P_COPY;
+    if (this.mm.pt.contended(s.a[f + MM]!, vmas.start(v), vmas.end(v))) return s.a[f] === copying ? BLOCKED : copying;
     const error = zap.copyPageRange(s.a[f + CHILD]!, s.a[f + MM]!, v);
     if (error < 0) s.set(f + RESULT, error);
     if (!isCowMapping(vmas.flags(v))) return this.copied(f);
@@ -172,6 +175,7 @@ export class Fork {
   private exitUnmap(f: number): number {
     const { sim, vmas, zap, notifiers } = this.mm;
     const mm = sim.agents.stack.a[f + MM]!;
+    for (let v = vmas.first(mm); v >= 0; v = vmas.next(v)) if (this.mm.pt.contended(mm, vmas.start(v), vmas.end(v))) return BLOCKED;
     for (let v = vmas.first(mm); v >= 0; v = vmas.next(v)) zap.zapRange(mm, vmas.start(v), vmas.end(v));
     return sim.agents.call(f, this.exitMmap.first + E_FREE, notifiers.invalidateRangeEnd, mm, 0, TASK_SIZE, MMU_NOTIFY_UNMAP, 1);
   }

@@ -142,6 +142,7 @@ export class HugePages {
     const mm = s.a[f + MM]!;
     const addr = s.a[f + ADDR]!;
     const e = pt.entryAt(mm, addr, 2);
+    if (pt.contended(mm, addr, addr + 1) || pt.locks.taken(e)) return BLOCKED;
     s.set(f + OLD_LO, pt.tables.words.a[e]!);
     s.set(f + OLD_HI, pt.tables.words.a[e + 1]!);
     pt.clearFlush(mm, addr, 2, e);

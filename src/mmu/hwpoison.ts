@@ -2,7 +2,7 @@
  * A page that the hardware declares broken (mm/memory-failure.c): it is taken out of every address
  * space, and whoever touches it again gets a SIGBUS. madvise(MADV_HWPOISON) injects one.
  */
-import { ARG, R0, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EBUSY } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
@@ -104,6 +104,7 @@ export class MemoryFailure {
     const mm = s.a[f + NEXT_MM]!;
     const start = s.a[f + START]!;
     const end = s.a[f + END]!;
+    if (pt.contended(mm, start, start + 1)) return BLOCKED;
     if (pt.walk(mm, start)) {
       const { entry, leafLevel } = pt;
       const head = descPfn(pt.lo, pt.hi);

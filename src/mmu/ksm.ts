@@ -138,8 +138,10 @@ export class Ksm {
     const mm = s.a[f + MM]!;
     const addr = s.a[f + ADDR]!;
     const replaces = s.a[f + PFN]! >= 0;
-    if (this.sim.agents.interleaving && this.d.notifierChangePte && !this.notifiers.changePteReady(mm)) return BLOCKED;
-    if (!pt.walk(mm, addr) || (replaces && (pt.lo !== s.a[f + LO] || pt.hi !== s.a[f + HI]))) return this.failed(f, -EFAULT);
+    // page_vma_mapped_walk, pte_offset_map_lock
+    const present = pt.walk(mm, addr);
+    if (!pt.locks.lock(pt.entry)) return BLOCKED;
+    if (!present || (replaces && (pt.lo !== s.a[f + LO] || pt.hi !== s.a[f + HI]))) return this.failed(f, -EFAULT);
     // GUP has taken the page before it was protected: what it reads and writes would not be seen.
     if (!replaces && (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn) || this.pages.lockedByOther(pt.leafPfn)))
       return this.failed(f, -EAGAIN);
@@ -153,6 +155,7 @@ export class Ksm {
   }
 
   private failed(f: number, error: number): number {
+    this.pt.locks.unlock();
     this.sim.agents.stack.set(f + ERROR, error);
     return this.range(f, this.changeEntry.first + 3, false);
   }
@@ -170,6 +173,7 @@ export class Ksm {
     s.set(f + LO, pfnLo(pfn) | (lo & 0xfff) | PTE_RDONLY);
     s.set(f + HI, pfnHi(pfn) | (hi & ~0xffff & ~HI_WRITE) | dirty);
     pt.setEntry(mm, addr, 3, pt.ensure(mm, addr, 3), s.a[f + LO]!, s.a[f + HI]!);
+    pt.locks.unlock();
     this.sim.agents.leave();
     if (pfn === old) frames.clearFlags(pfn, FRAME_EXCLUSIVE);
     else {

@@ -382,6 +382,7 @@ export class Madvise {
     const mm = s[f + MM]!;
     const start = s[f + PART_START]!;
     const end = s[f + PART_END]!;
+    if (pt.contended(mm, start, end)) return BLOCKED;
     for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
       if (!pt.walk(mm, a)) continue;
       const lo = (pt.lo & ~PTE_AF) | PTE_RDONLY;

@@ -107,6 +107,8 @@ export class Migrate {
         this.sim.locks.unlockRead(this.pages.rmapLock);
         return this.migratePage.first + MOVE;
       }
+      if (this.d.singlePageReclaim === "invalidatePage" && pt.contended(rmap.mm, rmap.addr, rmap.addr + 1))
+        return s.a[f] === this.migratePage.first + UNMAP_NEXT ? BLOCKED : this.migratePage.first + UNMAP_NEXT;
       s.set(f + CURSOR, cursor);
       if (!pt.walk(rmap.mm, rmap.addr) || pt.leafPfn !== s.a[f + OLD]) continue;
       s.set(f + AT_MM, rmap.mm);
@@ -128,6 +130,7 @@ export class Migrate {
 
   private unmapOne(f: number): number {
     const s = this.sim.agents.stack.a;
+    if (this.pt.contended(s[f + AT_MM]!, s[f + AT]!, s[f + AT]! + 1)) return BLOCKED;
     if (this.d.singlePageReclaim === "range") this.putMigrationEntry(f);
     const start = s[f + AT]!;
     return this.sim.agents.call(
@@ -165,6 +168,8 @@ export class Migrate {
     const old = s[f + OLD]!;
     const to = s[f + NEW]!;
     const order = s[f + LEVEL] === 2 ? ORDER_PMD : ORDER_PAGE;
+    for (let c = rmap.next(old, s[f + MM]!, s[f + ADDR]!, 0); c !== 0; c = rmap.next(old, s[f + MM]!, s[f + ADDR]!, c))
+      if (this.pt.contended(rmap.mm, rmap.addr, rmap.addr + 1)) return BLOCKED;
     if (!this.sim.locks.read(this.pages.rmapLock)) return BLOCKED;
     // Ours, and the page cache's.
     const expected = (frames.flags(old) & FRAME_FILE) !== 0 ? 2 : 1;

@@ -266,6 +266,7 @@ export class Mmap {
   private undo(f: number): number {
     const { sim, vmas, notifiers, zap } = this.mm;
     const v = sim.agents.stack.a[f + VMA]! | 0;
+    if (this.mm.pt.contended(vmas.mm(v), vmas.start(v), vmas.end(v))) return BLOCKED;
     zap.zapRange(vmas.mm(v), vmas.start(v), vmas.end(v));
     return sim.agents.call(
       f,

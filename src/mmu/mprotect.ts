@@ -147,6 +147,7 @@ export class Mprotect {
     const { sim, zap, notifiers } = this.mm;
     const s = sim.agents.stack.a;
     const mm = s[f + MM]!;
+    if (this.mm.pt.contended(mm, s[f + FROM]!, s[f + CUR]!)) return BLOCKED;
     zap.changeProtection(mm, s[f + VMA]!, s[f + FROM]!, s[f + CUR]!);
     return sim.agents.call(
       f,

@@ -248,6 +248,8 @@ export class Mremap {
     const s = sim.agents.stack.a;
     const from = s[f + ADDR]!;
     const len = s[f + OLD_LEN]!;
+    const { pt } = this.mm;
+    if (pt.contended(s[f + MM]!, from, from + len) || pt.contended(s[f + MM]!, s[f + NEW_ADDR]!, s[f + NEW_ADDR]! + len)) return BLOCKED;
     zap.movePageTables(s[f + MM]!, from, s[f + NEW_ADDR]!, len);
     return sim.agents.call(f, this.mremap.first + P_MOVED, notifiers.invalidateRangeEnd, s[f + MM]!, from, from + len, MMU_NOTIFY_UNMAP, 1);
   }

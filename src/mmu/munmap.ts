@@ -139,6 +139,7 @@ export class Munmap {
       const to = widenHugetlb(vmas, v, start, end, true);
       return sim.agents.call(f, this.doMunmap.first + 3, this.zapVma.zapNotified, s[f + MM]!, start, end, MMU_NOTIFY_UNMAP, from, to);
     }
+    if (this.mm.pt.contended(s[f + MM]! | 0, s[f + START]!, s[f + END]!)) return BLOCKED;
     zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!);
     return sim.agents.call(
       f,
@@ -156,6 +157,8 @@ export class Munmap {
     const { sim, vmas, zap } = this.mm;
     const s = sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
+    // unlink_anon_vmas waits for who walks the reverse mapping with the lock of a table in hand.
+    if (this.mm.pt.contended(mm, s[f + START]!, s[f + END]!)) return BLOCKED;
     const next = vmas.findVma(mm, s[f + START]!);
     const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
     const floor = prev >= 0 ? vmas.end(prev) : 0;

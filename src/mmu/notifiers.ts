@@ -63,8 +63,6 @@ export interface MmuSubscriber {
   readonly rangeEnd: Activity;
   /** Arguments (mm, addr, pfn, token). */
   readonly changePte?: Activity;
-  /** False while changePte would have to wait: its caller, under the page-table lock, then waits first. */
-  readonly changePteReady?: (token: number) => boolean;
   /** Arguments (mm, token). */
   readonly release?: Activity;
   /** Arguments (mm, start, end, token); R0: 1 if any page was young. */
@@ -181,15 +179,6 @@ export class MmuNotifiers {
   /** True if anybody listens to the mm (mm_has_notifiers). */
   hasNotifiers(mm: number): boolean {
     return this.next(0, mm) >= 0;
-  }
-
-  /** True if nobody's change_pte would have to wait now. */
-  changePteReady(mm: number): boolean {
-    for (let s = this.next(0, mm); s >= 0; s = this.next(s + 1, mm)) {
-      const kind = this.kinds[this.subs.a[s * SUB_WORDS + SUB_KIND]!]!;
-      if (kind.changePteReady !== undefined && !kind.changePteReady(this.subs.a[s * SUB_WORDS + SUB_TOKEN]!)) return false;
-    }
-    return true;
   }
 
   /** The first live subscription of the mm at or after s, or -1. */

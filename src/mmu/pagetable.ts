@@ -16,6 +16,7 @@ import type { TablePages } from "../arch/tables.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { F64Pool, I32Pool } from "../sim/state.js";
+import { PageTableLocks } from "./ptlock.js";
 import {
   HI_ADDR,
   HI_CONT,
@@ -89,6 +90,7 @@ export class HostPageTables {
   /** Bytes between the start of an upper-level leaf and the address. */
   private offset = 0;
 
+  readonly locks: PageTableLocks;
   /** Per mm: physical address of the pgd, 0 without. */
   private readonly roots: F64Pool;
   /** Per mm: word index of the pgd. */
@@ -104,6 +106,7 @@ export class HostPageTables {
   ) {
     this.roots = sim.state.f64("hostpt.roots", 4);
     this.rootWord = sim.state.i32("hostpt.rootWords", 4);
+    this.locks = new PageTableLocks(sim, tables);
     this.base = tables.base;
     this.basePage = (tables.base / 4096) | 0;
   }
@@ -278,6 +281,7 @@ export class HostPageTables {
     if ((oldLo & lo & PTE_VALID) !== 0 && this.needsBreak(level, oldLo, oldHi, lo, hi)) {
       this.sim.bus.emit(breakBeforeMakeViolation, this.tableAddress(e), (e & 1023) >>> 1, oldHi, oldLo, hi, lo);
     }
+    if (this.sim.locks.tracking) this.locks.assertMine(e);
     this.tables.write(e, hi, lo);
     this.sim.agents.charge(this.sim.costs.tableWrite);
     this.sim.bus.emit(hostEntry, mm, addr, level, (e >>> 10) * 4096 + this.base, oldHi, oldLo, hi, lo);
@@ -312,6 +316,18 @@ export class HostPageTables {
     if (this.leafLevel < 0 || (this.lo & PTE_AF) === 0) return false;
     this.setEntry(mm, addr, this.leafLevel, this.entry, this.lo & ~PTE_AF, this.hi);
     return true;
+  }
+
+  /** Must an operation of one step on [start, end) wait for the lock of a table? Then its phase returns BLOCKED, before it has changed anything. */
+  contended(mm: number, start: number, end: number): boolean {
+    return this.locks.any && this.contendedWithin(mm, start, end);
+  }
+  private contendedWithin(mm: number, start: number, end: number): boolean {
+    for (let a = start; a < end; a = nextBoundary(a, this.level)) {
+      this.walk(mm, a);
+      if (this.locks.taken(this.entry)) return true;
+    }
+    return false;
   }
 
   /** Frees the table that an entry points to; the entry is cleared first (pte_free_tlb and relatives). */

@@ -73,8 +73,14 @@ export class Reclaim {
 
   // ---- aging -----------------------------------------------------------------------------------
 
+  /** page_vma_mapped_walk: subscribers are asked under the page-table lock. A range in several tables is asked as a whole, without. */
   private age(f: number): number {
+    const { pt } = this;
     const s = this.sim.agents.stack.a;
+    const start = s[f + START]!;
+    if (pt.walk(s[f + MM]!, start) && !pt.special && pt.level >= 2) {
+      if (s[f + END]! <= nextBoundary(start, pt.level - 1) && !pt.locks.lock(pt.entry)) return BLOCKED;
+    }
     const { clearFlushYoung, clearYoung, testYoung } = this.notifiers;
     const kind = s[f + KIND]!;
     const act = kind === AGE_TEST ? testYoung : kind === AGE_CLEAR && this.d.notifierClearYoung ? clearYoung : clearFlushYoung;
@@ -86,11 +92,13 @@ export class Reclaim {
     const s = this.sim.agents.stack.a;
     const mm = s[f + MM]!;
     let young = s[f + R0] !== 0;
+    if (!pt.locks.mine && s[f + KIND] !== AGE_TEST && pt.contended(mm, s[f + START]!, s[f + END]!)) return BLOCKED;
     for (let a = s[f + START]!; a < s[f + END]!; a = nextBoundary(a, pt.level)) {
       if (!pt.walk(mm, a)) continue;
       if (s[f + KIND] === AGE_TEST) young = pt.young || young;
       else young = pt.testAndClearYoung(mm, a - (a % LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3])) || young;
     }
+    pt.locks.unlock();
     return this.sim.agents.ret(f, young ? 1 : 0);
   }
 
@@ -145,6 +153,8 @@ export class Reclaim {
         this.pages.unlock();
         return this.sim.agents.ret(f, 0);
       }
+      if (this.d.singlePageReclaim === "invalidatePage" && pt.contended(rmap.mm, rmap.addr, rmap.addr + 1))
+        return s.a[f] === this.reclaimPage.first + UNMAP_NEXT ? BLOCKED : this.reclaimPage.first + UNMAP_NEXT;
       s.set(f + CURSOR, cursor);
       if (!pt.walk(rmap.mm, rmap.addr) || pt.leafPfn !== s.a[f + PFN]) continue;
       s.set(f + AT_MM, rmap.mm);
@@ -165,6 +175,7 @@ export class Reclaim {
 
   private unmapOne(f: number): number {
     const s = this.sim.agents.stack.a;
+    if (this.pt.contended(s[f + AT_MM]!, s[f + AT]!, s[f + AT]! + 1)) return BLOCKED;
     if (this.d.singlePageReclaim === "range") this.clearOne(f);
     return this.sim.agents.call(
       f,

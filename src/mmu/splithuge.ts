@@ -76,6 +76,7 @@ export class SplitHugePmd {
 
   private splitLocked(f: number): number {
     const s = this.sim.agents.stack.a;
+    if (this.pt.contended(s[f + MM]!, s[f + ADDR]!, s[f + ADDR]! + 1)) return BLOCKED;
     this.zap.splitHugePmdPlain(s[f + MM]!, s[f + ADDR]!);
     return this.rangeEnd(f, this.activity.first + 2);
   }

@@ -430,10 +430,11 @@ export class Userfaultfd {
 
   /** mfill_atomic_pte_copy, the part under the mmap_lock. */
   private copyInstall(f: number): number {
-    const { sim, frames } = this.mm;
+    const { sim, frames, pt } = this.mm;
     const s = sim.agents.stack;
     const mm = this.mmOf(f);
-    if (!sim.locks.read(this.mm.mmapLock(mm))) {
+    const to = s.a[f + START]! + s.a[f + DONE]!;
+    if (pt.contended(mm, to, to + 1) || !sim.locks.read(this.mm.mmapLock(mm))) {
       s.set(f, this.copy.first + 2);
       return BLOCKED;
     }
@@ -496,7 +497,7 @@ export class Userfaultfd {
     const mm = this.mmOf(f);
     const start = s[f + START]!;
     const len = s[f + LEN]!;
-    if (!sim.locks.read(this.mm.mmapLock(mm))) return BLOCKED;
+    if (this.mm.pt.contended(mm, start, start + len) || !sim.locks.read(this.mm.mmapLock(mm))) return BLOCKED;
     sim.agents.charge(sim.costs.syscall);
     let done = 0;
     let error = this.validRange(s[f + UFFD]!, start, len);
@@ -573,6 +574,7 @@ export class Userfaultfd {
     const first = s[f + S_START]!;
     const end = s[f + START]! + s[f + LEN]!;
     const protect = (s[f + MODE]! & UFFDIO_WRITEPROTECT_MODE_WP) !== 0;
+    if (pt.contended(mm, first, end)) return BLOCKED;
     for (let a = first; a < end; a = nextBoundary(a, pt.level)) {
       if (!pt.walk(mm, a)) continue;
       if (pt.leafLevel === 2 && (a % 0x200000 !== 0 || a + 0x200000 > end)) {

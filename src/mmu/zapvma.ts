@@ -2,7 +2,7 @@
  * Clearing host entries with the notifiers told: zap_page_range_single, zap_vma_ptes and
  * unmap_mapping_range (mm/memory.c).
  */
-import { ARG, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import type { MmContext } from "./context.js";
 import { MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { PUD_SIZE } from "./pagetable.js";
@@ -135,8 +135,9 @@ export class ZapVma {
   }
 
   private clear(f: number): number {
-    const { sim, zap, notifiers } = this.mm;
+    const { sim, pt, zap, notifiers } = this.mm;
     const s = sim.agents.stack.a;
+    if (pt.contended(s[f + MM]! | 0, s[f + START]!, s[f + END]!)) return BLOCKED;
     const type = s[f + TYPE]! | 0;
     zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!, (type & RECLAIM_PT) !== 0);
     return sim.agents.call(
@@ -214,6 +215,7 @@ export class ZapVma {
     const s = sim.agents.stack.a;
     const v = s[f + LAST_VMA]! - 1;
     const mm = vmas.mm(v);
+    if (pt.contended(mm, s[f + Z_START]!, s[f + Z_END]!)) return BLOCKED;
     for (let addr = s[f + Z_START]!; addr < s[f + Z_END]!; addr += 4096) {
       if (!pt.walk(mm, addr)) continue;
       const pgoff = vmas.pgoff(v) + (addr - vmas.start(v)) / 4096;

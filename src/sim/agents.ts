@@ -73,7 +73,7 @@ export class Agents {
   interleaving = false;
   /** A phase that returned BLOCKED changed something all the same: it queued for a lock. */
   private queued = false;
-  /** The running agent holds a spinlock that the others of its rooms respect only in whole steps: its step goes on. */
+  /** The running agent holds a spinlock: its step goes on. Never set between two steps. */
   private section = false;
   private readonly phaseSources: string[] = [];
 
@@ -326,13 +326,16 @@ export class Agents {
       const g = this.top.a[agent]!;
       next = this.phaseFns[this.stack.a[g]! | 0]!(g);
       if (next >= 0) this.stack.set(g + PHASE, next);
+      // It waits in the middle for a lock, and is met there with what it holds.
+      else if (next === BLOCKED) this.queued = true;
     }
+    this.section = false;
     this.settle();
     return next !== BLOCKED || this.queued;
   }
   /**
    * From here to \`leave\`, in a later phase, the running agent's phases are one step: what they do is done under a
-   * spinlock that nobody else asks for phase by phase. Nothing in between may block.
+   * spinlock. Only where one of them has to wait for another lock does the step end, and the agent is met holding the first.
    */
   enter(): void {
     this.section = this.interleaving;

@@ -11,9 +11,9 @@ import { declareEvent } from "./events.js";
 export const lockdepReport = declareEvent(
   "faultline",
   "lockdep_report",
-  "a lock was asked for against the kernel's order, or by who holds it",
+  "a lock was asked for against the kernel's order, or by who holds it, or what it guards changed without it",
   [
-    { name: "kind", kind: "enum", values: ["inversion", "recursion", "self_deadlock"] },
+    { name: "kind", kind: "enum", values: ["inversion", "recursion", "self_deadlock", "not_held"] },
     { name: "lock", kind: "name" },
     { name: "held", kind: "name", unit: "the lock held meanwhile" },
   ],
@@ -24,6 +24,8 @@ export const INVERSION = 0;
 export const RECURSION = 1;
 /** Nobody can ever give the lock back. */
 export const SELF_DEADLOCK = 2;
+/** lockdep_assert_held: what the lock guards was changed while another agent had it. */
+export const NOT_HELD = 3;
 
 /** Outermost first. A lock of a class may be taken while locks of earlier classes are held. */
 export const LOCK_ORDER = ["slots_lock", "mmap_lock", "vma_lock", "memory_lock", "device_lock", "page_table_lock", "mmu_lock"] as const;

@@ -73,6 +73,11 @@ export class Locks {
     return id;
   }
 
+  /** The number of a lock's name on the bus. */
+  nameId(lock: number): number {
+    return this.names[lock]!;
+  }
+
   /** Takes a lock for reading. @returns false if a writer holds it or waits for it: return BLOCKED. */
   read(lock: number): boolean {
     if (this.tracking) this.check(lock, 0);
@@ -160,7 +165,8 @@ export class Locks {
 
   // ---- owners and order
 
-  private keep(lock: number, mode: number): void {
+  /** The running agent has taken a lock. For locks whose state lies elsewhere (page tables), too. */
+  keep(lock: number, mode: number): void {
     const agent = this.agents.current;
     this.owned.ensure((agent + 1) * (1 + DEPTH));
     const from = agent * (1 + DEPTH) + 1;
@@ -173,7 +179,7 @@ export class Locks {
   }
 
   /** A reader's lock may be given back by another agent than took it; then nobody's record is found here. */
-  private forget(lock: number, mode: number): void {
+  forget(lock: number, mode: number): void {
     const from = this.agents.current * (1 + DEPTH) + 1;
     for (let i = from + DEPTH - 1; i >= from; i--)
       if (this.owned.a[i] === 2 * lock + mode + 1) {
@@ -183,7 +189,7 @@ export class Locks {
   }
 
   /** lockdep: what the running agent holds, against what it asks for now. Not again while it waits in the queue. */
-  private check(lock: number, mode: number): void {
+  check(lock: number, mode: number): void {
     const at = this.agents.current * (1 + DEPTH);
     if (this.owned.a[at] === lock + 1) return;
     for (let i = at + 1; i <= at + DEPTH; i++) {

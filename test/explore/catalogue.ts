@@ -44,6 +44,7 @@ export const RACES: readonly Race[] = [
     cleared: ["v5.11", "v5.14"],
   },
   { script: "2020-eager-untracked-bar-race", convicted: { "v5.8": DISABLED, "v5.12": DISABLED }, cleared: ["v5.14"], bound: 3 },
+  { script: "2024-change-pte-race", convicted: { "v5.4": "no-freed-page", "v6.8": "no-freed-page" }, cleared: ["v6.12"] },
   { script: "2012-invalidate-retry-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"] },
   { script: "2012-kernel-threads-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"], long: true },
   { script: "2012-reclaim-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"] },

@@ -6,6 +6,7 @@
  * and has held it since. Last: what the VMAs were, as a hash.
  */
 import type { Machine } from "../../machine.js";
+import { NOT_HELD } from "../../sim/lockdep.js";
 import { GROUP_VMAS } from "../groups.js";
 import { inside, isInside } from "./busy.js";
 import type { Invariant, OnEvent, Watch } from "./invariant.js";
@@ -65,7 +66,7 @@ const hostEntry: OnEvent = (w, agent, ring, at) =>
 export const lockHeld: Invariant = {
   name: "lock-held",
   statement:
-    "Stage-2 entries change under mmu_lock; memslots, copied dirty bits and harvested rings under slots_lock; VMAs under mmap_lock for writing, and are looked up under it; the host's entries under it or the lock of the reverse mapping; tracked VMAs of a device are zapped under vma_lock; memory decode is switched and a device reset under memory_lock.",
+    "Stage-2 entries change under mmu_lock; memslots, copied dirty bits and harvested rings under slots_lock; VMAs under mmap_lock for writing, and are looked up under it; the host's entries under it or the lock of the reverse mapping, and never while another agent holds the lock of their table; tracked VMAs of a device are zapped under vma_lock; memory decode is switched and a device reset under memory_lock.",
   source:
     "Documentation/virt/kvm/locking.rst; Documentation/mm/process_addrs.rst; include/linux/mmap_lock.h mmap_assert_locked; drivers/vfio/pci: Invalidate mmaps and block MMIO access on disabled memory",
   words: VMAS + 1,
@@ -92,6 +93,10 @@ export const lockHeld: Invariant = {
     host_entry: hostEntry,
     kvm_dirty_ring_reset: under("slots_lock", "reset a dirty ring"),
     vfio_zap_vma: under("vma_lock", "zapped a tracked VMA"),
+    lockdep_report: (w, agent, ring, at) =>
+      ring[at] === NOT_HELD
+        ? `${w.machine.sim.agents.name(agent)} changed an entry while another agent holds ${w.machine.sim.bus.nameOf(ring[at + 1]!)}`
+        : undefined,
     pci_reset: (w, agent) => {
       const { agents } = w.machine.sim;
       if (!noMemoryLock(w.machine) && !holds(w, agent, "memory_lock")) return `${agents.name(agent)} reset a device without memory_lock`;
@@ -133,6 +138,7 @@ export const lockOrder: Invariant = {
   on: {
     lockdep_report: (w, agent, ring, at) => {
       const { bus, agents } = w.machine.sim;
+      if (ring[at] === NOT_HELD) return undefined;
       return `${agents.name(agent)} asks for ${bus.nameOf(ring[at + 1]!)} ${KINDS[ring[at]!]}, holding ${bus.nameOf(ring[at + 2]!)}`;
     },
   },
