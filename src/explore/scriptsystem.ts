@@ -36,7 +36,7 @@ const MEMORY = "explore.memory";
 /** What an exception leaves in EL2: nobody reads it once the guest runs again. */
 const SYNDROME = [ESR_EL2, ESR_EL2 + 1, FAR_EL2, FAR_EL2 + 1, HPFAR_EL2, HPFAR_EL2 + 1];
 /** Pools that no observer looks at. */
-const UNWATCHED = new Set(["locks.held", "locks.writers", "locks.owned", "kvm.memcaches"]);
+const UNWATCHED = new Set(["locks.held", "locks.writers", "locks.owned", "mm.ptlocks", "kvm.memcaches"]);
 
 export class ScriptSystem implements System {
   readonly state: StateRegistry;

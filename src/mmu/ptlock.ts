@@ -9,7 +9,7 @@
  * An agent holds one across steps at most, and only while agents take turns. Taking one is no event of its own; having to wait is.
  */
 import type { TablePages } from "../arch/tables.js";
-import { lockContended } from "../sim/locks.js";
+import { FAMILY, lockContended } from "../sim/locks.js";
 import { lockdepReport, NOT_HELD } from "../sim/lockdep.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
@@ -19,13 +19,12 @@ const WRITE = 1;
 export class PageTableLocks {
   /** [0] locks that are held; [1 + agent] the table whose lock it holds + 1. A table: its number in the window. */
   private readonly held: I32Pool;
-  /** By table: the number of its lock, made when it is first asked for. */
-  private readonly numbers: number[] = [];
 
   constructor(
     private readonly sim: Sim,
-    private readonly tables: TablePages,
+    tables: TablePages,
   ) {
+    sim.locks.declareFamily("page_table_lock", (table) => `page_table_lock 0x${tables.pageAddress(table).toString(16)}`);
     this.held = sim.state.i32("mm.ptlocks", 8);
   }
 
@@ -48,7 +47,7 @@ export class PageTableLocks {
     this.held.ensure(agents.current + 2);
     this.held.set(1 + agents.current, table + 1);
     this.held.set(0, this.held.a[0]! + 1);
-    if (locks.tracking) locks.keep(this.number(table), WRITE);
+    if (locks.tracking) locks.keep(FAMILY + table, WRITE);
     return true;
   }
 
@@ -59,7 +58,7 @@ export class PageTableLocks {
     if (mine === 0) return;
     this.held.set(1 + agents.current, 0);
     this.held.set(0, this.held.a[0]! - 1);
-    if (locks.tracking) locks.forget(this.number(mine - 1), WRITE);
+    if (locks.tracking) locks.forget(FAMILY + mine - 1, WRITE);
   }
 
   /** For an operation of one step: must it wait for the lock of the table that an entry lies in? Then return BLOCKED. */
@@ -71,7 +70,7 @@ export class PageTableLocks {
   /** The agent that holds the lock of a table, -1 nobody or the running one. Order and recursion of locks are checked. */
   private asked(table: number): number {
     const { locks } = this.sim;
-    if (locks.tracking) locks.check(this.number(table), WRITE);
+    if (locks.tracking) locks.check(FAMILY + table, WRITE);
     return this.owner(table);
   }
 
@@ -85,18 +84,14 @@ export class PageTableLocks {
   }
 
   private contended(table: number): false {
-    this.sim.bus.emit(lockContended, this.sim.locks.nameId(this.number(table)), WRITE);
+    this.sim.bus.emit(lockContended, this.sim.locks.nameId(FAMILY + table), WRITE);
     return false;
   }
 
   /** lockdep_assert_held: an entry changes, and another agent holds the lock of its table. */
   assertMine(entry: number): void {
     if (this.held.a[0] === 0 || this.owner(entry >>> 10) < 0) return;
-    const name = this.sim.locks.nameId(this.number(entry >>> 10));
+    const name = this.sim.locks.nameId(FAMILY + (entry >>> 10));
     this.sim.bus.emit(lockdepReport, NOT_HELD, name, name);
-  }
-
-  private number(table: number): number {
-    return (this.numbers[table] ??= this.sim.locks.create(`page_table_lock 0x${this.tables.pageAddress(table).toString(16)}`));
   }
 }

@@ -27,6 +27,8 @@ export const lockContended = declareEvent("faultline", "lock_contended", "an age
   { name: "mode", kind: "enum", values: ["read", "write"] },
 ]);
 
+/** Numbers of locks from here on are those of the family. */
+export const FAMILY = 1 << 16;
 /** Locks that one agent can hold at a time. */
 const DEPTH = 8;
 
@@ -40,6 +42,8 @@ export class Locks {
   private readonly names: number[] = [];
   /** Per lock: its place in the kernel's order, -1 none. */
   private readonly ranks: number[] = [];
+  private familyRank = -1;
+  private familyName: (n: number) => string = String;
   /** Per lock: number of readers, or -1 - agent while written. */
   private readonly held: I32Pool;
   /** Per lock: writers that wait in its queue. */
@@ -73,9 +77,17 @@ export class Locks {
     return id;
   }
 
+  /** Declares the locks from FAMILY on: very many, whose state lies with their owner. @param name of the n-th of them */
+  declareFamily(cls: string, name: (n: number) => string): void {
+    this.familyRank = lockRank(cls);
+    this.familyName = name;
+  }
   /** The number of a lock's name on the bus. */
   nameId(lock: number): number {
-    return this.names[lock]!;
+    return lock < FAMILY ? this.names[lock]! : this.bus.name(this.familyName(lock - FAMILY));
+  }
+  private rank(lock: number): number {
+    return lock < FAMILY ? this.ranks[lock]! : this.familyRank;
   }
 
   /** Takes a lock for reading. @returns false if a writer holds it or waits for it: return BLOCKED. */
@@ -197,12 +209,12 @@ export class Locks {
       if (h === 0) continue;
       const other = (h - 1) >> 1;
       if (other === lock) this.report(mode === 0 && (h & 1) === 1 ? RECURSION : SELF_DEADLOCK, lock, other);
-      else if (this.ranks[lock]! >= 0 && this.ranks[other]! > this.ranks[lock]!) this.report(INVERSION, lock, other);
+      else if (this.rank(lock) >= 0 && this.rank(other) > this.rank(lock)) this.report(INVERSION, lock, other);
     }
   }
 
   private report(kind: number, lock: number, other: number): void {
-    this.bus.emit(lockdepReport, kind, this.names[lock]!, this.names[other]!);
+    this.bus.emit(lockdepReport, kind, this.nameId(lock), this.nameId(other));
   }
 
   /** What an agent holds, in the order of taking; empty unless `tracking`. */
@@ -210,7 +222,7 @@ export class Locks {
     const out: HeldLock[] = [];
     for (let i = agent * (1 + DEPTH) + 1; i < (agent + 1) * (1 + DEPTH); i++) {
       const h = this.owned.a[i] ?? 0;
-      if (h !== 0) out.push({ lock: this.bus.nameOf(this.names[(h - 1) >> 1]!), mode: (h & 1) === 1 ? "read" : "write" });
+      if (h !== 0) out.push({ lock: this.bus.nameOf(this.nameId((h - 1) >> 1)), mode: (h & 1) === 1 ? "read" : "write" });
     }
     return out;
   }
