@@ -7,6 +7,9 @@ import { BudgetError, didYouMean, ScriptError } from "./guest/diagnostics.js";
 import { program } from "./cli/program.js";
 import { BUDGET, OK, UsageError, WRONG_INPUT } from "./cli/status.js";
 
+/** Places of a defect that are shown: where it was thrown and who called. */
+const FRAMES = 4;
+
 /** Says on stderr what is wrong. @returns the exit status */
 function report(e: unknown): number {
   if (e instanceof CommanderError) {
@@ -18,8 +21,18 @@ function report(e: unknown): number {
   else if (e instanceof BudgetError) process.stderr.write(`error: ${e.message}${e.option === "" ? "" : `; ${e.option} raises it`}\n`);
   else if (e instanceof Error && (e.name === "RecordingError" || e.name === "FaultlineError"))
     process.stderr.write(`error: ${e.message}\n`);
-  else throw e;
+  else return defect(e);
   return e instanceof BudgetError ? BUDGET : WRONG_INPUT;
+}
+
+/** What no input may cause: what and where, without the bundled line that Node would print of it. Exit status 1, as Node's own. */
+function defect(e: unknown): number {
+  let first = e;
+  while (first instanceof Error && first.cause instanceof Error) first = first.cause;
+  const frames = first instanceof Error ? (first.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line)) : [];
+  const text = e instanceof Error ? e.message : String(e);
+  process.stderr.write(`this is a defect of Faultline, please report it: ${text}\n${frames.slice(0, FRAMES).join("\n")}\n`);
+  return 1;
 }
 
 async function main(): Promise<void> {

@@ -11,7 +11,7 @@ import { HostProcess, Vfio, Vm, type Stage2Leaf } from "./api/nouns.js";
 import { snapshotOf, type MachineSnapshot } from "./api/snapshot.js";
 import type { CacheModel } from "./arch/cachemaintenance.js";
 import { Cpu } from "./arch/cpu.js";
-import { cpuProfile, type CpuFeatures } from "./arch/features.js";
+import { cpuProfile, nearestName, type CpuFeatures } from "./arch/features.js";
 import { Pe } from "./arch/pe.js";
 import { PhysicalMemory } from "./arch/phys.js";
 import type { BufferMode } from "./arch/ordering.js";
@@ -95,6 +95,13 @@ export interface MachineOptions {
   readonly hardware?: "seed" | "steps";
 }
 
+/** Every option of a Machine: a name that is misspelt would be passed over in silence. */
+const OPTIONS: Readonly<Record<keyof MachineOptions, true>> = {
+  kernel: true, cpu: true, set: true, profile: true, buffers: true, peripheralBlock: true, strictShareability: true, fabric: true,
+  unsupportedAtomics: true, ram: true, cpus: true, seed: true, lockdep: true, thp: true, cache: true, costs: true, devices: true,
+  onDecision: true, history: true, watchReads: true, hardware: true,
+}; // prettier-ignore
+
 const CACHE_STATES = ["invalid", "clean", "dirty"] as const;
 /** The VMM's thread. */
 const VMM = 0;
@@ -130,8 +137,11 @@ export class Machine {
   private tape: Tape | undefined;
   private timeline: Timeline | undefined;
 
-  /** @throws Error for an unknown era, CPU, decision, device or cost, or RAM that is no multiple of 2 MiB */
+  /** @throws Error for an unknown era, CPU, decision, device or cost, or RAM that is no multiple of 2 MiB; TypeError for an unknown option */
   constructor(readonly options: MachineOptions = {}) {
+    for (const name in options)
+      if (!Object.hasOwn(OPTIONS, name))
+        throw new TypeError(`a Machine has no option ${name}: did you mean ${nearestName(name, Object.keys(OPTIONS))}?`);
     const kernel = options.kernel ?? DEFAULT_ERA;
     this.era = eraRow(kernel, options.set, (name) => void this.asked.add(name), options.onDecision);
     this.features = typeof options.cpu === "object" ? options.cpu : cpuProfile(options.cpu ?? "max");

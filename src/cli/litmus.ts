@@ -46,10 +46,10 @@ export async function litmusCommand(paths: readonly string[], args: LitmusArgume
     await print("");
     for (const a of ANSWERS) {
       const n = rows.filter((r) => r.answer === a).length;
-      if (n > 0) await print(`${String(n).padStart(4)} ${n === 1 ? "row " : "rows"} ${a.padEnd(9)}  ${SAYS[a]}`);
+      if (n > 0) await print(`${String(n).padStart(4)} ${(n === 1 ? "row" : "rows").padEnd(4)} ${a.padEnd(9)}  ${SAYS[a]}`);
     }
     await print(
-      `${String(rows.length).padStart(4)} ${rows.length === 1 ? "row " : "rows"}, ${results.length} test${results.length === 1 ? "" : "s"}`,
+      `${String(rows.length).padStart(4)} ${rows.length === 1 ? "row" : "rows"}, ${results.length} test${results.length === 1 ? "" : "s"}`,
     );
   }
   if (ended === "interrupted") return INTERRUPTED;

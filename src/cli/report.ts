@@ -13,6 +13,7 @@ import { loadScript } from "./load.js";
 import { budgetOf } from "./recorded.js";
 import { FAILED, OK, UsageError, unknownName } from "./status.js";
 import { print } from "./terminal.js";
+import { unwritable } from "./writefile.js";
 
 declare const __FAULTLINE_VERSION__: string | undefined;
 const VERSION = typeof __FAULTLINE_VERSION__ === "string" ? __FAULTLINE_VERSION__ : "0.0.0-source";
@@ -92,15 +93,12 @@ function pageParts(): PageParts {
 
 /** Opens the file before the work begins, and leaves none where it fails. @throws UsageError if the file cannot be written */
 function writing<T extends { readonly html: string }>(path: string, make: () => T): T {
-  const unwritable = (e: unknown): UsageError => {
-    const { code, message } = e as NodeJS.ErrnoException;
-    return new UsageError(`--output: ${code === "ENOENT" ? `the folder of ${path} does not exist` : message}`);
-  };
+  const refused = (e: unknown): UsageError => new UsageError(`--output: ${unwritable(path, e)}`);
   let file: TraceFile;
   try {
     file = new TraceFile(path);
   } catch (e) {
-    throw unwritable(e);
+    throw refused(e);
   }
   try {
     const made = make();
@@ -108,7 +106,7 @@ function writing<T extends { readonly html: string }>(path: string, make: () => 
       file.write(Buffer.from(made.html));
       file.commit();
     } catch (e) {
-      throw unwritable(e);
+      throw refused(e);
     }
     return made;
   } catch (e) {

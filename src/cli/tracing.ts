@@ -6,6 +6,7 @@ import { formatOfName, openTrace, TRACE_EXTENSIONS, withName, type TraceFormat }
 import type { TraceSink } from "../trace/sink.js";
 import { Statistics, type RunStatistics } from "../trace/statistics.js";
 import { UsageError } from "./status.js";
+import { unwritable } from "./writefile.js";
 
 export interface TraceArguments {
   /** As given; variants and scripts beyond the first get their names into it. */
@@ -57,8 +58,7 @@ export class Tracing {
         },
       );
     } catch (e) {
-      const { code, message } = e as NodeJS.ErrnoException;
-      throw new UsageError(`--trace: ${code === "ENOENT" ? `the folder of ${trace.path} does not exist` : message}`);
+      throw new UsageError(`--trace: ${unwritable(trace.path, e)}`);
     }
   }
 

@@ -2,6 +2,23 @@
 import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { UsageError } from "./status.js";
 
+/** What keeps a file from being written, for a person. @param e what the file system said */
+export function unwritable(file: string, e: unknown): string {
+  const { code, message } = e as NodeJS.ErrnoException;
+  switch (code) {
+    case "ENOENT":
+    case "ENOTDIR":
+      return `the folder of ${file} does not exist`;
+    case "EISDIR":
+      return `${file} is a folder: name a file in it`;
+    case "EACCES":
+    case "EROFS":
+      return `no permission to write ${file}`;
+    default:
+      return `${file} cannot be written: ${message}`;
+  }
+}
+
 /** @throws UsageError if the file cannot be written */
 export function writeWhole(file: string, contents: string | Uint8Array): void {
   const temporary = `${file}.${process.pid}.tmp`;
@@ -10,6 +27,6 @@ export function writeWhole(file: string, contents: string | Uint8Array): void {
     renameSync(temporary, file);
   } catch (e) {
     rmSync(temporary, { force: true });
-    throw new UsageError(`${file} cannot be written: ${(e as Error).message}`);
+    throw new UsageError(unwritable(file, e));
   }
 }

@@ -2,7 +2,7 @@
  * A file that a run writes while it goes: under a temporary name next to it, renamed when it is complete,
  * so that nobody ever reads half a trace. Writes are synchronous: a run does not come back to the event loop.
  */
-import { closeSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 
 const COPY_BYTES = 1 << 20;
 
@@ -12,8 +12,10 @@ export class TraceFile {
   private parts: string[] = [];
   length = 0;
 
-  /** @throws Error of the file system if the folder is not there or not writable */
+  /** @throws Error of the file system if the folder is not there or not writable, or the path is a folder: before anything is written */
   constructor(readonly path: string) {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
+      throw Object.assign(new Error(`EISDIR: ${path} is a directory`), { code: "EISDIR" });
     this.temporary = `${path}.tmp`;
     this.fd = openSync(this.temporary, "w");
   }

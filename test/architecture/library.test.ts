@@ -11,6 +11,11 @@ test("every file that declares events is read for their types", () => {
   expect(silent).toEqual([]);
 });
 
+test("an option that a machine does not have is refused with the nearest right name", () => {
+  const options = { histroy: true };
+  expect(() => new Machine(options as object)).toThrow(new TypeError("a Machine has no option histroy: did you mean history?"));
+});
+
 test("an argument beyond what fits a process is refused, also one that a caller wrote as a negative number", () => {
   const machine = new Machine();
   const { host } = machine;

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { CLI, faultline, temporaryFolder } from "./command.js";
@@ -259,6 +259,33 @@ describe("faultline new", () => {
     expect(r.status).toBe(2);
     expect(r.err).toMatch(/cannot be written/);
   });
+});
+
+const STRACE = `mmap(NULL, 2097152, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7fe000000000
+ioctl(12, KVM_SET_USER_MEMORY_REGION, {slot=0, flags=0, guest_phys_addr=0x80000000, memory_size=2097152, userspace_addr=0x7fe000000000}) = 0
+`;
+
+describe("a file to write that is a folder", () => {
+  test.each([
+    ["report", ["report", "2012-demand-fault", "-o"], "--output: "],
+    ["run --trace", ["run", "2012-demand-fault", "--kernel", "v5.5", "--trace-format", "jsonl", "--trace"], "--trace: "],
+    ["import -o", ["import", "strace", "-", "-o"], ""],
+  ])("is one clear error of %s", async (_name, args, option) => {
+    const folder = temporaryFolder();
+    const r = await faultline([...args, folder], { input: STRACE });
+    expect([r.status, r.err]).toEqual([2, `error: ${option}${folder} is a folder: name a file in it\n`]);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+test("a defect is told with its place, not with the bundle's source line", async () => {
+  const hook = join(temporaryFolder(), "hook.cjs");
+  const broken =
+    "(p, ...a) => { if (String(p).endsWith('a_demand_fault.rec')) throw new RangeError('broken on purpose'); return read(p, ...a); }";
+  writeFileSync(hook, `const fs = require("node:fs"); const read = fs.readFileSync; fs.readFileSync = ${broken};`);
+  const r = await faultline(["conform", "recordings/v5.5/max/a_demand_fault.rec"], { env: { NODE_OPTIONS: `--require ${hook}` } });
+  expect(r.err).toMatch(/^this is a defect of Faultline, please report it: .*broken on purpose\n( {4}at .*\n){1,4}$/);
+  expect([r.status, r.out]).toEqual([1, ""]);
 });
 
 describe("faultline demo", () => {

@@ -131,6 +131,17 @@ test("info mtree -f: the KVM ranges of the address space memory, parts of one re
 });
 
 test.each([
+  ["ends before it begins", "0000000080000000-000000007fffffff"],
+  ["lies where no IPA is", "ffffffff00000000-ffffffff000fffff"],
+])("info mtree -f: a range that %s is not understood", (_why, range) => {
+  const damaged = `  ${range} (prio 0, ram): mach-virt.ram KVM`;
+  const i = read(importMtree, `${MTREE}${damaged}\n`);
+  expect(i.counts.notUnderstood).toBe(read(importMtree, MTREE).counts.notUnderstood + 1);
+  expect(statements(i)).toEqual(statements(read(importMtree, MTREE)));
+  expect(i.lines.map((l) => l.comment)).toContain(`line ${MTREE.split("\n").length}, not understood: ${damaged.trim()}`);
+});
+
+test.each([
   ["strace", VMM],
   ["mtree", MTREE],
 ])("what import %s writes, run accepts and ends with 0; no temporary file stays", async (kind, text) => {
