@@ -109,7 +109,8 @@ machine=(
   -object memory-backend-ram,id=shm,size=16M,share=on -device ivshmem-plain,memdev=shm,addr=6
 )
 # Grace periods of RCU would be most of a scenario's time: nobody else is there who could be disturbed.
-words="console=ttyAMA0 quiet loglevel=3 panic=-1 oops=panic nokaslr cgroup_disable=memory rcupdate.rcu_expedited=1 recorder.cpu=$cpu${era:+ recorder.kernel=$era}"
+# norandmaps: whether a mapping shares its PMD table with the rest of the process decides which splits are announced.
+words="console=ttyAMA0 quiet loglevel=3 panic=-1 oops=panic nokaslr norandmaps cgroup_disable=memory rcupdate.rcu_expedited=1 recorder.cpu=$cpu${era:+ recorder.kernel=$era}"
 
 while ((${#left[@]})); do
   rm -rf "$work/more"; mkdir -p "$work/more/scenarios"

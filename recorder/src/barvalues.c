@@ -52,7 +52,8 @@ int barvalues_guest_access(const char *op, uint64_t ipa)
 	};
 	char *hva = vm_hva(ipa);
 	for (size_t i = 0; hva && i < sizeof accesses / sizeof *accesses; i++)
-		if (strcmp(accesses[i].op, op) == 0)
+		/* A store through a read-only slot is an exit: it writes nothing. */
+		if (strcmp(accesses[i].op, op) == 0 && !(accesses[i].write && vm_read_only(ipa)))
 			return barvalues_access((uint64_t)hva, accesses[i].size, accesses[i].write) ? accesses[i].unknown : 0;
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -127,12 +128,24 @@ static void run_as_init(void)
 	init_power_off();
 }
 
+/*
+ * One layout on every run: whether a mapping shares its PMD table with the rest of the process decides which splits the
+ * kernel announces. In QEMU norandmaps does it.
+ */
+static void fix_layout(char **argv)
+{
+	int now = personality(0xffffffff);
+	if (now >= 0 && !(now & ADDR_NO_RANDOMIZE) && personality(now | ADDR_NO_RANDOMIZE) >= 0)
+		execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
 	const char *dir = ".";
 	int n = 1, worst = 0, want_events = 1;
 	if (getpid() == 1)
 		run_as_init();
+	fix_layout(argv);
 	kernel = host_kernel();
 	cpu = host_cpu();
 	for (; n < argc && strncmp(argv[n], "--", 2) == 0; n++) {

@@ -118,12 +118,24 @@ int vm_fd(void)
 	return vm;
 }
 
-char *vm_hva(uint64_t ipa)
+static const struct kvm_userspace_memory_region *slot_at(uint64_t ipa)
 {
 	for (int i = 0; i < MOST_SLOTS; i++)
 		if (ipa >= slots[i].guest_phys_addr && ipa - slots[i].guest_phys_addr < slots[i].memory_size)
-			return (char *)(slots[i].userspace_addr + (ipa - slots[i].guest_phys_addr));
+			return &slots[i];
 	return NULL;
+}
+
+char *vm_hva(uint64_t ipa)
+{
+	const struct kvm_userspace_memory_region *s = slot_at(ipa);
+	return s ? (char *)(s->userspace_addr + (ipa - s->guest_phys_addr)) : NULL;
+}
+
+int vm_read_only(uint64_t ipa)
+{
+	const struct kvm_userspace_memory_region *s = slot_at(ipa);
+	return s && (s->flags & KVM_MEM_READONLY);
 }
 
 void vm_has(int cap)

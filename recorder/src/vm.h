@@ -26,5 +26,7 @@ void vm_skip(void);
 int vm_fd(void);
 /* Host address behind an IPA of a slot, or NULL. */
 char *vm_hva(uint64_t ipa);
+/* True if the slot there is KVM_MEM_READONLY. */
+int vm_read_only(uint64_t ipa);
 
 #endif

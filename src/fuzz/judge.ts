@@ -125,6 +125,9 @@ function judgeGuest(op: Extract<Op, { op: "guest" }>, g: GuestOp, out: Outcome, 
     // user_mem_abort withholds writing under a log from memory alone: a page of a device is mapped writable by a load, and marked dirty.
     if ((write || m?.page.device !== undefined) && (s.flags & LOG) !== 0) shadow.wrote(where.ipa, write && completed && out.mmio === 0);
   }
+  // What is read beyond may be a page of a device, too.
+  const beyond = g.reach === undefined ? undefined : shadow.ipaOf(op.at + g.reach - 1);
+  if (beyond !== undefined) shadow.wrote(beyond.ipa, false);
   if (g.bytes === 0 && start !== undefined) shadow.wrote(start.ipa, false);
   if (clear && slots === g.bytes && g.bytes > 0 && !completed)
     return {

@@ -86,6 +86,8 @@ export interface GuestOp {
   readonly signed?: 32 | 64;
   /** Needs more of memory or CPU than every store does: atomics, exclusives, pairs. It may fail where a plain access does not. */
   readonly exotic?: boolean;
+  /** Bytes that are read in all, where x4 shows the first `bytes` alone. */
+  readonly reach?: number;
 }
 
 const plain = (code: string, bytes: number, rest: Partial<GuestOp>): GuestOp => ({ code: [code], bytes, ...rest });
@@ -105,7 +107,7 @@ export const GUEST_OPS: Readonly<Record<string, GuestOp>> = {
   ldar: plain("ldar x4, [x0]", 8, R),
   ldrd: exotic(8, R, "ldr d0, [x0]", "fmov x4, d0"),
   ldrpost: exotic(8, R, "ldr x4, [x0], #8"),
-  ldp: exotic(8, R, "ldp x4, x5, [x0]"),
+  ldp: exotic(8, { ...R, reach: 16 }, "ldp x4, x5, [x0]"),
   str64: plain("str x1, [x0]", 8, W),
   str32: plain("str w1, [x0]", 4, W),
   str16: plain("strh w1, [x0]", 2, W),

@@ -472,7 +472,7 @@ class Checker {
         this.errors.add(
           e.span,
           `nothing is named "${e.name}"`,
-          didYouMean(e.name, where === "expect" ? [...this.names(), ...RESULT_NAMES] : this.names()) ||
+          didYouMean(e.name, where === "expect" ? [...this.names(), ...RESULT_NAMES, ...this.world.registers] : this.names()) ||
             (REGISTER_NAME.test(e.name) ? "a register's value: let value = KVM_GET_ONE_REG(…)" : ""),
         );
         return;
@@ -489,7 +489,8 @@ class Checker {
   }
   /** `x0`, `vcpu1.esr_el1`. */
   private register(name: string): { vcpu: number; register: string } | undefined {
-    return registerName(name);
+    const r = registerName(name);
+    return r !== undefined && this.world.registers.includes(r.register) ? r : undefined;
   }
 
   // --- statements ----------------------------------------------------------------------
@@ -667,7 +668,10 @@ class Checker {
         return;
       case "register": {
         const r = e.kind === "name" ? this.register(e.name) : undefined;
-        if (r === undefined) this.errors.add(e.span, "this argument is a register", "expected x0, vcpu1.sp_el1, esr_el1, …");
+        const wrong = e.kind === "name" ? registerName(e.name)?.register : undefined;
+        if (r === undefined && wrong !== undefined)
+          this.errors.add(e.span, `no register is named "${wrong}"`, didYouMean(wrong, this.world.registers));
+        else if (r === undefined) this.errors.add(e.span, "this argument is a register", "expected x0, vcpu1.sp_el1, esr_el1, …");
         else this.vcpus = Math.max(this.vcpus, r.vcpu + 1);
         return;
       }

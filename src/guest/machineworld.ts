@@ -6,6 +6,7 @@ import type { BufferMode } from "../arch/ordering.js";
 import type { Combining, FailedRead, SerialisationPoint } from "../vfio/fabric.js";
 import { UNSUPPORTED_ATOMICS, type UnsupportedAtomics } from "../arch/profile.js";
 import { CPU_PROFILES, cpuProfile } from "../arch/features.js";
+import { registerNames } from "../arch/sysregs.js";
 import { decisionNames, ERA_ALIASES, ERAS, findDecision, findEra } from "../eras.js";
 import { Machine, type MachineOptions } from "../machine.js";
 import { COSTS } from "../sim/costs.js";
@@ -66,6 +67,7 @@ export const machineWorld: World = {
   },
   eventFields: (name) => findEvent(name)?.fields,
   assembler: { assemble, mnemonics: MNEMONICS },
+  registers: registerNames(),
 };
 
 /** The options of a machine as the script's header describes it, of the era and CPU of one variant. */

@@ -126,6 +126,12 @@ interface Replay {
   next: HostCall | undefined;
 }
 
+/** Steps without progress after which a call waits for ever: nobody is there who could end it. */
+const WAITS_FOR_EVER = 1000;
+/** A call that no step of anybody ends. The run is over with it. */
+class StuckError extends Error {}
+const STILL_WAITS = "is still in a call of an earlier par, which waits for ever";
+
 /** Interpreters yield true after a phase that did something, false after one that blocked. */
 type Running<T> = Generator<boolean, T, void>;
 
@@ -259,11 +265,10 @@ class Interpreter {
   /** Runs one interpreter to its end; there is nobody to wait for. */
   private drive<T>(g: Running<T>): T {
     let blocked = 0;
-    for (;;) {
-      const r = g.next();
+    for (let r = g.next(); ;) {
       if (r.done === true) return r.value;
       blocked = r.value ? 0 : blocked + 1;
-      if (blocked > 1000) throw new Error("a call waits for ever with nobody else running");
+      r = blocked > WAITS_FOR_EVER ? g.throw(new StuckError("this call waits for ever: nobody else runs")) : g.next();
     }
   }
 
@@ -302,6 +307,7 @@ class Interpreter {
     }
     const { agents } = m.sim;
     agents?.catchUp(agent, agents.latest);
+    if (m.busy(agent)) throw new StuckError(`this thread ${STILL_WAITS}`);
     m.begin(agent, call);
     while (m.busy(agent)) {
       const moved = this.options.stepper === undefined ? m.step(agent) : this.options.stepper(m, agent);
@@ -369,7 +375,12 @@ class Interpreter {
     for (const [n, s] of body.entries()) {
       if (++this.executed > this.options.budget.steps) this.overrun();
       if (s.kind === "par") this.following = body.slice(n + 1);
-      yield* this.statement(s);
+      try {
+        yield* this.statement(s);
+      } catch (e) {
+        if (!(e instanceof StuckError)) throw e;
+        this.window.stuck(s.span, e.message);
+      }
     }
   }
 
@@ -399,7 +410,7 @@ class Interpreter {
       yield* this.scoped(s.body);
       return;
     }
-    if (this.crash !== undefined) this.window.crashed(s.kind !== "let");
+    if (this.crash !== undefined || this.window.halted) this.window.down(s.kind !== "let");
     if (this.window.over) return;
     switch (s.kind) {
       case "let":
@@ -780,6 +791,8 @@ class Interpreter {
     const { kvm } = this.machine;
     const run: ParRun = { line: span.line, muted: this.options.onPar !== undefined, ...this.endings() };
     const par = new ParAgents(this.parWorld(run), bodies);
+    const stuck = par.agents.findIndex((agent) => this.machine.busy(agent));
+    if (stuck >= 0) throw new StuckError(`${par.who(stuck)} ${STILL_WAITS}`);
     if (kvm !== undefined) kvm.interleave = true;
     try {
       if (this.options.onPar !== undefined) {

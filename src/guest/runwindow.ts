@@ -40,6 +40,8 @@ export class RunWindow implements Window {
   readonly outcomes: Outcome[] = [];
   /** After the window in which the host crashed nothing runs. */
   over = false;
+  /** A call waits for ever. */
+  halted = false;
   /** Expectations have been judged: the next action opens a new window. */
   private closed = false;
   /** An expectation of this window counts what lockdep reports. */
@@ -67,9 +69,19 @@ export class RunWindow implements Window {
     return this.machine.cacheState?.(hva) ?? "not modelled: the machine has no `cache modelled`";
   }
 
-  /** The host is down: what has been judged was the last, and so is what acts. */
-  crashed(acts: boolean): void {
+  /** The host is down, or a call waits for ever: what has been judged was the last, and so is what acts. */
+  down(acts: boolean): void {
     this.over ||= this.closed || acts;
+  }
+
+  /** A call that nothing ends: the run is over, as after a crash. */
+  stuck(span: Span, text: string): void {
+    this.halted = true;
+    this.problem("stuck", span, text);
+  }
+  /** Why what follows is not reached. */
+  private get reason(): string {
+    return this.halted ? "a call waits for ever" : "the host had crashed";
   }
 
   /** An action after expectations begins a new window. */
@@ -135,8 +147,8 @@ export class RunWindow implements Window {
     };
     if (this.over) {
       // The host is down. Whoever names this variant means it; others are spared.
-      if (s.on.length > 0) outcome("failed", "never reached: the host had crashed");
-      else outcome("skipped", "the host had crashed");
+      if (s.on.length > 0) outcome("failed", `never reached: ${this.reason}`);
+      else outcome("skipped", this.reason);
       return;
     }
     if (

@@ -20,4 +20,6 @@ export interface World {
   readonly events: readonly string[];
   eventFields(name: string): readonly Field[] | undefined;
   readonly assembler: Assembler;
+  /** Registers that KVM_GET_ONE_REG and KVM_SET_ONE_REG reach, and expectations: x0, pc, esr_el1. */
+  readonly registers: readonly string[];
 }

@@ -4,10 +4,9 @@
  */
 import { PROT_DEVICE, PROT_NORMAL_NC, PROT_R, PROT_W, PROT_X } from "../kvm/trace.js";
 import { errnoName } from "../sim/errno.js";
-import type { EventRecord } from "../sim/events.js";
+import { findEvent, type EventRecord } from "../sim/events.js";
 import { hex, size } from "../trace/fields.js";
 import { protText } from "../trace/remarks.js";
-import type { EventLog } from "./eventlog.js";
 import { stepOf, type Recorded } from "./recorded.js";
 
 /** How an access ended, as one word for programs. */
@@ -36,46 +35,63 @@ export const isNotable = (a: Access): boolean => !["mapped", "retried", "done"].
 
 const ENDS = ["guest_abort", "host_crash"];
 
-/** All accesses of a run that left the guest, or that ended in an exception of the guest, in order. */
+/** The last events of an agent that can be the beginning of an access; -1 without. */
+interface Latest {
+  entry: number;
+  miss: number;
+  abort: number;
+}
+
+/** Where an access began: at its TLB miss, else at its abort, else at the event itself. */
+function beginning({ entry, miss, abort }: Latest, seq: number): number {
+  if (miss > entry) return miss;
+  return abort > entry ? abort : seq;
+}
+
+/** All accesses of a run that left the guest, or that ended in an exception of the guest, in order. One pass over its events. */
 export function accesses(run: Recorded): Access[] {
-  const out: Access[] = [];
   const { events } = run;
-  for (let seq = events.find(["kvm_guest_fault"], events.first, 1); seq >= 0; seq = events.find(["kvm_guest_fault"], seq + 1, 1))
-    out.push(faulted(run, seq));
-  // An abort for EL1: the guest's own stage-1 fault, which no KVM sees.
-  const own = (e: EventRecord) => e["el"] === 1;
-  for (let seq = events.find(["memory_abort"], events.first, 1, own); seq >= 0; seq = events.find(["memory_abort"], seq + 1, 1, own)) {
-    const e = events.at(seq);
-    const line = stepOf(run.result, e.agent, seq)?.line ?? 0;
-    out.push({
-      agent: e.agent,
-      from: beginning(events, e.agent, seq),
-      to: seq,
-      fault: -1,
-      end: seq,
-      kind: "guest-exception",
-      outcome: "the guest takes an exception of its own stage 1",
-      line,
-      key: `${e.agent} line ${line} va ${String(e["va"])} stage 1`,
-    });
+  const [entry, miss, abort, fault] = ["kvm_entry", "tlb_miss", "memory_abort", "kvm_guest_fault"].map((n) => findEvent(n)?.id);
+  const faults: Access[] = [];
+  const own: Access[] = [];
+  const latest: Latest[] = [];
+  for (let seq = events.first; seq <= events.last; seq++) {
+    const kind = events.kind(seq);
+    if (kind !== entry && kind !== miss && kind !== abort && kind !== fault) continue;
+    const mine = (latest[events.agent(seq)] ??= { entry: -1, miss: -1, abort: -1 });
+    if (kind === entry) mine.entry = seq;
+    else if (kind === miss) mine.miss = seq;
+    else if (kind === fault) faults.push(faulted(run, seq, beginning(mine, seq)));
+    else {
+      mine.abort = seq;
+      const e = events.at(seq);
+      if (e["el"] === 1) own.push(stage1(run, e, beginning(mine, seq)));
+    }
   }
+  const out = [...faults, ...own];
   // A host that crashed outside of a guest fault.
   const crash = events.find(["host_crash"], events.first, 1);
   if (crash >= 0 && !out.some((a) => a.kind === "crash")) out.push(plain(run, crash));
   return out.sort((a, b) => a.from - b.from || a.to - b.to);
 }
 
-/** Where the access of an agent began whose abort or fault is event `seq`: at its TLB miss. */
-function beginning(events: EventLog, agent: string, seq: number): number {
-  const mine = (e: EventRecord) => e.agent === agent;
-  const entry = events.find(["kvm_entry"], seq, -1, mine);
-  const miss = events.find(["tlb_miss"], seq, -1, mine);
-  if (miss > entry) return miss;
-  const abort = events.find(["memory_abort"], seq, -1, mine);
-  return abort > entry ? abort : seq;
+/** An abort for EL1: the guest's own stage-1 fault, which no KVM sees. */
+function stage1(run: Recorded, e: EventRecord, from: number): Access {
+  const line = stepOf(run.result, e.agent, e.seq)?.line ?? 0;
+  return {
+    agent: e.agent,
+    from,
+    to: e.seq,
+    fault: -1,
+    end: e.seq,
+    kind: "guest-exception",
+    outcome: "the guest takes an exception of its own stage 1",
+    line,
+    key: `${e.agent} line ${line} va ${String(e["va"])} stage 1`,
+  };
 }
 
-function faulted(run: Recorded, fault: number): Access {
+function faulted(run: Recorded, fault: number, from: number): Access {
   const { events } = run;
   const e = events.at(fault);
   const mine = (x: EventRecord) => x.agent === e.agent;
@@ -92,7 +108,6 @@ function faulted(run: Recorded, fault: number): Access {
   const line = stepOf(run.result, e.agent, fault)?.line ?? 0;
   const page = hex(Number(e["ipa"]));
   const { kind, outcome } = ended(run, e.agent, fault, to);
-  const from = beginning(events, e.agent, fault);
   return {
     agent: e.agent,
     from,

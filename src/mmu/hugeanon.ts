@@ -62,11 +62,13 @@ export class HugeAnon {
     return 0;
   }
 
-  /** Puts a fresh 2 MiB page, writable and dirty, where the PMD is empty now (map_anon_folio_pmd). */
+  /** Puts a fresh 2 MiB page, dirty, where the PMD is empty now (map_anon_folio_pmd): writable where the VMA is (maybe_pmd_mkwrite). */
   map(mm: number, vma: number, block: number, pfn: number): void {
     this.frames.newAnon(pfn, block);
     this.frames.setFlags(pfn, FRAME_EXCLUSIVE);
-    const lo = this.prot.lo(vma) & ~2 & ~PTE_RDONLY;
-    this.pt.setEntry(mm, block, 2, this.pt.ensure(mm, block, 2), pfnLo(pfn) | lo, pfnHi(pfn) | this.prot.hi(vma) | HI_WRITE | HI_DIRTY);
+    const writable = (this.vmas.flags(vma) & VM_WRITE) !== 0;
+    const lo = this.prot.lo(vma) & ~2 & (writable ? ~PTE_RDONLY : -1);
+    const hi = this.prot.hi(vma) | HI_DIRTY | (writable ? HI_WRITE : 0);
+    this.pt.setEntry(mm, block, 2, this.pt.ensure(mm, block, 2), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
   }
 }

@@ -1,5 +1,5 @@
 /** The formats of traces: their names, the extensions that mean them, and who writes each. */
-import { existsSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { ChromeTrace } from "./chrome.js";
 import { FtraceText } from "./ftracetext.js";
 import { JsonLines } from "./jsonlines.js";
@@ -44,7 +44,8 @@ export interface TraceOptions {
 
 /** Opens a file for a trace. @throws Error of the file system, or if the path is something other than a file */
 export function openTrace(path: string, source: TraceSource, meta: TraceMeta, options: TraceOptions): TraceSink {
-  if (existsSync(path) && !statSync(path).isFile()) throw new Error(`${path} is no file`);
+  const there = statSync(path, { throwIfNoEntry: false });
+  if (there !== undefined && !there.isFile() && !there.isDirectory()) throw new Error(`${path} is no file`);
   const file = new TraceFile(path);
   switch (options.format) {
     case "trace.dat":

@@ -44,7 +44,7 @@ describe("run --trace", () => {
     const cases: [string[], RegExp][] = [
       [["--trace", join(dir, "x")], /says no format; end it in one of \.dat, .*--trace-format/],
       [["--trace", join(dir, "no/x.dat")], /the folder of .*no\/x\.dat does not exist/],
-      [["--trace", dir, "--trace-format", "jsonl"], /is no file/],
+      [["--trace", dir, "--trace-format", "jsonl"], /is a folder/],
       [["--trace", join(dir, "x.dat"), "--trace-system", "a b"], /expected a name such as kvm_arm64/],
     ];
     for (const [args, said] of cases) {

@@ -39,6 +39,8 @@ const TABLE: readonly (readonly [string, readonly string[]])[] = [
   ["guest { for a in 0..4096 step 8 { ldr x28, [a] } }", ['1:39 x28 belongs to the loop over "a" | write a, or use another register']],
   ["guest vcpu99 { nop }", ["1:7 a machine has at most 8 vCPUs | expected vcpu0 to vcpu7"]],
   ["guest { ldr x0, [x1 }", ['1:21 the [ of ldr is not closed | expected "]"']],
+  ["KVM_SET_ONE_REG(sctvr_el1, 1)", ['1:17 no register is named "sctvr_el1" | did you mean "sctlr_el1"?']],
+  ["expect w0 == 1", ['1:8 nothing is named "w0" | did you mean "x0"?']],
   ["let x0 = 1", ['1:5 "x0" cannot be a name: it is a word of the language or a register | choose another']],
   ["let a = 1/0", ["1:9 division by zero"]],
   ["let a = 1 << 64", ["1:9 a shift by 64 | expected 0 to 63"]],

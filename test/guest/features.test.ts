@@ -182,3 +182,29 @@ describe("a budget", () => {
     );
   });
 });
+
+describe("a call that waits for ever", () => {
+  const outcomes = (source: string) => runAll(source).flatMap((r) => r.outcomes.map((o) => `${o.line} ${o.status} ${o.actual}`));
+  // v5.14 leaves mmap_lock taken where a VM with MTE gets a shared mapping.
+  const leak = `variant v5.14
+KVM_CREATE_VM(mte=1)
+let ram = mmap(0, 64K, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS)
+KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=0x80000000, memory_size=64K, userspace_addr=ram)
+expect errno EINVAL
+madvise(ram, 64K, MADV_NOHUGEPAGE)
+`;
+  test("ends the run where nobody else runs", () => {
+    expect(outcomes(leak)).toContain("6 failed this call waits for ever: nobody else runs");
+  });
+  test("is a deadlock for an expectation; behind it nothing is reached", () => {
+    const all = outcomes(`${leak}expect deadlock\nmunmap(ram, 64K)\nexpect ok\nexpect on v5.14 ok`);
+    expect(all).toContain("7 met ");
+    expect(all).toContain("9 skipped a call waits for ever");
+    expect(all).toContain("10 failed never reached: a call waits for ever");
+  });
+  test("keeps its thread out of a later par", () => {
+    const wait = "par { vmm handler { let w = uffd_read(uffd) } }";
+    const all = outcomes(`let uffd = userfaultfd()\n${wait}\nexpect deadlock\n${wait}`);
+    expect(all).toEqual(["3 met ", "4 failed handler is still in a call of an earlier par, which waits for ever"]);
+  });
+});

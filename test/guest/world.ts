@@ -22,6 +22,7 @@ export const testWorld: World = {
   events: eventCatalogue().map((e) => e.name),
   eventFields: (name) => findEvent(name)?.fields,
   assembler: { assemble, mnemonics: MNEMONICS },
+  registers: ["x0", "x1", "x2", "x3", "pc", "sp_el1", "esr_el1", "far_el1", "sctlr_el1"],
 };
 
 export function compileTest(source: string): Program {

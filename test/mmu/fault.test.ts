@@ -240,6 +240,15 @@ describe("transparent huge pages", () => {
     }
   });
 
+  it("collapse of a VMA without VM_WRITE maps the block read-only", () => {
+    const b = small("v6.18.2");
+    b.write(AT, 5);
+    b.run(b.mm.syscalls.madvise, 0, AT, 0x400000, MADV_HUGEPAGE);
+    b.run(b.mm.syscalls.mprotect, 0, AT, 0x400000, PROT_READ);
+    expect(b.run(b.mm.syscalls.madvise, 0, AT, 0x200000, MADV_COLLAPSE)).toBe(0);
+    expect(b.leaves()).toEqual(["10000000 2 r"]);
+  });
+
   it("populate makes every block writable", () => {
     const b = thp();
     expect(b.run(b.mm.syscalls.madvise, 0, AT, 0x800000, MADV_POPULATE_WRITE)).toBe(0);
