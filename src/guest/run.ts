@@ -128,8 +128,15 @@ interface Replay {
 
 /** Steps without progress after which a call waits for ever: nobody is there who could end it. */
 const WAITS_FOR_EVER = 1000;
-/** A call that no step of anybody ends. The run is over with it. */
-class StuckError extends Error {}
+/** What ends a run, and fails it unless an expectation names it: a call that no step of anybody ends, a guest without a vCPU. */
+class HaltError extends Error {
+  constructor(
+    readonly kind: "stuck" | "errno",
+    message: string,
+  ) {
+    super(message);
+  }
+}
 const STILL_WAITS = "is still in a call of an earlier par, which waits for ever";
 
 /** Interpreters yield true after a phase that did something, false after one that blocked. */
@@ -154,6 +161,7 @@ class Interpreter {
   /** Names of the script's kernel threads. */
   private readonly kthreads = new Set<string>();
   private vm = 0;
+  private hasVcpus = false;
   /** The statements behind the last `par` in its block. */
   private following: readonly Statement[] = [];
   private phases = 0;
@@ -268,7 +276,7 @@ class Interpreter {
     for (let r = g.next(); ;) {
       if (r.done === true) return r.value;
       blocked = r.value ? 0 : blocked + 1;
-      r = blocked > WAITS_FOR_EVER ? g.throw(new StuckError("this call waits for ever: nobody else runs")) : g.next();
+      r = blocked > WAITS_FOR_EVER ? g.throw(new HaltError("stuck", "this call waits for ever: nobody else runs")) : g.next();
     }
   }
 
@@ -307,7 +315,7 @@ class Interpreter {
     }
     const { agents } = m.sim;
     agents?.catchUp(agent, agents.latest);
-    if (m.busy(agent)) throw new StuckError(`this thread ${STILL_WAITS}`);
+    if (m.busy(agent)) throw new HaltError("stuck", `this thread ${STILL_WAITS}`);
     m.begin(agent, call);
     while (m.busy(agent)) {
       const moved = this.options.stepper === undefined ? m.step(agent) : this.options.stepper(m, agent);
@@ -366,6 +374,7 @@ class Interpreter {
       m.setRegister(v, "vbar_el1", BigInt(image.base));
       m.setRegister(v, "cpacr_el1", CPACR_FPEN);
     }
+    this.hasVcpus = true;
     return made;
   }
 
@@ -378,8 +387,8 @@ class Interpreter {
       try {
         yield* this.statement(s);
       } catch (e) {
-        if (!(e instanceof StuckError)) throw e;
-        this.window.stuck(s.span, e.message);
+        if (!(e instanceof HaltError)) throw e;
+        this.window.halt(e.kind, s.span, e.message);
       }
     }
   }
@@ -610,9 +619,14 @@ class Interpreter {
   // --- the guest ----------------------------------------------------------------------------
 
   private *guest(b: GuestBlock): Running<void> {
+    this.needVcpus();
     yield* this.handOver();
     this.startGuest(b);
     yield* this.enter(b.vcpu, blockText(b), b.span);
+  }
+
+  private needVcpus(): void {
+    if (!this.hasVcpus) throw new HaltError("errno", "KVM_RUN gives EBADF: KVM_CREATE_VM failed, and no vCPU was created");
   }
 
   /** The VMM's thread wakes others: they see what it stored. Only in weak mode do its stores wait. */
@@ -631,6 +645,7 @@ class Interpreter {
 
   /** KVM_RUN until the block ends; the VMM answers MMIO in between. */
   private *enter(vcpu: number, text: string, span: Span): Running<void> {
+    this.needVcpus();
     for (;;) {
       const call = this.runCall(vcpu);
       const faults = this.recorder.faults;
@@ -791,8 +806,9 @@ class Interpreter {
     const { kvm } = this.machine;
     const run: ParRun = { line: span.line, muted: this.options.onPar !== undefined, ...this.endings() };
     const par = new ParAgents(this.parWorld(run), bodies);
+    if (par.programs.some((p) => p.vcpu >= 0)) this.needVcpus();
     const stuck = par.agents.findIndex((agent) => this.machine.busy(agent));
-    if (stuck >= 0) throw new StuckError(`${par.who(stuck)} ${STILL_WAITS}`);
+    if (stuck >= 0) throw new HaltError("stuck", `${par.who(stuck)} ${STILL_WAITS}`);
     if (kvm !== undefined) kvm.interleave = true;
     try {
       if (this.options.onPar !== undefined) {

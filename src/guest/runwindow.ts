@@ -40,8 +40,9 @@ export class RunWindow implements Window {
   readonly outcomes: Outcome[] = [];
   /** After the window in which the host crashed nothing runs. */
   over = false;
-  /** A call waits for ever. */
+  /** The run ended before its end, and why what follows is not reached. */
   halted = false;
+  private reason = "the host had crashed";
   /** Expectations have been judged: the next action opens a new window. */
   private closed = false;
   /** An expectation of this window counts what lockdep reports. */
@@ -74,14 +75,11 @@ export class RunWindow implements Window {
     this.over ||= this.closed || acts;
   }
 
-  /** A call that nothing ends: the run is over, as after a crash. */
-  stuck(span: Span, text: string): void {
+  /** What no statement behind it can go on from: the run is over, as after a crash. */
+  halt(kind: "stuck" | "errno", span: Span, text: string): void {
     this.halted = true;
-    this.problem("stuck", span, text);
-  }
-  /** Why what follows is not reached. */
-  private get reason(): string {
-    return this.halted ? "a call waits for ever" : "the host had crashed";
+    this.problem(kind, span, text);
+    this.reason = kind === "stuck" ? "a call waits for ever" : "there is no vCPU";
   }
 
   /** An action after expectations begins a new window. */

@@ -183,6 +183,14 @@ describe("a budget", () => {
   });
 });
 
+test("a guest of a VM that was not created does not run", () => {
+  const source = "variant v5.4\nKVM_CREATE_VM(mte=1)\nexpect errno EINVAL\n";
+  const last = (rest: string) => runAll(source + rest)[0]!.outcomes.at(-1);
+  const actual = "KVM_RUN gives EBADF: KVM_CREATE_VM failed, and no vCPU was created";
+  expect(last("guest { nop }")).toMatchObject({ status: "failed", line: 4, actual });
+  expect(last("par {\n guest { nop }\n vmm { munmap(0, 4K) }\n}")).toMatchObject({ status: "failed", line: 4, actual });
+});
+
 describe("a call that waits for ever", () => {
   const outcomes = (source: string) => runAll(source).flatMap((r) => r.outcomes.map((o) => `${o.line} ${o.status} ${o.actual}`));
   // v5.14 leaves mmap_lock taken where a VM with MTE gets a shared mapping.
