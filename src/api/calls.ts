@@ -118,6 +118,8 @@ export type Call =
   | { readonly call: "vfio_open"; readonly bdf: string }
   | { readonly call: "VFIO_DEVICE_GET_REGION_INFO"; readonly fd: number; readonly index: number }
   | { readonly call: "VFIO_DEVICE_RESET"; readonly fd: number }
+  /** Every function behind the bridge of the device; so many of their groups are the caller's. */
+  | { readonly call: "VFIO_DEVICE_PCI_HOT_RESET"; readonly fd: number; readonly groups: number }
   /** close() of a VFIO device's file. */
   | { readonly call: "close"; readonly fd: number }
   /** As proposed: a range of a BAR without a mapping. */

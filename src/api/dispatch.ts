@@ -259,6 +259,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
       d.answer(a, 0);
     },
   },
+  VFIO_DEVICE_PCI_HOT_RESET: { begin: (d, a, c) => d.onDevice(a, c.fd, d.m.vfioPci.hotReset, 0, c.groups) },
   vfio_read: {
     begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 0, c.buffer ?? 0, 0),
     finish: (d, a, ret) => ({ ret, value: ret < 0 ? 0n : BigInt.asUintN(8 * ret, d.resultValue(a)) }),
@@ -362,10 +363,10 @@ export class Dispatch {
 
   // ---- VFIO ----
 
-  onDevice(agent: number, fd: number, act: Activity, a1 = 0): void {
+  onDevice(agent: number, fd: number, act: Activity, a1 = 0, a2 = 0): void {
     const dev = this.m.vfioPci.ofFile(fd);
     if (dev < 0) this.answer(agent, -EBADF);
-    else this.start(agent, act, dev, a1);
+    else this.start(agent, act, dev, a1, a2);
   }
 
   deviceAccess(agent: number, fd: number, index: number, offset: number, size: number, write: number, lo: number, hi: number): void {

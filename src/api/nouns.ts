@@ -278,6 +278,10 @@ export class VfioDevice {
   reset(): number {
     return this.machine.call(this.agent, { call: "VFIO_DEVICE_RESET", fd: this.fd }).ret;
   }
+  /** VFIO_DEVICE_PCI_HOT_RESET of the device's bus. @param groups how many of its groups the caller names @returns 0 or -errno */
+  hotReset(groups = 1): number {
+    return this.machine.call(this.agent, { call: "VFIO_DEVICE_PCI_HOT_RESET", fd: this.fd, groups }).ret;
+  }
   /** Reads config space. @returns the value, or -errno */
   configRead(offset: number, size: number): number {
     const { ret, value = 0n } = this.machine.call(this.agent, { call: "vfio_read", fd: this.fd, index: 7, offset, size });

@@ -224,6 +224,11 @@ export const CALLS: readonly CallDecl[] = [
   decl("vfio_open", [text("device")], "opens a device bound to vfio-pci, by its PCI address; its value is the file descriptor"),
   decl("VFIO_DEVICE_GET_REGION_INFO", [number("fd"), number("index")], "asks for a region; its value is the region's size"),
   decl("VFIO_DEVICE_RESET", [number("fd")], "resets the device, or a platform device with memory of its own"),
+  decl(
+    "VFIO_DEVICE_PCI_HOT_RESET",
+    [number("fd"), number("groups", 1)],
+    "resets everything behind the device's bridge, of which the caller names so many groups",
+  ),
   decl("close", [number("fd")], "closes a VFIO device, which is reset when nothing maps it any more"),
   decl(
     "VFIO_DEVICE_FEATURE_DMA_BUF",

@@ -188,6 +188,7 @@ const CALLS: Readonly<Record<string, Of>> = {
   // ---- VFIO
   vfio_open: (a) => ({ call: "vfio_open", bdf: a.text("device") }),
   VFIO_DEVICE_GET_REGION_INFO: (a) => ({ call: "VFIO_DEVICE_GET_REGION_INFO", fd: a.number("fd"), index: a.number("index") }),
+  VFIO_DEVICE_PCI_HOT_RESET: (a) => ({ call: "VFIO_DEVICE_PCI_HOT_RESET", fd: a.number("fd"), groups: a.number("groups") }),
   VFIO_DEVICE_RESET: (a) => ({ call: "VFIO_DEVICE_RESET", fd: a.number("fd") }),
   VFIO_DEVICE_FEATURE_DMA_BUF: barRange("VFIO_DEVICE_FEATURE_DMA_BUF"),
   VFIO_DEVICE_FEATURE_MMAP_WC: barRange("VFIO_DEVICE_FEATURE_MMAP_WC"),

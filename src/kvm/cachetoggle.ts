@@ -102,6 +102,7 @@ export class CacheToggle {
     const vm = this.vcpus.vm(sim.agents.stack.a[f + V]! | 0);
     const lock = vms.mmuLock(vm);
     if (!sim.locks.write(lock)) return BLOCKED;
+    sim.locks.assertHeld(lock);
     for (let i = 0; i < memslots.count(vm); i++) {
       const slot = memslots.byGfnOrder(vm, i);
       this.stage2.flushRange(vm, memslots.baseGfn(slot) * 4096, memslots.npages(slot) * 4096);

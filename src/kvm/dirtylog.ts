@@ -298,6 +298,8 @@ export class DirtyLog {
 
   private clearLock(f: number): number {
     const vm = this.sim.agents.stack.a[f + VM]! | 0;
+    // The memslots are looked at without SRCU: __kvm_memslots asks for slots_lock then.
+    this.sim.locks.assertHeld(this.vms.slotsLock(vm));
     if (!this.sim.locks.write(this.vms.mmuLock(vm))) return BLOCKED;
     return this.clearDirtyLog.first + 2;
   }

@@ -191,6 +191,7 @@ export class KvmNotifier {
     if (overlap) {
       const lock = vms.mmuLock(vm);
       if (!sim.locks.write(lock)) return BLOCKED;
+      sim.locks.assertHeld(lock); // as kvm_mmu_invalidate_end does since v6.8
       vms.bumpSeq(vm);
       vms.addInProgress(vm, -1);
       sim.locks.unlockWrite(lock);
@@ -265,6 +266,7 @@ export class KvmNotifier {
     const { memslots } = this;
     let young = false;
     if (this.vms.root(vm) === 0) return false;
+    this.sim.locks.assertHeld(this.vms.mmuLock(vm));
     for (let at = memslots.nextInHvaRange(vm, -1, start, end); at >= 0; at = memslots.nextInHvaRange(vm, at, start, end)) {
       const slot = memslots.at(vm, at);
       const from = Math.max(start, memslots.userspaceAddr(slot));

@@ -181,6 +181,7 @@ export class HugePages {
     const addr = s[f + ADDR]!;
     const to = s[f + NEW]!;
     const table = pt.tableAt(s[f + OLD_LO]!, s[f + OLD_HI]!);
+    if (pt.locks.taken(pt.entryAt(mm, addr, 2))) return BLOCKED;
     this.sim.locks.unlockWrite(this.pages.rmapLock);
     if (!this.isolated(table)) {
       pt.setEntry(mm, addr, 2, pt.ensure(mm, addr, 2), s[f + OLD_LO]!, s[f + OLD_HI]!);

@@ -11,6 +11,7 @@ import { FOLL_HWPOISON, type Gup } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { HostPageTables } from "./pagetable.js";
 import { descPfn, SWP_HWPOISON, swapEntryHi, swapEntryLo } from "./pte.js";
+import type { PageLocks } from "./pagelock.js";
 import type { SplitHugePmd } from "./splithuge.js";
 
 export const memoryFailureEvent = declareEvent("faultline", "memory_failure", "a page frame was declared broken", [
@@ -40,12 +41,14 @@ export class MemoryFailure {
     private readonly notifiers: MmuNotifiers,
     private readonly gup: Gup,
     private readonly split: SplitHugePmd,
+    private readonly pages: PageLocks,
   ) {
     this.poisonPage = sim.agents.activity("memoryFailure", "mm/memory-failure.c memory_failure, hwpoison_user_mappings", 6, [
       ["getPage", (f) => this.getPage(f)],
       ["poison", (f) => this.poison(f)],
       ["unmapNext", (f) => this.unmapNext(f)],
       ["tryToUnmapOne", (f) => this.unmapOne(f)],
+      ["rmapLock", (f) => this.lockRmap(f)],
     ]);
   }
 
@@ -65,8 +68,15 @@ export class MemoryFailure {
     s.set(f + NEXT_MM, 0);
     this.sim.bus.emit(memoryFailureEvent, pfn);
     // A transparent huge page is split first, so that only the broken page is lost.
-    if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 2, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!);
-    return this.unmapNext(f);
+    if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!);
+    return this.lockRmap(f);
+  }
+
+  /** rmap_walk holds the lock over all mappings of the page. */
+  private lockRmap(f: number): number {
+    if (this.sim.locks.read(this.pages.rmapLock)) return this.unmapNext(f);
+    const lock = this.poisonPage.first + 4;
+    return this.sim.agents.stack.a[f] === lock ? BLOCKED : lock;
   }
 
   /** try_to_unmap: for every address space that maps the page here. */
@@ -94,6 +104,7 @@ export class MemoryFailure {
         1,
       );
     }
+    this.sim.locks.unlockRead(this.pages.rmapLock);
     frames.put(pfn); // the reference of getPage
     return this.sim.agents.ret(f, 0);
   }

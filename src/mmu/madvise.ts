@@ -216,6 +216,7 @@ export class Madvise {
     let start = s.a[f + DONE]!;
     const end = s.a[f + END]!;
     if (start >= end) return this.leave(f, s.a[f + HOLE]!);
+    if (lockOf(s.a[f + ADVICE]!) !== LOCK_NONE) sim.locks.assertHeld(this.mm.mmapLock(s.a[f + MM]!)); // mmap_assert_locked
     const v = vmas.findVma(s.a[f + MM]!, start);
     if (v < 0) return this.leave(f, -ENOMEM);
     if (start < vmas.start(v)) {

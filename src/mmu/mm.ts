@@ -143,7 +143,7 @@ export class HostMm implements MmContext {
     this.gup = new Gup(sim, this.frames, this.pt, this.vmas, this.fault, this, d);
     this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this, pages, d);
     this.userAccess = new UserAccess(sim, phys, pe, this.pt, this.vmas, this.fault, this, d);
-    const failure = new MemoryFailure(sim, this.frames, this.pt, this.notifiers, this.gup, this.split);
+    const failure = new MemoryFailure(sim, this.frames, this.pt, this.notifiers, this.gup, this.split, pages);
     const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
     this.migrate = new Migrate(sim, this.frames, this.pt, this.vmas, this.notifiers, rmap, this.zap.prot, pages, d);
     this.reclaim = new Reclaim(sim, this.frames, this.pt, this.notifiers, rmap, pages, d);

@@ -157,8 +157,6 @@ export class Munmap {
     const { sim, vmas, zap } = this.mm;
     const s = sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
-    // unlink_anon_vmas waits for who walks the reverse mapping with the lock of a table in hand.
-    if (this.mm.pt.contended(mm, s[f + START]!, s[f + END]!)) return BLOCKED;
     const next = vmas.findVma(mm, s[f + START]!);
     const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
     const floor = prev >= 0 ? vmas.end(prev) : 0;

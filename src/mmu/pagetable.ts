@@ -9,7 +9,7 @@
  * 3     | pte   | 20:12 | 4 KiB
  *
  * `entry` is the index of a descriptor's low word in `tables.words`; the high word follows it.
- * `setEntry` is the only writer.
+ * `setEntry` is the only writer, `freeTable` that of entries whose table goes.
  */
 import { breakBeforeMakeViolation } from "../arch/events.js";
 import type { TablePages } from "../arch/tables.js";
@@ -333,9 +333,13 @@ export class HostPageTables {
   /** Frees the table that an entry points to; the entry is cleared first (pte_free_tlb and relatives). */
   freeTable(mm: number, addr: number, level: number, e: number): void {
     const w = this.tables.words.a;
-    const pa = (w[e + 1]! & HI_ADDR) * WORD + ((w[e]! & 0xfffff000) >>> 0);
-    this.setEntry(mm, addr, level, e, 0, 0);
-    this.tables.free(pa);
+    const oldLo = w[e]!;
+    const oldHi = w[e + 1]!;
+    // pmd_clear of free_pte_range: nobody else can come here any more, so it takes no lock.
+    this.tables.write(e, 0, 0);
+    this.sim.agents.charge(this.sim.costs.tableWrite);
+    this.sim.bus.emit(hostEntry, mm, addr, level, this.tableAddress(e), oldHi, oldLo, 0, 0);
+    this.tables.free((oldHi & HI_ADDR) * WORD + ((oldLo & 0xfffff000) >>> 0));
   }
 
   /** The entry of an address at a level whose upper tables exist. @returns its word index */

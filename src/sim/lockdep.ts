@@ -24,7 +24,7 @@ export const INVERSION = 0;
 export const RECURSION = 1;
 /** Nobody can ever give the lock back. */
 export const SELF_DEADLOCK = 2;
-/** lockdep_assert_held: what the lock guards was changed while another agent had it. */
+/** lockdep_assert_held: what the lock guards was touched by who does not hold it. */
 export const NOT_HELD = 3;
 
 /** Outermost first. A lock of a class may be taken while locks of earlier classes are held. */

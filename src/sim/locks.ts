@@ -11,7 +11,7 @@
 import type { Agents } from "./agents.js";
 import type { CostTable } from "./costs.js";
 import { declareEvent, type EventBus } from "./events.js";
-import { INVERSION, lockdepReport, lockRank, RECURSION, SELF_DEADLOCK } from "./lockdep.js";
+import { INVERSION, lockdepReport, lockRank, NOT_HELD, RECURSION, SELF_DEADLOCK } from "./lockdep.js";
 import type { F64Pool, I32Pool, StateRegistry } from "./state.js";
 
 export const lockAcquired = declareEvent("faultline", "lock_acquired", "a modelled kernel lock was taken", [
@@ -211,6 +211,14 @@ export class Locks {
       if (other === lock) this.report(mode === 0 && (h & 1) === 1 ? RECURSION : SELF_DEADLOCK, lock, other);
       else if (this.rank(lock) >= 0 && this.rank(other) > this.rank(lock)) this.report(INVERSION, lock, other);
     }
+  }
+
+  /** lockdep_assert_held: the running agent holds the lock. Asked while `tracking`. */
+  assertHeld(lock: number): void {
+    if (!this.tracking) return;
+    const at = this.agents.current * (1 + DEPTH);
+    for (let i = at + 1; i <= at + DEPTH; i++) if (((this.owned.a[i] ?? 0) + 1) >> 1 === lock + 1) return;
+    this.report(NOT_HELD, lock, lock);
   }
 
   private report(kind: number, lock: number, other: number): void {

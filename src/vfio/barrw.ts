@@ -72,6 +72,8 @@ export class VfioRegionRw {
     const bar = this.v.function(dev).bars[Math.floor(position / REGION_SPAN)]!;
     const policy = bar.io ? "reachesHardware" : this.v.d.vfioRegionRw;
     if (policy !== "reachesHardware" && !locks.read(this.v.memoryLock[dev]!)) return BLOCKED;
+    // __vfio_pci_memory_enabled: "Caller should hold memory_lock semaphore".
+    if (policy !== "reachesHardware") locks.assertHeld(this.v.memoryLock[dev]!);
     const ok = policy === "reachesHardware" || this.v.memoryEnabled(dev);
     const start = position % REGION_SPAN;
     if (ok) this.chunk(f, dev, bar, start);

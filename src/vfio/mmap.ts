@@ -152,6 +152,7 @@ export class VfioMmap {
     const dev = this.v.ofVma(vma);
     if (d.vfioPtes === "wholeVmaAtFault") {
       if (!locks.write(this.v.vmaLock[dev]!)) return BLOCKED;
+      locks.assertHeld(this.v.vmaLock[dev]!);
       this.list.remove(dev, vma);
       locks.unlockWrite(this.v.vmaLock[dev]!);
     }

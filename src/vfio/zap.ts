@@ -102,6 +102,7 @@ export class VfioZap {
     const trying = agents.stack.a[f + TRY] !== 0;
     const lock = this.v.vmaLock[dev]!;
     if (!(trying ? locks.tryWrite(lock) : locks.write(lock))) return trying ? agents.ret(f, 0) : BLOCKED;
+    locks.assertHeld(lock);
     const node = this.list.first(dev);
     if (node < 0) return this.zapAndLock.first + 5;
     agents.stack.set(f + MM, this.list.mm(node));

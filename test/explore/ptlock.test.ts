@@ -67,7 +67,7 @@ describe("a page-table lock that is held across steps", () => {
     const { wrong } = explored(s, 2);
     expect([wrong?.invariant.name, wrong?.what.replace(/0x[0-9a-f]+/, "…")]).toEqual([
       "lock-held",
-      "kcompactd changed an entry while another agent holds page_table_lock …",
+      "kcompactd touches what page_table_lock … guards without it",
     ]);
   });
 });

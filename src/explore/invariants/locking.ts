@@ -95,7 +95,7 @@ export const lockHeld: Invariant = {
     vfio_zap_vma: under("vma_lock", "zapped a tracked VMA"),
     lockdep_report: (w, agent, ring, at) =>
       ring[at] === NOT_HELD
-        ? `${w.machine.sim.agents.name(agent)} changed an entry while another agent holds ${w.machine.sim.bus.nameOf(ring[at + 1]!)}`
+        ? `${w.machine.sim.agents.name(agent)} touches what ${w.machine.sim.bus.nameOf(ring[at + 1]!)} guards without it`
         : undefined,
     pci_reset: (w, agent) => {
       const { agents } = w.machine.sim;

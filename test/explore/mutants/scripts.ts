@@ -39,6 +39,23 @@ const kernelBeside = (thread: string, call: string, before = `${MEMORY}${SLOT}${
   `${VARIANTS}${before}${par(GUEST, `kthread ${thread} { ${call} }`)}`;
 const bar = (...agents: readonly string[]): string => `${BARS}${BAR}${par(...agents)}`;
 
+const AGING = "kthread kswapd { clear_flush_young(mem, 4K) }";
+const aged = (other: string, before = `${MEMORY}${SLOT}${WRITTEN}`, third = ""): string =>
+  `variant v5.4\nvariant v6.12\n${before}${par(AGING, other, ...(third === "" ? [] : [third]))}`;
+const WIDE = `let RAM = 0x80000000
+let mem = mmap(0, 4M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=4M)
+madvise(mem, 4M, MADV_NOHUGEPAGE)
+`;
+const WIDE_SLOT = "KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=4M, userspace_addr=mem)\n";
+/** A function that has FLR, behind a bridge. */
+const NIC = `machine { devices nic }
+variant v5.14 { set unmapTableTlbi = no-hint }
+variant v6.12
+let dev = vfio_open(0000:01:00.0)
+let bar = mmap(0, 4K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar0)
+read32(bar)
+`;
+
 /** Stage 1 on: one block of 1 GiB of memory, so that TLBs hold stage-2 translations apart from stage-1 ones. */
 const STAGE1 = `let TABLE = 0x50000000
 let table = mmap(0, 64K)
@@ -145,6 +162,104 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
   unregister: `variant v6.12\n${MEMORY}let uffd = userfaultfd()\nUFFDIO_REGISTER(uffd, mem, 2M, UFFDIO_REGISTER_MODE_MISSING)\n${SLOT}${par(
     "vmm { UFFDIO_UNREGISTER(uffd, mem, 2M) }",
     "vmm second { mprotect(mem, 4K, PROT_READ) }",
+  )}`,
+  // Aging waits for mmu_lock under the lock of a page table, while somebody else unmaps under mmu_lock and then wants that lock.
+  "age-unmap": aged("vmm { madvise(mem, 4K, MADV_DONTNEED) }"),
+  "age-munmap": aged("vmm { munmap(mem, 2M) }"),
+  "age-mprotect": aged("vmm { mprotect(mem, 4K, PROT_READ) }"),
+  "age-mremap": aged("vmm { mremap(mem, 4K, 8K, MREMAP_MAYMOVE) }"),
+  "age-fork": aged("vmm { fork() }"),
+  "age-free": aged("vmm { madvise(mem, 4K, MADV_FREE) }"),
+  "age-migrate": aged("kthread kcompactd { migrate_pages(mem) }"),
+  "age-reclaim": aged("kthread second { shrink_folio_list(mem) }"),
+  "age-poison": aged("vmm { madvise(mem, 4K, MADV_HWPOISON) }"),
+  "age-ksm": aged(
+    "kthread ksmd { try_to_merge_two_pages(mem + 4K, mem) }",
+    `${MEMORY}madvise(mem, 2M, MADV_MERGEABLE)\nwrite64(mem, 7)\nwrite64(mem + 4K, 7)\n${SLOT}${WRITTEN}`,
+  ),
+  "age-split": aged("kthread kcompactd { split_huge_page(mem) }", `${HUGE}${SLOT}${WRITTEN}`),
+  "age-collapse": aged(
+    "kthread khugepaged { collapse_huge_page(mem) }",
+    `${MEMORY}write64(mem, 7)\nmadvise(mem, 2M, MADV_HUGEPAGE)\n${SLOT}${WRITTEN}`,
+  ),
+  "age-protect": `variant v6.12\n${MEMORY}write64(mem, 7)\nlet uffd = userfaultfd()\nUFFDIO_REGISTER(uffd, mem, 2M, UFFDIO_REGISTER_MODE_WP)\n${SLOT}${WRITTEN}${par(
+    AGING,
+    "vmm { UFFDIO_WRITEPROTECT(uffd, mem, 4K, 1) }",
+  )}`,
+  "age-fill": `variant v6.12\n${MEMORY}let page = mmap(0, 4K)\nwrite64(page, 7)\nwrite64(mem, 7)\nlet uffd = userfaultfd()\nUFFDIO_REGISTER(uffd, mem, 2M, UFFDIO_REGISTER_MODE_MISSING)\n${SLOT}${WRITTEN}${par(
+    AGING,
+    "kthread kcompactd { migrate_pages(mem) }",
+    "vmm { UFFDIO_COPY(uffd, mem + 4K, page, 4K) }",
+  )}`,
+  "age-zero": `variant v6.12\n${MEMORY}write64(mem, 7)\nlet uffd = userfaultfd()\nUFFDIO_REGISTER(uffd, mem, 2M, UFFDIO_REGISTER_MODE_MISSING)\n${SLOT}${WRITTEN}${par(
+    AGING,
+    "kthread kcompactd { migrate_pages(mem) }",
+    "vmm { UFFDIO_ZEROPAGE(uffd, mem + 4K, 4K) }",
+  )}`,
+  "age-fault": aged("kthread kcompactd { migrate_pages(mem) }", undefined, "vmm { write64(mem + 4K, 8) }"),
+  "age-copy": aged(
+    "kthread kcompactd { migrate_pages(mem) }",
+    `${MEMORY}let zero = read64(mem + 4K)\n${SLOT}${WRITTEN}`,
+    "vmm { write64(mem + 4K, 8) }",
+  ),
+  "age-move": `variant v6.12\n${MEMORY}write64(mem + 4K, 7)\nwrite64(mem + 8K, 7)\n${SLOT}guest { mov x1, RAM; str x1, [x1]; str x1, [x1, 4096]; str x1, [x1, 8192] }\n${par(
+    "kthread kcompactd { migrate_pages(mem) }",
+    "kthread kswapd { clear_flush_young(mem + 4K, 4K) }",
+    "vmm { madvise(mem + 8K, 4K, MADV_DONTNEED) }",
+  )}`,
+  "age-target": `variant v6.12\n${WIDE}write64(mem + 2M, 7)\n${WIDE_SLOT}guest { mov x1, RAM; str x1, [x1] }\n${par(
+    "kthread kswapd { clear_flush_young(mem + 2M, 4K) }",
+    "vmm { mremap(mem, 4K, 4K, MREMAP_MAYMOVE|MREMAP_FIXED, mem + 2M + 8K) }",
+  )}`,
+  "age-range": `variant v6.12\n${WIDE}write64(mem + 2M, 7)\n${WIDE_SLOT}guest { mov x1, RAM; str x1, [x1]; str x1, [x1, 4096] }\n${par(
+    AGING,
+    "kthread second { clear_flush_young(mem, 4M) }",
+    "vmm { madvise(mem + 4K, 4K, MADV_DONTNEED) }",
+  )}`,
+  "age-pmd": `variant v6.12\n${WIDE}write64(mem, 7)\nmadvise(mem, 4M, MADV_HUGEPAGE)\nwrite64(mem + 2M, 7)\n${WIDE_SLOT}guest { mov x1, RAM; str x1, [x1] }\n${par(
+    "kthread kswapd { clear_flush_young(mem + 2M, 2M) }",
+    "kthread khugepaged { collapse_huge_page(mem) }",
+  )}`,
+  "age-hugetlb": `variant v6.12\n${MEMORY}let huge = mmap(0, 4M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB, align=4M)\nwrite64(huge, 7)\n${SLOT}${WRITTEN}${par(
+    "kthread kswapd { clear_flush_young(huge, 2M) }",
+    "vmm { madvise(mem, 4K, MADV_DONTNEED) }",
+    "vmm second { write64(huge + 2M, 7) }",
+  )}`,
+  "age-truncate": `variant v6.12\nlet RAM = 0x80000000\nlet fd = memfd_create("a")\nftruncate(fd, 2M)\nlet mem = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE, fd, align=2M)\nlet zero = read64(mem)\n${SLOT}guest { mov x1, RAM; ldr x2, [x1] }\n${par(
+    AGING,
+    "vmm { fallocate(fd, 3, 0, 4K) }",
+  )}`,
+  "age-punch": `${VARIANTS}let RAM = 0x80000000\nlet mem = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS, align=2M)\n${SLOT}${WRITTEN}${par(
+    AGING,
+    "vmm { madvise(mem, 4K, MADV_REMOVE) }",
+  )}`,
+  ring: `variant v6.12\nKVM_CREATE_VM(dirty_ring=4096)\n${MEMORY}${LOGGED}${WRITTEN}${par(
+    GUEST,
+    "vmm { dirty_ring_collect(); KVM_RESET_DIRTY_RINGS() }",
+  )}`,
+  "test-young": kernelBeside("kswapd", "test_young(mem, 4K)"),
+  "no-hardware-af": `variant v5.14 { cpu cortex-a72  set unmapTableTlbi = no-hint }\n${MEMORY}${SLOT}${WRITTEN}${par(
+    GUEST,
+    "kthread kswapd { clear_flush_young(mem, 4K) }",
+  )}`,
+  caches: `variant v5.4 { cpu cortex-a72 }\nvariant v6.12 { cpu cortex-a72 }\n${MEMORY}${SLOT}${STAGE1.replace(/KVM_SET_ONE_REG\(sctlr_el1.*\n/, "")}${WRITTEN}${par(
+    "guest { mov x1, 0x30d0199d; msr sctlr_el1, x1 }",
+    "vmm { madvise(mem, 4K, MADV_DONTNEED) }",
+  )}`,
+  "two-removes": `${VARIANTS}let RAM = 0x80000000\nlet mem = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS, align=2M)\nmadvise(mem + 4K, 4K, MADV_DONTFORK)\n${SLOT}${WRITTEN}${par(
+    "vmm { madvise(mem, 8K, MADV_REMOVE) }",
+    "vmm second { mprotect(mem + 4K, 4K, PROT_READ) }",
+  )}`,
+  "collapse-migrate": `${VARIANTS}${MEMORY}write64(mem, 7)\nmadvise(mem, 2M, MADV_HUGEPAGE)\n${SLOT}${par(
+    "kthread khugepaged { collapse_huge_page(mem) }",
+    "kthread kcompactd { migrate_pages(mem) }",
+  )}`,
+  "memory-on": `${BARS}${BAR}pci_memory_enable(dev, 0)\n${par("vmm { pci_memory_enable(dev, 1) }", "vmm reader { pread(dev, 4, bar2) }")}`,
+  "function-reset": `${NIC}${par("vmm { VFIO_DEVICE_RESET(dev) }", "vmm reader { read32(bar) }")}`,
+  "hot-reset": `${NIC}${par("vmm { VFIO_DEVICE_PCI_HOT_RESET(dev) }", "vmm reader { read32(bar) }")}`,
+  "split-again": `variant v6.12\n${MEMORY}KVM_CREATE_VM(eager_split=2M)\nKVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\n${WRITTEN}KVM_SET_USER_MEMORY_REGION(slot=1, flags=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\nlet huge = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)\nmadvise(huge, 2M, MADV_HUGEPAGE)\nKVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=0x90000000, memory_size=2M, userspace_addr=huge)\nguest { mov x1, 0x90000000; str x1, [x1] }\n${par(
+    GUEST,
+    "vmm { KVM_SET_USER_MEMORY_REGION(slot=2, flags=1, guest_phys_addr=0x90000000, memory_size=2M, userspace_addr=huge) }",
   )}`,
   child: `${VARIANTS}${MEMORY}write64(mem, 7)\n${SLOT}${par("vmm { let child = fork()\n kill(child) }", "vmm second { write64(mem, 8) }")}`,
 };

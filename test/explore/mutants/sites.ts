@@ -43,6 +43,18 @@ const REMOVALS: readonly Removal[] = [
     pattern: new RegExp(`\\b(?:[\\w.]+\\.)?locks\\.(?:read|write|tryWrite)${ARGUMENT}`, "g"),
     instead: "true",
   },
+  {
+    what: "page-table lock",
+    files: sources,
+    pattern: new RegExp(`\\b(?:this\\.|mm\\.)*pt\\.locks\\.lock${ARGUMENT}`, "g"),
+    instead: "true",
+  },
+  {
+    what: "page-table lock",
+    files: sources,
+    pattern: new RegExp(`\\b(?:this\\.|mm\\.)*pt\\.(?:contended|locks\\.taken)${ARGUMENT}`, "g"),
+    instead: "false",
+  },
 ];
 
 export function sites(): Site[] {
