@@ -245,7 +245,7 @@ export const mmDecisions = {
   }),
   collapseNeedsWritable: decision("Does MADV_COLLAPSE of anonymous memory need one writable entry at least (else EINVAL)?", [true, false], {
     "v4.0": [true, "mm/khugepaged.c hpage_collapse_scan_pmd, SCAN_PAGE_RO, v6.12"],
-    "v6.18.2": [false, "mm: enable khugepaged anonymous collapse on non-writable regions, v6.18 (not checked against a recording)"],
+    "v6.18.2": [false, "mm: enable khugepaged anonymous collapse on non-writable regions, v6.18; recorded v7.2.12"],
   }),
   userfaultfd: decision("Is there userfaultfd?", [true, false], {
     "v4.0": [false, "fs/userfaultfd.c is absent"],
