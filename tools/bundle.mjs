@@ -48,7 +48,7 @@ export async function bundle(folder) {
     minifySyntax: true,
     logLevel: "warning",
     chunkNames: "chunks/[name]-[hash]",
-    define: { __FAULTLINE_VERSION__: JSON.stringify(version) },
+    define: { __FAULTLINE_VERSION__: JSON.stringify(version), __FAULTLINE_BRACKETS__: "true" },
     metafile: true,
     plugins: [lazyChildProcess],
     entryPoints: ENTRY_POINTS.filter((f) => existsSync(f)).map((f) => ({ in: f, out: f.replace(/^.*\//, "").replace(/\.ts$/, "") })),

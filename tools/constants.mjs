@@ -2,7 +2,7 @@
 //
 // A bundle keeps `const ESR_EL2 = 256` of one file as a variable that the code of another file loads, and
 // checks, each time it runs; the code of the fault path consists of such names. This replaces every read of a
-// module-level variable that is written once, with a number, by that number, and lets esbuild fold what follows.
+// module-level variable that is written once, with a number or a boolean, by that value, and lets esbuild fold what follows.
 import { readFileSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import { parse } from "acorn";
@@ -26,20 +26,20 @@ const BINARY = {
   "^": (a, b) => a ^ b,
 };
 
-/** The number that an expression is, or undefined. @param known name -> number of the constants before it */
-function numberOf(node, known) {
+/** The number or boolean that an expression is, or undefined. @param known name -> value of the constants before it */
+function valueOf(node, known) {
   switch (node?.type) {
     case "Literal":
-      return typeof node.value === "number" ? node.value : undefined;
+      return typeof node.value === "number" || typeof node.value === "boolean" ? node.value : undefined;
     case "Identifier":
       return known.get(node.name);
     case "UnaryExpression": {
-      const a = numberOf(node.argument, known);
+      const a = valueOf(node.argument, known);
       return a === undefined ? undefined : UNARY[node.operator]?.(a);
     }
     case "BinaryExpression": {
-      const a = numberOf(node.left, known);
-      const b = numberOf(node.right, known);
+      const a = valueOf(node.left, known);
+      const b = valueOf(node.right, known);
       return a === undefined || b === undefined ? undefined : BINARY[node.operator]?.(a, b);
     }
     default:
@@ -47,7 +47,14 @@ function numberOf(node, known) {
   }
 }
 
-/** Module-level variables of a program that are numbers for ever: variable -> number. */
+/** The tree of a module's text and the scope of its module-level names. */
+function moduleOf(text) {
+  const ast = parse(text, { ecmaVersion: 2023, sourceType: "module", allowHashBang: true, ranges: true });
+  const module = analyze(ast, { ecmaVersion: 2023, sourceType: "module" }).scopes.find((s) => s.type === "module");
+  return { ast, module };
+}
+
+/** Module-level variables of a program that are numbers or booleans for ever: variable -> value. */
 function constantsOf(scope, imported) {
   const known = new Map();
   const out = new Map();
@@ -58,7 +65,7 @@ function constantsOf(scope, imported) {
     if (def.type === "ImportBinding" && def.node.type === "ImportSpecifier")
       value = imported(def.parent.source.value, def.node.imported.name);
     else if (def.type === "Variable" && def.node.id.type === "Identifier" && !variable.references.some((r) => r.isWrite() && !r.init))
-      value = numberOf(def.node.init, known);
+      value = valueOf(def.node.init, known);
     if (value === undefined || Number.isNaN(value)) continue;
     known.set(variable.name, value);
     out.set(variable, value);
@@ -66,10 +73,35 @@ function constantsOf(scope, imported) {
   return out;
 }
 
+/**
+ * Makes what a file declares once constants, its functions at its top: V8 puts what a constant of a module holds into
+ * the code that names it; a variable or a declared function is loaded and checked each time, since it could be assigned to.
+ */
+function asConstants(text) {
+  const { ast, module } = moduleOf(text);
+  const out = new MagicString(text);
+  const once = ({ name }) => {
+    const variable = module.set.get(name);
+    return variable.defs.length === 1 && !variable.references.some((r) => r.isWrite() && !r.init);
+  };
+  let functions = "";
+  for (const node of ast.body) {
+    if (node.type === "FunctionDeclaration" && once(node.id)) {
+      functions += `const ${node.id.name} = ${text.slice(node.start, node.id.start)}${text.slice(node.id.end, node.end)};\n`;
+      out.remove(node.start, node.end);
+    } else if (
+      node.type === "VariableDeclaration" &&
+      node.kind !== "const" &&
+      node.declarations.every((d) => d.init !== null && d.id.type === "Identifier" && once(d.id))
+    )
+      out.overwrite(node.start, node.start + node.kind.length, "const");
+  }
+  return functions + out.toString();
+}
+
 /** One file. @returns its new text and the constants that it exports, by exported name */
 function replace(text, imported) {
-  const ast = parse(text, { ecmaVersion: 2023, sourceType: "module", allowHashBang: true, ranges: true });
-  const module = analyze(ast, { ecmaVersion: 2023, sourceType: "module" }).scopes.find((s) => s.type === "module");
+  const { ast, module } = moduleOf(text);
   const names = new Map();
   /** Identifiers of `export { … }`, which stay, and of `{ NAME }`, which become `NAME: value`. */
   const keep = new Set();
@@ -112,6 +144,7 @@ export async function inlineConstants(files) {
     const imported = (from, name) => exports.get(basename(from))?.get(name);
     const { text, exported } = replace(readFileSync(file, "utf8"), imported);
     exports.set(basename(file), exported);
-    writeFileSync(file, (await transform(text, { minifySyntax: true, format: "esm", target: "node20" })).code);
+    const { code } = await transform(text, { minifySyntax: true, format: "esm", target: "node20" });
+    writeFileSync(file, asConstants(code));
   }
 }

@@ -202,8 +202,9 @@ export class Cpu {
       this.changes.a[0] === this.wChanges
     );
   }
-  /** Words in `full` of the window's page if a fetch from it would hit, else -1. */
-  private codeWords(): number {
+  /** Words in `full` of the window's page if this PC lies in it and a fetch would hit, else -1. @param stop a breakpoint is set */
+  private codeWords(hi: number, lo: number, stop: boolean): number {
+    if (stop || (lo & ~0xffc) !== this.wVaLo || hi !== this.wVaHi) return -1;
     if (this.wSlot < 0 || !this.windowHolds() || !this.pe.fetchHits(this.wEntry)) return -1;
     const ref = this.dir.a[this.wSlot]!;
     return ref < 0 ? ~ref << 10 : -1;
@@ -318,13 +319,13 @@ export class Cpu {
     let codeSlot = -1;
     this.system.takePendingSerror(v, b);
     pe.enter(v);
-    // Words of the code page in `full` while the window's TLB entry stands, -1: fetch.
-    let code = this.codeWords() | 0;
-    if (code >= 0) codeSlot = this.wSlot;
     let pcLo = r[b + PC]!;
     // The high word in the register file always equals this one.
     let pcHi = r[b + PC + 1]!;
     const stop = r[b + STOP_ENABLED] !== 0;
+    // Words of the code page in `full` while PC is aligned and in the window's page and its TLB entry stands, -1: fetch.
+    let code = this.codeWords(pcHi, pcLo, stop) | 0;
+    if (code >= 0) codeSlot = this.wSlot;
     const stopLo = r[b + STOP_PC]!;
     const stopHi = r[b + STOP_PC + 1]!;
     let left = budget > MAX_BUDGET ? MAX_BUDGET : budget | 0;
@@ -344,19 +345,12 @@ export class Cpu {
         if (left <= 0) break;
       }
       const at = (pcLo & 0xffc) << 2;
-      if (
-        code >= 0 &&
-        dec[at] !== stamp &&
-        ((pcLo ^ this.wVaLo) & ~0xffc) === 0 &&
-        pcHi === this.wVaHi &&
-        dec[at + W_WORD] === full[code + ((pcLo & 0xffc) >> 2)] &&
-        dec[at]! > 0 &&
-        !stop
-      ) {
+      if (dec[at] === stamp) {
+        // Fetched in this run.
+      } else if (code >= 0 && dec[at + W_WORD] === full[code + (at >> 4)] && dec[at]! > 0) {
         // Fetched in an earlier run, and a fetch now would hit the same entry and find the same word.
         dec[at] = stamp;
-      }
-      if (dec[at] !== stamp) {
+      } else {
         if (stop && pcLo === stopLo && pcHi === stopHi) {
           reason = RUN_BREAKPOINT;
           break;
@@ -387,7 +381,7 @@ export class Cpu {
           pe.enter(v);
           continue;
         }
-        code = this.codeWords() | 0;
+        code = this.codeWords(pcHi, pcLo, stop) | 0;
         if (this.wSlot !== codeSlot || this.changes.a[0] !== this.wChanges) {
           codeSlot = this.wSlot;
           pageStamp = this.newPageStamp() | 0;

@@ -276,8 +276,7 @@ export class PhysicalMemory {
       const unit = head - 1;
       const at = unit * size;
       this.meta.set(free, pool.a[at]!);
-      if (this.sim.state.recording || size <= LINE_WORDS) for (let i = at; i < at + size; i++) pool.set(i, 0);
-      else pool.a.fill(0, at, at + size);
+      pool.clear(at, size);
       return unit;
     }
     const unit = this.meta.a[count]! + 1;

@@ -136,7 +136,7 @@ export class Stage2 {
       this.hit(v, i, hi, lo, shift, ipa);
       return true;
     }
-    if (!this.walk(v, cpu, tag, ipa, hi, lo, true)) return false;
+    if (!this.walk(v, cpu, tag, hi, lo, true)) return false;
     this.fill(cpu, tag, hi, lo);
     return true;
   };
@@ -171,7 +171,7 @@ export class Stage2 {
 
   /** Walks the tables without TLB, events or costs; updates nothing. @returns false on a fault. Fills the fields. */
   peek(v: number, ipa: Ipa): boolean {
-    return this.walk(v, -1, 0, ipa, (ipa / 4294967296) | 0, ipa | 0, false);
+    return this.walk(v, -1, 0, (ipa / 4294967296) | 0, ipa | 0, false);
   }
 
   /** PA of an IPA within the leaf in `hi`, `lo`, `shift`. */
@@ -208,7 +208,8 @@ export class Stage2 {
   }
 
   /** The walk. @param real with TLB, events, costs and hardware updates; else a look only */
-  private readonly walk = (v: number, cpu: number, tag: number, ipa: Ipa, hi: number, lo: number, real: boolean): boolean => {
+  private readonly walk = (v: number, cpu: number, tag: number, hi: number, lo: number, real: boolean): boolean => {
+    const ipa: Ipa = joinWords(hi, lo);
     const r = this.regs.a;
     const b = v * REGS_WORDS;
     if (r[b + VTCR_EL2] !== this.vtcrLo || r[b + VTCR_EL2 + 1] !== this.vtcrHi) this.decode(r[b + VTCR_EL2]!, r[b + VTCR_EL2 + 1]!);

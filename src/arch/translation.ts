@@ -95,7 +95,7 @@ import {
   F_X1,
   type Tlbs,
 } from "./tlb.js";
-import { joinWords, type Ipa } from "./types.js";
+import { joinWords, type Ipa, type Pa } from "./types.js";
 
 /** The access was made. */
 export const PE_OK = 0;
@@ -192,6 +192,7 @@ export class Translation {
   private attr = 0;
   private sh = 0;
   private ipa: Ipa = 0;
+  private pa: Pa = 0;
   private tag = 0;
   /** Stage-1 leaf: level << 8 | log2 of its size. */
   private size = 12;
@@ -334,7 +335,8 @@ export class Translation {
     }
     let marks = (device1 ? F_DEVICE1 : 0) | (isDevice(result & RESULT_ATTR) ? F_DEVICE : 0) | (atomics ? F_ATOMICS : 0);
     if (BRACKETS && this.phys.cache !== undefined) marks |= this.cacheMarks(v, c, result & RESULT_ATTR);
-    this.fill(c, hi, lo, result | perms | marks, pa, ipa);
+    this.pa = pa;
+    this.fill(c, hi, lo, result | perms | marks);
     if (this.stale) this.reportStale(hi, lo, ipa, pa, -1);
     return PE_OK;
   };
@@ -367,7 +369,8 @@ export class Translation {
     return access === ACCESS_READ ? s2.readable : access === ACCESS_WRITE ? s2.writable : s2.executable(el0);
   }
 
-  private readonly fill = (c: GuestContext, hi: number, lo: number, flags: number, pa: number, ipa: number): void => {
+  private readonly fill = (c: GuestContext, hi: number, lo: number, flags: number): void => {
+    const { ipa, pa } = this;
     const tag = this.tag;
     const size = this.size;
     const t = this.combined;

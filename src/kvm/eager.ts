@@ -83,7 +83,7 @@ export class EagerMapping {
       stage2.caches.topup(cache, vms.cacheMinPages(vm));
       if (!sim.locks.write(lock)) return BLOCKED;
       const pa = this.physical(f);
-      const r = pa < 0 ? 0 : stage2.install(vm, cache, s[f + IPA]! + s[f + DONE]!, PAGE, pa, prot);
+      const r = pa < 0 ? 0 : stage2.install(vm, cache, (s[f + IPA]! + s[f + DONE]!) / PAGE, PAGE, pa / PAGE, prot);
       sim.locks.unlockWrite(lock);
       if (r === STAGE2_CRASHED) return -1;
       if (r !== 0) return this.finish(f, r);

@@ -240,7 +240,7 @@ export class KvmNotifier {
     if (d.mapCode === "set" && !(d.dcacheS2fwb && features.s2fwb))
       this.stage2.cacheOps.dcache(pfn * 4096, 4096, CLEAN_INVALIDATE, BY_KERNEL);
     const prot = d.executeNever && !(d.mapCode === "set" && features.dic) ? PROT_R : PROT_R | PROT_X;
-    this.stage2.install(vm, NO_CACHE, ipa, 4096, pfn * 4096, prot);
+    this.stage2.install(vm, NO_CACHE, ipa / 4096, 4096, pfn, prot);
   }
 
   // ------------------------------------------------------------------------------- aging, release

@@ -24,7 +24,11 @@ export class PgtableMap {
   private readonly again: boolean;
   private readonly maintain: boolean;
   private readonly cleanNeeded: boolean;
-  /** The entry after the last tryLeaf: how far the walk advances. */
+  // kvm_pgtable_walk_data and stage2_map_data of the walk under way: where it is, where it ends, and what is mapped there.
+  private addr = 0;
+  private end = 0;
+  private phys = 0;
+  /** What the last tryLeaf mapped: how far the walk advances. */
   private step = 0;
 
   constructor(
@@ -56,16 +60,16 @@ export class PgtableMap {
    *   -ENOMEM without a page for a table; -EINVAL for an impossible prot; -ERANGE beyond the IPA space
    */
   readonly map = (vm: number, cache: number, ipa: number, size: number, pa: number, prot: number): number => {
-    const end = ipa + Math.ceil(size / 4096) * 4096;
-    let at = ipa;
-    let phys = pa;
     let ret = this.begin(vm, ipa, size, pa, prot);
     if (ret !== 0) return ret;
-    while (at < end) {
-      ret = this.mapOne(vm, cache, at, end, phys, prot);
+    this.addr = ipa;
+    this.end = ipa + Math.ceil(size / 4096) * 4096;
+    this.phys = pa;
+    while (this.addr < this.end) {
+      ret = this.mapOne(vm, cache, prot);
       if (ret !== 0) break;
-      at += this.step;
-      phys += this.step;
+      this.addr += this.step;
+      this.phys += this.step;
     }
     this.tlb.publishTables();
     return ret;
@@ -80,11 +84,13 @@ export class PgtableMap {
   }
 
   /** Descends to where one leaf fits and tries it there. Sets `step` to the bytes that it maps. */
-  private mapOne(vm: number, cache: number, ipa: number, end: number, pa: number, prot: number): number {
+  private mapOne(vm: number, cache: number, prot: number): number {
     const entries = this.entries;
+    const ipa = this.addr;
+    const pa = this.phys;
     const ihi = (ipa / 4294967296) | 0;
     const ilo = ipa | 0;
-    const left = end - ipa;
+    const left = this.end - ipa;
     let level = entries.vms.startLevel(vm);
     let at = entries.tables.word(entries.vms.root(vm)) + 2 * entryIndex(ihi, ilo, level, ROOT_MASK);
     for (;;) {

@@ -32,6 +32,7 @@ export { STAGE2_CRASHED } from "./stage2walkset.js";
 export { CACHE_CAPACITY, NO_CACHE } from "./pgtablecache.js";
 export { PMD_SIZE, PUD_SIZE } from "./stage2walk.js";
 
+const PAGE_SIZE = 4096;
 /** install(): dirty logging is active for the slot; the set code dissolves blocks in the way. */
 export const INSTALL_LOGGING = 1;
 
@@ -78,13 +79,15 @@ export class Stage2 {
   /**
    * Installs a mapping by the era's own code: stage2_set_pte / _pmd_huge / _pud_huge (by size; an odd size
    * sets a page), or kvm_pgtable_stage2_map.
-   * @param cache of table pages, or NO_CACHE @param prot PROT_* of trace.ts @param flags INSTALL_*
+   * @param cache of table pages, or NO_CACHE @param gfn of the first page @param size bytes
+   * @param pfn where it lies: page numbers, because an argument above 2^31 is allocated at each call
+   * @param prot PROT_* of trace.ts @param flags INSTALL_*
    * @returns 0; -EFAULT where a PROT_IOMAP page meets a present entry; -EAGAIN, -ENOMEM, -EINVAL, -ERANGE
    *   from the map walk; STAGE2_CRASHED after a host crash (return RETURN from the phase)
    */
-  install(vm: number, cache: number, ipa: number, size: number, pa: number, prot: number, flags = 0): number {
-    if (this.setCode) return this.setter.set(vm, cache, ipa, size, pa, prot, (flags & INSTALL_LOGGING) !== 0);
-    return this.mapper.map(vm, cache, ipa, size, pa, prot);
+  install(vm: number, cache: number, gfn: number, size: number, pfn: number, prot: number, flags = 0): number {
+    if (this.setCode) return this.setter.set(vm, cache, gfn * PAGE_SIZE, size, pfn * PAGE_SIZE, prot, (flags & INSTALL_LOGGING) !== 0);
+    return this.mapper.map(vm, cache, gfn * PAGE_SIZE, size, pfn * PAGE_SIZE, prot);
   }
 
   /** kvm_pgtable_stage2_relax_perms, with its TLBI. @returns 0 or -EAGAIN */

@@ -247,7 +247,7 @@ export class UserMemAbort {
       return this.ret(f, -EFAULT);
     }
     const flags = vmas.flags(vma);
-    kind = this.mappingSize(f, kind, slot, vma, flags, hva);
+    kind = this.mappingSize(f, kind, slot, vma, flags);
     const size = stack.a[f + SIZE]!;
     const ipa = s[f + IPA]!;
     stack.set(f + KIND, kind);
@@ -318,9 +318,10 @@ export class UserMemAbort {
   }
 
   /** Chooses the size from VMA, slot and logging into the frame. @returns KIND, FORCE_PTE added where no later step may enlarge it. */
-  private mappingSize(f: number, kind: number, slot: number, vma: number, flags: number, hva: number): number {
+  private mappingSize(f: number, kind: number, slot: number, vma: number, flags: number): number {
     const { d, n } = this;
     const stack = this.sim.agents.stack;
+    const hva = stack.a[f + HVA]!;
     const pfnmap = (flags & VM_PFNMAP) !== 0;
     if (pfnmap) this.chose(n.pfnmapBlockSize, n[d.pfnmapBlockSize]);
     let size = PAGE_SIZE;
@@ -583,7 +584,7 @@ export class UserMemAbort {
       return this.unlock(f, lock, shared, kind, pfn, size, 0);
     }
     if (vms.mte(vm) && (kind & (DEVICE | FAULT_PERMISSION | MTE_ALLOWED)) === 0) return this.unlock(f, lock, shared, kind, pfn, -EFAULT, 0);
-    const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, vm, s[f + IPA]!, size, granule, kind);
+    const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, vm, size, granule, kind);
     if (ret === CALLED) return CALLED;
     if (sim.crashed !== undefined) return -1;
     return this.unlock(f, lock, shared, kind, s[f + PFN]!, ret, size);
@@ -694,7 +695,7 @@ export class UserMemAbort {
     if (sim.agents.interleaving)
       return this.step(f, this.stage2.steps.set, vm, ipa, block, (kind & LOGGING) !== 0 ? prot | SET_LOGGING : prot);
     const flags = (kind & LOGGING) !== 0 ? INSTALL_LOGGING : 0;
-    return this.stage2.install(vm, this.vcpus.memcache(s[f + V]! | 0), ipa, block, pfn * PAGE_SIZE, prot, flags);
+    return this.stage2.install(vm, this.vcpus.memcache(s[f + V]! | 0), ipa / PAGE_SIZE, block, pfn, prot, flags);
   }
 
   /** Whether the data cache is cleaned for this fault. */
@@ -721,10 +722,11 @@ export class UserMemAbort {
   // ---------------------------------------------------------------- the walker: map or relax
 
   /** v5.10 on: permissions are added to an entry of the right size, anything else is mapped. */
-  private readonly mapOrRelax = (f: number, vm: number, ipa: number, size: number, granule: number, kind: number): number => {
+  private readonly mapOrRelax = (f: number, vm: number, size: number, granule: number, kind: number): number => {
     const { d, n, sim } = this;
     const s = sim.agents.stack.a;
     const v = s[f + V]! | 0;
+    const ipa = s[f + IPA]!;
     const pfn = s[f + PFN]!;
     const noncacheable = (kind & FORCE_NONCACHEABLE) !== 0;
     const writable = (kind & WRITABLE) !== 0;
@@ -751,7 +753,7 @@ export class UserMemAbort {
     } else {
       this.branch(n.mapped);
       if (sim.agents.interleaving) return this.step(f, this.stage2.steps.map, vm, alignDown(ipa, size), size, prot);
-      ret = this.stage2.install(vm, this.vcpus.memcache(v), alignDown(ipa, size), size, pfn * PAGE_SIZE, prot);
+      ret = this.stage2.install(vm, this.vcpus.memcache(v), alignDown(ipa, size) / PAGE_SIZE, size, pfn, prot);
     }
     if (ret === 0 && writable && d.dirtyMark === "after-map") this.markDirty(f, vm, size);
     return ret;

@@ -98,6 +98,8 @@ export class HostFault {
   readonly fileFault: FileFault;
   /** Takes the faults of registered ranges; it puts itself here when the machine is built. */
   userfaults: Userfaultfd | undefined;
+  /** vm_fault.address of the straight line: as an argument above 2^31 it would be allocated at each call. */
+  private address = 0;
 
   constructor(
     private readonly sim: Sim,
@@ -146,16 +148,17 @@ export class HostFault {
   /** The same for a VMA without hugetlb whose tables the caller has just walked at addr. */
   readonly faultWalked = (mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number => {
     if (this.pt.locks.any && this.pt.locks.taken(this.pt.entry)) return DEFER_PTL;
+    this.address = addr;
     if (this.pt.level < 3) {
-      const r = this.pmdFault(mm, vma, vmFlags, addr, write);
+      const r = this.pmdFault(mm, vma, vmFlags, write);
       if (r !== VM_FAULT_FALLBACK) return r;
     }
-    return this.pteFault(mm, vma, vmFlags, addr, write);
+    return this.pteFault(mm, vma, vmFlags, write);
   };
 
   /** The PMD step: create_huge_pmd or wp_huge_pmd. @returns FALLBACK: go on with a page */
-  private pmdFault(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
-    const { pt } = this;
+  private pmdFault(mm: number, vma: number, vmFlags: number, write: boolean): number {
+    const { pt, address: addr } = this;
     if (pt.none) {
       const file = this.vmas.file(vma);
       if (file < 0) {
@@ -191,11 +194,11 @@ export class HostFault {
   }
 
   /** handle_pte_fault. The last walk stopped at the PMD or at the entry of addr. */
-  private readonly pteFault = (mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number => {
-    const { pt } = this;
+  private readonly pteFault = (mm: number, vma: number, vmFlags: number, write: boolean): number => {
+    const { pt, address: addr } = this;
     if (pt.level < 3 || pt.none) {
       const file = this.vmas.file(vma);
-      if (file < 0) return this.doAnonymousPage(mm, vma, vmFlags, addr, write);
+      if (file < 0) return this.doAnonymousPage(mm, vma, vmFlags, write);
       return this.files.kind(file) === FILE_DEVICE ? DEFER_OPS_FAULT : this.fileFault.fault(mm, vma, addr, write);
     }
     if (pt.leafLevel < 0) return this.doSwapPage(mm, vma, vmFlags, addr, write);
@@ -205,10 +208,10 @@ export class HostFault {
   };
 
   /** do_anonymous_page: a read maps the zero page, a write a fresh page. */
-  private readonly doAnonymousPage = (mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number => {
+  private readonly doAnonymousPage = (mm: number, vma: number, vmFlags: number, write: boolean): number => {
     if ((vmFlags & VM_UFFD_MISSING) !== 0) return DEFER_UFFD_MISSING;
-    const { frames, pt } = this;
-    const page = addr - (addr & 0xfff);
+    const { frames, pt, address } = this;
+    const page = address - (address & 0xfff);
     const prot = this.zap.prot;
     let lo = prot.lo(vma);
     let hi = prot.hi(vma);
@@ -515,10 +518,10 @@ export class HostFault {
     const r = s[f + R0]!;
     if ((r & VM_FAULT_FALLBACK) === 0) return this.sim.agents.ret(f, r);
     const mm = s[f + MM]! | 0;
-    const addr = s[f + ADDR]!;
     const vma = s[f + VMA]! | 0;
-    this.pt.walk(mm, addr);
-    return this.goOn(f, this.pteFault(mm, vma, this.vmas.flags(vma), addr, ((s[f + FLAGS]! | 0) & FAULT_FLAG_WRITE) !== 0));
+    this.address = s[f + ADDR]!;
+    this.pt.walk(mm, this.address);
+    return this.goOn(f, this.pteFault(mm, vma, this.vmas.flags(vma), ((s[f + FLAGS]! | 0) & FAULT_FLAG_WRITE) !== 0));
   }
 
   /** __do_fault: the driver's plain handler, refused under the VMA's lock. */

@@ -56,6 +56,8 @@ export class Gup {
   /** Of the last followPfnmap: may the leaf be written, and its level (1..3, -1 none). */
   writable = false;
   leafLevel = -1;
+  /** Of `lookup`: an argument above 2^31 would be allocated at each call. */
+  private addr = 0;
 
   constructor(
     private readonly sim: Sim,
@@ -115,7 +117,8 @@ export class Gup {
     const lock = this.locks.mmapLock(mm);
     if (this.sim.locks.heldByWriter(lock)) return GUP_CONTENDED;
     this.sim.locks.read(lock);
-    const r = this.lookup(mm, addr, gupFlags);
+    this.addr = addr;
+    const r = this.lookup(mm, gupFlags);
     if (r !== GUP_FAULTING) this.sim.locks.unlockRead(lock);
     return r;
   };
@@ -124,7 +127,13 @@ export class Gup {
     const s = this.sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
     if (!this.sim.locks.read(this.locks.mmapLock(mm))) return BLOCKED;
-    return this.lookedUp(f, this.lookup(mm, s[f + ADDR]!, s[f + FLAGS]! | 0));
+    return this.lookedUp(f, this.lookupOf(f));
+  }
+
+  private lookupOf(f: number): number {
+    const s = this.sim.agents.stack.a;
+    this.addr = s[f + ADDR]!;
+    return this.lookup(s[f + MM]! | 0, s[f + FLAGS]! | 0);
   }
 
   private lookedUp(f: number, r: number): number {
@@ -143,7 +152,8 @@ export class Gup {
   }
 
   /** __get_user_pages for one page: VMA, check_vma_flags, follow_page_mask, faultin_page until it is there. @returns pfn, -errno or GUP_FAULTING */
-  private readonly lookup = (mm: number, addr: number, gupFlags: number): number => {
+  private readonly lookup = (mm: number, gupFlags: number): number => {
+    const addr = this.addr;
     const vma = this.vmas.covering(mm, addr);
     if (vma < 0) return -EFAULT;
     const vmFlags = this.vmas.flags(vma);
@@ -180,7 +190,7 @@ export class Gup {
     // The handler dropped the mmap_lock: all over again.
     if ((r & VM_FAULT_RETRY) !== 0) return this.getUserPagesUnlocked.first;
     if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, s[f + FLAGS]! | 0));
-    return this.lookedUp(f, this.lookup(s[f + MM]! | 0, s[f + ADDR]!, s[f + FLAGS]! | 0));
+    return this.lookedUp(f, this.lookupOf(f));
   }
 
   /** follow_page_pte, follow_trans_huge_pmd on the walked leaf. @returns pfn with a reference, -1 to fault it in, -EFAULT where there is no page behind it */

@@ -332,6 +332,20 @@ export class I32Pool {
     else this.a.copyWithin(to, from, from + n);
   }
 
+  /** Zeroes n words. */
+  clear(from: number, n: number): void {
+    if (this.registry.recording === true) for (let i = from; i < from + n; i++) this.set(i, 0);
+    else if (n > 64) this.a.fill(0, from, from + n);
+    else {
+      const a = this.a;
+      const end = from + n;
+      let i = from;
+      // V8 looks at the array anew in each turn: four words a turn.
+      for (; i + 4 <= end; i += 4) a[i] = a[i + 1] = a[i + 2] = a[i + 3] = 0;
+      for (; i < end; i++) a[i] = 0;
+    }
+  }
+
   /** Bytes of the words that somebody asked for. */
   get bytes(): number {
     return this.needed * this.a.BYTES_PER_ELEMENT;
