@@ -69,10 +69,10 @@ describe("installing", () => {
 
   it("does nothing without a cache and a table in the set code; the walker says -ENOMEM", () => {
     const old = new Fixture("v5.4");
-    expect(old.stage2.install(old.vm, NO_CACHE, IPA, PAGE, RAM, R)).toBe(0);
+    expect(old.stage2.install(old.vm, NO_CACHE, IPA / PAGE, PAGE, RAM / PAGE, R)).toBe(0);
     expect(old.leaves()).toEqual([]);
     const walker = new Fixture("v6.1");
-    expect(walker.stage2.install(walker.vm, NO_CACHE, IPA, PAGE, RAM, R)).toBe(-ENOMEM);
+    expect(walker.stage2.install(walker.vm, NO_CACHE, IPA / PAGE, PAGE, RAM / PAGE, R)).toBe(-ENOMEM);
   });
 
   it("refuses impossible types and addresses beyond the IPA space (walker)", () => {

@@ -112,7 +112,7 @@ export class Fixture {
   /** Maps with a full cache. */
   install(ipa: number, size: number, pa: number, prot: number, flags = 0): number {
     this.stage2.caches.topup(this.cache, this.vms.cacheMinPages(this.vm));
-    return this.stage2.install(this.vm, this.cache, ipa, size, pa, prot, flags);
+    return this.stage2.install(this.vm, this.cache, ipa / 4096, size, pa / 4096, prot, flags);
   }
 
   /** Runs an activity to its end. @returns R0 */
