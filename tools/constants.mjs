@@ -74,29 +74,46 @@ function constantsOf(scope, imported) {
 }
 
 /**
- * Makes what a file declares once constants, its functions at its top: V8 puts what a constant of a module holds into
- * the code that names it; a variable or a declared function is loaded and checked each time, since it could be assigned to.
+ * Makes what a file declares once constants, its functions at its top, and what it imports of another file's constants:
+ * V8 puts what a constant of a module holds into the code that names it; a variable, a declared function or an import is
+ * loaded and checked each time, since it could be assigned to.
+ * @param imported whether a name of another file is a constant there
+ * @returns the new text and the exported names that are constants
  */
-function asConstants(text) {
+function asConstants(text, imported) {
   const { ast, module } = moduleOf(text);
   const out = new MagicString(text);
+  const constant = new Set();
   const once = ({ name }) => {
     const variable = module.set.get(name);
     return variable.defs.length === 1 && !variable.references.some((r) => r.isWrite() && !r.init);
   };
-  let functions = "";
+  let top = "";
   for (const node of ast.body) {
-    if (node.type === "FunctionDeclaration" && once(node.id)) {
-      functions += `const ${node.id.name} = ${text.slice(node.start, node.id.start)}${text.slice(node.id.end, node.end)};\n`;
+    if (node.type === "ImportDeclaration") {
+      for (const { type, imported: from, local } of node.specifiers) {
+        if (type !== "ImportSpecifier" || !imported(node.source.value, from.name)) continue;
+        out.overwrite(from.start, local.end, `${from.name} as ${local.name}$`);
+        top += `const ${local.name} = ${local.name}$;\n`;
+        constant.add(local.name);
+      }
+    } else if (node.type === "FunctionDeclaration" && once(node.id)) {
+      top += `const ${node.id.name} = ${text.slice(node.start, node.id.start)}${text.slice(node.id.end, node.end)};\n`;
       out.remove(node.start, node.end);
+      constant.add(node.id.name);
     } else if (
       node.type === "VariableDeclaration" &&
-      node.kind !== "const" &&
       node.declarations.every((d) => d.init !== null && d.id.type === "Identifier" && once(d.id))
-    )
+    ) {
       out.overwrite(node.start, node.start + node.kind.length, "const");
+      for (const d of node.declarations) constant.add(d.id.name);
+    }
   }
-  return functions + out.toString();
+  const exported = ast.body.flatMap((n) => (n.type === "ExportNamedDeclaration" && n.source === null ? n.specifiers : []));
+  return {
+    text: top + out.toString(),
+    constants: new Set(exported.filter((s) => constant.has(s.local.name)).map((s) => s.exported.name)),
+  };
 }
 
 /** One file. @returns its new text and the constants that it exports, by exported name */
@@ -140,11 +157,14 @@ function walk(node, visit) {
 /** Replaces in all files of a bundle. @param files paths, each after those that it imports */
 export async function inlineConstants(files) {
   const exports = new Map();
+  const constants = new Map();
   for (const file of files) {
     const imported = (from, name) => exports.get(basename(from))?.get(name);
     const { text, exported } = replace(readFileSync(file, "utf8"), imported);
     exports.set(basename(file), exported);
     const { code } = await transform(text, { minifySyntax: true, format: "esm", target: "node20" });
-    writeFileSync(file, asConstants(code));
+    const made = asConstants(code, (from, name) => constants.get(basename(from))?.has(name) === true);
+    constants.set(basename(file), made.constants);
+    writeFileSync(file, made.text);
   }
 }
