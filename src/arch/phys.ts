@@ -242,7 +242,7 @@ export class PhysicalMemory {
     const ref = this.dir.a[s]!;
     if (ref < 0) {
       const f = this.take(this.full, FULLS, FULL_FREE, PAGE_WORDS);
-      this.copyWords(this.full, f << 10, ~ref << 10, PAGE_WORDS);
+      this.full.move(f << 10, ~ref << 10, PAGE_WORDS);
       this.dir.set(d, ~f);
     } else if (ref > 0) {
       const rec = this.take(this.recs, RECS, REC_FREE, RECORD_LINES);
@@ -250,7 +250,7 @@ export class PhysicalMemory {
         const e = this.recs.a[ref * RECORD_LINES + k]!;
         if (e === 0) continue;
         const line = this.take(this.lines, LINES, LINE_FREE, LINE_WORDS);
-        this.copyWords(this.lines, line << 4, (e >>> 6) << 4, LINE_WORDS);
+        this.lines.move(line << 4, (e >>> 6) << 4, LINE_WORDS);
         this.recs.set(rec * RECORD_LINES + k, (line << 6) | (e & 63));
       }
       this.dir.set(d, rec);
@@ -262,11 +262,6 @@ export class PhysicalMemory {
     const slot = this.slot(pfn * PAGE_SIZE);
     // A line may hold what memory does not have yet.
     return this.cache === undefined && (slot < 0 || this.dir.a[slot] === 0);
-  }
-
-  private copyWords(pool: I32Pool, to: number, from: number, n: number): void {
-    if (!this.sim.state.recording) pool.a.copyWithin(to, from, from + n);
-    else for (let i = 0; i < n; i++) pool.set(to + i, pool.a[from + i]!);
   }
 
   /** Takes a zeroed unit of `size` words from a pool. Units are numbered from 1 (full pages from 0: unit + 1 is kept). */

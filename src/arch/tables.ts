@@ -34,11 +34,7 @@ export class TablePages {
    * @param base first byte of the window, aligned to 64 KiB (16 concatenated tables)
    * @param size bytes, at most 4 GiB; costs nothing until used
    */
-  constructor(
-    private readonly sim: Sim,
-    phys: PhysicalMemory,
-    { base, size }: { readonly base: number; readonly size: number },
-  ) {
+  constructor(sim: Sim, phys: PhysicalMemory, { base, size }: { readonly base: number; readonly size: number }) {
     if (base % 65536 !== 0 || size % 65536 !== 0) throw new Error("the table window must be aligned to 64 KiB");
     this.base = base;
     this.size = size;
@@ -118,13 +114,7 @@ export class TablePages {
   }
 
   private clear(page: number, n: number): void {
-    const from = page * TABLE_WORDS;
-    const to = from + n * TABLE_WORDS;
-    if (!this.sim.state.recording) {
-      this.words.a.fill(0, from, to);
-      return;
-    }
-    for (let i = from; i < to; i++) if (this.words.a[i] !== 0) this.words.set(i, 0);
+    this.words.clear(page * TABLE_WORDS, n * TABLE_WORDS);
   }
 
   /** Gives pages back, as `alloc` or `allocContiguous(n)` gave them. Their words stay until reuse, as in real memory. */

@@ -6,7 +6,7 @@
  * of each variant: units depend on the script alone, not on who does them or how many do.
  */
 import type { Program, VariantConfig } from "../guest/compile.js";
-import { DEFAULT_BUDGET } from "../guest/limits.js";
+import { DEFAULT_BUDGET, type Budget } from "../guest/limits.js";
 import { machineFor } from "../guest/machineworld.js";
 import type { ParAgents } from "../guest/paragents.js";
 import { runProgram, type ParRun } from "../guest/run.js";
@@ -27,6 +27,8 @@ export interface ExploreOptions extends SearchOptions {
   readonly minimise?: boolean;
   /** A tree is cut into parts when it has more steps than this; TRUNK if absent. */
   readonly trunk?: number;
+  /** Of the run up to a `par`; DEFAULT_BUDGET if absent. */
+  readonly budget?: Budget;
 }
 
 /** Steps after which a tree is cut into parts. */
@@ -88,12 +90,18 @@ export interface Stage {
 }
 
 /** Runs a variant up to a `par`. @param which from 0 @returns undefined if it does not get there */
-export function stage(program: Program, variant: VariantConfig, invariants?: readonly string[], which = 0): Stage | undefined {
+export function stage(
+  program: Program,
+  variant: VariantConfig,
+  invariants?: readonly string[],
+  which = 0,
+  budget = DEFAULT_BUDGET,
+): Stage | undefined {
   const machine = machineFor(program.machine, variant, { watchReads: true, hardware: "steps" });
   let ready: Stage | undefined;
   let seen = 0;
   runProgram(program, variant, machine, {
-    budget: DEFAULT_BUDGET,
+    budget,
     detail: "none",
     onPar: (par, run) => {
       if (seen++ < which) return false;
@@ -186,7 +194,7 @@ export async function exploreUnit(
   options: ExploreOptions,
   pause?: Pause,
 ): Promise<UnitResult> {
-  const s = stage(program, variant, options.invariants, unit.par);
+  const s = stage(program, variant, options.invariants, unit.par, options.budget);
   if (s === undefined) return { unit, explored: undefined, roots: [] };
   const { state } = s.machine.sim;
   const last: { wrong: Wrong | undefined } = { wrong: undefined };

@@ -67,7 +67,7 @@ const ENTRIES: Readonly<Record<Door, Enter>> = {
     for (const a of accesses(run).slice(-EXPLAINED)) explain(run, a, { check: false });
   }),
   explore: script(async (program, [v]) => {
-    await exploreVariant(program, v!, { maxStates: STATES, maxSteps: STEPS, minimise: false });
+    await exploreVariant(program, v!, { maxStates: STATES, maxSteps: STEPS, minimise: false, budget: BUDGET });
   }),
   conform: (bytes) => void conformRecording(parseRecording("hostile.rec", text(bytes))),
   litmus: (bytes) => {

@@ -282,9 +282,13 @@ export class HostPageTables {
       this.sim.bus.emit(breakBeforeMakeViolation, this.tableAddress(e), (e & 1023) >>> 1, oldHi, oldLo, hi, lo);
     }
     if (this.sim.locks.tracking) this.locks.assertMine(e);
+    this.store(mm, addr, level, e, oldLo, oldHi, lo, hi);
+  }
+
+  private store(mm: number, addr: number, level: number, e: number, oldLo: number, oldHi: number, lo: number, hi: number): void {
     this.tables.write(e, hi, lo);
     this.sim.agents.charge(this.sim.costs.tableWrite);
-    this.sim.bus.emit(hostEntry, mm, addr, level, (e >>> 10) * 4096 + this.base, oldHi, oldLo, hi, lo);
+    this.sim.bus.emit(hostEntry, mm, addr, level, this.tableAddress(e), oldHi, oldLo, hi, lo);
   }
 
   /** Physical address of the table that holds an entry. */
@@ -336,9 +340,7 @@ export class HostPageTables {
     const oldLo = w[e]!;
     const oldHi = w[e + 1]!;
     // pmd_clear of free_pte_range: nobody else can come here any more, so it takes no lock.
-    this.tables.write(e, 0, 0);
-    this.sim.agents.charge(this.sim.costs.tableWrite);
-    this.sim.bus.emit(hostEntry, mm, addr, level, this.tableAddress(e), oldHi, oldLo, 0, 0);
+    this.store(mm, addr, level, e, oldLo, oldHi, 0, 0);
     this.tables.free((oldHi & HI_ADDR) * WORD + ((oldLo & 0xfffff000) >>> 0));
   }
 
