@@ -1,32 +1,16 @@
-import { spawn, type ChildProcess } from "node:child_process";
-import { createServer } from "node:net";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { beforeAll, expect, test, vi } from "vitest";
 import { redisPlace } from "../../src/campaign/redis.js";
 import { CLI, faultline, temporaryFolder } from "../cli/command.js";
 import { wrong } from "../cli/jsonschema.js";
+import { freePort, redisServer, start } from "./redisserver.js";
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
-const running: ChildProcess[] = [];
 let port = 0;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return address.port;
-}
-
-function start(command: string, args: readonly string[]): ChildProcess {
-  const p = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], cwd: temporaryFolder() });
-  running.push(p);
-  return p;
-}
 
 const PASSWORD = "open-sesame";
 const url = (password = PASSWORD): string => `redis://:${password}@127.0.0.1:${port}/2`;
-const worker = (...more: string[]): ChildProcess =>
+const worker = (...more: string[]): ReturnType<typeof start> =>
   start(process.execPath, [CLI, "worker", "--queue", url(), "--lost-after", "2s", ...more]);
 
 /** The time that it took is no part of a report. */
@@ -34,16 +18,7 @@ const unclocked = (out: string): string => out.replace(/"seconds": [\d.e-]+/, ""
 
 beforeAll(async () => {
   port = await freePort();
-  const args = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--requirepass", PASSWORD];
-  const server = start("redis-server", args);
-  await new Promise<void>((resolve, reject) => {
-    server.on("error", (e) => reject(new Error(`redis-server (Debian package redis-server) does not start: ${e.message}`)));
-    server.stdout!.on("data", (d: Buffer) => d.toString().includes("Ready to accept connections") && resolve());
-  });
-});
-
-afterAll(() => {
-  for (const p of running) if (p.exitCode === null) p.kill("SIGKILL");
+  await redisServer(["--port", String(port), "--requirepass", PASSWORD]);
 });
 
 test("three workers, one of them killed in the middle, give the report of a local run byte for byte, each unit once", async () => {
