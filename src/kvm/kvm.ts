@@ -52,6 +52,7 @@ import { SetMemoryRegion } from "./setmemoryregion.js";
 import { Stage2Dump } from "./ptdump.js";
 import { Stage2 } from "./stage2.js";
 import { UserMemAbort } from "./usermemabort.js";
+import { UserTableWalk } from "./usertablewalk.js";
 import { VcpuRun } from "./vcpurun.js";
 import { Vcpus } from "./vcpus.js";
 import { Vmids } from "./vmid.js";
@@ -133,6 +134,7 @@ export class Kvm {
       this.stage2,
       this.dirtyLog,
       this.pfns,
+      new UserTableWalk(sim, mm, d),
       d,
     );
     this.guestAbort = new GuestAbort(

@@ -15,7 +15,8 @@
  *
  * `install` takes mmu_lock, looks at the sequence, adjusts to a huge page, cleans caches, maps or
  * relaxes, marks dirty, unlocks; it ends in one phase because nothing in it sleeps. While agents are interleaved the walk is an
- * activity of its own (pgtablesteps.ts), and what comes after it the phase `installed`.
+ * activity of its own (pgtablesteps.ts), and what comes after it the phase `installed`; so is that of the user's tables
+ * (usertablewalk.ts), with the phase `measured` after it.
  */
 import { BY_KERNEL, CLEAN_INVALIDATE } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
@@ -63,6 +64,7 @@ import {
   userMappingSize,
   type Names,
 } from "./trace.js";
+import type { UserTableWalk } from "./usertablewalk.js";
 import type { Vcpus } from "./vcpus.js";
 import type { Vms } from "./vm.js";
 
@@ -188,6 +190,7 @@ export class UserMemAbort {
     private readonly stage2: Stage2,
     private readonly dirtyLog: DirtyLog,
     private readonly pfns: GfnToPfn,
+    private readonly userTables: UserTableWalk,
     private readonly d: Row<typeof kvmDecisions>,
   ) {
     this.n = internNames(sim.bus, NAMES);
@@ -199,6 +202,7 @@ export class UserMemAbort {
       ["decide", this.decide],
       ["install", this.install],
       ["installed", this.installed],
+      ["measured", this.measured],
     ]);
     this.first = this.activity.first;
   }
@@ -554,6 +558,12 @@ export class UserMemAbort {
 
   // ----------------------------------------------------------------------------------- install
 
+  /** Bytes of an entry at the level that the syndrome reports. */
+  private granule(f: number): number {
+    const fsc = this.regs.lo(this.sim.agents.stack.a[f + V]! | 0, ESR_EL2) & 0x3f;
+    return GRANULE[fsc & 3]!;
+  }
+
   /** From taking mmu_lock to dropping it, and what the era does right after. */
   private readonly install = (f: number): number => {
     const { sim, d, n, vms } = this;
@@ -561,8 +571,7 @@ export class UserMemAbort {
     const s = stack.a;
     const vm = this.vcpus.vm(s[f + V]! | 0);
     const kind = s[f + KIND]! | 0;
-    const fsc = this.regs.lo(s[f + V]! | 0, ESR_EL2) & 0x3f;
-    const granule = GRANULE[fsc & 3]!;
+    const granule = this.granule(f);
     const shared =
       d.faultLock === "read" ||
       (d.faultLock === "read-for-logged-writes" &&
@@ -577,13 +586,22 @@ export class UserMemAbort {
       return this.unlock(f, lock, shared, kind, pfn, -EAGAIN, 0);
     }
     const size = this.adjustSize(f, kind, granule);
+    return size === CALLED ? CALLED : this.installSize(f, vm, kind, granule, shared, size);
+  };
+
+  /** The size is known: the checks that come after it, and the entry. */
+  private readonly installSize = (f: number, vm: number, kind: number, granule: number, shared: boolean, size: number): number => {
+    const { sim, d, n, vms } = this;
+    const s = sim.agents.stack.a;
+    const lock = vms.mmuLock(vm);
     if (size === CRASH_NO_PAGE) return this.crash("transparent_hugepage_adjust", this.crashNoPage);
     if (size === CRASH_NO_ENTRY) return this.crash("get_user_mapping_size", "the user's page-table entry vanished");
     if (size < 0) {
       this.branch(n["host entry vanished"]);
-      return this.unlock(f, lock, shared, kind, pfn, size, 0);
+      return this.unlock(f, lock, shared, kind, s[f + PFN]!, size, 0);
     }
-    if (vms.mte(vm) && (kind & (DEVICE | FAULT_PERMISSION | MTE_ALLOWED)) === 0) return this.unlock(f, lock, shared, kind, pfn, -EFAULT, 0);
+    if (vms.mte(vm) && (kind & (DEVICE | FAULT_PERMISSION | MTE_ALLOWED)) === 0)
+      return this.unlock(f, lock, shared, kind, s[f + PFN]!, -EFAULT, 0);
     const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, vm, size, granule, kind);
     if (ret === CALLED) return CALLED;
     if (sim.crashed !== undefined) return -1;
@@ -628,9 +646,11 @@ export class UserMemAbort {
     if (!fits) return size;
     const pfn = s[f + PFN]!;
     if (d.thpAdjust === "user-table") {
+      const { agents } = this.sim;
+      if (agents.interleaving)
+        return agents.call(f, this.first + 7, this.userTables.activity, this.vms.mm(this.vcpus.vm(s[f + V]! | 0)), hva);
       const leaf = this.userMappingSize(f, hva);
-      if (leaf === 0) return d.userTableWalk === "irqs-off" ? -EAGAIN : CRASH_NO_ENTRY;
-      if (leaf < PMD_SIZE) return size;
+      if (leaf < PMD_SIZE) return this.unadjusted(f, leaf);
     } else {
       // pfn_to_page() of something that has none.
       if (!this.mm.frames.pfnValid(pfn)) return CRASH_NO_PAGE;
@@ -639,9 +659,31 @@ export class UserMemAbort {
       )
         return size;
     }
-    stack.set(f + IPA, alignDown(s[f + IPA]!, PMD_SIZE));
+    return this.adjusted(f);
+  };
+
+  private adjusted(f: number): number {
+    const stack = this.sim.agents.stack;
+    const pfn = stack.a[f + PFN]!;
+    stack.set(f + IPA, alignDown(stack.a[f + IPA]!, PMD_SIZE));
     this.moveReference(f, pfn, pfn - (pfn & 511));
     return PMD_SIZE;
+  }
+
+  /** The host's leaf is no huge one, or there is none any more. */
+  private unadjusted(f: number, leaf: number): number {
+    if (leaf !== 0) return this.sim.agents.stack.a[f + SIZE]!;
+    return this.d.userTableWalk === "irqs-off" ? -EAGAIN : CRASH_NO_ENTRY;
+  }
+
+  /** The walk of the user's tables has ended that went step by step: the rest of `install`. */
+  private readonly measured = (f: number): number => {
+    const s = this.sim.agents.stack.a;
+    const vm = this.vcpus.vm(s[f + V]! | 0);
+    const leaf = s[f + R0]!;
+    const size = leaf < PMD_SIZE ? this.unadjusted(f, leaf) : this.adjusted(f);
+    const shared = !this.sim.locks.heldForWrite(this.vms.mmuLock(vm));
+    return this.installSize(f, vm, s[f + KIND]! | 0, this.granule(f), shared, size);
   };
 
   /** get_user_mapping_size: bytes of the host leaf, 0 where the entry vanished. */

@@ -7,6 +7,7 @@ import type { Frames } from "./frames.js";
 import type { GupShape } from "./gup.js";
 import type { HugePagesShape } from "./hugepages.js";
 import type { MmuNotifiers } from "./notifiers.js";
+import type { PageLocks } from "./pagelock.js";
 import type { HostPageTables } from "./pagetable.js";
 import type { Vmas } from "./vmas.js";
 import type { Zap } from "./zap.js";
@@ -20,6 +21,7 @@ export interface MmContext {
   readonly vmas: Vmas;
   readonly notifiers: MmuNotifiers;
   readonly pt: HostPageTables;
+  readonly pages: PageLocks;
   readonly zap: Zap;
   readonly huge: HugePagesShape;
   readonly gup: GupShape;

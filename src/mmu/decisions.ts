@@ -247,6 +247,41 @@ export const mmDecisions = {
     "v4.0": [true, "mm/khugepaged.c hpage_collapse_scan_pmd, SCAN_PAGE_RO, v6.12"],
     "v6.18.2": [false, "mm: enable khugepaged anonymous collapse on non-writable regions, v6.18; recorded v7.2.12"],
   }),
+  collapsePageCount: decision("MADV_COLLAPSE of a page that somebody holds a reference to (SCAN_PAGE_COUNT).", ["EINVAL", "EAGAIN"], {
+    "v4.0": ["EINVAL", "mm/khugepaged.c madvise_collapse_errno, v6.1"],
+    "v6.1.192": ["EAGAIN", "mm/MADV_COLLAPSE: set EAGAIN on unexpected page refcount (stable)"],
+    "v6.4": ["EAGAIN", "ae63c898f400 mm/MADV_COLLAPSE: set EAGAIN on unexpected page refcount, v6.2"],
+  }),
+  fileCollapseHoles: decision(
+    "Collapse of a file's memory: are holes filled with zeros, also where a userfaultfd wants to be told of missing pages?",
+    ["filled", "left-to-userfaultfd"],
+    {
+      "v4.0": ["filled", "mm/khugepaged.c collapse_file, v6.1"],
+      "v6.4": ["left-to-userfaultfd", "mm/khugepaged: skip shmem with userfaultfd, v6.4"],
+    },
+  ),
+  fileCollapseNotifies: decision(
+    "Collapse of a file's memory: are the subscribers told when a page table is taken out (collapse_pte_mapped_thp, retract_page_tables)?",
+    [true, false],
+    {
+      "v4.0": [false, "mm/khugepaged.c collapse_and_free_pmd, v6.1-rc7"],
+      "v6.1.192": [true, "f268f6cf875f mm/khugepaged: invoke MMU notifiers in shmem/file collapse paths, v6.1-rc8"],
+      "v6.4": [true, "f268f6cf875f mm/khugepaged: invoke MMU notifiers in shmem/file collapse paths, v6.1-rc8"],
+    },
+  ),
+  fileCollapseTable: decision(
+    "When is such a table freed: at once; after an IPI that every CPU has taken (with its entries still in it); or after an RCU grace period, its entries cleared, in every mapping, under the mmap_lock for reading or without?",
+    ["at-once", "ipi", "rcu"],
+    {
+      "v4.0": ["at-once", "mm/khugepaged.c collapse_and_free_pmd, v6.1-rc7: pmdp_collapse_flush, pte_free"],
+      "v6.1.192": ["ipi", "2ba99c5e0881 mm/khugepaged: fix GUP-fast interaction by sending IPI, v6.1-rc8"],
+      "v6.4": ["ipi", "2ba99c5e0881 mm/khugepaged: fix GUP-fast interaction by sending IPI, v6.1-rc8"],
+      "v6.8": [
+        "rcu",
+        "mm/khugepaged: retract_page_tables() without mmap or vma lock; collapse_pte_mapped_thp() with mmap_read_lock(); mm/pgtable: add pte_free_defer() for pgtable as page, v6.6",
+      ],
+    },
+  ),
   userfaultfd: decision("Is there userfaultfd?", [true, false], {
     "v4.0": [false, "fs/userfaultfd.c is absent"],
     "v4.10": [true, "86039bd3b4e6 userfaultfd: add new syscall, v4.3"],

@@ -21,5 +21,7 @@ export const DEFER_UFFD_WP = -9;
 export const DEFER_UFFD_MINOR = -10;
 /** Another agent holds the lock of the page table. */
 export const DEFER_PTL = -11;
+/** Another agent holds the lock of the file's page. */
+export const DEFER_PAGE_LOCK = -12;
 /** A migration entry: wait until it is gone. */
 export const DEFER_MIGRATION = -7;

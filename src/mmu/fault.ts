@@ -17,6 +17,7 @@ import {
   DEFER_MIGRATION,
   DEFER_OPS_FAULT,
   DEFER_OPS_HUGE,
+  DEFER_PAGE_LOCK,
   DEFER_PTL,
   DEFER_SPLIT,
   DEFER_UFFD_MINOR,
@@ -45,6 +46,7 @@ import {
   swapEntryPfn,
   swapEntryType,
 } from "./pte.js";
+import type { PageLocks } from "./pagelock.js";
 import type { SplitHugePmd } from "./splithuge.js";
 import {
   FAULT_FLAG_USER,
@@ -111,12 +113,13 @@ export class HostFault {
     private readonly notifiers: MmuNotifiers,
     private readonly zap: Zap,
     private readonly split: SplitHugePmd,
+    pages: PageLocks,
     private readonly d: MmRow,
     options: FaultOptions = {},
   ) {
     this.huge = new HugeAnon(frames, pt, vmas, zap.prot, options.thp ?? "always");
     this.hugetlb = new Hugetlb(frames, pt, vmas, files, zap.prot);
-    this.fileFault = new FileFault(frames, phys, pt, vmas, files, zap.prot);
+    this.fileFault = new FileFault(frames, phys, pt, vmas, files, zap.prot, pages);
     this.handleMmFault = sim.agents.activity("handleMmFault", "mm/memory.c handle_mm_fault", WORDS, [
       ["handleMmFault", (f) => this.handle(f)],
       ["wpPageCopy", (f) => this.wpCopyLocked(f)],
@@ -358,6 +361,7 @@ export class HostFault {
         return this.hugetlbCow(f);
       case DEFER_MIGRATION:
       case DEFER_PTL:
+      case DEFER_PAGE_LOCK:
         return BLOCKED;
       case DEFER_UFFD_MISSING:
         return this.userfault(f, 0);

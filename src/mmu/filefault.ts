@@ -1,9 +1,10 @@
 /** Faults of file mappings without a driver: memfd and regular files (mm/memory.c do_fault, mm/shmem.c, mm/filemap.c). */
 import type { PhysicalMemory } from "../arch/phys.js";
-import { DEFER_UFFD_MINOR, DEFER_UFFD_MISSING } from "./defer.js";
+import { DEFER_PAGE_LOCK, DEFER_UFFD_MINOR, DEFER_UFFD_MISSING } from "./defer.js";
 import { FILE_REGULAR, type Files } from "./files.js";
-import { ORDER_PAGE, type Frames } from "./frames.js";
-import type { HostPageTables } from "./pagetable.js";
+import { FRAME_HWPOISON, FRAME_THP, ORDER_PAGE, type Frames } from "./frames.js";
+import type { PageLocks } from "./pagelock.js";
+import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
 import { HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
 import { VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from "./vmfault.js";
@@ -18,9 +19,10 @@ export class FileFault {
     private readonly vmas: Vmas,
     private readonly files: Files,
     private readonly prot: PageProtection,
+    private readonly pages: PageLocks,
   ) {}
 
-  /** do_fault on an empty entry: do_read_fault, do_cow_fault or do_shared_fault. @returns VM_FAULT_*, or DEFER_UFFD_* */
+  /** do_fault on an empty entry: do_read_fault, do_cow_fault or do_shared_fault. @returns VM_FAULT_*, or DEFER_* */
   fault(mm: number, vma: number, addr: number, write: boolean): number {
     const { frames, vmas } = this;
     const page = addr - (addr % 4096);
@@ -32,11 +34,14 @@ export class FileFault {
       if (!cached && (uffd & VM_UFFD_MISSING) !== 0) return DEFER_UFFD_MISSING;
       if (cached && (uffd & VM_UFFD_MINOR) !== 0) return DEFER_UFFD_MINOR;
     }
+    if (this.pages.blockLockedByOther(file, pgoff)) return DEFER_PAGE_LOCK;
     const pfn = this.cachedPage(file, pgoff);
     if (pfn < 0) return -pfn;
-    if (frames.isHwpoison(pfn)) return VM_FAULT_HWPOISON;
+    const of = frames.flags(pfn);
+    if ((of & FRAME_HWPOISON) !== 0) return VM_FAULT_HWPOISON;
     const shared = (vmas.flags(vma) & VM_SHARED) !== 0;
     if (write && !shared) return this.cowFault(mm, vma, page, pfn);
+    if ((of & FRAME_THP) !== 0 && this.pt.level < 3 && this.doSetPmd(mm, vma, page, frames.head(pfn), write)) return 0;
     frames.addMapping(pfn);
     let lo = this.prot.lo(vma);
     let hi = this.prot.hi(vma);
@@ -47,6 +52,32 @@ export class FileFault {
     }
     this.pt.setEntry(mm, page, 3, this.pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     return 0;
+  }
+
+  /**
+   * do_set_pmd: one entry for the cache's huge page, where the PMD is empty and the whole block lies in the VMA, aligned in both.
+   * @param head its first frame @returns false where pages must do
+   */
+  doSetPmd(mm: number, vma: number, addr: number, head: number, write: boolean): boolean {
+    const block = pmdStart(addr);
+    if (!this.suitable(vma, block)) return false;
+    this.frames.addMapping(head);
+    let lo = this.prot.lo(vma) & ~2;
+    let hi = this.prot.hi(vma);
+    if (write) {
+      lo &= ~PTE_RDONLY;
+      hi |= HI_WRITE | HI_DIRTY;
+      this.frames.setDirty(head);
+    }
+    this.pt.setEntry(mm, block, 2, this.pt.ensure(mm, block, 2), pfnLo(head) | lo, pfnHi(head) | hi);
+    return true;
+  }
+
+  /** transhuge_vma_suitable, thp_vma_suitable_order: an aligned 2 MiB of a file inside a VMA that is aligned to it. */
+  suitable(vma: number, block: number): boolean {
+    const { vmas } = this;
+    const start = vmas.start(vma);
+    return block >= start && block + PMD_SIZE <= vmas.end(vma) && (start / 4096 - vmas.pgoff(vma)) % 512 === 0;
   }
 
   /** do_cow_fault: a private mapping gets its own copy at once; nothing was mapped, so nobody is told. */

@@ -129,7 +129,7 @@ export class HugePages {
         continue;
       }
       if (pt.special) continue;
-      if (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return -EAGAIN;
+      if (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return this.d.collapsePageCount === "EAGAIN" ? -EAGAIN : -EINVAL;
       writable ||= pt.writable;
     }
     return writable ? 0 : -EINVAL;

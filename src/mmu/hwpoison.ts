@@ -6,7 +6,7 @@ import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EBUSY } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
-import { FRAME_HUGETLB, FRAME_HWPOISON, type Frames } from "./frames.js";
+import { FRAME_FILE, FRAME_HUGETLB, FRAME_HWPOISON, type Frames } from "./frames.js";
 import { FOLL_HWPOISON, type Gup } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { HostPageTables } from "./pagetable.js";
@@ -68,12 +68,19 @@ export class MemoryFailure {
     s.set(f + NEXT_MM, 0);
     this.sim.bus.emit(memoryFailureEvent, pfn);
     // A transparent huge page is split first, so that only the broken page is lost.
-    if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!);
+    if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!, 1);
     return this.lockRmap(f);
   }
 
   /** rmap_walk holds the lock over all mappings of the page. */
   private lockRmap(f: number): number {
+    const { frames } = this;
+    const page = this.sim.agents.stack.a[f + PFN]!;
+    if (frames.isThp(page) && (frames.flags(page) & FRAME_FILE) !== 0) {
+      // try_to_split_thp_page failed: somebody else holds it.
+      frames.put(page);
+      return this.sim.agents.ret(f, -EBUSY);
+    }
     if (this.sim.locks.read(this.pages.rmapLock)) return this.unmapNext(f);
     const lock = this.poisonPage.first + 4;
     return this.sim.agents.stack.a[f] === lock ? BLOCKED : lock;

@@ -120,6 +120,7 @@ export class Madvise {
     private readonly zapVma: ZapVma,
     private readonly truncate: Truncate,
     private readonly failure: MemoryFailure,
+    private readonly collapseFile: Activity,
   ) {
     this.madvise = mm.sim.agents.activity("madvise", "mm/madvise.c do_madvise", 10, [
       ["lock", (f) => this.lock(f)],
@@ -435,12 +436,14 @@ export class Madvise {
   }
 
   private collapseNext(f: number): number {
-    const { sim, huge } = this.mm;
+    const { sim, huge, vmas, files } = this.mm;
     const s = sim.agents.stack;
     const at = s.a[f + PART_START]!;
     if (at + BLOCK > s.a[f + PART_END]!) return s.a[f + LAST_FAIL]! < 0 ? this.leave(f, s.a[f + LAST_FAIL]!) : this.nextVma(f);
     s.set(f + PART_START, at + BLOCK);
-    return sim.agents.call(f, this.madvise.first + P_COLLAPSED, huge.collapse, s.a[f + MM]!, at);
+    const v = vmas.findVma(s.a[f + MM]!, at);
+    const act = v >= 0 && files.kind(vmas.file(v)) === FILE_SHMEM ? this.collapseFile : huge.collapse;
+    return sim.agents.call(f, this.madvise.first + P_COLLAPSED, act, s.a[f + MM]!, at);
   }
 
   /** A block that cannot be collapsed is the result of the VMA; the others are tried all the same. */

@@ -66,7 +66,8 @@ export class Migrate {
     const pfn = pt.leafPfn;
     if (pt.special || frames.isReserved(pfn) || (frames.flags(pfn) & FRAME_HUGETLB) !== 0) return agents.ret(f, -EBUSY);
     const huge = pt.leafLevel === 2;
-    if (!huge && frames.isThp(pfn)) return agents.ret(f, -EBUSY); // split_huge_page first
+    // split_huge_page first; a file's huge page is not moved at all.
+    if (frames.isThp(pfn) && (!huge || (frames.flags(pfn) & FRAME_FILE) !== 0)) return agents.ret(f, -EBUSY);
     const old = frames.head(pfn);
     if (!this.pages.tryLock(old)) return agents.ret(f, -EAGAIN);
     const to = frames.alloc(huge ? ORDER_PMD : ORDER_PAGE);

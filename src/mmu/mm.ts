@@ -11,6 +11,7 @@ import type { I32Pool } from "../sim/state.js";
 import type { MmContext } from "./context.js";
 import type { MmRow } from "./decisions.js";
 import { HostFault, type FaultOptions } from "./fault.js";
+import { CollapseFile } from "./collapsefile.js";
 import { Files } from "./files.js";
 import { Fork } from "./fork.js";
 import { Frames } from "./frames.js";
@@ -29,7 +30,10 @@ import { MmuNotifiers } from "./notifiers.js";
 import { HostPageTables } from "./pagetable.js";
 import { PageLocks } from "./pagelock.js";
 import { Reclaim } from "./reclaim.js";
+import { PteMappedThp } from "./ptemappedthp.js";
+import { RetractTable } from "./retracttable.js";
 import { Rmap } from "./rmap.js";
+import { SplitFilePage } from "./splitfile.js";
 import { SplitHugePmd } from "./splithuge.js";
 import { Truncate } from "./truncate.js";
 import { UserAccess } from "./useraccess.js";
@@ -94,6 +98,7 @@ export class HostMm implements MmContext {
   readonly vmas: Vmas;
   readonly notifiers: MmuNotifiers;
   readonly pt: HostPageTables;
+  readonly pages: PageLocks;
   readonly zap: Zap;
   readonly split: SplitHugePmd;
   readonly fault: HostFault;
@@ -128,6 +133,7 @@ export class HostMm implements MmContext {
     this.live = sim.state.i32("mm.live", MM_LIMIT);
     for (let mm = 0; mm < MM_LIMIT; mm++) this.locks.push(sim.locks.create(mm === 0 ? "mmap_lock" : `mmap_lock.${mm}`));
     const pages = new PageLocks(sim);
+    this.pages = pages;
     this.frames = new Frames(sim, phys, {
       basePfn: phys.ramBase / 4096,
       frames: phys.ramSize / 4096,
@@ -138,8 +144,21 @@ export class HostMm implements MmContext {
     this.notifiers = new MmuNotifiers(sim);
     this.pt = new HostPageTables(sim, tables, new HostTlbFlush(pe, features.tlbiRange && d.hostTlbiRange));
     this.zap = new Zap(sim, this.frames, this.pt, this.vmas, this.files, d);
-    this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap, pages);
-    this.fault = new HostFault(sim, phys, this.frames, this.pt, this.vmas, this.files, this.notifiers, this.zap, this.split, d, options);
+    this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap, pages, this.vmas);
+    this.fault = new HostFault(
+      sim,
+      phys,
+      this.frames,
+      this.pt,
+      this.vmas,
+      this.files,
+      this.notifiers,
+      this.zap,
+      this.split,
+      pages,
+      d,
+      options,
+    );
     this.gup = new Gup(sim, this.frames, this.pt, this.vmas, this.fault, this, d);
     this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this, pages, d);
     this.userAccess = new UserAccess(sim, phys, pe, this.pt, this.vmas, this.fault, this, d);
@@ -151,14 +170,32 @@ export class HostMm implements MmContext {
     this.vmaChange = new VmaChange(this);
     this.zapVma = new ZapVma(this);
     this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault);
-    const truncate = new Truncate(this, this.zapVma);
+    const splitFile = new SplitFilePage(this, this.zapVma);
+    this.split.filePages = splitFile;
+    const truncate = new Truncate(this, this.zapVma, splitFile);
+    const retract = new RetractTable(sim, this.frames, this.pt, this.notifiers, this, pages, d);
+    const pteMapped = new PteMappedThp(sim, this.frames, this.files, this.pt, this.vmas, this.fault, retract, this, pages, d);
+    const collapseFile = new CollapseFile(
+      sim,
+      this.frames,
+      this.files,
+      this.pt,
+      this.vmas,
+      this.notifiers,
+      this.fault,
+      retract,
+      pteMapped,
+      this,
+      pages,
+      d,
+    );
     const munmap = new Munmap(this, this.vmaChange, this.zapVma);
     const fork = new Fork(this);
     this.syscalls = Object.freeze({
       mmap: new Mmap(this, this.vmaChange, munmap).mmap,
       munmap: munmap.munmap,
       mprotect: new Mprotect(this, this.vmaChange).mprotect,
-      madvise: new Madvise(this, this.vmaChange, this.zapVma, truncate, failure).madvise,
+      madvise: new Madvise(this, this.vmaChange, this.zapVma, truncate, failure, collapseFile.collapse).madvise,
       mremap: new Mremap(this, this.vmaChange, munmap).mremap,
       ftruncate: truncate.ftruncate,
       fallocate: truncate.fallocate,

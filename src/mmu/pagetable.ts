@@ -184,6 +184,12 @@ export class HostPageTables {
     return present;
   }
 
+  /** Bytes that a last-level entry maps if it is valid, else 0: for a walk that came to it before, whatever became of its table. */
+  leafSizeAt(e: number): number {
+    this.level = 3;
+    return this.readPte(e) && this.valid ? this.leafSize : 0;
+  }
+
   /** Walks again to the address of the last walk, of which no table was freed since: down to the entry only if it stopped above. */
   rewalk(mm: number, addr: number): boolean {
     return this.level === 3 ? this.readPte(this.entry) : this.walk(mm, addr);

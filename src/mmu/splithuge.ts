@@ -1,26 +1,38 @@
 /** Splitting transparent huge pages: the mapping (__split_huge_pmd) or the page itself (split_huge_page), mm/huge_memory.c. */
-import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EBUSY } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
-import type { Frames } from "./frames.js";
+import { FRAME_FILE, type Frames } from "./frames.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
+import type { Vmas } from "./vmas.js";
 import type { Zap } from "./zap.js";
 
 const MM = ARG;
 const ADDR = ARG + 1;
-const RESULT = ARG + 2;
+/** splitHugePage, of a file's page: references that the caller has. */
+const PINS = ARG + 2;
+const RESULT = ARG + 3;
+
+/** How a file's huge page is split. */
+export interface FilePages {
+  /** (file, pgoff, pins) -> R0 0 | -errno. */
+  readonly activity: Activity;
+}
 
 export class SplitHugePmd {
   /** (mm, addr): range_start over the PMD's 2 MiB (CLEAR), split if it is a huge leaf, range_end. The event comes whatever is mapped. */
   readonly activity: Activity;
   /**
-   * (mm, addr) -> R0 0 | -EBUSY. split_huge_page of the THP behind addr: the mapping is split (S, E), then
+   * (mm, addr, pins) -> R0 0 | -errno. split_huge_page of the THP behind addr: the mapping is split (S, E), then
    * every page taken out and put back (S, E) while the compound page becomes 512 ordinary ones. -EBUSY
-   * where other address spaces map it too. References beyond the mappings pass to the page at addr.
+   * where other address spaces map it too. References beyond the mappings pass to the page at addr; of a file's
+   * page (SplitFilePage) they may be `pins`.
    */
   readonly splitHugePage: Activity;
+  /** It puts itself here when the machine is built. */
+  filePages: FilePages | undefined;
 
   constructor(
     private readonly sim: Sim,
@@ -29,6 +41,7 @@ export class SplitHugePmd {
     private readonly notifiers: MmuNotifiers,
     private readonly zap: Zap,
     private readonly pages: PageLocks,
+    private readonly vmas: Vmas,
   ) {
     const { agents } = sim;
     this.activity = agents.activity("splitHugePmd", "mm/huge_memory.c __split_huge_pmd", 2, [
@@ -36,11 +49,12 @@ export class SplitHugePmd {
       ["splitLocked", (f) => this.splitLocked(f)],
       ["done", (f) => agents.ret(f, 0)],
     ]);
-    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 3, [
+    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 4, [
       ["lock", (f) => this.lockPage(f)],
       ["unmapPage", (f) => this.rangeStart(f, this.splitHugePage.first + 2)],
       ["splitLocked", (f) => this.splitPage(f)],
       ["done", (f) => this.unlockPage(f)],
+      ["fileDone", (f) => agents.ret(f, agents.stack.a[f + R0]!)],
     ]);
   }
 
@@ -48,12 +62,19 @@ export class SplitHugePmd {
   private lockPage(f: number): number {
     const { agents, locks } = this.sim;
     const s = agents.stack.a;
+    const mm = s[f + MM]!;
+    const addr = s[f + ADDR]!;
+    if (this.filePages !== undefined && this.pt.walk(mm, addr) && (this.frames.flags(this.pt.leafPfn) & FRAME_FILE) !== 0) {
+      const v = this.vmas.findVma(mm, addr);
+      const pgoff = this.vmas.pgoff(v) + Math.floor((addr - this.vmas.start(v)) / 4096);
+      return agents.call(f, this.splitHugePage.first + 4, this.filePages.activity, this.vmas.file(v), pgoff, s[f + PINS]!);
+    }
     if (!locks.write(this.pages.rmapLock)) return BLOCKED;
-    if (this.pt.walk(s[f + MM]!, s[f + ADDR]!) && !this.pages.tryLock(this.frames.head(this.pt.leafPfn))) {
+    if (this.pt.walk(mm, addr) && !this.pages.tryLock(this.frames.head(this.pt.leafPfn))) {
       locks.unlockWrite(this.pages.rmapLock);
       return agents.ret(f, -EBUSY);
     }
-    return agents.call(f, this.splitHugePage.first + 1, this.activity, s[f + MM]!, s[f + ADDR]!);
+    return agents.call(f, this.splitHugePage.first + 1, this.activity, mm, addr);
   }
   private unlockPage(f: number): number {
     const { agents, locks } = this.sim;

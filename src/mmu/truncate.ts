@@ -1,8 +1,10 @@
 /** ftruncate and fallocate of memory files (mm/shmem.c shmem_setattr, shmem_fallocate; fs/hugetlbfs/inode.c). */
-import { ARG, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import { EBADF, EINVAL, ENOMEM, EOPNOTSUPP } from "../sim/errno.js";
 import { pageAlign, type MmContext } from "./context.js";
 import { FILE_HUGETLB, FILE_SHMEM } from "./files.js";
+import { ORDER_PAGE } from "./frames.js";
+import type { SplitFilePage } from "./splitfile.js";
 import { TO_THE_END, type ZapVma } from "./zapvma.js";
 
 export const FALLOC_FL_KEEP_SIZE = 1;
@@ -26,15 +28,19 @@ export class Truncate {
   constructor(
     private readonly mm: MmContext,
     private readonly zapVma: ZapVma,
+    private readonly splitFile: SplitFilePage,
   ) {
     const { agents } = mm.sim;
     this.ftruncate = agents.activity("ftruncate", "mm/shmem.c shmem_setattr", 3, [
       ["unmap", (f) => this.setSize(f)],
+      ["splitPartial", (f) => this.split(f, pageAlign(agents.stack.a[f + SIZE]!), this.ftruncate.first + 2)],
       ["dropPages", (f) => this.dropTail(f)],
       ["done", (f) => agents.ret(f, 0)],
     ]);
     this.fallocate = agents.activity("fallocate", "mm/shmem.c shmem_fallocate", 4, [
       ["unmap", (f) => this.begin(f)],
+      ["splitFirst", (f) => this.split(f, agents.stack.a[f + OFFSET]!, this.fallocate.first + 2)],
+      ["splitLast", (f) => this.split(f, agents.stack.a[f + OFFSET]! + agents.stack.a[f + LEN]!, this.fallocate.first + 3)],
       ["dropPages", (f) => this.dropHole(f)],
     ]);
   }
@@ -70,11 +76,35 @@ export class Truncate {
     const s = sim.agents.stack.a;
     const file = s[f + FILE]!;
     const size = s[f + SIZE]!;
+    const from = pageAlign(size) / 4096;
+    const to = Math.ceil(s[f + OLD_SIZE]! / 4096);
+    if (this.mm.pages.rangeLockedByOther(file, from, to)) return BLOCKED;
     this.zeroPart(file, size, pageAlign(size));
-    files.dropPages(file, pageAlign(size) / 4096, Math.ceil(s[f + OLD_SIZE]! / 4096));
+    this.drop(file, from, to);
     if (files.kind(file) === FILE_HUGETLB) return sim.agents.ret(f, 0);
     // Once more, for pages that a private mapping has copied meanwhile.
-    return this.unmapTail(f, this.ftruncate.first + 2);
+    return this.unmapTail(f, this.ftruncate.first + 3);
+  }
+
+  /** A huge page that the edge of the hole or the new end cuts is split (truncate_inode_partial_folio). @param at bytes into the file */
+  private split(f: number, at: number, then: number): number {
+    const { agents } = this.mm.sim;
+    const file = agents.stack.a[f + FILE]!;
+    const pgoff = Math.floor(at / 4096);
+    if (at % 0x200000 === 0 || this.splitFile.hugeAt(file, pgoff) < 0) return then;
+    return agents.call(f, then, this.splitFile.activity, file, pgoff, 0);
+  }
+
+  /** Resident pages with offsets in [from, to) leave the cache; of a huge page that could not be split they become zero. */
+  private drop(file: number, from: number, to: number): void {
+    const { files, frames } = this.mm;
+    if (files.kind(file) !== FILE_SHMEM) return files.dropPages(file, from, to);
+    for (let p = files.cache.next(file, from, to); p >= 0; p = files.cache.next(file, p + 1, to)) {
+      const block = p - (p % 512);
+      const huge = this.splitFile.hugeAt(file, p);
+      if (huge >= 0 && (block < from || block + 512 > to)) frames.clear(huge, ORDER_PAGE);
+      else frames.put(files.cache.remove(file, p));
+    }
   }
 
   /** The bytes [from, to) of one resident page become zero (shmem_truncate_range's partial pages). */
@@ -120,11 +150,12 @@ export class Truncate {
     const granule = files.kind(file) === FILE_HUGETLB ? files.hugetlbSize(file) : 4096;
     const first = Math.ceil(from / granule) * granule;
     const last = Math.floor(to / granule) * granule;
+    if (last > first && this.mm.pages.rangeLockedByOther(file, first / 4096, last / 4096)) return BLOCKED;
     if (granule === 4096) {
       this.zeroPart(file, from, Math.min(to, first));
       if (last >= first) this.zeroPart(file, last, to);
     }
-    if (last > first) files.dropPages(file, first / 4096, last / 4096);
+    if (last > first) this.drop(file, first / 4096, last / 4096);
     return sim.agents.ret(f, 0);
   }
 

@@ -5,7 +5,7 @@
  */
 import type { Sim } from "../sim/sim.js";
 import { ForkCopy } from "./forkcopy.js";
-import { FRAME_FILE, type Frames } from "./frames.js";
+import { FRAME_FILE, FRAME_THP, type Frames } from "./frames.js";
 import type { Files } from "./files.js";
 import { MoveTables } from "./movetables.js";
 import { HostPageTables, LEVEL_SIZE, nextBoundary, PMD_SIZE, TASK_SIZE } from "./pagetable.js";
@@ -161,8 +161,11 @@ export class Zap {
     let { lo, hi } = pt;
     const first = descPfn(lo, hi);
     pt.clearFlush(mm, block, 2, pt.entry);
-    if (!frames.isThp(first)) {
-      if ((hi & HI_SPECIAL) === 0) frames.dropMapping(first);
+    const of = frames.flags(first);
+    if ((of & FRAME_THP) === 0 || (of & FRAME_FILE) !== 0) {
+      if ((hi & HI_SPECIAL) !== 0) return;
+      if ((of & FRAME_FILE) !== 0 && ((hi & HI_DIRTY) !== 0 || ((hi & HI_WRITE) !== 0 && (lo & PTE_RDONLY) === 0))) frames.setDirty(first);
+      frames.dropMapping(first);
       return;
     }
     const zero = frames.isHugeZeroPage(first);

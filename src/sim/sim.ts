@@ -2,6 +2,7 @@
 import { Agents, RETURN } from "./agents.js";
 import { costTable, type CostTable } from "./costs.js";
 import { declareEvent, EventBus } from "./events.js";
+import { Interrupts } from "./interrupts.js";
 import { Locks } from "./locks.js";
 import { Rcu } from "./rcu.js";
 import { StateRegistry, type I32Pool } from "./state.js";
@@ -18,6 +19,7 @@ export class Sim {
   readonly costs: CostTable;
   readonly locks: Locks;
   readonly rcu: Rcu;
+  readonly interrupts: Interrupts;
   /** [0] 1 after a host crash, [1] interned function, [2] interned reason. */
   private readonly crashState: I32Pool;
 
@@ -30,6 +32,7 @@ export class Sim {
     this.bus.attach(this.agents);
     this.locks = new Locks(this.state, this.agents, this.bus, this.costs);
     this.rcu = new Rcu(this.state, this.agents);
+    this.interrupts = new Interrupts(this.state, this.agents, this.rcu);
     this.crashState = this.state.i32("sim.crash", 3);
   }
 

@@ -35,6 +35,17 @@ export const RACES: readonly Race[] = [
     convicted: { "v5.14": FREED, "v6.4": FREED, "v6.8": FREED },
     cleared: ["v5.8", "v6.1.192", "v6.9", "v6.12"],
   },
+  {
+    script: "2023-user-table-walk-race",
+    invariants: ["host-alive"],
+    convicted: { "v6.1": "host-alive", neither: "host-alive", "irqs-off-without-ipi": "host-alive" },
+    cleared: ["only-irqs-off"],
+  },
+  {
+    script: "2023-user-table-walk-race",
+    convicted: { "v6.1": AGREES },
+    cleared: ["v6.1.192", "v6.4", "v6.9", "v6.12", "v7.2.12", "only-event"],
+  },
   { script: "2022-unlinked-table-race", convicted: { "at-once": "host-alive", stale: "host-alive" }, cleared: ["v6.1", "v6.4", "v6.12"] },
   { script: "2018-refault-livelock", invariants: ["no-livelock"], convicted: { "v4.10": "no-livelock" }, cleared: ["v4.20", "v5.4"] },
   { script: "2026-pfnmap-block-race", convicted: { "v6.8": AGREES, "v6.18.2": AGREES }, cleared: ["v6.1.192", "v6.12.117", "v7.2.12"] },

@@ -47,6 +47,23 @@ let mem = mmap(0, 4M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=4M)
 madvise(mem, 4M, MADV_NOHUGEPAGE)
 `;
 const WIDE_SLOT = "KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=4M, userspace_addr=mem)\n";
+/** Memory of a file in two blocks, the second a huge page. */
+const FILE_VARIANTS = "variant v6.4 { set unmapTableTlbi = no-hint }\nvariant v6.12\n";
+const FILE = `let RAM = 0x80000000
+let fd = memfd_create("a")
+ftruncate(fd, 4M)
+let mem = mmap(0, 4M, PROT_READ|PROT_WRITE, MAP_SHARED, fd, align=4M)
+write64(mem, 7)
+write64(mem + 2M, 7)
+madvise(mem + 2M, 2M, MADV_COLLAPSE)
+`;
+/** The first block is huge in the cache, and mapped by small entries. */
+const PTE_MAPPED = `${FILE}madvise(mem, 2M, MADV_COLLAPSE)
+mprotect(mem + 1M, 1M, PROT_READ)
+write64(mem, 7)
+mprotect(mem + 1M, 1M, PROT_READ|PROT_WRITE)
+`;
+const COLLAPSE = "vmm { madvise(mem, 2M, MADV_COLLAPSE) }";
 /** A function that has FLR, behind a bridge. */
 const NIC = `machine { devices nic }
 variant v5.14 { set unmapTableTlbi = no-hint }
@@ -254,6 +271,11 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
     "kthread khugepaged { collapse_huge_page(mem) }",
     "kthread kcompactd { migrate_pages(mem) }",
   )}`,
+  "collapse-file": `${FILE_VARIANTS}${FILE}let other = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_SHARED, fd, align=2M)\nlet seven = read64(other)\n${SLOT}${WRITTEN}${par(GUEST, COLLAPSE)}`,
+  "collapse-pte-mapped": `${FILE_VARIANTS}${PTE_MAPPED}${SLOT}${WRITTEN}${par(GUEST, COLLAPSE)}`,
+  "age-collapse-file": `${FILE_VARIANTS}${FILE}${SLOT}${WRITTEN}${par(AGING, COLLAPSE)}`,
+  "age-collapse-pte-mapped": `${FILE_VARIANTS}${PTE_MAPPED}${SLOT}${WRITTEN}${par(AGING, COLLAPSE)}`,
+  "age-pmd-collapse-file": `${FILE_VARIANTS}${FILE}${WIDE_SLOT}${WRITTEN}${par("kthread kswapd { clear_flush_young(mem + 2M, 2M) }", COLLAPSE)}`,
   "memory-on": `${BARS}${BAR}pci_memory_enable(dev, 0)\n${par("vmm { pci_memory_enable(dev, 1) }", "vmm reader { pread(dev, 4, bar2) }")}`,
   "function-reset": `${NIC}${par("vmm { VFIO_DEVICE_RESET(dev) }", "vmm reader { read32(bar) }")}`,
   "hot-reset": `${NIC}${par("vmm { VFIO_DEVICE_PCI_HOT_RESET(dev) }", "vmm reader { read32(bar) }")}`,
