@@ -52,7 +52,8 @@ export class Footprints {
 
   /** A step begins. */
   begin(): void {
-    this.system.state.reads.fill(0, 0, this.words);
+    const { reads } = this.system.state;
+    for (let i = 0; i < this.words; i++) reads[i] = 0;
   }
 
   /**

@@ -84,12 +84,13 @@ export class Search {
   /** The last `enter` met a state of the present way. */
   private looped = false;
 
-  // By depth: the state's mark and hash, its number in `visited`, the actors that need not be tried, those asleep,
+  // By depth: the state's mark and hash, its number in `visited`, the actors that have not finished, those that need not be tried, those asleep,
   // those that moved, the one being followed, the one that came here, preemptions so far, 1 if the state is new.
   private mark = new Float64Array(256);
   private low = new Int32Array(256);
   private high = new Int32Array(256);
   private entry = new Int32Array(256);
+  private unfinished = new Int32Array(256);
   private tried = new Int32Array(256);
   private asleep = new Int32Array(256);
   private moved = new Int32Array(256);
@@ -225,12 +226,11 @@ export class Search {
 
   /** The next branch of a state: the actor that came here first, then the others in order. */
   private next(d: number): number {
-    const { system } = this;
-    const open = ~(this.tried[d]! | this.asleep[d]!);
+    const open = this.unfinished[d]! & ~(this.tried[d]! | this.asleep[d]!);
+    if (open === 0) return NONE;
     const came = this.came[d]!;
-    if (came !== NONE && (open & (1 << came)) !== 0 && !system.finished(came)) return came;
-    for (let a = 0; a < system.actors; a++) if ((open & (1 << a)) !== 0 && !system.finished(a)) return a;
-    return NONE;
+    if (came !== NONE && (open & (1 << came)) !== 0) return came;
+    return 31 - Math.clz32(open & -open);
   }
 
   private isPassive(actor: number): boolean {
@@ -282,14 +282,15 @@ export class Search {
     const entry = hashing ? visited.enter(bounded ? came + 2 : 0) : 0;
     const fresh = hashing ? visited.isNew : !this.looped;
     if (fresh) this.states++;
-    const end = this.left(0) === 0;
+    const unfinished = this.unfinishedActors();
+    const end = unfinished === 0;
     let done = 0;
     if (!fresh) {
       if (hashing) this.looped = visited.onWay(entry);
-      if (this.looped && !end && this.observer.loop !== undefined) this.cycle(d, entry);
+      if (this.looped && !end && this.observer.loop !== undefined) this.cycle(d, entry, unfinished);
       if (this.ending !== "complete") return false;
       if (hashing) done = !bounded ? visited.value(entry) : preemptions >= visited.value(entry) ? ALL : 0;
-      if (end || this.looped || this.left(done | asleep) === 0) {
+      if (end || this.looped || (unfinished & ~(done | asleep)) === 0) {
         this.schedules++;
         return false;
       }
@@ -314,6 +315,7 @@ export class Search {
     this.low[d] = system.digestLow;
     this.high[d] = system.digestHigh;
     this.entry[d] = entry;
+    this.unfinished[d] = unfinished;
     this.tried[d] = done;
     this.asleep[d] = asleep;
     this.moved[d] = 0;
@@ -325,7 +327,7 @@ export class Search {
   }
 
   /** The present state is one of the way's: if everybody who has not finished moved meanwhile, that can go on for ever. */
-  private cycle(d: number, entry: number): void {
+  private cycle(d: number, entry: number, unfinished: number): void {
     const { system } = this;
     let moved = 0;
     let n = d - 1;
@@ -333,17 +335,17 @@ export class Search {
       moved |= 1 << this.trying[n]!;
       if (this.hashing ? this.entry[n] === entry : this.low[n] === system.digestLow && this.high[n] === system.digestHigh) break;
     }
-    if (n < 0 || this.left(moved | (system.passive ?? 0)) !== 0) return;
+    if (n < 0 || (unfinished & ~(moved | (system.passive ?? 0))) !== 0) return;
     const wrong = this.observer.loop?.();
     if (typeof wrong === "string") this.violated(d, NONE, wrong);
   }
 
-  /** Actors outside a set that have not finished, as bits. */
-  private left(without: number): number {
+  /** As bits. */
+  private unfinishedActors(): number {
     const { system } = this;
-    let left = 0;
-    for (let a = 0; a < system.actors; a++) if ((without & (1 << a)) === 0 && !system.finished(a)) left |= 1 << a;
-    return left;
+    let bits = 0;
+    for (let a = 0; a < system.actors; a++) if (!system.finished(a)) bits |= 1 << a;
+    return bits;
   }
 
   /** Without hashing: is the present state one of the way's? */
@@ -368,7 +370,19 @@ export class Search {
     const mark = new Float64Array(n);
     mark.set(this.mark);
     this.mark = mark;
-    for (const key of ["low", "high", "entry", "tried", "asleep", "moved", "trying", "came", "preemptions", "fresh"] as const) {
+    for (const key of [
+      "low",
+      "high",
+      "entry",
+      "unfinished",
+      "tried",
+      "asleep",
+      "moved",
+      "trying",
+      "came",
+      "preemptions",
+      "fresh",
+    ] as const) {
       const more = new Int32Array(n);
       more.set(this[key]);
       this[key] = more;

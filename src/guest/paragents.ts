@@ -14,10 +14,9 @@ import type { I32Pool, StateRegistry } from "../sim/state.js";
 import type { HardwareSteps } from "../vfio/hardwaresteps.js";
 import { Texts } from "../sim/texts.js";
 import type { Call, Expr, GuestBlock, ParThread } from "./ast.js";
-import { findCall } from "./calls.js";
 import type { Span } from "./diagnostics.js";
 import { evaluate, EvaluationError } from "./evaluate.js";
-import { flatten, type AgentProgram, type Names, type Op } from "./parprogram.js";
+import { flatten, type AgentProgram, type CallOp, type Names, type Op } from "./parprogram.js";
 
 const PC = 0;
 const INSIDE = 1;
@@ -29,7 +28,6 @@ const HISTORY = RESULTS + MOST;
 const LAST = HISTORY + 1;
 const SLOTS = LAST + 1;
 
-export type CallOp = Extract<Op, { kind: "call" }>;
 export type RunOp = Extract<Op, { kind: "run" }>;
 export type Arguments = ReadonlyMap<string, bigint | Expr>;
 
@@ -256,6 +254,7 @@ export class ParAgents {
   }
 
   private value(i: number, e: Expr, names: Names): bigint {
+    if (e.kind === "number") return e.value;
     const at = this.base[i]! + SLOTS;
     const { pool, world } = this;
     return evaluate(e, {
@@ -270,13 +269,8 @@ export class ParAgents {
   }
 
   private arguments(i: number, op: CallOp): Arguments {
-    const decl = findCall(op.call.name)!;
-    const out = new Map<string, bigint | Expr>();
-    for (const p of decl.parameters) if (p.fallback !== undefined) out.set(p.name, p.fallback);
-    for (const [n, a] of op.call.args.entries()) {
-      const p = a.name === undefined ? decl.parameters[n]! : decl.parameters.find((q) => q.name === a.name)!;
-      out.set(p.name, p.kind === "number" ? this.value(i, a.value, op.names) : a.value);
-    }
+    const out = new Map<string, bigint | Expr>(op.fallbacks);
+    for (const { name, isNumber, value } of op.given) out.set(name, isNumber ? this.value(i, value, op.names) : value);
     return out;
   }
 

@@ -11,8 +11,27 @@ import type { Span } from "./diagnostics.js";
 /** A name of the agent's own: its slot. Anything else is looked up in the script around the `par`. */
 export type Names = ReadonlyMap<string, number>;
 
+/** An argument of a call: a number is evaluated each time, anything else stands for itself. */
+export interface Given {
+  readonly name: string;
+  readonly isNumber: boolean;
+  readonly value: Expr;
+}
+
+export interface CallOp {
+  readonly kind: "call";
+  readonly call: Call;
+  readonly given: readonly Given[];
+  /** What the parameters are that are not given. */
+  readonly fallbacks: ReadonlyMap<string, bigint>;
+  readonly slot: number;
+  readonly names: Names;
+  readonly text: string;
+  readonly span: Span;
+}
+
 export type Op =
-  | { readonly kind: "call"; readonly call: Call; readonly slot: number; readonly names: Names; readonly text: string; readonly span: Span }
+  | CallOp
   | { readonly kind: "set"; readonly slot: number; readonly value: Expr; readonly names: Names; readonly span: Span }
   /** Leaves a loop when slot `i` has reached slot `to`. */
   | { readonly kind: "loop"; readonly i: number; readonly to: number; readonly step: number; readonly exit: number; readonly span: Span }
@@ -63,9 +82,13 @@ export function flatten(agent: GuestBlock | ParThread, isThis: (name: string) =>
   };
   const call = (c: Call, names: Names, text: string, span: Span): void => {
     const parameters = findCall(c.name)?.parameters ?? [];
+    const given: Given[] = [];
     for (const [n, a] of c.args.entries()) {
       const p = a.name === undefined ? parameters[n] : parameters.find((q) => q.name === a.name);
-      if (p?.kind === "number") calls(a.value, names, "", a.span);
+      if (p === undefined) continue;
+      const isNumber = p.kind === "number";
+      if (isNumber) calls(a.value, names, "", a.span);
+      given.push({ name: p.name, isNumber, value: a.value });
     }
     if (c.name === "KVM_RUN") {
       const v = c.args[0]?.value;
@@ -74,7 +97,9 @@ export function flatten(agent: GuestBlock | ParThread, isThis: (name: string) =>
       return;
     }
     callSlots.set(c, slots);
-    ops.push({ kind: "call", call: c, slot: slots++, names: new Map(names), text, span });
+    const fallbacks = new Map<string, bigint>();
+    for (const p of parameters) if (p.fallback !== undefined && !given.some((g) => g.name === p.name)) fallbacks.set(p.name, p.fallback);
+    ops.push({ kind: "call", call: c, given, fallbacks, slot: slots++, names: new Map(names), text, span });
   };
   const set = (slot: number, value: Expr, names: Names, text: string, span: Span): void => {
     calls(value, names, text, span);
