@@ -87,6 +87,12 @@ export type Call =
   | { readonly call: "uffd_continue"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode?: number }
   | { readonly call: "uffd_writeprotect"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode: number }
   | { readonly call: "KVM_CREATE_VM"; readonly ipaBits?: number }
+  /** The files of a VM and of its vCPUs are closed: kvm_destroy_vm. */
+  | { readonly call: "kvm_destroy_vm"; readonly vm?: number }
+  /** VMs of other processes come and go on this CPU: so many VMIDs are taken. */
+  | { readonly call: "other_vms"; readonly count: number }
+  /** The VMM's process ends: its address space, its VMs, its VFIO devices. */
+  | { readonly call: "exit_group" }
   | {
       readonly call: "KVM_SET_USER_MEMORY_REGION";
       readonly vm?: number;
@@ -120,6 +126,18 @@ export type Call =
   | { readonly call: "VFIO_DEVICE_RESET"; readonly fd: number }
   /** Every function behind the bridge of the device; so many of their groups are the caller's. */
   | { readonly call: "VFIO_DEVICE_PCI_HOT_RESET"; readonly fd: number; readonly groups: number }
+  /** A write of this value to a BAR whenever the eventfd is signalled; eventfd -1 takes it away. */
+  | {
+      readonly call: "VFIO_DEVICE_IOEVENTFD";
+      readonly fd: number;
+      readonly index: number;
+      readonly offset: number;
+      readonly size: number;
+      readonly value: bigint;
+      readonly eventfd: number;
+    }
+  /** Somebody writes 1 to an eventfd: the VMM, or KVM for a guest's store (KVM_IOEVENTFD). */
+  | { readonly call: "eventfd_signal"; readonly eventfd: number }
   /** close() of a VFIO device's file. */
   | { readonly call: "close"; readonly fd: number }
   /** As proposed: a range of a BAR without a mapping. */

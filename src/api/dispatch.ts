@@ -12,13 +12,14 @@ import { PMD_SIZE } from "../mmu/pagetable.js";
 import { HOST_DMA_READ, HOST_DMA_WRITE, HOST_LINES, HOST_SIGSEGV } from "../mmu/useraccess.js";
 import type { Activity } from "../sim/agents.js";
 import { HUGETLB_ORDERS } from "../mmu/frames.js";
-import { EBADF, EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
+import { EBADF, EBUSY, EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
 import { ORDERING_OPS } from "../vfio/orderingcalls.js";
 import { SYSFS_PCI } from "../vfio/sysfs.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
 import { CACHE_LINE_OPS, type Call, type CallName, type CallResult, type ExitInfo, type RegionInfo, type SignalInfo } from "./calls.js";
 import type { Stage2Leaf } from "./nouns.js";
 import { FaultlineError } from "../sim/errors.js";
+import { ProcessExit } from "./processexit.js";
 
 const VMM_MM = 0;
 const CONFIG_REGION = 7;
@@ -111,7 +112,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   fork: { begin: (d, a) => d.start(a, d.m.mm.syscalls.fork, VMM_MM) },
   kill: {
     begin: (d, a, c) => {
-      if (d.m.mm.isLive(c.pid)) d.start(a, d.m.mm.syscalls.exitMm, c.pid);
+      if (c.pid !== VMM_MM && d.m.mm.isLive(c.pid)) d.start(a, d.m.mm.syscalls.exitMm, c.pid);
       else d.answer(a, -ESRCH);
     },
   },
@@ -186,12 +187,22 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   uffd_continue: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.continue, c.uffd, c.start, c.len, c.mode ?? 0) },
   uffd_writeprotect: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.writeprotect, c.uffd, c.start, c.len, c.mode) },
   KVM_CREATE_VM: { begin: (d, a, c) => d.answer(a, d.m.kvm.createVm(VMM_MM, c.ipaBits ?? 0)) },
+  kvm_destroy_vm: {
+    begin: (d, a, c) => {
+      const vm = c.vm ?? 0;
+      if (!d.m.kvm.vms.open(vm)) d.answer(a, -EBADF);
+      else if (d.m.kvm.running(vm)) d.answer(a, -EBUSY);
+      else d.start(a, d.m.kvm.destroyVm, vm);
+    },
+  },
+  other_vms: { begin: (d, a, c) => d.start(a, d.m.kvm.otherVms, c.count) },
+  exit_group: { begin: (d, a) => (d.threadsRun(a) ? d.answer(a, -EBUSY) : d.start(a, d.exits.exitGroup)) },
   KVM_CREATE_VCPU: { begin: (d, a, c) => d.answer(a, d.m.kvm.createVcpu(c.vm ?? 0)) },
   KVM_CREATE_IRQCHIP: { begin: (d, a, c) => d.answer(a, d.m.kvm.vgic.create(c.vm ?? 0)) },
   KVM_ARM_SET_DEVICE_ADDR: { begin: (d, a, c) => d.answer(a, d.m.kvm.vgic.setAddress(c.vm ?? 0, c.id, c.addr)) },
   KVM_SET_USER_MEMORY_REGION: {
     begin: (d, a, c) =>
-      d.start(
+      d.onVm(
         a,
         d.m.kvm.setUserMemoryRegion,
         c.vm ?? 0,
@@ -205,7 +216,8 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   KVM_RUN: {
     begin: (d, a, c) => {
       d.keep(a, 0, c.vcpu);
-      d.start(a, d.m.kvm.run, c.vcpu, c.maxInstructions ?? 0, c.maxExits ?? 0);
+      if (d.m.kvm.vms.open(d.m.kvm.vcpus.vm(c.vcpu))) d.start(a, d.m.kvm.run, c.vcpu, c.maxInstructions ?? 0, c.maxExits ?? 0);
+      else d.answer(a, -EBADF);
     },
     finish: (d, a, ret) => {
       const v = d.kept(a, 0);
@@ -220,13 +232,13 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     begin: (d, a, c) => {
       d.keep(a, 0, c.vm ?? 0);
       d.keep(a, 1, c.slot);
-      d.start(a, d.m.kvm.getDirtyLog, c.vm ?? 0, c.slot);
+      d.onVm(a, d.m.kvm.getDirtyLog, c.vm ?? 0, c.slot);
     },
     finish: (d, a, ret) => ({ ret, pages: ret < 0 ? [] : d.m.kvm.dirtyPages(d.kept(a, 0), d.kept(a, 1)) }),
   },
-  KVM_CLEAR_DIRTY_LOG: { begin: (d, a, c) => d.start(a, d.m.kvm.clearDirtyLog, c.vm ?? 0, c.slot, c.firstPage, c.numPages) },
+  KVM_CLEAR_DIRTY_LOG: { begin: (d, a, c) => d.onVm(a, d.m.kvm.clearDirtyLog, c.vm ?? 0, c.slot, c.firstPage, c.numPages) },
   dirty_ring_collect: { begin: (d, a, c) => d.answer(a, d.m.kvm.rings.harvest(c.vcpu).length) },
-  KVM_RESET_DIRTY_RINGS: { begin: (d, a, c) => d.start(a, d.m.kvm.resetDirtyRings, c.vm ?? 0) },
+  KVM_RESET_DIRTY_RINGS: { begin: (d, a, c) => d.onVm(a, d.m.kvm.resetDirtyRings, c.vm ?? 0) },
   KVM_ENABLE_CAP: { begin: (d, a, c) => d.answer(a, d.m.kvm.enableCap(c.vm ?? 0, c.cap, c.value)) },
   KVM_CHECK_EXTENSION: { begin: (d, a, c) => d.answer(a, d.m.kvm.checkExtension(c.vm ?? 0, c.cap)) },
   sched_setaffinity: {
@@ -260,6 +272,15 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     },
   },
   VFIO_DEVICE_PCI_HOT_RESET: { begin: (d, a, c) => d.onDevice(a, c.fd, d.m.vfioPci.hotReset, 0, c.groups) },
+  VFIO_DEVICE_IOEVENTFD: {
+    begin: (d, a, c) => {
+      const dev = d.m.vfioPci.ofFile(c.fd);
+      const at = d.m.vfioPci.regionOffset(c.index, c.offset);
+      if (dev < 0) d.answer(a, -EBADF);
+      else d.start(a, d.m.vfioPci.ioeventfd, dev, at, c.size, low(c.value), high(c.value), c.eventfd);
+    },
+  },
+  eventfd_signal: { begin: (d, a, c) => d.start(a, d.m.vfioPci.signalEventfd, c.eventfd) },
   vfio_read: {
     begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 0, c.buffer ?? 0, 0),
     finish: (d, a, ret) => ({ ret, value: ret < 0 ? 0n : BigInt.asUintN(8 * ret, d.resultValue(a)) }),
@@ -288,6 +309,7 @@ export class Dispatch {
   private readonly keeps: F64Pool;
   /** A call that is answered at once: (ret) -> R0 ret. */
   private readonly immediate: Activity;
+  readonly exits: ProcessExit;
 
   constructor(readonly m: Machine) {
     const { agents, state } = m.sim;
@@ -296,6 +318,7 @@ export class Dispatch {
     this.immediate = agents.activity("immediate", "a call without phases of its own", 1, [
       ["answer", (f) => agents.ret(f, agents.stack.a[f + 5]!)],
     ]);
+    this.exits = new ProcessExit(m, VMM_MM);
   }
 
   /** @throws Error if the agent is in a call already */
@@ -303,10 +326,13 @@ export class Dispatch {
     if (this.m.sim.agents.busy(agent)) throw new Error(`${call.call}: this thread is in another call`);
     this.pending.ensure(agent + 1);
     this.keeps.ensure((agent + 1) * KEPT);
-    const n = NUMBERS.get(call.call)!;
+    // After the end of the process there is nobody who calls, and nothing to call for.
+    const ended = !this.m.mm.isLive(VMM_MM);
+    const n = NUMBERS.get(ended ? "exit_group" : call.call)!;
     this.pending.set(agent, n + 1);
     this.m.sim.bus.callBegan(agent, call);
-    BY_NUMBER[n]!.begin(this, agent, call);
+    if (ended) this.answer(agent, -ESRCH);
+    else BY_NUMBER[n]!.begin(this, agent, call);
   }
 
   finish(agent: number): CallResult {
@@ -321,6 +347,17 @@ export class Dispatch {
   }
   answer(agent: number, ret: number): void {
     this.m.sim.agents.start(agent, this.immediate, ret);
+  }
+  /** An ioctl on a VM's file: -EBADF where there is none. */
+  onVm(agent: number, act: Activity, vm: number, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): void {
+    if (this.m.kvm.vms.open(vm)) this.start(agent, act, vm, a1, a2, a3, a4, a5);
+    else this.answer(agent, -EBADF);
+  }
+  /** Another thread of the VMM, or a vCPU, is in a call. */
+  threadsRun(agent: number): boolean {
+    const { agents } = this.m.sim;
+    for (let a = 0; a < agents.count; a++) if (a !== agent && agents.kind(a) !== "kthread" && agents.busy(a)) return true;
+    return false;
   }
   keep(agent: number, n: number, value: number): void {
     this.keeps.set(agent * KEPT + n, value);

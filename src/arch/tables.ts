@@ -150,8 +150,12 @@ export class TablePages {
   write(word: number, hi: number, lo: number): void {
     const words = this.words;
     const oldLo = words.a[word]!;
-    if ((oldLo & 1) !== 0 && (oldLo !== lo || words.a[word + 1] !== hi)) this.changes.set(0, (this.changes.a[0]! + 1) | 0);
+    if ((oldLo & 1) !== 0 && (oldLo !== lo || words.a[word + 1] !== hi)) this.suspect();
     words.set2(word, lo, hi);
+  }
+  /** Every cached copy is looked at again before it is believed: descriptors changed, or a number in its tag stands for other tables. */
+  suspect(): void {
+    this.changes.set(0, (this.changes.a[0]! + 1) | 0);
   }
 
   /** Does a valid descriptor of a table page in use point into this range of physical addresses? Looks at all of them. */

@@ -100,6 +100,11 @@ export const CALLS: readonly CallDecl[] = [
   ),
   decl("fork", [], "makes a child that only waits; its value is the child"),
   decl("kill", [number("pid")], "ends a child"),
+  decl(
+    "exit_group",
+    [],
+    "the VMM's process ends: its address space, then its VMs and VFIO devices; with EBUSY while another thread is in a call. It is the last call",
+  ),
   ...access,
   decl("dsb", [], "the VMM's thread executes DSB SY on its CPU"),
   decl("dmb", [], "the VMM's thread executes DMB SY on its CPU"),
@@ -184,8 +189,18 @@ export const CALLS: readonly CallDecl[] = [
   decl("UFFDIO_WAKE", [number("fd"), number("start"), number("len")], "wakes who waits for these pages"),
   decl(
     "KVM_CREATE_VM",
-    [number("ipa_bits", 0), number("mte", 0), number("eager_split", 0), number("dirty_ring", 0)],
-    "creates the VM, with memory tagging if mte is not 0, with that chunk size for eager splitting, with dirty rings of so many bytes; without this call there is a default one",
+    [number("ipa_bits", 0), number("mte", 0), number("eager_split", 0), number("dirty_ring", 0), number("vcpus", 0)],
+    "creates a VM, with memory tagging if mte is not 0, with that chunk size for eager splitting, with dirty rings of so many bytes, with the next so many vCPUs (absent: all that the script names); its value is the VM, which later calls are about. Without this call there is a default one",
+  ),
+  decl(
+    "kvm_destroy_vm",
+    [number("vm", -1)],
+    "the files of a VM (absent: the last created) and of its vCPUs are closed: the VM ends, with EBUSY while one of them runs",
+  ),
+  decl(
+    "other_vms",
+    [number("count")],
+    "so many VMs of other processes come and go on the CPU of this thread; each enters its guest once, and takes a VMID",
   ),
   decl(
     "KVM_SET_USER_MEMORY_REGION",
@@ -229,6 +244,12 @@ export const CALLS: readonly CallDecl[] = [
     [number("fd"), number("groups", 1)],
     "resets everything behind the device's bridge, of which the caller names so many groups",
   ),
+  decl(
+    "VFIO_DEVICE_IOEVENTFD",
+    [number("fd"), number("offset"), number("size"), number("data"), number("eventfd")],
+    "the kernel writes data (1, 2 or 4 bytes) to a BAR whenever the eventfd, a number of the script's own, is signalled; eventfd -1 takes that away",
+  ),
+  decl("eventfd_signal", [number("eventfd")], "an eventfd is written to: by the VMM, or by KVM for a guest's store (KVM_IOEVENTFD)"),
   decl("close", [number("fd")], "closes a VFIO device, which is reset when nothing maps it any more"),
   decl(
     "VFIO_DEVICE_FEATURE_DMA_BUF",

@@ -161,7 +161,8 @@ class Interpreter {
   /** Names of the script's kernel threads. */
   private readonly kthreads = new Set<string>();
   private vm = 0;
-  private hasVcpus = false;
+  /** vCPUs of all VMs so far. */
+  private vcpus = 0;
   /** The statements behind the last `par` in its block. */
   private following: readonly Statement[] = [];
   private phases = 0;
@@ -326,7 +327,7 @@ class Interpreter {
   }
 
   /** The VM with its code slot, guest code written by the VMM, vCPUs at reset with VBAR at the vectors. */
-  private *createVm(ipaBits: number, mte = false, eagerSplit = 0n, dirtyRing = 0n): Running<CallResult> {
+  private *createVm(ipaBits: number, mte = false, eagerSplit = 0n, dirtyRing = 0n, vcpus = 0): Running<CallResult> {
     const m = this.machine;
     const { image } = this.program;
     const made = yield* this.host(VMM, ipaBits === 0 ? { call: "KVM_CREATE_VM" } : { call: "KVM_CREATE_VM", ipaBits });
@@ -368,13 +369,15 @@ class Interpreter {
       userspaceAddr: hva,
     });
     if (slot.ret < 0) throw new Error(`the code slot cannot be created: ${errnoName(slot.ret)}`);
-    for (let v = 0; v < this.program.vcpus; v++) {
+    const last = vcpus > 0 ? this.vcpus + vcpus : Math.max(this.vcpus, this.program.vcpus);
+    if (last > LIMITS.vcpus) throw new HaltError("errno", `a script has at most ${LIMITS.vcpus} vCPUs, vcpu0 to vcpu${LIMITS.vcpus - 1}`);
+    for (let v = this.vcpus; v < last; v++) {
       const { ret } = yield* this.host(VMM, { call: "KVM_CREATE_VCPU", vm: this.vm });
       if (ret !== v) throw new Error(`vCPU ${v} cannot be created: ${ret}`);
       m.setRegister(v, "vbar_el1", BigInt(image.base));
       m.setRegister(v, "cpacr_el1", CPACR_FPEN);
     }
-    this.hasVcpus = true;
+    this.vcpus = last;
     return made;
   }
 
@@ -597,7 +600,7 @@ class Interpreter {
         return plain(made);
       }
       case "KVM_CREATE_VM":
-        return plain(yield* this.createVm(n("ipa_bits"), n("mte") !== 0, given.big("eager_split"), given.big("dirty_ring")));
+        return plain(yield* this.createVm(n("ipa_bits"), n("mte") !== 0, given.big("eager_split"), given.big("dirty_ring"), n("vcpus")));
       case "KVM_GET_ONE_REG":
       case "KVM_SET_ONE_REG": {
         const r = registerName(given.name("reg"))!;
@@ -619,14 +622,16 @@ class Interpreter {
   // --- the guest ----------------------------------------------------------------------------
 
   private *guest(b: GuestBlock): Running<void> {
-    this.needVcpus();
+    this.needVcpu(b.vcpu);
     yield* this.handOver();
     this.startGuest(b);
     yield* this.enter(b.vcpu, blockText(b), b.span);
   }
 
-  private needVcpus(): void {
-    if (!this.hasVcpus) throw new HaltError("errno", "KVM_RUN gives EBADF: KVM_CREATE_VM failed, and no vCPU was created");
+  private needVcpu(vcpu: number): void {
+    if (vcpu < this.vcpus) return;
+    const why = this.vcpus === 0 ? "KVM_CREATE_VM failed, and no vCPU was created" : `no KVM_CREATE_VM has created vcpu${vcpu}`;
+    throw new HaltError("errno", `KVM_RUN gives EBADF: ${why}`);
   }
 
   /** The VMM's thread wakes others: they see what it stored. Only in weak mode do its stores wait. */
@@ -645,7 +650,7 @@ class Interpreter {
 
   /** KVM_RUN until the block ends; the VMM answers MMIO in between. */
   private *enter(vcpu: number, text: string, span: Span): Running<void> {
-    this.needVcpus();
+    this.needVcpu(vcpu);
     for (;;) {
       const call = this.runCall(vcpu);
       const faults = this.recorder.faults;
@@ -806,7 +811,7 @@ class Interpreter {
     const { kvm } = this.machine;
     const run: ParRun = { line: span.line, muted: this.options.onPar !== undefined, ...this.endings() };
     const par = new ParAgents(this.parWorld(run), bodies);
-    if (par.programs.some((p) => p.vcpu >= 0)) this.needVcpus();
+    for (const p of par.programs) if (p.vcpu >= 0) this.needVcpu(p.vcpu);
     const stuck = par.agents.findIndex((agent) => this.machine.busy(agent));
     if (stuck >= 0) throw new HaltError("stuck", `${par.who(stuck)} ${STILL_WAITS}`);
     if (kvm !== undefined) kvm.interleave = true;

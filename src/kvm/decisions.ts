@@ -533,7 +533,11 @@ const notifierDecisions = {
   }),
   notifierRelease: decision("the release callback: empty, or drops the whole stage 2", ["empty", "frees"], {
     "v4.0": ["empty", "v4.0 arch/arm/kvm/mmu.c kvm_arch_flush_shadow_all"],
-    "v5.4": ["frees", `${MMU54} kvm_arch_flush_shadow_all`],
+    "v4.10": ["frees", `${MMU54} kvm_arch_flush_shadow_all; 293f293637b5 "Unmap shadow pagetables properly" (v4.9)`],
+  }),
+  stage2FreeLock: decision("freeing the whole stage 2: without mmu_lock (bug), or under it", ["none", "held"], {
+    "v4.0": ["none", "v4.0 arch/arm/kvm/mmu.c kvm_free_stage2_pgd"],
+    "v4.20": ["held", `${MMU54} kvm_free_stage2_pgd; 8b3405e345b5 "Fix locking for kvm_free_stage2_pgd" (v4.11)`],
   }),
 } as const;
 

@@ -31,10 +31,11 @@ import {
 } from "../arch/registers.js";
 import type { TablePages } from "../arch/tables.js";
 import type { HostMm } from "../mmu/mm.js";
-import type { Activity } from "../sim/agents.js";
+import { ARG, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EINVAL } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
 import { CacheToggle } from "./cachetoggle.js";
 import { Caps } from "./caps.js";
 import type { kvmDecisions } from "./decisions.js";
@@ -53,11 +54,15 @@ import { Stage2Dump } from "./ptdump.js";
 import { Stage2 } from "./stage2.js";
 import { UserMemAbort } from "./usermemabort.js";
 import { UserTableWalk } from "./usertablewalk.js";
+import { VmTeardown } from "./vmteardown.js";
 import { VcpuRun } from "./vcpurun.js";
 import { Vcpus } from "./vcpus.js";
 import { Vmids } from "./vmid.js";
 import { VgicV2 } from "./vgicv2.js";
 import { Vms } from "./vm.js";
+
+/** No address space of the model's. */
+const OTHER_PROCESS = -1;
 
 export class Kvm {
   readonly vms: Vms;
@@ -81,6 +86,11 @@ export class Kvm {
   readonly dump: Stage2Dump;
   private readonly regions: SetMemoryRegion;
   private readonly runs: VcpuRun;
+  /** (count) -> R0 0: so many VMs of other processes come and go. */
+  readonly otherVms: Activity;
+  private readonly teardown: VmTeardown;
+  /** [0] the VM that stands for those of other processes + 1. */
+  private readonly other: I32Pool;
   private readonly cpus: number;
 
   constructor(
@@ -100,7 +110,8 @@ export class Kvm {
     this.vcpus = new Vcpus(sim, regs, features);
     this.memslots = new Memslots(sim, this.vms, d);
     this.stage2 = new Stage2(sim, tables, this.vms, pe.maintenance, features, d, mm.frames, pe.cacheOps);
-    this.vmids = new Vmids(sim, this.vms, this.stage2.tlb, features, d, this.cpus);
+    this.vmids = new Vmids(sim, this.vms, tables, this.stage2.tlb, features, d, this.cpus);
+    this.vmids.forceVmExit = () => this.vcpus.kickAll();
     this.dump = new Stage2Dump(this.stage2.entries, tables, this.vms, d);
     this.rings = new DirtyRings(sim, this.vms, this.memslots, this.stage2);
     this.dirtyLog = new DirtyLog(sim, this.vms, this.memslots, this.stage2, this.rings, d);
@@ -151,6 +162,9 @@ export class Kvm {
       d,
     );
     this.notifier = new KvmNotifier(sim, this.vms, this.memslots, this.stage2, features, d);
+    this.teardown = new VmTeardown(sim, this.vms, this.memslots, this.dirtyLog, this.stage2, mm.notifiers, this.notifier);
+    this.other = sim.state.i32("kvm.vms.other", 1);
+    this.otherVms = sim.agents.activity("otherVms", "virt/kvm/kvm_main.c VMs of other processes", 1, [["enter", (f) => this.otherVm(f)]]);
     this.vgic = new VgicV2(sim, phys, this.vms);
     this.runs = new VcpuRun(
       sim,
@@ -194,6 +208,11 @@ export class Kvm {
     return this.rings.resetDirtyPages;
   }
 
+  /** kvm_destroy_vm: (vm) -> R0 0. Nobody has a file of the VM or of its vCPUs any more. */
+  get destroyVm(): Activity {
+    return this.teardown.destroyVm;
+  }
+
   /**
    * kvm_phys_addr_ioremap: (vm, ipa, size, pa, writable 0|1) -> R0 0 | -errno. Device memory that KVM itself puts into
    * stage 2, with no memslot and no VMA, such as the GICv2 CPU interface. Present in every era.
@@ -219,9 +238,37 @@ export class Kvm {
     return vm;
   }
 
+  /** True if the thread of one of a VM's vCPUs is in KVM_RUN, which holds a reference. */
+  running(vm: number): boolean {
+    for (let v = 0; v < this.vcpus.count; v++) if (this.vcpus.vm(v) === vm && this.sim.agents.busy(this.vcpus.agent(v))) return true;
+    return false;
+  }
+
+  /**
+   * A VM of another process comes and goes on the running CPU: it enters its guest once. What stays is the VMID that it took, so
+   * one record stands for all of them.
+   */
+  private otherVm(f: number): number {
+    const { agents } = this.sim;
+    const left = agents.stack.a[f + ARG]!;
+    if (left <= 0) return agents.ret(f, 0);
+    agents.stack.set(f + ARG, left - 1);
+    let vm = this.other.a[0]! - 1;
+    if (vm < 0) {
+      vm = this.vms.create(OTHER_PROCESS);
+      this.stage2.teardown(vm);
+      this.vms.destroyed(vm);
+      this.other.set(0, vm + 1);
+    }
+    this.vms.setVmid(vm, 0, 0);
+    this.vmids.update(vm);
+    this.vmids.clearActive();
+    return this.otherVms.first;
+  }
+
   /** KVM_CREATE_VCPU and KVM_ARM_VCPU_INIT. The vCPU gets an agent of its own. @returns its number or -errno */
   createVcpu(vm: number): number {
-    if (vm < 0 || vm >= this.vms.count || !this.vms.alive(vm)) return -EINVAL;
+    if (!this.vms.open(vm)) return -EINVAL;
     const { regs, sim, vms, d } = this;
     const v = regs.count;
     const agent = sim.agents.add(`vcpu${v}`, "vcpu", v % this.cpus);

@@ -87,6 +87,10 @@ export class KvmNotifier {
   register(notifiers: MmuNotifiers, vm: number): void {
     notifiers.register(this.vms.mm(vm), this.subscriber, vm);
   }
+  /** A VM's subscription, -1 when its address space is gone. */
+  subscription(notifiers: MmuNotifiers, vm: number): number {
+    return notifiers.find(this.vms.mm(vm), this.subscriber, vm);
+  }
 
   // ----------------------------------------------------------------------- range_start, range_end
 
@@ -298,9 +302,10 @@ export class KvmNotifier {
     const vm = sim.agents.stack.a[f + RELEASE_VM]!;
     if (d.notifierRelease === "empty" || vms.root(vm) === 0) return sim.agents.ret(f);
     const lock = vms.mmuLock(vm);
-    if (!sim.locks.write(lock)) return BLOCKED;
+    const locks = d.stage2FreeLock === "held";
+    if (locks && !sim.locks.write(lock)) return BLOCKED;
     this.stage2.teardown(vm);
-    sim.locks.unlockWrite(lock);
+    if (locks) sim.locks.unlockWrite(lock);
     return sim.agents.ret(f);
   }
 }

@@ -160,12 +160,14 @@ export class VcpuRun {
     return this.guest(f);
   };
 
-  /** kvm_arch_vcpu_load when the thread arrives on a CPU, the VMID update, and VTTBR_EL2. */
+  /** kvm_arch_vcpu_load when the thread arrives on a CPU or comes back to it after another vCPU's (kvm_sched_in), the VMID update, and VTTBR_EL2. */
   private load(v: number): void {
     const { vms, vcpus, regs } = this;
     const vm = vcpus.vm(v);
     const cpu = this.sim.agents.cpu;
+    vcpus.unkick(v);
     if (vcpus.loadedOn(v) !== cpu) {
+      if (this.sim.agents.interleaving) vcpus.schedOut(cpu);
       this.vmids.vcpuLoad(vm, vcpus.index(v));
       vcpus.setLoadedOn(v, cpu);
     }
@@ -181,6 +183,10 @@ export class VcpuRun {
     const stack = sim.agents.stack;
     const v = stack.a[f + V]! | 0;
     const left = stack.a[f + INSTRUCTIONS]!;
+    if (sim.agents.interleaving && vcpus.kicked(v)) {
+      this.traceExit(v, EXIT_IRQ, 0);
+      return this.enter(f);
+    }
     const { hardware } = this.pe;
     if (hardware !== undefined) hardware.act(v);
     const slice = sim.agents.interleaving || hardware !== undefined ? 1 : left === Infinity ? SLICE : Math.min(left, COUNTED_SLICE);

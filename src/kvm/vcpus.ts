@@ -128,6 +128,8 @@ export class Vcpus {
   private readonly f: F64Pool;
   /** Per vCPU: exits since creation (the kernel's own count of stat "exits"). A statistic: nothing asks it. */
   private readonly exitCounts: I32Pool;
+  /** 1: an interrupt is on its way that takes the vCPU out of its guest. A pool of its own, which running guests look at and hardly anybody writes. */
+  private readonly kicks: I32Pool;
 
   constructor(
     sim: Sim,
@@ -137,6 +139,7 @@ export class Vcpus {
     this.w = sim.state.i32("kvm.vcpus", WORDS);
     this.f = sim.state.f64("kvm.vcpus.wide", DOUBLES);
     this.exitCounts = sim.state.i32("kvm.vcpus.exits", 1);
+    this.kicks = sim.state.i32("kvm.vcpus.kicks", 1);
   }
 
   /**
@@ -149,6 +152,7 @@ export class Vcpus {
     this.w.ensure((v + 1) * WORDS);
     this.f.ensure((v + 1) * DOUBLES);
     this.exitCounts.ensure(v + 1);
+    this.kicks.ensure(v + 1);
     this.w.set(v * WORDS + VM, vm);
     this.w.set(v * WORDS + INDEX, index);
     this.w.set(v * WORDS + AGENT, agent);
@@ -285,6 +289,26 @@ export class Vcpus {
   }
   setLoadedOn(v: number, cpu: number): void {
     this.w.set(v * WORDS + LOADED_ON, cpu + 1);
+  }
+  /** kvm_sched_out: another thread runs on this CPU now, and whoever was loaded there has left its guest. */
+  schedOut(cpu: number): void {
+    for (let v = 0; v < this.count; v++) {
+      if (this.loadedOn(v) !== cpu) continue;
+      this.setLoadedOn(v, -1);
+      this.kicks.set(v, 1);
+    }
+  }
+
+  /** An interrupt takes every vCPU out of its guest. */
+  kickAll(): void {
+    for (let v = 0; v < this.count; v++) this.kicks.set(v, 1);
+  }
+  kicked(v: number): boolean {
+    return this.kicks.a[v] !== 0;
+  }
+  /** It has left. */
+  unkick(v: number): void {
+    if (this.kicks.a[v] !== 0) this.kicks.set(v, 0);
   }
 
   exits(v: number): number {

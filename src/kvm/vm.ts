@@ -5,7 +5,7 @@
  * One record per VM in two pools:
  *
  * word             | meaning                       double  | meaning
- * 0 STATE          | 0 free, 1 alive, 2 destroyed  0 ROOT  | PA of the entry level, 0 torn down
+ * 0 STATE          | 0 free, 1 alive, 2 gone, 3 closed 0 ROOT  | PA of the entry level, 0 torn down
  * 1 MM             | the VMM's address space       1 SEQ   | mmu_notifier_seq / mmu_invalidate_seq
  * 2 IPA_BITS       |                               2 RING  | dirty ring size in bytes, 0 off
  * 3, 4 VTCR        | VTCR_EL2 low, high            3 CHUNK | eager split chunk in bytes, 0 off
@@ -38,6 +38,9 @@ export const vmCreated = declareEvent("faultline", "vm_created", "KVM_CREATE_VM 
 export const vmDestroyed = declareEvent("faultline", "vm_destroyed", "the last reference to a VM is gone", [{ name: "vm", kind: "dec" }]);
 
 const STATE = 0;
+const ALIVE = 1;
+const DESTROYED = 2;
+const CLOSED = 3;
 const MM = 1;
 const IPA_BITS = 2;
 const VTCR_LO = 3;
@@ -115,7 +118,7 @@ export class Vms {
       vmid16: this.features.vmidBits === 16,
     });
     const w = vm * WORDS;
-    this.w.set(w + STATE, 1);
+    this.w.set(w + STATE, ALIVE);
     this.w.set(w + MM, mm);
     this.w.set(w + IPA_BITS, bits);
     this.w.set(w + VTCR_LO, lo);
@@ -138,8 +141,18 @@ export class Vms {
   get count(): number {
     return this.total.a[0]!;
   }
+  /** There is such a VM, also one whose end is under way. */
   alive(vm: number): boolean {
-    return this.w.a[vm * WORDS + STATE] === 1;
+    const state = this.w.a[vm * WORDS + STATE]!;
+    return state === ALIVE || state === CLOSED;
+  }
+  /** There is a file of it: ioctls reach it. @param vm any number */
+  open(vm: number): boolean {
+    return vm >= 0 && vm < this.count && this.w.a[vm * WORDS + STATE] === ALIVE;
+  }
+  /** The last file of it is closed. */
+  close(vm: number): void {
+    this.w.set(vm * WORDS + STATE, CLOSED);
   }
   mm(vm: number): number {
     return this.w.a[vm * WORDS + MM]!;
@@ -337,7 +350,7 @@ export class Vms {
   /** kvm_destroy_vm, after stage 2 and the memslots were freed. @throws Error if the VM is not alive. */
   destroyed(vm: number): void {
     if (!this.alive(vm)) throw new Error(`VM ${vm} is not alive`);
-    this.w.set(vm * WORDS + STATE, 2);
+    this.w.set(vm * WORDS + STATE, DESTROYED);
     this.sim.bus.emit(vmDestroyed, vm);
   }
 }

@@ -7,6 +7,7 @@
  * survive a rollover.
  */
 import type { CpuFeatures } from "../arch/features.js";
+import type { TablePages } from "../arch/tables.js";
 import type { Row } from "../sim/decisions.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
@@ -39,12 +40,15 @@ export class Vmids {
   private readonly reserved: I32Pool;
   /** Per VM and CPU: index + 1 of the vCPU that ran there last. */
   private readonly lastRan: I32Pool;
+  /** Takes every vCPU out of its guest. */
+  forceVmExit: (() => void) | undefined;
   private readonly total: number;
   private readonly asidStyle: boolean;
 
   constructor(
     private readonly sim: Sim,
     private readonly vms: Vms,
+    private readonly tables: TablePages,
     private readonly tlb: TlbFlush,
     features: CpuFeatures,
     private readonly d: Row<typeof kvmTableDecisions>,
@@ -92,6 +96,8 @@ export class Vmids {
   private give(vm: number, vmid: number): void {
     const generation = this.generations.a[0]!;
     this.vms.setVmid(vm, vmid, generation);
+    // What a TLB holds under the number is another VM's, if anything.
+    this.tables.suspect();
     this.sim.bus.emit(vmidAllocated, vm, vmid, generation);
   }
 
@@ -110,6 +116,8 @@ export class Vmids {
     const generation = this.generations.a[0]! + 1;
     this.generations.set(0, generation);
     this.sim.bus.emit(vmidRollover, generation);
+    // force_vm_exit: no guest of the old generation goes on. The ASID-style allocator sends no interrupt: what is active is reserved.
+    if (!this.asidStyle) this.forceVmExit?.();
     this.tlb.flushAll();
   }
 

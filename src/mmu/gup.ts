@@ -116,17 +116,22 @@ export class Gup {
   readonly tryUnlocked = (mm: number, addr: number, gupFlags: number): number => {
     const lock = this.locks.mmapLock(mm);
     if (this.sim.locks.heldByWriter(lock)) return GUP_CONTENDED;
-    this.sim.locks.read(lock);
+    this.readLock(lock);
     this.addr = addr;
     const r = this.lookup(mm, gupFlags);
     if (r !== GUP_FAULTING) this.sim.locks.unlockRead(lock);
     return r;
   };
 
+  /** mmap_read_lock of both forms. */
+  private readLock(lock: number): boolean {
+    return this.sim.locks.read(lock);
+  }
+
   private lockAndLookup(f: number): number {
     const s = this.sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
-    if (!this.sim.locks.read(this.locks.mmapLock(mm))) return BLOCKED;
+    if (!this.readLock(this.locks.mmapLock(mm))) return BLOCKED;
     return this.lookedUp(f, this.lookupOf(f));
   }
 

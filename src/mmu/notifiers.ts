@@ -5,7 +5,7 @@
  * range_end is delivered. KVM subscribes once per VM. The first mapping of a page tells nobody.
  */
 import type { Activity } from "../sim/agents.js";
-import { ARG, R0 } from "../sim/agents.js";
+import { ARG, PHASE, PREV, R0 } from "../sim/agents.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
@@ -115,6 +115,8 @@ export class MmuNotifiers {
   private readonly count: I32Pool;
   /** Kinds of subscribers: static configuration, one per class that registers. */
   private readonly kinds: MmuSubscriber[] = [];
+  /** The phases in which a walk of the subscriptions is under way. */
+  private readonly walking: readonly number[];
 
   constructor(private readonly sim: Sim) {
     this.subs = sim.state.i32("notifiers.subs", 16 * SUB_WORDS);
@@ -140,6 +142,8 @@ export class MmuNotifiers {
     this.clearFlushYoung = this.optional("clearFlushYoung", `${source} __mmu_notifier_clear_flush_young`, CLEAR_FLUSH_YOUNG);
     this.clearYoung = this.optional("clearYoung", `${source} __mmu_notifier_clear_young`, CLEAR_YOUNG);
     this.testYoung = this.optional("testYoung", `${source} __mmu_notifier_test_young`, TEST_YOUNG);
+    const walks = [start, this.invalidateRangeEnd, this.changePte, this.release, this.clearFlushYoung, this.clearYoung, this.testYoung];
+    this.walking = walks.map((a) => a.first + 1);
   }
 
   /**
@@ -171,7 +175,27 @@ export class MmuNotifiers {
     return agents.call(f, this.invalidateRange.first + next, what, a[f + MM]!, a[f + START]!, a[f + END]!, a[f + TYPE]!, 1);
   }
 
-  /** mmu_notifier_unregister. */
+  /** The subscription of a subscriber by its token, -1 when the address space has dropped it (hlist_unhashed). */
+  find(mm: number, subscriber: MmuSubscriber, token: number): number {
+    const kind = this.kinds.indexOf(subscriber);
+    const a = this.subs.a;
+    for (let s = this.next(0, mm); s >= 0; s = this.next(s + 1, mm))
+      if (a[s * SUB_WORDS + SUB_KIND] === kind && a[s * SUB_WORDS + SUB_TOKEN] === token) return s;
+    return -1;
+  }
+
+  /** synchronize_srcu must wait: another agent is telling subscribers, which it found before one was taken off the list. */
+  get walked(): boolean {
+    const { agents } = this.sim;
+    const s = agents.stack.a;
+    for (let agent = 0; agent < agents.count; agent++) {
+      if (agent === agents.current) continue;
+      for (let f = agents.frame(agent); f >= 0; f = s[f + PREV]!) if (this.walking.includes(s[f + PHASE]!)) return true;
+    }
+    return false;
+  }
+
+  /** The first half of mmu_notifier_unregister: off the list; `walked` says when nobody can still come by it. */
   unregister(subscription: number): void {
     for (let w = 0; w < SUB_WORDS; w++) this.subs.set(subscription * SUB_WORDS + w, 0);
   }

@@ -118,6 +118,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   ageHandlers: "test/kvm/faultdecisionrows.test.ts",
   testYoung: "test/kvm/notifier.test.ts",
   notifierRelease: "test/selftest/others.test.ts",
+  stage2FreeLock: "test/kvm/faultdecisionrows.test.ts",
   capEagerSplit: "test/kvm/faultdecisionrows.test.ts",
   capCacheablePfnmap: "test/kvm/faultdecisionrows.test.ts",
   mteSupport: "test/kvm/faultdecisionrows.test.ts",

@@ -385,6 +385,11 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
     m.run(m.mm.notifiers.release, [0]);
     return m.kvm.vms.root(m.vm);
   }),
+  stage2FreeLock: row("v5.4", "none", (m) => {
+    ram("ldr x4, [x0]")(m);
+    m.run(m.mm.notifiers.release, [0]);
+    return m.kvm.vms.root(m.vm);
+  }),
   // eager mapping
   eagerDeviceMapping: row("v5.5", "false", bar("ldr x4, [x0]")),
   eagerTranslation: row("v5.8", "host-table", bar("ldr x4, [x0]")),

@@ -13,6 +13,8 @@ import { Stage2Dump } from "../../src/kvm/ptdump.js";
 import { SetMemoryRegion, type SlotHost } from "../../src/kvm/setmemoryregion.js";
 import { Stage2 } from "../../src/kvm/stage2.js";
 import { Vms } from "../../src/kvm/vm.js";
+import { KvmNotifier } from "../../src/kvm/notifier.js";
+import { MmuNotifiers } from "../../src/mmu/notifiers.js";
 import { VmTeardown } from "../../src/kvm/vmteardown.js";
 import { Vmids } from "../../src/kvm/vmid.js";
 import type { Activity } from "../../src/sim/agents.js";
@@ -86,10 +88,13 @@ export class Fixture {
     this.dirtyLog = new DirtyLog(sim, this.vms, this.memslots, this.stage2, this.rings, d);
     this.mmapLock = sim.locks.create("mmap_lock");
     this.regions = new SetMemoryRegion(sim, this.vms, this.memslots, this.dirtyLog, this.stage2, this.host(), features, d);
-    this.teardown = new VmTeardown(sim, this.vms, this.memslots, this.dirtyLog, this.stage2);
-    this.vmids = new Vmids(sim, this.vms, this.stage2.tlb, features, d, 2);
+    const notifiers = new MmuNotifiers(sim);
+    const notifier = new KvmNotifier(sim, this.vms, this.memslots, this.stage2, features, d);
+    this.teardown = new VmTeardown(sim, this.vms, this.memslots, this.dirtyLog, this.stage2, notifiers, notifier);
+    this.vmids = new Vmids(sim, this.vms, this.tables, this.stage2.tlb, features, d, 2);
     this.dump = new Stage2Dump(this.stage2.entries, this.tables, this.vms, d);
     this.vm = this.vms.create(0, options.type ?? 0);
+    notifier.register(notifiers, this.vm);
     this.cache = this.stage2.caches.create();
     this.vmids.update(this.vm);
   }

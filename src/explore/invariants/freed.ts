@@ -1,6 +1,7 @@
 /** A freed page or table is not in use: no stage-2 entry, no TLB entry, no walk cache leads to it. */
 import { C_PA_HI, C_PA_LO, CTX_HOST, W_TABLE_LO } from "../../arch/tlb.js";
 import type { Machine } from "../../machine.js";
+import { vmOf } from "./invalidation.js";
 import { hex, type Invariant } from "./invariant.js";
 import { eachVmLeaf, tablePages } from "./stage2leaves.js";
 import { tlbEntries } from "./tlbentries.js";
@@ -27,8 +28,9 @@ export const freedPage: Invariant = {
 };
 
 function inTlb(m: Machine, first: number, end: number): string | undefined {
-  for (const { pool, at, cpu, kind } of tlbEntries(m)) {
-    if (pool !== m.pe.tlbs.combined || kind === CTX_HOST) continue;
+  for (const { pool, at, cpu, kind, ids } of tlbEntries(m)) {
+    // Under the VMID of a VM that has ended nobody looks anything up before a rollover has flushed it.
+    if (pool !== m.pe.tlbs.combined || kind === CTX_HOST || vmOf(m, ids >>> 16) < 0) continue;
     const pa = (pool.a[at + C_PA_HI]! >>> 0) * 4294967296 + ((pool.a[at + C_PA_LO]! & ~0xfff) >>> 0);
     if (pa >= first && pa < end) return `page ${hex(pa)} was freed while the TLB of CPU ${cpu} holds it`;
   }
@@ -45,8 +47,8 @@ export const freedTable: Invariant = {
     for (let vm = 0; vm < m.kvm.vms.count; vm++)
       for (const pa of tablePages(m, vm))
         if (m.tables.count(pa) <= 0) return `the stage-2 table at ${hex(pa)} is free, and still reachable`;
-    for (const { pool, at, cpu } of tlbEntries(m)) {
-      if (pool !== m.pe.tlbs.walk2) continue;
+    for (const { pool, at, cpu, ids } of tlbEntries(m)) {
+      if (pool !== m.pe.tlbs.walk2 || vmOf(m, ids >>> 16) < 0) continue;
       const page = pool.a[at + W_TABLE_LO]! >> 10;
       if (m.tables.refs.a[page] === 0)
         return `the walk cache of CPU ${cpu} leads to the freed stage-2 table at ${hex(m.tables.pageAddress(page))}`;

@@ -19,10 +19,12 @@ import type { Invariant, OnEvent, Part, Watch } from "./invariant.js";
 import { lockHeld, lockOrder } from "./locking.js";
 import { RECLAIM } from "./reclaim.js";
 import { noteReferences, references } from "./references.js";
+import { relaxedUsable } from "./relaxed.js";
 import { breakBeforeMake, hostAlive, memoryDisabled, noStaleUse } from "./simple.js";
 import { specGuest, specHost } from "./specification.js";
 import { blockInVma, stage2Page } from "./stage2page.js";
 import { tlbiOrder } from "./tlbi.js";
+import { ownStage1 } from "./vcputlb.js";
 
 export type { Invariant, Part } from "./invariant.js";
 
@@ -69,6 +71,8 @@ export const INVARIANTS: readonly Invariant[] = [
   lockHeld,
   lockOrder,
   tlbiOrder,
+  ownStage1,
+  relaxedUsable,
   NO_DEADLOCK,
   NO_LIVELOCK,
   EXPECTATIONS,

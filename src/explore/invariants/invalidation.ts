@@ -137,8 +137,17 @@ function usable(w: Watch): string | undefined {
   return undefined;
 }
 
-/** The VM that a VMID stands for now, -1 if none. */
+/**
+ * The VM that a VMID stands for now, -1 if none: one without stage 2 enters no guest any more, and after a rollover an old
+ * holder of the number is not meant, unless nobody has been given it again.
+ */
 export function vmOf(m: Machine, vmid: number): number {
-  for (let vm = 0; vm < m.kvm.vms.count; vm++) if (m.kvm.vms.vmid(vm) === vmid) return vm;
-  return -1;
+  const { vms, vmids } = m.kvm;
+  let old = -1;
+  for (let vm = 0; vm < vms.count; vm++) {
+    if (vms.vmid(vm) !== vmid || !vms.alive(vm) || vms.root(vm) === 0) continue;
+    if (vms.vmidGeneration(vm) === vmids.generation) return vm;
+    old = vm;
+  }
+  return old;
 }

@@ -279,9 +279,27 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
   "memory-on": `${BARS}${BAR}pci_memory_enable(dev, 0)\n${par("vmm { pci_memory_enable(dev, 1) }", "vmm reader { pread(dev, 4, bar2) }")}`,
   "function-reset": `${NIC}${par("vmm { VFIO_DEVICE_RESET(dev) }", "vmm reader { read32(bar) }")}`,
   "hot-reset": `${NIC}${par("vmm { VFIO_DEVICE_PCI_HOT_RESET(dev) }", "vmm reader { read32(bar) }")}`,
-  "split-again": `variant v6.12\n${MEMORY}KVM_CREATE_VM(eager_split=2M)\nKVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\n${WRITTEN}KVM_SET_USER_MEMORY_REGION(slot=1, flags=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\nlet huge = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)\nmadvise(huge, 2M, MADV_HUGEPAGE)\nKVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=0x90000000, memory_size=2M, userspace_addr=huge)\nguest { mov x1, 0x90000000; str x1, [x1] }\n${par(
+  // An eager mapping of a BAR, and behind it in the same slot memory that the VMM may not write: EPERM, and the slot is emptied again.
+  "half-slot": `machine { devices ivshmem }\nvariant v5.4\n${MEMORY}let dev = vfio_open(0000:00:06.0)\nlet both = mmap(0, 8K, PROT_READ)\nlet bar = mmap(both, 4K, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, dev, bar2)\n${par(
+    GUEST,
+    "vmm { KVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=0x90000000, memory_size=8K, userspace_addr=both) }",
+  )}`,
+  // The cache that the split of slot 1 has filled and not used is there when slot 2 is split.
+  "split-cached": `variant v6.12\n${MEMORY}KVM_CREATE_VM(eager_split=2M)\nlet huge = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)\nmadvise(huge, 2M, MADV_HUGEPAGE)\nKVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=0x90000000, memory_size=2M, userspace_addr=huge)\n${SLOT}guest { mov x1, RAM; str x1, [x1]; mov x1, 0x90000000; str x1, [x1] }\n${LOGGED}${par(
     GUEST,
     "vmm { KVM_SET_USER_MEMORY_REGION(slot=2, flags=1, guest_phys_addr=0x90000000, memory_size=2M, userspace_addr=huge) }",
   )}`,
+  // The vCPU's CPU keeps the translation that was good for reading.
+  lifted: beside("KVM_GET_DIRTY_LOG(slot=1)", `${MEMORY}write64(mem, 7)\n${LOGGED}guest { mov x1, RAM; ldr x2, [x1] }\n`),
+  // Two VMs on one CPU, and VMIDs of 8 bits run out: the second VM, which has not run yet, is given the number of the first.
+  rollover: `variant v5.4 { cpu cortex-a72 }\nvariant v6.12 { cpu cortex-a72 }\nKVM_CREATE_VM(vcpus=1)\n${MEMORY}${SLOT}${WRITTEN}KVM_CREATE_VM(vcpus=1)\nlet other = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)\nmadvise(other, 2M, MADV_NOHUGEPAGE)\nKVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=other)\nother_vms(254)\nsched_setaffinity(vcpu0, 0)\nsched_setaffinity(vcpu1, 0)\n${par(
+    "guest vcpu1 { mov x1, RAM; ldr x2, [x1] }",
+    "guest vcpu0 { ldr x2, [x1] }",
+  )}`,
+  // The end of a VM, and of the VMM's process, beside reclaim.
+  "vm-end": `variant v4.20\n${VARIANTS}${MEMORY}${SLOT}${WRITTEN}${par("vmm { kvm_destroy_vm() }", AGING)}`,
+  exit: `variant v4.20\n${VARIANTS}${MEMORY}${SLOT}${WRITTEN}${par("vmm { exit_group() }", AGING)}`,
+  "age-exit": aged("vmm { exit_group() }", undefined, "kthread kcompactd { migrate_pages(mem + 4K) }"),
+  ioeventfd: `${NIC}VFIO_DEVICE_IOEVENTFD(dev, bar0 + 0x10, 4, 0x55, 9)\n${par("vmm { VFIO_DEVICE_RESET(dev) }", "vmm second { eventfd_signal(9) }")}`,
   child: `${VARIANTS}${MEMORY}write64(mem, 7)\n${SLOT}${par("vmm { let child = fork()\n kill(child) }", "vmm second { write64(mem, 8) }")}`,
 };
