@@ -142,6 +142,8 @@ export class HugePages {
     const mm = s.a[f + MM]!;
     const addr = s.a[f + ADDR]!;
     const e = pt.entryAt(mm, addr, 2);
+    // Walks of the reverse mapping must not find the table while it goes.
+    this.sim.locks.assertHeld(this.pages.rmapLock);
     if (pt.contended(mm, addr, addr + 1) || pt.locks.taken(e)) return BLOCKED;
     s.set(f + OLD_LO, pt.tables.words.a[e]!);
     s.set(f + OLD_HI, pt.tables.words.a[e + 1]!);

@@ -88,7 +88,15 @@ export class PageTableLocks {
     return false;
   }
 
-  /** lockdep_assert_held: an entry changes, and another agent holds the lock of its table. */
+  /** lockdep_assert_held: the running agent has kept the lock of the table that an entry lies in since a step before. */
+  assertHeld(entry: number): void {
+    const { agents, locks } = this.sim;
+    if (!agents.interleaving || !locks.tracking || this.held.a[1 + agents.current] === (entry >>> 10) + 1) return;
+    const name = locks.nameId(FAMILY + (entry >>> 10));
+    this.sim.bus.emit(lockdepReport, NOT_HELD, name, name);
+  }
+
+  /** An entry changes, and another agent holds the lock of its table. */
   assertMine(entry: number): void {
     if (this.held.a[0] === 0 || this.owner(entry >>> 10) < 0) return;
     const name = this.sim.locks.nameId(FAMILY + (entry >>> 10));

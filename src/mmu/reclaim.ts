@@ -37,6 +37,8 @@ export const AGE_TEST = 2;
 const START = ARG + 1;
 const END = ARG + 2;
 const KIND = ARG + 3;
+/** 1: the pages lie in one table, whose lock is held. */
+const LOCKED = ARG + 4;
 
 export class Reclaim {
   /**
@@ -65,7 +67,7 @@ export class Reclaim {
       ["tryToUnmapOne", (f) => this.unmapOne(f)],
       ["rmapLock", (f) => this.lockRmap(f)],
     ]);
-    this.ageRange = agents.activity("ageRange", "mm/rmap.c folio_referenced_one", 4, [
+    this.ageRange = agents.activity("ageRange", "mm/rmap.c folio_referenced_one", 5, [
       ["age", (f) => this.age(f)],
       ["done", (f) => this.ageDone(f)],
     ]);
@@ -76,10 +78,12 @@ export class Reclaim {
   /** page_vma_mapped_walk: subscribers are asked under the page-table lock. A range in several tables is asked as a whole, without. */
   private age(f: number): number {
     const { pt } = this;
-    const s = this.sim.agents.stack.a;
+    const { stack } = this.sim.agents;
+    const s = stack.a;
     const start = s[f + START]!;
-    if (pt.walk(s[f + MM]!, start) && !pt.special && pt.level >= 2) {
-      if (s[f + END]! <= nextBoundary(start, pt.level - 1) && !pt.locks.lock(pt.entry)) return BLOCKED;
+    if (pt.walk(s[f + MM]!, start) && !pt.special && pt.level >= 2 && s[f + END]! <= nextBoundary(start, pt.level - 1)) {
+      if (!pt.locks.lock(pt.entry)) return BLOCKED;
+      stack.set(f + LOCKED, 1);
     }
     const { clearFlushYoung, clearYoung, testYoung } = this.notifiers;
     const kind = s[f + KIND]!;
@@ -92,6 +96,8 @@ export class Reclaim {
     const s = this.sim.agents.stack.a;
     const mm = s[f + MM]!;
     let young = s[f + R0] !== 0;
+    // What ptep_clear_flush_young_notify came back to: the entry, in a table that nobody has freed meanwhile.
+    if (s[f + LOCKED] !== 0 && pt.walk(mm, s[f + START]!)) pt.locks.assertHeld(pt.entry);
     if (!pt.locks.mine && s[f + KIND] !== AGE_TEST && pt.contended(mm, s[f + START]!, s[f + END]!)) return BLOCKED;
     for (let a = s[f + START]!; a < s[f + END]!; a = nextBoundary(a, pt.level)) {
       if (!pt.walk(mm, a)) continue;

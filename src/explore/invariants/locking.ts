@@ -66,7 +66,7 @@ const hostEntry: OnEvent = (w, agent, ring, at) =>
 export const lockHeld: Invariant = {
   name: "lock-held",
   statement:
-    "Stage-2 entries change under mmu_lock; memslots, copied dirty bits and harvested rings under slots_lock; VMAs under mmap_lock for writing, and are looked up under it; the host's entries under it or the lock of the reverse mapping, and never while another agent holds the lock of their table; tracked VMAs of a device are zapped under vma_lock; memory decode is switched and a device reset under memory_lock.",
+    "Stage-2 entries change under mmu_lock; memslots, copied dirty bits and harvested rings under slots_lock; VMAs under mmap_lock for writing, and are looked up under it; the host's entries under it or the lock of the reverse mapping, never while another agent holds the lock of their table, and aging holds that one itself; a table gives way to a huge page under the lock of the reverse mapping; tracked VMAs of a device are zapped under vma_lock; memory decode is switched and a device reset under memory_lock.",
   source:
     "Documentation/virt/kvm/locking.rst; Documentation/mm/process_addrs.rst; include/linux/mmap_lock.h mmap_assert_locked; drivers/vfio/pci: Invalidate mmaps and block MMIO access on disabled memory",
   words: VMAS + 1,

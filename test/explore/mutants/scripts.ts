@@ -189,6 +189,9 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
   "age-free": aged("vmm { madvise(mem, 4K, MADV_FREE) }"),
   "age-migrate": aged("kthread kcompactd { migrate_pages(mem) }"),
   "age-reclaim": aged("kthread second { shrink_folio_list(mem) }"),
+  // v4.0 clears the entry before it tells the subscribers: of a page that the guest has not mapped.
+  "age-migrate-first": `variant v4.0\n${MEMORY}write64(mem + 4K, 7)\n${SLOT}${WRITTEN}${par(AGING, "kthread kcompactd { migrate_pages(mem + 4K) }")}`,
+  "age-reclaim-first": `variant v4.0\n${MEMORY}write64(mem + 4K, 7)\n${SLOT}${WRITTEN}${par(AGING, "kthread second { shrink_folio_list(mem + 4K) }")}`,
   "age-poison": aged("vmm { madvise(mem, 4K, MADV_HWPOISON) }"),
   "age-ksm": aged(
     "kthread ksmd { try_to_merge_two_pages(mem + 4K, mem) }",
