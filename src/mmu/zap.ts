@@ -257,6 +257,10 @@ export class Zap {
     }
     return -1;
   }
+  /** Who maps pages into [start, end) must wait for the lock of a table: its phase returns BLOCKED. */
+  contended(mm: number, start: number, end: number): boolean {
+    return this.pt.contended(mm, start, end);
+  }
   /** True if the PMD that covers addr is a 2 MiB leaf. */
   isHugePmd(mm: number, addr: number): boolean {
     this.pt.walk(mm, addr);

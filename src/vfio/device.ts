@@ -29,7 +29,7 @@ export interface VfioMm {
   /** Whether mm.h has VM_FORCE_CACHED; whether arm64 entries have a uffd-wp bit. */
   readonly d: { readonly vmForceCached: boolean; readonly userfaultfdWp: boolean };
   readonly files: Files;
-  readonly zap: Pick<Zap, "remapPfnRange" | "vmfInsertPfn" | "vmfInsertPfnPmd" | "zapRange">;
+  readonly zap: Pick<Zap, "contended" | "remapPfnRange" | "vmfInsertPfn" | "vmfInsertPfnPmd" | "zapRange">;
   /** (mm, start, end): S(CLEAR), entries cleared, E; the caller holds the mmap_lock. */
   readonly zapVmaPtes: Activity;
   /** (file, first byte, end byte, evenCows): the same for every VMA of the file that meets the range. */

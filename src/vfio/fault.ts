@@ -17,7 +17,7 @@ const ORDER = ARG + 3;
 /** log2 pages of a PMD block, 4 KiB granule. */
 const PMD_ORDER = 9;
 const PMD_SIZE = 2097152;
-/** The answer of `insert` when memory_lock is taken. */
+/** The answer of `insert` when memory_lock or the lock of the table is taken. */
 const WAIT = -1;
 /** The answer of `mapWhole` when an entry is there already. */
 const NOT_EMPTY = -2;
@@ -63,8 +63,9 @@ export class VfioFault {
     const { locks } = sim;
     const vma = sim.agents.stack.a[f + VMA]! | 0;
     const dev = this.v.ofVma(vma);
-    if (!locks.read(this.v.memoryLock[dev]!)) return BLOCKED;
     const mm = sim.agents.stack.a[f + MM]! | 0;
+    if (this.v.mm.zap.contended(mm, this.v.mm.vmas.start(vma), this.v.mm.vmas.end(vma))) return BLOCKED;
+    if (!locks.read(this.v.memoryLock[dev]!)) return BLOCKED;
     let ret = VM_FAULT_SIGBUS;
     if (this.v.faultable(dev)) {
       if (d.vfioTrackedFault === "mapsAgain") {
@@ -95,6 +96,7 @@ export class VfioFault {
     const dev = this.v.ofVma(vma);
     const space = sim.agents.stack.a[f + MM]! | 0;
     const start = mm.vmas.start(vma);
+    if (mm.zap.contended(space, start, mm.vmas.end(vma))) return BLOCKED;
     const err = mm.zap.remapPfnRange(space, vma, start, mm.vmas.pgoff(vma), mm.vmas.end(vma) - start);
     if (err === -EBUSY) return sim.crash("remap_pte_range", NOT_EMPTY_REASON);
     sim.locks.unlockRead(this.v.memoryLock[dev]!);
@@ -126,7 +128,7 @@ export class VfioFault {
     return ret === WAIT ? BLOCKED : agents.ret(f, ret);
   }
 
-  /** vfio_pci_mmap_huge_fault. @returns VM_FAULT_*, or WAIT while a writer holds memory_lock */
+  /** vfio_pci_mmap_huge_fault. @returns VM_FAULT_*, or WAIT while a writer holds memory_lock, or somebody the table's lock */
   private insert(dev: number, mm: number, vma: number, address: number, order: number): number {
     const { sim, d } = this.v;
     const { vmas } = this.v.mm;
@@ -140,7 +142,7 @@ export class VfioFault {
     let ret = VM_FAULT_SIGBUS;
     if (order > 0 && !this.blockFits(vma, addr, head, size, beyond)) ret = VM_FAULT_FALLBACK;
     else {
-      if (!sim.locks.read(this.v.memoryLock[dev]!)) return WAIT;
+      if (this.v.mm.zap.contended(mm, addr, addr + 1) || !sim.locks.read(this.v.memoryLock[dev]!)) return WAIT;
       if (this.v.faultable(dev)) {
         if (order === 0) ret = this.v.mm.zap.vmfInsertPfn(mm, vma, addr, pfn);
         // A pfn that is not aligned loses its low bits in the descriptor.

@@ -59,6 +59,8 @@ export class VfioMmap {
     const vma = sim.agents.stack.a[f + VMA]!;
     const pgoff = mm.vmas.pgoff(vma);
     const dev = this.v.ofVma(vma);
+    const atOnce = this.v.d.vfioPtes === "atMmap" || this.v.d.vfioCoherentMemory === "cacheable";
+    if (atOnce && mm.zap.contended(sim.agents.stack.a[f + MM]!, mm.vmas.start(vma), mm.vmas.end(vma))) return BLOCKED;
     const ret = this.checkAndMap(dev, sim.agents.stack.a[f + MM]!, vma, pgoff);
     if (ret === 0) this.v.ref(dev, 1);
     sim.bus.emit(

@@ -7,7 +7,7 @@
 import { PAGE_PROT_DEVICE, PAGE_PROT_WRITECOMBINE, VM_DONTDUMP, VM_DONTEXPAND, VM_IO, VM_PFNMAP } from "../mmu/vmflags.js";
 import { VM_FAULT_SIGBUS } from "../mmu/vmfault.js";
 import type { VmOperations } from "../mmu/files.js";
-import { ARG, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import { EINVAL, ENOENT } from "../sim/errno.js";
 import type { I32Pool } from "../sim/state.js";
 import { PAGE_SIZE, type VfioDevices } from "./device.js";
@@ -28,7 +28,7 @@ export class SysfsResources {
     const { agents, state } = v.sim;
     this.of = state.i32("sysfs.resources", 1);
     const mmap: Activity = agents.activity("pciMmapResource", "drivers/pci/pci-sysfs.c pci_mmap_resource", 2, [
-      ["mmap", (f) => agents.ret(f, this.map(agents.stack.a[f + MM]!, agents.stack.a[f + VMA]!))],
+      ["mmap", (f) => this.mmap(f)],
     ]);
     // All entries are there from mmap on: whoever finds one gone gets a signal.
     const fault = agents.activity("pciPhysFault", "mm/memory.c do_fault without a handler", 4, [
@@ -51,6 +51,14 @@ export class SysfsResources {
     this.of.ensure(file + 1);
     this.of.set(file, 1 + dev * PER_FUNCTION + bar.index * 2 + (combining ? 1 : 0));
     return file;
+  }
+
+  private mmap(f: number): number {
+    const { sim, mm } = this.v;
+    const s = sim.agents.stack.a;
+    const vma = s[f + VMA]!;
+    if (mm.zap.contended(s[f + MM]!, mm.vmas.start(vma), mm.vmas.end(vma))) return BLOCKED;
+    return sim.agents.ret(f, this.map(s[f + MM]!, vma));
   }
 
   /** pci_mmap_fits, pci_mmap_resource_range. */

@@ -12,11 +12,12 @@
  * /dev/vgpu       | a mediated GPU with a fault handler          | PFNMAP       | noncached   | no
  * /dev/gpu_memory | coherent GPU memory (nvgrace-gpu's usemem)   | PFNMAP       | cached      | no
  * /dev/dax        | persistent memory (fs/dax.c, ZONE_DEVICE)    | MIXEDMAP     | cached      | yes, not in the linear map
+ * /dev/insert_page| vm_insert_page of pages without __GFP_COMP     | MIXEDMAP     | cached      | yes, only the first counted
  * /dev/uncached   | the driver proposed in Mar 2015     | PFNMAP       | write-comb. | yes, counted, locked
  * /dev/ttm        | VRAM by vmf_insert_mixed (ttm_bo_vm.c, v5.4) | MIXEDMAP, IO | noncached   | no
  */
 import type { PhysicalMemory } from "../../arch/phys.js";
-import { ARG, type Activity } from "../../sim/agents.js";
+import { ARG, BLOCKED, type Activity } from "../../sim/agents.js";
 import { EINVAL, ENOENT, ENOMEM, EPERM } from "../../sim/errno.js";
 import type { Sim } from "../../sim/sim.js";
 import type { F64Pool, I32Pool } from "../../sim/state.js";
@@ -113,6 +114,16 @@ const KINDS: readonly Kind[] = [
     atMmap: false,
     pgoff: false,
   },
+  // A driver that forgot __GFP_COMP or split_page: of what it allocated in one piece only the first page can be inserted.
+  {
+    name: "/dev/insert_page",
+    backing: "uncounted",
+    flags: VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP,
+    pageProt: PAGE_PROT_NORMAL,
+    atMmap: true,
+    pgoff: false,
+    insertsPages: true,
+  },
 ];
 
 /** The names that `open` knows. */
@@ -137,12 +148,8 @@ class PlatformDriver {
       kind.backing === "device"
         ? new DeviceMemory(sim, phys, `drivers.${short}`, DEVICE_BASE + index * 0x100000000, DEVICE_SIZE)
         : undefined;
-    const mmap: Activity = agents.activity(`${short}.mmap`, source, 2, [
-      ["mmap", (f) => agents.ret(f, drivers.map(this, agents.stack.a[f + MM]!, agents.stack.a[f + VMA]!))],
-    ]);
-    const fault: Activity = agents.activity(`${short}.fault`, source, 4, [
-      ["fault", (f) => agents.ret(f, drivers.insert(this, agents.stack.a[f + MM]!, agents.stack.a[f + VMA]!, agents.stack.a[f + ADDR]!))],
-    ]);
+    const mmap: Activity = agents.activity(`${short}.mmap`, source, 2, [["mmap", (f) => drivers.mmap(f, this)]]);
+    const fault: Activity = agents.activity(`${short}.fault`, source, 4, [["fault", (f) => drivers.fault(f, this)]]);
     this.ops = { mmap, fault, writeNotify: kind.writeNotify === true };
   }
 }
@@ -238,8 +245,25 @@ export class PlatformDrivers {
     return head;
   }
 
-  /** f_op->mmap. @returns 0 or -errno */
-  map(driver: PlatformDriver, mm: number, vma: number): number {
+  /** f_op->mmap. */
+  mmap(f: number, driver: PlatformDriver): number {
+    const { sim, vmas, zap } = this.mm;
+    const s = sim.agents.stack.a;
+    const vma = s[f + VMA]!;
+    if (zap.contended(s[f + MM]!, vmas.start(vma), vmas.end(vma))) return BLOCKED;
+    return sim.agents.ret(f, this.map(driver, s[f + MM]!, vma));
+  }
+
+  /** vm_ops->fault. */
+  fault(f: number, driver: PlatformDriver): number {
+    const { sim, zap } = this.mm;
+    const s = sim.agents.stack.a;
+    if (zap.contended(s[f + MM]!, s[f + ADDR]!, s[f + ADDR]! + 1)) return BLOCKED;
+    return sim.agents.ret(f, this.insert(driver, s[f + MM]!, s[f + VMA]!, s[f + ADDR]!));
+  }
+
+  /** @returns 0 or -errno */
+  private map(driver: PlatformDriver, mm: number, vma: number): number {
     const { vmas, zap, files, frames } = this.mm;
     const { kind } = driver;
     const size = vmas.end(vma) - vmas.start(vma);
@@ -260,7 +284,11 @@ export class PlatformDrivers {
     if (kind.atMmap) {
       // A block at a time: page frames follow each other within 2 MiB at least.
       for (let i = 0; i < size / 4096; i++) {
-        const error = zap.remapPfnRange(mm, vma, vmas.start(vma) + i * 4096, this.pages.a[at + i]!, 4096);
+        const page = vmas.start(vma) + i * 4096;
+        const pfn = this.pages.a[at + i]!;
+        if (kind.insertsPages === true && frames.refcount(pfn) === 0) return -EINVAL; // vm_insert_page: no page of its own
+        const error =
+          kind.insertsPages === true ? zap.insert.vmInsertPage(mm, vma, page, pfn) : zap.remapPfnRange(mm, vma, page, pfn, 4096);
         if (error !== 0) return error;
       }
     }
@@ -269,8 +297,8 @@ export class PlatformDrivers {
     return 0;
   }
 
-  /** vm_ops->fault: the page of one address. @returns VM_FAULT_* */
-  insert(driver: PlatformDriver, mm: number, vma: number, addr: number): number {
+  /** The page of one address. @returns VM_FAULT_* */
+  private insert(driver: PlatformDriver, mm: number, vma: number, addr: number): number {
     const { vmas, zap } = this.mm;
     const { kind } = driver;
     const page = Math.floor((addr - vmas.start(vma)) / 4096);

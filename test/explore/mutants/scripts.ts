@@ -73,6 +73,11 @@ let bar = mmap(0, 4K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar0)
 read32(bar)
 `;
 
+/** Memory whose pages age, and beside it, in the same table of pages, room for what a driver maps. */
+const ROOM = `${MEMORY}munmap(mem + 1M, 1M)\nKVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=1M, userspace_addr=mem)\n${WRITTEN}`;
+const mapped = (header: string, open: string, rest: string, last = ""): string =>
+  `${header}${ROOM}let file = ${open}\n${par(AGING, `vmm { let va = mmap(mem + 1M, 8K, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, file${rest})\n  ${last} }`)}`;
+
 /** Stage 1 on: one block of 1 GiB of memory, so that TLBs hold stage-2 translations apart from stage-1 ones. */
 const STAGE1 = `let TABLE = 0x50000000
 let table = mmap(0, 64K)
@@ -192,6 +197,17 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
   // v4.0 clears the entry before it tells the subscribers: of a page that the guest has not mapped.
   "age-migrate-first": `variant v4.0\n${MEMORY}write64(mem + 4K, 7)\n${SLOT}${WRITTEN}${par(AGING, "kthread kcompactd { migrate_pages(mem + 4K) }")}`,
   "age-reclaim-first": `variant v4.0\n${MEMORY}write64(mem + 4K, 7)\n${SLOT}${WRITTEN}${par(AGING, "kthread second { shrink_folio_list(mem + 4K) }")}`,
+  "age-bar": mapped(
+    "machine { devices ivshmem }\nvariant v5.4\nvariant v5.8\nvariant v5.14 { set unmapTableTlbi = no-hint }\nvariant v6.12\n",
+    "vfio_open(0000:00:06.0)",
+    ", bar2",
+    "read32(mem + 1M)",
+  ),
+  "age-sysfs": mapped("machine { devices ivshmem }\nvariant v6.12\n", 'open("/sys/bus/pci/devices/0000:00:06.0/resource2", 0)', ""),
+  "age-remap": mapped("variant v6.12\n", 'open("/dev/remap_ram", 8K)', ""),
+  "age-vgpu": mapped("variant v6.12\n", 'open("/dev/vgpu", 8K)', "", "read32(mem + 1M)"),
+  // Of two pages the driver maps the first, and refuses.
+  "age-refused": mapped("variant v5.4\nvariant v6.12\n", 'open("/dev/insert_page", 8K)', ""),
   "age-poison": aged("vmm { madvise(mem, 4K, MADV_HWPOISON) }"),
   "age-ksm": aged(
     "kthread ksmd { try_to_merge_two_pages(mem + 4K, mem) }",

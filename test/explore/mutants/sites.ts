@@ -19,7 +19,7 @@ interface Removal {
   readonly instead: string;
 }
 
-const ROOMS = ["src/kvm", "src/mmu", "src/vfio"];
+const ROOMS = ["src/kvm", "src/mmu", "src/mmu/drivers", "src/vfio"];
 const sources = ROOMS.flatMap((room) =>
   readdirSync(room)
     .filter((f) => f.endsWith(".ts"))
@@ -52,7 +52,7 @@ const REMOVALS: readonly Removal[] = [
   {
     what: "page-table lock",
     files: sources,
-    pattern: new RegExp(`\\b(?:this\\.|mm\\.)*pt\\.(?:contended|locks\\.taken)${ARGUMENT}`, "g"),
+    pattern: new RegExp(`\\b(?:this\\.|v\\.|mm\\.)*(?:pt\\.(?:contended|locks\\.taken)|zap\\.contended)${ARGUMENT}`, "g"),
     instead: "false",
   },
 ];
