@@ -18,7 +18,7 @@ const vmaOf = (m: Machine, hva: number) => m.mm.maps(0).find((v) => v.start === 
 describe("a platform device", () => {
   it("has a VMA of its kind", () => {
     const seen = PLATFORM_DEVICES.filter((n) => n !== "/dev/mem").map((name) => {
-      const { m, hva } = mapped(name);
+      const { m, hva } = mapped(name, "v6.12", name === "/dev/insert_page" ? 4096 : 0x10000);
       const v = vmaOf(m, hva);
       return [name, v.flags.filter((f) => /PFNMAP|MIXEDMAP|^IO$/.test(f)).join(" "), v.pageProt];
     });
@@ -31,7 +31,22 @@ describe("a platform device", () => {
       ["/dev/dax", "MIXEDMAP", "normal"],
       ["/dev/uncached", "PFNMAP IO", "writecombine"],
       ["/dev/ttm", "IO MIXEDMAP", "noncached"],
+      ["/dev/insert_page", "MIXEDMAP", "normal"],
     ]);
+  });
+
+  it("insert_page maps its first page, and when the second has no reference mmap takes that back, and says EINVAL", () => {
+    const m = new Machine();
+    const fd = m.call(0, { call: "open", name: "/dev/insert_page", size: 0x2000 }).ret;
+    const at = 0x7f0000000000;
+    const fixed = 0x11; // MAP_SHARED | MAP_FIXED
+    const entries: number[] = [];
+    m.on("host_entry", (e) => {
+      if (e.level === 3) entries.push(e.addr);
+    });
+    expect(m.call(0, { call: "mmap", addr: at, length: 0x2000, prot: RW, flags: fixed, fd }).ret).toBe(-EINVAL);
+    expect([entries, m.mm.pt.walk(0, at), m.mm.maps(0).some((v) => v.start === at)]).toEqual([[at, at], false, false]);
+    expect(m.call(0, { call: "mmap", addr: at, length: 0x1000, prot: RW, flags: fixed, fd }).ret).toBe(at);
   });
 
   it("gives its memory to loads and stores of every size", () => {
