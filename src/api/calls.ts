@@ -41,6 +41,8 @@ export type Call =
   | { readonly call: "migrate_pages"; readonly addr: number }
   | { readonly call: "shrink_folio_list"; readonly addr: number; readonly force?: boolean }
   | { readonly call: "try_to_merge_two_pages"; readonly addr: number; readonly other: number }
+  /** A GPU driver moves the buffer behind a file of /dev/ttm. */
+  | { readonly call: "ttm_bo_evict"; readonly fd: number }
   /** sysfs nr_hugepages: adds hugetlb pages of a size to their pool. */
   | { readonly call: "nr_hugepages"; readonly size: number; readonly count: number }
   | { readonly call: "fork" }

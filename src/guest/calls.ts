@@ -93,6 +93,11 @@ export const CALLS: readonly CallDecl[] = [
     [number("addr"), number("other")],
     "KSM lets the page of other share the frame of addr if their contents are equal; its value is 0 or -errno",
   ),
+  kernel(
+    "ttm_bo_evict",
+    [number("fd")],
+    "a GPU driver moves the buffer of a file of /dev/ttm: it reserves it, takes its mappings away, and gives it other pages; its value is 0 or -errno",
+  ),
   decl(
     "nr_hugepages",
     [number("size"), number("count")],

@@ -114,6 +114,7 @@ const CALLS: Readonly<Record<string, Of>> = {
   migrate_pages: page("migrate_pages"),
   shrink_folio_list: (a) => ({ call: "shrink_folio_list", addr: a.number("addr"), force: a.big("force") !== 0n }),
   try_to_merge_two_pages: (a) => ({ call: "try_to_merge_two_pages", addr: a.number("addr"), other: a.number("other") }),
+  ttm_bo_evict: (a) => ({ call: "ttm_bo_evict", fd: a.number("fd") }),
   nr_hugepages: (a) => ({ call: "nr_hugepages", size: a.number("size"), count: a.number("count") }),
 
   // ---- userfaultfd

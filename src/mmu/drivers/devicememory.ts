@@ -42,6 +42,16 @@ export class DeviceMemory implements BusDevice {
     for (let n = 0; n < this.directory.a.length; n++) if (this.directory.a[n] !== 0) this.directory.set(n, 0);
   }
 
+  /** A copy of pages to other ones, which the device's own engine makes; what they were is gone. */
+  move(from: number, to: number, pages: number): void {
+    for (let n = 0; n < pages; n++) {
+      const data = this.directory.a[from + n]!;
+      if (data === this.directory.a[to + n]) continue;
+      this.directory.set(to + n, data);
+      this.directory.set(from + n, 0);
+    }
+  }
+
   read(offset: number, size: number): void {
     const shift = (offset & 3) * 8;
     const lo = this.word(offset) >>> shift;

@@ -24,7 +24,8 @@ import type { F64Pool, I32Pool } from "../../sim/state.js";
 import type { VmOperations } from "../files.js";
 import { ORDER_PAGE, ORDER_PMD } from "../frames.js";
 import type { HostMm } from "../mm.js";
-import { VM_FAULT_NOPAGE, VM_FAULT_SIGBUS } from "../vmfault.js";
+import { VM_FAULT_NOPAGE, VM_FAULT_RETRY, VM_FAULT_SIGBUS } from "../vmfault.js";
+import { TO_THE_END } from "../zapvma.js";
 import {
   isCowMapping,
   PAGE_PROT_NONCACHED,
@@ -42,6 +43,8 @@ import { DeviceMemory } from "./devicememory.js";
 const MM = ARG;
 const VMA = ARG + 1;
 const ADDR = ARG + 2;
+// ttmBoEvict
+const FILE = ARG;
 
 /** Device memory of each kind: above the BARs and the window of translation tables. */
 const DEVICE_BASE = 0xe000000000;
@@ -77,6 +80,8 @@ interface Kind {
   /** Entries of pages with a struct page and a reference (vm_insert_page). */
   readonly insertsPages?: boolean;
   readonly structPage?: boolean;
+  /** A buffer object that the driver moves: faults come under its reservation (dma_resv). */
+  readonly moves?: boolean;
 }
 
 const KINDS: readonly Kind[] = [
@@ -113,6 +118,7 @@ const KINDS: readonly Kind[] = [
     pageProt: PAGE_PROT_NONCACHED,
     atMmap: false,
     pgoff: false,
+    moves: true,
   },
   // A driver that forgot __GFP_COMP or split_page: of what it allocated in one piece only the first page can be inserted.
   {
@@ -133,6 +139,8 @@ export const PLATFORM_DEVICES: readonly string[] = KINDS.map((k) => k.name);
 class PlatformDriver {
   readonly ops: VmOperations;
   readonly memory: DeviceMemory | undefined;
+  /** The phase in which a fault waits for a reservation. */
+  readonly waiting: number;
 
   constructor(
     drivers: PlatformDrivers,
@@ -149,13 +157,21 @@ class PlatformDriver {
         ? new DeviceMemory(sim, phys, `drivers.${short}`, DEVICE_BASE + index * 0x100000000, DEVICE_SIZE)
         : undefined;
     const mmap: Activity = agents.activity(`${short}.mmap`, source, 2, [["mmap", (f) => drivers.mmap(f, this)]]);
-    const fault: Activity = agents.activity(`${short}.fault`, source, 4, [["fault", (f) => drivers.fault(f, this)]]);
+    const fault: Activity = agents.activity(`${short}.fault`, source, 4, [
+      ["fault", (f) => drivers.fault(f, this)],
+      ["reserved", (f) => drivers.waitReserved(f)],
+    ]);
+    this.waiting = fault.first + 1;
     this.ops = { mmap, fault, writeNotify: kind.writeNotify === true };
   }
 }
 
 export class PlatformDrivers {
   private readonly drivers: readonly PlatformDriver[];
+  /** (file) -> R0 0 | -errno: the buffer behind a file of /dev/ttm is moved: reserved, its mappings taken away, its pages others. */
+  readonly ttmBoEvict: Activity;
+  /** The reservation object of TTM's buffers. */
+  private readonly reservation: number;
   /** Per file: the number of its first page in `pages`. */
   private readonly first: I32Pool;
   /** Page frames of all open files, in the order of their offsets. [used] in `count`. */
@@ -170,6 +186,11 @@ export class PlatformDrivers {
     this.first = sim.state.i32("drivers.first", 4);
     this.pages = sim.state.f64("drivers.pages", 16);
     this.count = sim.state.i32("drivers.count", 1);
+    this.reservation = sim.locks.create("dma_resv");
+    this.ttmBoEvict = sim.agents.activity("ttmBoEvict", "drivers/gpu/drm/ttm/ttm_bo.c ttm_bo_evict", 1, [
+      ["reserve", (f) => this.evict(f)],
+      ["move", (f) => this.moved(f)],
+    ]);
     this.drivers = KINDS.map((k, i) => new PlatformDriver(this, sim, phys, k, i));
     for (const { ops } of this.drivers) mm.files.declareDriver(ops);
     for (const { kind, memory } of this.drivers)
@@ -254,12 +275,52 @@ export class PlatformDrivers {
     return sim.agents.ret(f, this.map(driver, s[f + MM]!, vma));
   }
 
-  /** vm_ops->fault. */
+  /** vm_ops->fault. A buffer that is reserved by somebody else is waited for without mmap_lock (ttm_bo_vm_reserve). */
   fault(f: number, driver: PlatformDriver): number {
     const { sim, zap } = this.mm;
     const s = sim.agents.stack.a;
     if (zap.contended(s[f + MM]!, s[f + ADDR]!, s[f + ADDR]! + 1)) return BLOCKED;
-    return sim.agents.ret(f, this.insert(driver, s[f + MM]!, s[f + VMA]!, s[f + ADDR]!));
+    if (driver.kind.moves !== true) return sim.agents.ret(f, this.insert(driver, s[f + MM]!, s[f + VMA]!, s[f + ADDR]!));
+    if (!sim.locks.tryWrite(this.reservation)) {
+      sim.locks.unlockRead(this.mm.mmapLock(s[f + MM]!));
+      return driver.waiting;
+    }
+    sim.locks.assertHeld(this.reservation); // dma_resv_assert_held
+    const ret = this.insert(driver, s[f + MM]!, s[f + VMA]!, s[f + ADDR]!);
+    sim.locks.unlockWrite(this.reservation);
+    return sim.agents.ret(f, ret);
+  }
+
+  waitReserved(f: number): number {
+    const { locks, agents } = this.mm.sim;
+    return locks.heldByWriter(this.reservation) ? BLOCKED : agents.ret(f, VM_FAULT_RETRY);
+  }
+
+  private evict(f: number): number {
+    const { sim } = this.mm;
+    const file = sim.agents.stack.a[f + FILE]!;
+    const driver = this.drivers.find((d) => d.ops === this.mm.files.vmOps(file));
+    if (driver?.kind.moves !== true) return sim.agents.ret(f, -EINVAL);
+    if (!sim.locks.write(this.reservation)) return BLOCKED;
+    return sim.agents.call(f, this.ttmBoEvict.first + 1, this.mm.unmapMappingRange, file, 0, TO_THE_END, 1);
+  }
+
+  /** The buffer's pages are others of the device now; what was stored in them goes with them. */
+  private moved(f: number): number {
+    const { sim, files } = this.mm;
+    const file = sim.agents.stack.a[f + FILE]!;
+    const { memory } = this.drivers.find((d) => d.ops === files.vmOps(file))!;
+    const npages = files.size(file) / 4096;
+    const first = this.first.a[file]!;
+    const from = this.pages.a[first]! - memory!.pfn;
+    const to = from + 2 * npages <= DEVICE_SIZE / 4096 ? from + npages : 0;
+    sim.locks.assertHeld(this.reservation);
+    if (Math.abs(to - from) >= npages) {
+      memory!.move(from, to, npages);
+      for (let i = 0; i < npages; i++) this.pages.set(first + i, memory!.pfn + to + i);
+    }
+    sim.locks.unlockWrite(this.reservation);
+    return sim.agents.ret(f, 0);
   }
 
   /** @returns 0 or -errno */

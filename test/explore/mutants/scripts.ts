@@ -208,6 +208,11 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
   "age-vgpu": mapped("variant v6.12\n", 'open("/dev/vgpu", 8K)', "", "read32(mem + 1M)"),
   // Of two pages the driver maps the first, and refuses.
   "age-refused": mapped("variant v5.4\nvariant v6.12\n", 'open("/dev/insert_page", 8K)', ""),
+  // A buffer that the GPU's driver moves: the fault gives mmap_lock up and waits for its reservation.
+  "moved-buffer": `variant v5.4\nvariant v5.8\nlet fd = open("/dev/ttm", 4K)\nlet buf = mmap(0, 4K, PROT_READ|PROT_WRITE, MAP_SHARED, fd)\nread32(buf)\nKVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=0x90000000, memory_size=4K, userspace_addr=buf)\n${par(
+    "guest { mov x1, 0x90000000; ldr w0, [x1] }",
+    "kthread ttm { ttm_bo_evict(fd) }",
+  )}`,
   "age-poison": aged("vmm { madvise(mem, 4K, MADV_HWPOISON) }"),
   "age-ksm": aged(
     "kthread ksmd { try_to_merge_two_pages(mem + 4K, mem) }",
