@@ -113,7 +113,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   fork: { begin: (d, a) => d.start(a, d.m.mm.syscalls.fork, VMM_MM) },
   kill: {
     begin: (d, a, c) => {
-      if (c.pid !== VMM_MM && d.m.mm.isLive(c.pid)) d.start(a, d.m.mm.syscalls.exitMm, c.pid);
+      if (d.m.mm.isLive(c.pid)) d.start(a, d.m.mm.syscalls.exitMm, c.pid);
       else d.answer(a, -ESRCH);
     },
   },
