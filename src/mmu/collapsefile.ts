@@ -13,6 +13,7 @@ import type { HostFault } from "./fault.js";
 import type { Files } from "./files.js";
 import { ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
 import type { MmapLocks } from "./gup.js";
+import { nthMapping } from "./immap.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, type HostPageTables } from "./pagetable.js";
@@ -149,7 +150,7 @@ export class CollapseFile {
         }
         if (!sim.locks.read(this.pages.rmapLock)) return index === from ? BLOCKED : this.collapse.first + P_UNMAP_NEXT;
       }
-      const v = this.mapping(file, pgoff, cursor);
+      const v = nthMapping(vmas, file, pgoff, pgoff + 1, cursor);
       if (v < 0) {
         sim.locks.unlockRead(this.pages.rmapLock);
         s.set(f + INDEX, index + 1);
@@ -170,17 +171,6 @@ export class CollapseFile {
     const s = this.sim.agents.stack.a;
     const at = s[f + AT]!;
     return this.sim.agents.call(f, this.collapse.first + then, what, s[f + AT_MM]!, at, at + 4096, MMU_NOTIFY_CLEAR, 1);
-  }
-
-  /** The n-th mapping of a file that covers a page of it, or -1. */
-  private mapping(file: number, pgoff: number, n: number): number {
-    const { vmas } = this;
-    for (let v = vmas.firstOfFile(file); v >= 0; v = vmas.nextOfFile(v)) {
-      const page = pgoff - vmas.pgoff(v);
-      if (page < 0 || vmas.start(v) + page * 4096 >= vmas.end(v)) continue;
-      if (n-- === 0) return v;
-    }
-    return -1;
   }
 
   /** try_to_unmap_one. */
@@ -254,7 +244,9 @@ export class CollapseFile {
     const start = s.a[f + START]!;
     let n = s.a[f + CURSOR]!;
     if (n === 0 && !sim.locks.read(this.pages.rmapLock)) return BLOCKED;
-    for (let v = this.mapping(s.a[f + FILE]!, start, n); v >= 0; v = this.mapping(s.a[f + FILE]!, start, n)) {
+    for (;;) {
+      const v = nthMapping(vmas, s.a[f + FILE]!, start, start + 1, n);
+      if (v < 0) break;
       s.set(f + CURSOR, ++n);
       const at = vmas.start(v) + (start - vmas.pgoff(v)) * 4096;
       if (vmas.anonVma(v) !== 0 || at % PMD_SIZE !== 0 || at + PMD_SIZE > vmas.end(v) || (vmas.flags(v) & VM_UFFD_WP) !== 0) continue;

@@ -282,6 +282,25 @@ export const mmDecisions = {
       ],
     },
   ),
+  filePmdNohugepage: decision(
+    "A fault on a huge page of the page cache in a VMA with MADV_NOHUGEPAGE: mapped as a whole all the same, or page by page?",
+    ["whole", "pages"],
+    {
+      "v4.0": ["whole", "mm/memory.c do_set_pmd, v6.1; recorded v6.1.192"],
+      "v6.12": [
+        "pages",
+        "2b0f922323cc mm: don't install PMD mappings when THPs are disabled by the hw/process/vma, v6.12; recorded v6.12.117",
+      ],
+    },
+  ),
+  fileSplitAnnouncement: decision(
+    "Split of a file's huge page: is each mapping's block announced for the split of its entry and again for the unmapping, or once?",
+    ["twice", "once"],
+    {
+      "v4.0": ["twice", "mm/rmap.c try_to_unmap_one: split_huge_pmd_address before the range, v6.1; recorded v6.1.192"],
+      "v6.12": ["once", "mm/rmap: integrate PMD-mapped folio splitting into pagewalk loop, v6.11; recorded v6.12.117"],
+    },
+  ),
   userfaultfd: decision("Is there userfaultfd?", [true, false], {
     "v4.0": [false, "fs/userfaultfd.c is absent"],
     "v4.10": [true, "86039bd3b4e6 userfaultfd: add new syscall, v4.3"],

@@ -119,7 +119,7 @@ export class HostFault {
   ) {
     this.huge = new HugeAnon(frames, pt, vmas, zap.prot, options.thp ?? "always");
     this.hugetlb = new Hugetlb(frames, pt, vmas, files, zap.prot);
-    this.fileFault = new FileFault(frames, phys, pt, vmas, files, zap.prot, pages);
+    this.fileFault = new FileFault(frames, phys, pt, vmas, files, zap.prot, pages, d);
     this.handleMmFault = sim.agents.activity("handleMmFault", "mm/memory.c handle_mm_fault", WORDS, [
       ["handleMmFault", (f) => this.handle(f)],
       ["wpPageCopy", (f) => this.wpCopyLocked(f)],

@@ -1,5 +1,6 @@
 /** Faults of file mappings without a driver: memfd and regular files (mm/memory.c do_fault, mm/shmem.c, mm/filemap.c). */
 import type { PhysicalMemory } from "../arch/phys.js";
+import type { MmRow } from "./decisions.js";
 import { DEFER_PAGE_LOCK, DEFER_UFFD_MINOR, DEFER_UFFD_MISSING } from "./defer.js";
 import { FILE_REGULAR, type Files } from "./files.js";
 import { FRAME_HWPOISON, FRAME_THP, ORDER_PAGE, type Frames } from "./frames.js";
@@ -8,7 +9,7 @@ import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
 import { HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
 import { VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from "./vmfault.js";
-import { VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_WRITE } from "./vmflags.js";
+import { VM_NOHUGEPAGE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export class FileFault {
@@ -20,6 +21,7 @@ export class FileFault {
     private readonly files: Files,
     private readonly prot: PageProtection,
     private readonly pages: PageLocks,
+    private readonly d: MmRow,
   ) {}
 
   /** do_fault on an empty entry: do_read_fault, do_cow_fault or do_shared_fault. @returns VM_FAULT_*, or DEFER_* */
@@ -61,6 +63,7 @@ export class FileFault {
   doSetPmd(mm: number, vma: number, addr: number, head: number, write: boolean): boolean {
     const block = pmdStart(addr);
     if (!this.suitable(vma, block)) return false;
+    if ((this.vmas.flags(vma) & VM_NOHUGEPAGE) !== 0 && this.d.filePmdNohugepage === "pages") return false;
     this.frames.addMapping(head);
     let lo = this.prot.lo(vma) & ~2;
     let hi = this.prot.hi(vma);

@@ -170,7 +170,7 @@ export class HostMm implements MmContext {
     this.vmaChange = new VmaChange(this);
     this.zapVma = new ZapVma(this);
     this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault);
-    const splitFile = new SplitFilePage(this, this.zapVma);
+    const splitFile = new SplitFilePage(this);
     this.split.filePages = splitFile;
     const truncate = new Truncate(this, this.zapVma, splitFile);
     const retract = new RetractTable(sim, this.frames, this.pt, this.notifiers, this, pages, d);

@@ -4,6 +4,7 @@
  */
 import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import type { MmContext } from "./context.js";
+import { mappingAfter } from "./immap.js";
 import { MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { PUD_SIZE } from "./pagetable.js";
 import { VM_HUGETLB, VM_MAYSHARE, VM_SHARED } from "./vmflags.js";
@@ -179,7 +180,7 @@ export class ZapVma {
     const s = agents.stack;
     const from = s.a[f + FROM]! / 4096;
     const to = Math.ceil(s.a[f + TO]! / 4096);
-    const v = this.mappingAfter(s.a[f + FILE]!, s.a[f + LAST_PGOFF]! - 1, s.a[f + LAST_VMA]! - 1, from, to);
+    const v = mappingAfter(vmas, s.a[f + FILE]!, s.a[f + LAST_PGOFF]! - 1, s.a[f + LAST_VMA]! - 1, from, to);
     if (v < 0) return agents.ret(f, 0);
     const pgoff = vmas.pgoff(v);
     s.set(f + LAST_PGOFF, pgoff + 1);
@@ -194,19 +195,6 @@ export class ZapVma {
       return agents.call(f, this.unmapMappingRange.first, this.zapNotified, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, wideStart, wideEnd);
     }
     return agents.call(f, this.unmapMappingRange.first + 1, notifiers.invalidateRangeStart, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, 1);
-  }
-
-  /** The mapping of the file with the lowest (pgoff, record) above the given pair that overlaps [from, to) pages. */
-  private mappingAfter(file: number, lastPgoff: number, lastVma: number, from: number, to: number): number {
-    const { vmas } = this.mm;
-    let best = -1;
-    for (let v = vmas.firstOfFile(file); v >= 0; v = vmas.nextOfFile(v)) {
-      const pgoff = vmas.pgoff(v);
-      if (pgoff >= to || pgoff + (vmas.end(v) - vmas.start(v)) / 4096 <= from) continue;
-      if (pgoff < lastPgoff || (pgoff === lastPgoff && v <= lastVma)) continue;
-      if (best < 0 || pgoff < vmas.pgoff(best) || (pgoff === vmas.pgoff(best) && v < best)) best = v;
-    }
-    return best;
   }
 
   /** A private mapping keeps the pages that it has copied: only those of the file go (even_cows 0). */

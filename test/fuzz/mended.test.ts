@@ -1,4 +1,4 @@
-/** The smallest scenarios that random campaigns on real kernels came down to, each a thing that the model had wrong once: recorded, reproduced wholly now. */
+/** The smallest scenarios that random campaigns on real kernels came down to, each a thing that the model had wrong or did not have once: recorded, reproduced wholly now. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

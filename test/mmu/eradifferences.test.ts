@@ -50,6 +50,8 @@ const OTHERS: Readonly<Record<string, string>> = {
   mremapHugetlb: "test/mmu/decisions.test.ts",
   collapseNeedsWritable: "test/conform/calldifferences.test.ts",
   collapsePageCount: "test/mmu/collapsefile.test.ts",
+  filePmdNohugepage: "test/fuzz/mended.test.ts",
+  fileSplitAnnouncement: "test/fuzz/mended.test.ts",
   fileCollapseHoles: "test/mmu/collapsefile.test.ts",
   fileCollapseNotifies: "test/mmu/collapsefile.test.ts",
   fileCollapseTable: "scenarios/2023-user-table-walk-race.guest",

@@ -300,6 +300,8 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
   "age-collapse-file": `${FILE_VARIANTS}${FILE}${SLOT}${WRITTEN}${par(AGING, COLLAPSE)}`,
   "age-collapse-pte-mapped": `${FILE_VARIANTS}${PTE_MAPPED}${SLOT}${WRITTEN}${par(AGING, COLLAPSE)}`,
   "age-pmd-collapse-file": `${FILE_VARIANTS}${FILE}${WIDE_SLOT}${WRITTEN}${par("kthread kswapd { clear_flush_young(mem + 2M, 2M) }", COLLAPSE)}`,
+  "split-file": `${FILE_VARIANTS}${PTE_MAPPED}${SLOT}${WRITTEN}${par(GUEST, "vmm { fallocate(fd, 3, 4K, 4K) }")}`,
+  "age-split-file": `${FILE_VARIANTS}${PTE_MAPPED}${SLOT}${WRITTEN}${par(AGING, "vmm { fallocate(fd, 3, 4K, 4K) }")}`,
   "memory-on": `${BARS}${BAR}pci_memory_enable(dev, 0)\n${par("vmm { pci_memory_enable(dev, 1) }", "vmm reader { pread(dev, 4, bar2) }")}`,
   "function-reset": `${NIC}${par("vmm { VFIO_DEVICE_RESET(dev) }", "vmm reader { read32(bar) }")}`,
   "hot-reset": `${NIC}${par("vmm { VFIO_DEVICE_PCI_HOT_RESET(dev) }", "vmm reader { read32(bar) }")}`,
