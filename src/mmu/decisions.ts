@@ -108,6 +108,16 @@ export const mmDecisions = {
     "v4.0": [false, "mm/mmap.c do_mmap, v4.0"],
     "v4.20": [true, "a4ff8e8620d3 mm: introduce MAP_FIXED_NOREPLACE, v4.17"],
   }),
+  prefaultedEntries: decision(
+    "The access flag of entries that a read fault of a file makes, where the CPU would set it: of the pages around, and of the page of the fault.",
+    ["young", "others-old", "faulted-folio-old", "other-folios-old"],
+    {
+      "v4.0": ["young", "mm/memory.c do_set_pte, v4.0"],
+      "v5.14": ["others-old", "46bdb4277f98 mm: Allow architectures to request 'old' entries when prefaulting, 0388f9c74330 arm64, v5.12"],
+      "v6.8": ["faulted-folio-old", "3bd786f76de2 mm: convert do_set_pte() to set_pte_range(), v6.6: the test is the wrong way round"],
+      "v6.12": ["other-folios-old", "4cd7ba16a0af mm: fix old/young bit handling in the faulting path, v6.11"],
+    },
+  ),
   madviseFree: decision("Is MADV_FREE known?", [true, false], {
     "v4.0": [false, "mm/madvise.c madvise_behavior_valid, v4.0"],
     "v4.10": [true, "854e9ed09ded mm: support madvise(MADV_FREE), v4.5"],

@@ -90,6 +90,8 @@ const USERFAULT_WAIT = 9;
 export interface FaultOptions {
   /** /sys/kernel/mm/transparent_hugepage/enabled; default "always". */
   readonly thp?: ThpPolicy;
+  /** The CPU sets the access flag (FEAT_HAFDBS); false if absent. */
+  readonly hardwareAf?: boolean;
 }
 
 export class HostFault {
@@ -119,7 +121,7 @@ export class HostFault {
   ) {
     this.huge = new HugeAnon(frames, pt, vmas, zap.prot, options.thp ?? "always");
     this.hugetlb = new Hugetlb(frames, pt, vmas, files, zap.prot);
-    this.fileFault = new FileFault(frames, phys, pt, vmas, files, zap.prot, pages, d);
+    this.fileFault = new FileFault(frames, phys, pt, vmas, files, zap.prot, pages, d, options.hardwareAf ?? false);
     this.handleMmFault = sim.agents.activity("handleMmFault", "mm/memory.c handle_mm_fault", WORDS, [
       ["handleMmFault", (f) => this.handle(f)],
       ["wpPageCopy", (f) => this.wpCopyLocked(f)],

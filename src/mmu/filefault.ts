@@ -7,12 +7,22 @@ import { FRAME_HWPOISON, FRAME_THP, ORDER_PAGE, type Frames } from "./frames.js"
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
-import { HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
+import { HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY } from "./pte.js";
 import { VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from "./vmfault.js";
-import { VM_NOHUGEPAGE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_WRITE } from "./vmflags.js";
+import { VM_NOHUGEPAGE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
+/** fault_around_bytes: its default, which debugfs could change. */
+const FAULT_AROUND = 65536;
+
 export class FileFault {
+  /** What stays of the low word of a new entry: all, or all but AF. Of the page of the fault, and of those around it. */
+  private readonly atFault: number;
+  private readonly around: number;
+  /** Pages of the huge page that the fault is in count as the page of the fault (set_pte_range). */
+  private readonly byFolio: boolean;
+
+  /** @param hardwareAf the CPU sets the access flag (cpu_has_hw_af) */
   constructor(
     private readonly frames: Frames,
     private readonly phys: PhysicalMemory,
@@ -22,7 +32,13 @@ export class FileFault {
     private readonly prot: PageProtection,
     private readonly pages: PageLocks,
     private readonly d: MmRow,
-  ) {}
+    hardwareAf: boolean,
+  ) {
+    const old = d.prefaultedEntries;
+    this.atFault = hardwareAf && old === "faulted-folio-old" ? ~PTE_AF : ~0;
+    this.around = hardwareAf && (old === "others-old" || old === "other-folios-old") ? ~PTE_AF : ~0;
+    this.byFolio = old === "faulted-folio-old" || old === "other-folios-old";
+  }
 
   /** do_fault on an empty entry: do_read_fault, do_cow_fault or do_shared_fault. @returns VM_FAULT_*, or DEFER_* */
   fault(mm: number, vma: number, addr: number, write: boolean): number {
@@ -30,6 +46,7 @@ export class FileFault {
     const page = addr - (addr % 4096);
     const pgoff = vmas.pgoff(vma) + (page - vmas.start(vma)) / 4096;
     const file = vmas.file(vma);
+    if (!write && this.mapAround(mm, vma, page)) return 0;
     const uffd = vmas.flags(vma) & (VM_UFFD_MISSING | VM_UFFD_MINOR);
     if (uffd !== 0 && pgoff * 4096 < this.files.size(file)) {
       const cached = this.files.cache.find(file, pgoff) >= 0;
@@ -45,7 +62,7 @@ export class FileFault {
     if (write && !shared) return this.cowFault(mm, vma, page, pfn);
     if ((of & FRAME_THP) !== 0 && this.pt.level < 3 && this.doSetPmd(mm, vma, page, frames.head(pfn), write)) return 0;
     frames.addMapping(pfn);
-    let lo = this.prot.lo(vma);
+    let lo = this.prot.lo(vma) & this.atFault;
     let hi = this.prot.hi(vma);
     if (write) {
       lo &= ~PTE_RDONLY;
@@ -54,6 +71,43 @@ export class FileFault {
     }
     this.pt.setEntry(mm, page, 3, this.pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     return 0;
+  }
+
+  /**
+   * do_fault_around, filemap_map_pages: a read fault maps what the cache has of the 16 pages around it, where nothing is mapped yet.
+   * @returns whether the page itself is among them
+   */
+  private mapAround(mm: number, vma: number, page: number): boolean {
+    const { vmas, files, frames, pt } = this;
+    if ((vmas.flags(vma) & (VM_UFFD_WP | VM_UFFD_MINOR)) !== 0) return false; // uffd_disable_fault_around
+    const file = vmas.file(vma);
+    const first = vmas.pgoff(vma) * 4096 - vmas.start(vma);
+    const start = Math.max(page - (page % FAULT_AROUND), vmas.start(vma));
+    const end = Math.min(start + FAULT_AROUND, vmas.end(vma), pmdStart(page) + PMD_SIZE, Math.ceil(files.size(file) / 4096) * 4096 - first);
+    let mapped = false;
+    for (let at = start; at < end; at += 4096) {
+      const pgoff = (first + at) / 4096;
+      const pfn = files.cache.find(file, pgoff);
+      if (pfn < 0 || (frames.flags(pfn) & FRAME_HWPOISON) !== 0 || this.pages.blockLockedByOther(file, pgoff)) continue;
+      pt.walk(mm, at);
+      // filemap_map_pmd
+      if (pt.level < 3 && (frames.flags(pfn) & FRAME_THP) !== 0 && this.doSetPmd(mm, vma, page, frames.head(pfn), false)) return true;
+      if (pt.level === 3 && !pt.none) continue;
+      frames.addMapping(pfn);
+      const faulted = at === page || (this.byFolio && this.sameHuge(file, pgoff, (first + page) / 4096));
+      const lo = this.prot.lo(vma) & (faulted ? this.atFault : this.around);
+      pt.setEntry(mm, at, 3, pt.ensure(mm, at, 3), pfnLo(pfn) | lo, pfnHi(pfn) | this.prot.hi(vma));
+      if (at === page) mapped = true;
+    }
+    if (!mapped) pt.walk(mm, page);
+    return mapped;
+  }
+
+  private sameHuge(file: number, a: number, b: number): boolean {
+    const { cache } = this.files;
+    const pfn = cache.find(file, a);
+    const other = cache.find(file, b);
+    return other >= 0 && (this.frames.flags(pfn) & FRAME_THP) !== 0 && this.frames.head(pfn) === this.frames.head(other);
   }
 
   /**
@@ -92,7 +146,7 @@ export class FileFault {
     frames.copy(pfn, from, ORDER_PAGE);
     frames.newAnon(pfn, page);
     const writable = (vmas.flags(vma) & VM_WRITE) !== 0;
-    const lo = this.prot.lo(vma) & ~(writable ? PTE_RDONLY : 0);
+    const lo = this.prot.lo(vma) & ~(writable ? PTE_RDONLY : 0) & this.atFault;
     const hi = this.prot.hi(vma) | (writable ? HI_WRITE : 0) | HI_DIRTY;
     this.pt.setEntry(mm, page, 3, this.pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     return 0;

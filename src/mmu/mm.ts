@@ -125,7 +125,7 @@ export class HostMm implements MmContext {
     readonly phys: PhysicalMemory,
     tables: TablePages,
     pe: HostPe,
-    features: Pick<CpuFeatures, "tlbiRange" | "mte">,
+    features: Pick<CpuFeatures, "tlbiRange" | "mte" | "hafdbs">,
     readonly d: MmRow,
     options: HostMmOptions = {},
   ) {
@@ -145,20 +145,10 @@ export class HostMm implements MmContext {
     this.pt = new HostPageTables(sim, tables, new HostTlbFlush(pe, features.tlbiRange && d.hostTlbiRange));
     this.zap = new Zap(sim, this.frames, this.pt, this.vmas, this.files, d);
     this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap, pages, this.vmas);
-    this.fault = new HostFault(
-      sim,
-      phys,
-      this.frames,
-      this.pt,
-      this.vmas,
-      this.files,
-      this.notifiers,
-      this.zap,
-      this.split,
-      pages,
-      d,
-      options,
-    );
+    this.fault = new HostFault(sim, phys, this.frames, this.pt, this.vmas, this.files, this.notifiers, this.zap, this.split, pages, d, {
+      ...options,
+      hardwareAf: features.hafdbs,
+    });
     this.gup = new Gup(sim, this.frames, this.pt, this.vmas, this.fault, this, d);
     this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this, pages, d);
     this.userAccess = new UserAccess(sim, phys, pe, this.pt, this.vmas, this.fault, this, d);

@@ -18,12 +18,18 @@ const DONE = ARG + 6;
 /** Of a read: where in the VMM's memory the bytes go, 0: the caller of this activity takes them. It comes in LO. */
 const BUFFER = ARG + 7;
 
+/** Of the VMM's buffer. */
+const BUFFER_BYTES = 8;
+
 const ACCESS = 1;
 const FINISH = 2;
 const COPIED = 3;
 
 export class VfioRegionRw {
-  /** pread and pwrite: (dev, position, count 1..8, write 0|1, lo or the buffer of a read, hi) -> R0 bytes | -errno, R1 lo, R2 hi. */
+  /**
+   * pread and pwrite: (dev, position, count, write 0|1, lo or the buffer of a read, hi) -> R0 bytes | -errno, R1 lo, R2 hi.
+   * The VMM's own buffer has 8 bytes, and nothing is mapped behind it: EFAULT after those.
+   */
   readonly rw: Activity;
 
   constructor(
@@ -47,6 +53,9 @@ export class VfioRegionRw {
       s.set(f + BUFFER, s.a[f + LO]!);
       s.set(f + LO, 0);
     }
+    const count = s.a[f + COUNT]!;
+    // rw_verify_area; vfio_pci_core_read and vfio_pci_core_write
+    if (count <= 0) return this.finish(f, count < 0 ? -EINVAL : 0);
     const position = s.a[f + POSITION]!;
     const index = Math.floor(position / REGION_SPAN);
     const offset = position - index * REGION_SPAN;
@@ -57,7 +66,7 @@ export class VfioRegionRw {
     // ROM, VGA and regions that the device does not have.
     const bar = this.v.function(dev).bars[index];
     if (bar === undefined || offset >= bar.size) return this.finish(f, -EINVAL);
-    if (offset + s.a[f + COUNT]! > bar.size) s.set(f + COUNT, bar.size - offset);
+    if (offset + count > bar.size) s.set(f + COUNT, bar.size - offset);
     if (!this.v.claim(dev, index)) return this.finish(f, -EBUSY);
     s.set(f + DONE, 0);
     return this.rw.first + ACCESS;
@@ -77,14 +86,17 @@ export class VfioRegionRw {
     const ok = policy === "reachesHardware" || this.v.memoryEnabled(dev);
     const start = position % REGION_SPAN;
     if (ok) this.chunk(f, dev, bar, start);
-    while (ok && policy !== "eioLockedPerAccess" && a[f + DONE]! < a[f + COUNT]!) this.chunk(f, dev, bar, start);
-    const copies = ok && a[f + BUFFER] !== 0 && a[f + DONE]! >= a[f + COUNT]!;
+    const end = Math.min(a[f + COUNT]!, BUFFER_BYTES);
+    while (ok && policy !== "eioLockedPerAccess" && a[f + DONE]! < end) this.chunk(f, dev, bar, start);
+    const fits = a[f + COUNT]! <= BUFFER_BYTES;
+    const copies = ok && fits && a[f + BUFFER] !== 0 && a[f + DONE]! >= end;
     // Up to v5.10 copy_to_user comes with the lock held, and may fault.
     if (copies && policy === "eioLockedWhole") return this.copyToUser(f);
     if (policy !== "reachesHardware") locks.unlockRead(this.v.memoryLock[dev]!);
     if (!ok) return this.finish(f, -EIO);
     if (copies) return this.copyToUser(f);
-    return a[f + DONE]! < a[f + COUNT]! ? this.rw.first + ACCESS : this.finish(f, a[f + DONE]!);
+    if (a[f + DONE]! < end) return this.rw.first + ACCESS;
+    return this.finish(f, fits ? a[f + DONE]! : -EFAULT);
   }
 
   private copyToUser(f: number): number {
@@ -107,7 +119,7 @@ export class VfioRegionRw {
     const s = this.v.sim.agents.stack;
     const done = s.a[f + DONE]!;
     const offset = start + done;
-    const left = s.a[f + COUNT]! - done;
+    const left = Math.min(s.a[f + COUNT]!, BUFFER_BYTES) - done;
     let size: number = this.v.d.vfioRegionRwWidth;
     while (size > left || offset % size !== 0) size >>= 1;
     const write = s.a[f + WRITE] !== 0;

@@ -52,6 +52,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   collapsePageCount: "test/mmu/collapsefile.test.ts",
   filePmdNohugepage: "test/fuzz/mended.test.ts",
   fileSplitAnnouncement: "test/fuzz/mended.test.ts",
+  prefaultedEntries: "test/mmu/faultaround.test.ts",
   fileCollapseHoles: "test/mmu/collapsefile.test.ts",
   fileCollapseNotifies: "test/mmu/collapsefile.test.ts",
   fileCollapseTable: "scenarios/2023-user-table-walk-race.guest",

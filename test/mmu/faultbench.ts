@@ -61,7 +61,7 @@ export class Bench {
       this.phys,
       this.tables,
       this.pe,
-      { tlbiRange: true, mte: false },
+      { tlbiRange: true, mte: false, hafdbs: true },
       { ...eraRow(era).mm, ...set } as MmRow,
       options,
     );

@@ -43,7 +43,7 @@ export class TestHost {
       },
     };
     const row = eraRow(era, set).mm as MmRow;
-    this.mm = new HostMm(this.sim, phys, tables, pe, { tlbiRange: true, mte: true }, row, options);
+    this.mm = new HostMm(this.sim, phys, tables, pe, { tlbiRange: true, mte: true, hafdbs: true }, row, options);
     const range = (letter: string) => (e: Readonly<Record<string, unknown>>) => {
       const at = (n: unknown) => `0x${((n as number) - BASE).toString(16)}`;
       this.ranges.push(`${letter} ${String(e["type"])} ${at(e["start"])}-${at(e["end"])}${e["mm"] === 0 ? "" : ` mm${String(e["mm"])}`}`);

@@ -157,6 +157,19 @@ describe("read and write of regions", () => {
     expect([3, 6, 8, 9].map((i) => h.run(h.vfio.rw, dev, h.vfio.regionOffset(i), 4, 0, 0, 0))).toEqual([EINVAL, EINVAL, EINVAL, EINVAL]);
   });
 
+  test("no bytes are no access, a size that is none is refused, and behind the 8 bytes of the VMM's buffer nothing is mapped", () => {
+    for (const kernel of ["v5.4", "v5.5", "v5.8", "v6.1", "v6.12", "v7.2.12"]) {
+      const h = host(kernel);
+      const dev = h.open("00:06.0");
+      const at = h.vfio.regionOffset(2, 3);
+      const write = (count: number) => h.run(h.vfio.rw, dev, at, count, 1, 0x04030201, 0x08070605);
+      expect([kernel, write(0), write(-1), write(9), write(2 ** 30), write(8)]).toEqual([kernel, 0, EINVAL, -14, -14, 8]);
+      expect(h.run(h.vfio.rw, dev, h.vfio.regionOffset(2, 8), 8, 0, 0, 0)).toBe(8);
+      expect([h.sim.agents.result(h.vmm, 1), h.sim.agents.result(h.vmm, 2)]).toEqual([0x080706, 0]);
+      expect(h.run(h.vfio.rw, dev, h.vfio.regionOffset(7), 0, 0, 0, 0)).toBe(0);
+    }
+  });
+
   test("the MSI-X table reads all ones and drops writes", () => {
     const h = host("v6.12", [NIC]);
     h.run(h.vfio.open, 0);
