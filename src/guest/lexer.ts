@@ -79,6 +79,8 @@ export function lex(source: string, errors: Diagnostics): Token[] {
     }
     const bdf = match(BDF);
     if (bdf !== undefined) {
+      if (Number.parseInt(bdf.slice(8), 16) > 0x1f)
+        errors.add(span(bdf.length), `${bdf} is no PCI address`, "a bus has the devices 00 to 1f");
       push("bdf", bdf.length, bdf);
       continue;
     }

@@ -56,8 +56,8 @@ function regionOf(call: Call, wrong: (c: Call, message: string, hint?: string) =
     return undefined;
   }
   const [id, gpa, size, hva] = [m[1], m[3], m[4], m[5]].map(numberOf) as [number, number, number, number];
-  if ([id, gpa, size, hva].some(Number.isNaN)) {
-    wrong(call, "a memory region with a value that is no number");
+  if (![id, gpa, size, hva].every((n) => n >= 0)) {
+    wrong(call, "a memory region with a value that is no number, or below 0");
     return undefined;
   }
   return { id, gpa, size, hva, flags: m[2]!, call };
@@ -141,7 +141,8 @@ class Conversion {
     const region = this.regionOf.get(c);
     if (region !== undefined) this.slot(region);
     else if (what === "KVM_CREATE_VM") this.createVm(c);
-    else if (what === "KVM_CREATE_VCPU" && c.args[0] === this.vm) this.vcpus.set(numberOf(c.result).toString(), numberOf(c.args[2]));
+    else if (what === "KVM_CREATE_VCPU" && c.args[0] === this.vm && numberOf(c.args[2]) >= 0)
+      this.vcpus.set(numberOf(c.result).toString(), numberOf(c.args[2]));
     else if (what === "KVM_RUN") this.run(c);
     else if (/^[A-Z]/.test(what)) this.leave();
     else this.out.unknown(c.line, c.text);

@@ -182,11 +182,16 @@ export class Locks {
     const agent = this.agents.current;
     this.owned.ensure((agent + 1) * (1 + DEPTH));
     const from = agent * (1 + DEPTH) + 1;
-    for (let i = from; i < from + DEPTH; i++)
+    let again = false;
+    for (let i = from; i < from + DEPTH; i++) {
       if (this.owned.a[i] === 0) {
         this.owned.set(i, 2 * lock + mode + 1);
         return;
       }
+      if (this.owned.a[i] === 2 * lock + 1) again = true;
+    }
+    // A reader's lock that leaks at each call is in the record already (lockdep gives up at MAX_LOCK_DEPTH).
+    if (again && mode === 0) return;
     throw new Error(`agent ${this.agents.name(agent)} holds more than ${DEPTH} locks`);
   }
 

@@ -71,7 +71,7 @@ export class HardwareSteps {
     for (let c = 0; c < ordering.cpus; c++) if (ordering.buffers.count(c) > 0) on.add(c);
     const cpus = [...on].sort((a, b) => a - b);
     const steps: Step[] = [];
-    if (fabric !== undefined) for (let n = 0; n < REQUESTS; n++) steps.push({ kind: "fabric", cpu: cpus[0]!, n });
+    if (fabric !== undefined) for (let n = 0; n < REQUESTS; n++) steps.push({ kind: "fabric", cpu: cpus[0] ?? 0, n });
     if (ordering.weak) {
       for (const cpu of cpus) for (let n = 0; n < PENDING_TLBI; n++) steps.push({ kind: "tlbi", cpu, n });
       for (const v of vcpus) {

@@ -21,6 +21,12 @@ test("broken scripts and recordings are answered: a result, an error with its pl
 /** What hostile campaigns have found: each was an exception once. */
 const FOUND: readonly (readonly [name: string, door: Door, input: string])[] = [
   ["an alignment that is no power of two", "run", 'title "x"\nlet a = mmap(0, 4K, align=5)\n'],
+  ["a PCI address with a device that no bus has", "run", "let dev = vfio_open(0000:00:A6.0)\n"],
+  [
+    "a strace with a memory region below zero",
+    "strace",
+    "12 ioctl(12, KVM_SET_USER_MEMORY_REGION, {slot=2, flags=0, guest_phys_addr=0x80000000, memory_size=2097152, userspace_addr=-1}) = 0\n",
+  ],
   ["a recording that opens what is no PCI address", "conform", "# kernel v5.5, cpu max\nscenario x\n> vm\n> vfio open 7:0\n"],
 ];
 
@@ -29,6 +35,46 @@ test("a strace whose mmap has flags that run together, so that -1 would be a fil
     "12 mmap(NULL, 4096, PROT_NONE, MAP_PRIVATEMAP_ANONYMOUS, -1, 0) = 0x7fe000000000\n" +
     "12 ioctl(12, KVM_SET_USER_MEMORY_REGION, {slot=0, flags=0, guest_phys_addr=0x80000000, memory_size=4096, userspace_addr=0x7fe000000000}) = 0\n";
   return expect(enter("strace", Buffer.from(input))).resolves.toBe("accepted");
+});
+
+/** What they have found that is no mistake: it comes to an end. */
+const ENDS: readonly (readonly [name: string, door: Door, answer: string, input: string])[] = [
+  [
+    "a write of no bytes to a region",
+    "run",
+    "accepted",
+    "let dev = vfio_open(0000:00:06.0)\nlet n = pwrite(dev, 5, 0, bar2 + 8)\nexpect n == 0\n",
+  ],
+  [
+    "memory of a driver beyond all memory",
+    "run",
+    "accepted",
+    'let ram = open("/dev/remap_ram", 0x7fffffffffffffff)\nexpect errno ENOMEM\n',
+  ],
+  [
+    "a lock that leaks twenty times",
+    "run",
+    "accepted",
+    "variant v5.14\nKVM_CREATE_VM(mte=1)\nlet ram = mmap(0, 64K, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS)\n" +
+      "for i in 0..20 {\nKVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=0x80000000, memory_size=64K, userspace_addr=ram)\nexpect errno EINVAL\n}\n",
+  ],
+  [
+    "a par without agents while a posted write is on its way",
+    "explore",
+    "accepted",
+    "machine { devices nic  kernel v6.9  buffers modelled }\nlet dev = vfio_open(0000:01:00.0)\n" +
+      "let regs = mmap(0, 64K, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar0)\nwrite32(regs + 0x20, 0x77)\npar {\n}\n",
+  ],
+  [
+    "a strace of a vCPU with a number below zero",
+    "strace",
+    "accepted",
+    "12 ioctl(12, KVM_SET_USER_MEMORY_REGION, {slot=0, flags=0, guest_phys_addr=0x80000000, memory_size=134217728, userspace_addr=0x7fe000000000}) = 0\n" +
+      "12 ioctl(12, KVM_CREATE_VCPU, -1) = 13\n15 ioctl(13, KVM_RUN, 0) = 0\n",
+  ],
+];
+test.each(ENDS)("%s comes to its end", (_name, door, answer, input) => {
+  return expect(enter(door, Buffer.from(input))).resolves.toBe(answer);
 });
 
 test("a trace.dat whose pages lie behind its end, or have no size, is refused", async () => {

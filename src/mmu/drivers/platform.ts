@@ -202,8 +202,10 @@ export class PlatformDrivers {
   open(name: string, size: number): number {
     const driver = this.drivers.find((d) => d.kind.name === name);
     if (driver === undefined) return -ENOENT;
-    const { files } = this.mm;
+    const { files, phys } = this.mm;
     const npages = Math.ceil(size / 4096);
+    if (size < 0) return -EINVAL;
+    if (driver.kind.backing !== "physical" && npages * 4096 > phys.ramSize) return -ENOMEM;
     if (driver.memory !== undefined && npages * 4096 > DEVICE_SIZE) return -EINVAL;
     const at = this.count.a[0]!;
     if (driver.kind.backing !== "physical") {
