@@ -126,8 +126,10 @@ function firstLine(e: unknown): string {
 }
 
 async function measure(benny: typeof import("benny"), w: Workload, calibration: number, quick: boolean): Promise<BenchResult> {
-  const warm = quick ? 1 : 3;
-  for (let i = 0; i < warm; i++) {
+  // A run of ten milliseconds is compiled to its end after a hundred of them: by count and by time.
+  const [runs, time] = quick ? [1, 0] : [3, 2000];
+  const began = performance.now();
+  for (let i = 0; i < runs || performance.now() - began < time; i++) {
     w.prepare();
     w.run();
     w.check();
