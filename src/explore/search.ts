@@ -84,8 +84,8 @@ export class Search {
   /** The last `enter` met a state of the present way. */
   private looped = false;
 
-  // By depth: the state's mark and hash, its number in `visited`, the actors that have not finished, those that need not be tried, those asleep,
-  // those that moved, the one being followed, the one that came here, preemptions so far, 1 if the state is new.
+  // By depth: the state's mark and hash, its number in `visited`, the actors that have not finished, those that need not be tried,
+  // those asleep, those that moved, the one being followed, the one that came here, preemptions so far, 1 if the state is new.
   private mark = new Float64Array(256);
   private low = new Int32Array(256);
   private high = new Int32Array(256);

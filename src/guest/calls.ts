@@ -281,6 +281,10 @@ const byName = new Map(CALLS.map((c) => [c.name, c]));
 export function findCall(name: string): CallDecl | undefined {
   return byName.get(name);
 }
+/** The parameter that an argument of a call is for: by its name, or by its place. */
+export function parameterOf(decl: CallDecl, name: string | undefined, place: number): Parameter | undefined {
+  return name === undefined ? decl.parameters[place] : decl.parameters.find((p) => p.name === name);
+}
 /** `mmap(addr, length, …)`, with what may be left out in brackets. */
 export function signature(c: CallDecl): string {
   return `${c.name}(${c.parameters.map((p) => (p.fallback === undefined ? p.name : `[${p.name}]`)).join(", ")})`;

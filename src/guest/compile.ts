@@ -16,7 +16,7 @@ import type {
   Setting,
   Statement,
 } from "./ast.js";
-import { CALLS, findCall, signature } from "./calls.js";
+import { CALLS, findCall, parameterOf, signature } from "./calls.js";
 import { CONSTANTS } from "./constants.js";
 import { Diagnostics, didYouMean, ScriptError, type Span } from "./diagnostics.js";
 import { evaluate, EvaluationError, type Scope } from "./evaluate.js";
@@ -633,7 +633,7 @@ class Checker {
     if (c.name === "KVM_CREATE_VM") this.createsVm = true;
     const given = new Set<string>();
     for (const [n, a] of c.args.entries()) {
-      const p = a.name === undefined ? decl.parameters[n] : decl.parameters.find((q) => q.name === a.name);
+      const p = parameterOf(decl, a.name, n);
       if (p === undefined) {
         const names = decl.parameters.map((q) => q.name);
         if (a.name === undefined)

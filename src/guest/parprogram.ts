@@ -5,7 +5,7 @@
  * Values lie in numbered slots: one for every `let` and loop variable, one for every call's value.
  */
 import type { Call, Expr, GuestBlock, ParThread, Statement } from "./ast.js";
-import { findCall } from "./calls.js";
+import { findCall, parameterOf } from "./calls.js";
 import type { Span } from "./diagnostics.js";
 
 /** A name of the agent's own: its slot. Anything else is looked up in the script around the `par`. */
@@ -22,7 +22,7 @@ export interface CallOp {
   readonly kind: "call";
   readonly call: Call;
   readonly given: readonly Given[];
-  /** What the parameters are that are not given. */
+  /** What the parameters are where they are not given. */
   readonly fallbacks: ReadonlyMap<string, bigint>;
   readonly slot: number;
   readonly names: Names;
@@ -81,11 +81,10 @@ export function flatten(agent: GuestBlock | ParThread, isThis: (name: string) =>
     for (const c of callsIn(e)) call(c, names, text === "" ? c.text : text, span);
   };
   const call = (c: Call, names: Names, text: string, span: Span): void => {
-    const parameters = findCall(c.name)?.parameters ?? [];
+    const decl = findCall(c.name)!;
     const given: Given[] = [];
     for (const [n, a] of c.args.entries()) {
-      const p = a.name === undefined ? parameters[n] : parameters.find((q) => q.name === a.name);
-      if (p === undefined) continue;
+      const p = parameterOf(decl, a.name, n)!;
       const isNumber = p.kind === "number";
       if (isNumber) calls(a.value, names, "", a.span);
       given.push({ name: p.name, isNumber, value: a.value });
@@ -98,7 +97,7 @@ export function flatten(agent: GuestBlock | ParThread, isThis: (name: string) =>
     }
     callSlots.set(c, slots);
     const fallbacks = new Map<string, bigint>();
-    for (const p of parameters) if (p.fallback !== undefined && !given.some((g) => g.name === p.name)) fallbacks.set(p.name, p.fallback);
+    for (const p of decl.parameters) if (p.fallback !== undefined) fallbacks.set(p.name, p.fallback);
     ops.push({ kind: "call", call: c, given, fallbacks, slot: slots++, names: new Map(names), text, span });
   };
   const set = (slot: number, value: Expr, names: Names, text: string, span: Span): void => {

@@ -16,7 +16,7 @@ import type { Call, Expr, GuestBlock, ParThread, Report, Statement } from "./ast
 import { ParAgents, type Arguments, type ParWorld, type Progress } from "./paragents.js";
 import { blockText, callsIn } from "./parprogram.js";
 import { roundRobin, type Scheduler } from "./schedule.js";
-import { findCall } from "./calls.js";
+import { findCall, parameterOf } from "./calls.js";
 import { registerName, type Program, type VariantConfig } from "./compile.js";
 import { CONSTANTS } from "./constants.js";
 import { BudgetError, ScriptError, Diagnostics, type Span } from "./diagnostics.js";
@@ -576,7 +576,7 @@ class Interpreter {
     const out = new Map<string, bigint | Expr>();
     for (const p of decl.parameters) if (p.fallback !== undefined) out.set(p.name, p.fallback);
     for (const [n, a] of c.args.entries()) {
-      const p = a.name === undefined ? decl.parameters[n]! : decl.parameters.find((q) => q.name === a.name)!;
+      const p = parameterOf(decl, a.name, n)!;
       out.set(p.name, p.kind === "number" ? yield* this.value(a.value, agent, who, "", a.span) : a.value);
     }
     return out;

@@ -189,7 +189,7 @@ export class GfnToPfn {
   /** v4.0: vm_pgoff plus the offset; the host page table is not consulted, the fault handler never called. */
   private arithmetic(f: number, vma: number, lock: number): number {
     const s = this.sim.agents.stack.a;
-    const pfn = this.mm.vmas.pgoff(vma) + Math.floor((s[f + HVA]! - this.mm.vmas.start(vma)) / 4096);
+    const pfn = this.mm.vmas.pageIndex(vma, s[f + HVA]!);
     this.sim.bus.emit(decisionTaken, this.names.pfnmapLookup, this.names.arithmetic);
     this.sim.locks.unlockRead(lock);
     if (!this.mm.frames.isReserved(pfn)) return this.sim.crash("hva_to_pfn", "BUG: the computed PFN is ordinary memory");

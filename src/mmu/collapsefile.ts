@@ -13,6 +13,7 @@ import type { HostFault } from "./fault.js";
 import type { Files } from "./files.js";
 import { ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
 import type { MmapLocks } from "./gup.js";
+import { scanPageCount } from "./hugepages.js";
 import { nthMapping } from "./immap.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { PageLocks } from "./pagelock.js";
@@ -81,10 +82,6 @@ export class CollapseFile {
     return this.sim.agents.stack.a[f + ADDR]!;
   }
 
-  private pageCount(): number {
-    return this.d.collapsePageCount === "EAGAIN" ? -EAGAIN : -EINVAL;
-  }
-
   // ---- collapse_file
 
   /** hpage_collapse_scan_file, without the mmap_lock, then the new page and the locks of the old ones. */
@@ -98,7 +95,7 @@ export class CollapseFile {
     if (!sim.locks.read(lock)) return BLOCKED;
     const v = this.pteMapped.vmaOf(mm, addr);
     const file = v < 0 ? -1 : vmas.file(v);
-    const start = v < 0 ? 0 : vmas.pgoff(v) + (addr - vmas.start(v)) / 4096;
+    const start = v < 0 ? 0 : vmas.pageIndex(v, addr);
     sim.locks.unlockRead(lock);
     if (v < 0) return agents.ret(f, -EINVAL);
     s.set(f + FILE, file);
@@ -121,7 +118,7 @@ export class CollapseFile {
     for (let p = first; p >= 0; p = files.cache.next(file, p + 1, start + 512)) {
       const pfn = files.cache.find(file, p);
       if (frames.isThp(pfn)) return 1;
-      if (frames.isHwpoison(pfn) || frames.refcount(pfn) !== frames.mapcount(pfn) + 1) return this.pageCount();
+      if (frames.isHwpoison(pfn) || frames.refcount(pfn) !== frames.mapcount(pfn) + 1) return scanPageCount(this.d);
     }
     return 0;
   }
@@ -159,7 +156,7 @@ export class CollapseFile {
       }
       s.set(f + CURSOR, cursor + 1);
       const mm = vmas.mm(v);
-      const at = vmas.start(v) + (pgoff - vmas.pgoff(v)) * 4096;
+      const at = vmas.addressOf(v, pgoff);
       if (!pt.walk(mm, at) || pt.leafPfn !== pfn) continue;
       s.set(f + AT_MM, mm);
       s.set(f + AT, at);
@@ -202,7 +199,7 @@ export class CollapseFile {
       if (pfn < 0) holes = true;
       if (pfn < 0 || frames.refcount(pfn) === 1) continue;
       frames.put(to);
-      return this.failed(f, this.pageCount());
+      return this.failed(f, scanPageCount(this.d));
     }
     if (holes && this.d.fileCollapseHoles === "left-to-userfaultfd" && this.missingWanted(file, start)) {
       frames.put(to);
@@ -224,11 +221,11 @@ export class CollapseFile {
   /** Does a userfaultfd want to be told of pages that are missing in the block? */
   private missingWanted(file: number, start: number): boolean {
     const { vmas } = this;
-    for (let v = vmas.firstOfFile(file); v >= 0; v = vmas.nextOfFile(v)) {
-      const first = start - vmas.pgoff(v);
-      if ((vmas.flags(v) & VM_UFFD_MISSING) !== 0 && first > -512 && vmas.start(v) + first * 4096 < vmas.end(v)) return true;
+    for (let n = 0; ; n++) {
+      const v = nthMapping(vmas, file, start, start + 512, n);
+      if (v < 0) return false;
+      if ((vmas.flags(v) & VM_UFFD_MISSING) !== 0) return true;
     }
-    return false;
   }
 
   // ---- retract_page_tables
@@ -248,7 +245,7 @@ export class CollapseFile {
       const v = nthMapping(vmas, s.a[f + FILE]!, start, start + 1, n);
       if (v < 0) break;
       s.set(f + CURSOR, ++n);
-      const at = vmas.start(v) + (start - vmas.pgoff(v)) * 4096;
+      const at = vmas.addressOf(v, start);
       if (vmas.anonVma(v) !== 0 || at % PMD_SIZE !== 0 || at + PMD_SIZE > vmas.end(v) || (vmas.flags(v) & VM_UFFD_WP) !== 0) continue;
       pt.walk(vmas.mm(v), at);
       if (pt.level < 3) continue;
@@ -276,17 +273,19 @@ export class CollapseFile {
       sim.locks.unlockWrite(lock);
       return this.leaveTarget(f, -EINVAL);
     }
-    if (table) {
-      this.leaveTarget(f, 0, false);
-      return this.collapse.first + P_PTE_MAPPED;
-    }
-    return this.leaveTarget(f, mapped ? 0 : -EINVAL); // SCAN_PMD_NONE, SCAN_PMD_NULL: the page is huge, the mapping gets it later
+    if (!table) return this.leaveTarget(f, mapped ? 0 : -EINVAL); // SCAN_PMD_NONE, SCAN_PMD_NULL: the page is huge, the mapping gets it later
+    this.unlockTarget();
+    return this.collapse.first + P_PTE_MAPPED;
   }
 
-  private leaveTarget(f: number, result: number, end = true): number {
+  private unlockTarget(): void {
     this.sim.locks.unlockWrite(this.pages.rmapLock);
     this.pages.unlockBlock();
-    return end ? this.sim.agents.ret(f, result) : 0;
+  }
+
+  private leaveTarget(f: number, result: number): number {
+    this.unlockTarget();
+    return this.sim.agents.ret(f, result);
   }
 
   /** set_huge_pmd for the caller's mapping. */

@@ -44,7 +44,7 @@ export class FileFault {
   fault(mm: number, vma: number, addr: number, write: boolean): number {
     const { frames, vmas } = this;
     const page = addr - (addr % 4096);
-    const pgoff = vmas.pgoff(vma) + (page - vmas.start(vma)) / 4096;
+    const pgoff = vmas.pageIndex(vma, page);
     const file = vmas.file(vma);
     if (!write && this.mapAround(mm, vma, page)) return 0;
     const uffd = vmas.flags(vma) & (VM_UFFD_MISSING | VM_UFFD_MINOR);
@@ -61,16 +61,21 @@ export class FileFault {
     const shared = (vmas.flags(vma) & VM_SHARED) !== 0;
     if (write && !shared) return this.cowFault(mm, vma, page, pfn);
     if ((of & FRAME_THP) !== 0 && this.pt.level < 3 && this.doSetPmd(mm, vma, page, frames.head(pfn), write)) return 0;
-    frames.addMapping(pfn);
-    let lo = this.prot.lo(vma) & this.atFault;
+    this.map(mm, vma, page, 3, pfn, write, this.atFault);
+    return 0;
+  }
+
+  /** The page of the cache gets an entry: set_pte_range, or do_set_pmd's. @param keep what stays of the low word's attributes */
+  private map(mm: number, vma: number, at: number, level: number, pfn: number, write: boolean, keep: number): void {
+    this.frames.addMapping(pfn);
+    let lo = this.prot.lo(vma) & keep;
     let hi = this.prot.hi(vma);
     if (write) {
       lo &= ~PTE_RDONLY;
       hi |= HI_WRITE | HI_DIRTY;
-      frames.setDirty(pfn);
+      this.frames.setDirty(pfn);
     }
-    this.pt.setEntry(mm, page, 3, this.pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
-    return 0;
+    this.pt.setEntry(mm, at, level, this.pt.ensure(mm, at, level), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
   }
 
   /**
@@ -81,33 +86,30 @@ export class FileFault {
     const { vmas, files, frames, pt } = this;
     if ((vmas.flags(vma) & (VM_UFFD_WP | VM_UFFD_MINOR)) !== 0) return false; // uffd_disable_fault_around
     const file = vmas.file(vma);
-    const first = vmas.pgoff(vma) * 4096 - vmas.start(vma);
     const start = Math.max(page - (page % FAULT_AROUND), vmas.start(vma));
-    const end = Math.min(start + FAULT_AROUND, vmas.end(vma), pmdStart(page) + PMD_SIZE, Math.ceil(files.size(file) / 4096) * 4096 - first);
+    const end = Math.min(
+      start + FAULT_AROUND,
+      vmas.end(vma),
+      pmdStart(page) + PMD_SIZE,
+      vmas.addressOf(vma, Math.ceil(files.size(file) / 4096)),
+    );
+    const target = files.cache.find(file, vmas.pageIndex(vma, page));
+    const folio = this.byFolio && target >= 0 && (frames.flags(target) & FRAME_THP) !== 0 ? frames.head(target) : -1;
     let mapped = false;
     for (let at = start; at < end; at += 4096) {
-      const pgoff = (first + at) / 4096;
+      const pgoff = vmas.pageIndex(vma, at);
       const pfn = files.cache.find(file, pgoff);
       if (pfn < 0 || (frames.flags(pfn) & FRAME_HWPOISON) !== 0 || this.pages.blockLockedByOther(file, pgoff)) continue;
       pt.walk(mm, at);
       // filemap_map_pmd
       if (pt.level < 3 && (frames.flags(pfn) & FRAME_THP) !== 0 && this.doSetPmd(mm, vma, page, frames.head(pfn), false)) return true;
       if (pt.level === 3 && !pt.none) continue;
-      frames.addMapping(pfn);
-      const faulted = at === page || (this.byFolio && this.sameHuge(file, pgoff, (first + page) / 4096));
-      const lo = this.prot.lo(vma) & (faulted ? this.atFault : this.around);
-      pt.setEntry(mm, at, 3, pt.ensure(mm, at, 3), pfnLo(pfn) | lo, pfnHi(pfn) | this.prot.hi(vma));
+      const faulted = at === page || (folio >= 0 && frames.head(pfn) === folio);
+      this.map(mm, vma, at, 3, pfn, false, faulted ? this.atFault : this.around);
       if (at === page) mapped = true;
     }
     if (!mapped) pt.walk(mm, page);
     return mapped;
-  }
-
-  private sameHuge(file: number, a: number, b: number): boolean {
-    const { cache } = this.files;
-    const pfn = cache.find(file, a);
-    const other = cache.find(file, b);
-    return other >= 0 && (this.frames.flags(pfn) & FRAME_THP) !== 0 && this.frames.head(pfn) === this.frames.head(other);
   }
 
   /**
@@ -118,15 +120,7 @@ export class FileFault {
     const block = pmdStart(addr);
     if (!this.suitable(vma, block)) return false;
     if ((this.vmas.flags(vma) & VM_NOHUGEPAGE) !== 0 && this.d.filePmdNohugepage === "pages") return false;
-    this.frames.addMapping(head);
-    let lo = this.prot.lo(vma) & ~2;
-    let hi = this.prot.hi(vma);
-    if (write) {
-      lo &= ~PTE_RDONLY;
-      hi |= HI_WRITE | HI_DIRTY;
-      this.frames.setDirty(head);
-    }
-    this.pt.setEntry(mm, block, 2, this.pt.ensure(mm, block, 2), pfnLo(head) | lo, pfnHi(head) | hi);
+    this.map(mm, vma, block, 2, head, write, ~2); // a block, not a table
     return true;
   }
 

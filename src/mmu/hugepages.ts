@@ -26,6 +26,11 @@ const AT = ARG + 1;
 const END = ARG + 2;
 const WRITE = ARG + 3;
 
+/** madvise_collapse_errno of SCAN_PAGE_COUNT: somebody holds a reference to a page of the block. */
+export function scanPageCount(d: MmRow): number {
+  return d.collapsePageCount === "EAGAIN" ? -EAGAIN : -EINVAL;
+}
+
 export class HugePages {
   /** __split_huge_pmd: (mm, addr). See SplitHugePmd. */
   readonly splitHugePmd: Activity;
@@ -129,7 +134,7 @@ export class HugePages {
         continue;
       }
       if (pt.special) continue;
-      if (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return this.d.collapsePageCount === "EAGAIN" ? -EAGAIN : -EINVAL;
+      if (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return scanPageCount(this.d);
       writable ||= pt.writable;
     }
     return writable ? 0 : -EINVAL;

@@ -53,7 +53,7 @@ export class Hugetlb {
     const order = this.order(vma);
     const block = addr - (addr % size);
     const file = vmas.file(vma);
-    const pgoff = vmas.pgoff(vma) + (block - vmas.start(vma)) / 4096;
+    const pgoff = vmas.pageIndex(vma, block);
     if (pgoff * 4096 >= files.size(file)) return VM_FAULT_SIGBUS;
     const flags = vmas.flags(vma);
     const mayShare = (flags & (VM_SHARED | VM_MAYSHARE)) !== 0;

@@ -403,7 +403,7 @@ export class Madvise {
     if ((flags & VM_LOCKED) !== 0) return this.leave(f, -EINVAL);
     if (file < 0 || files.kind(file) !== FILE_SHMEM) return this.leave(f, -EINVAL);
     if ((flags & (VM_SHARED | VM_MAYWRITE)) !== (VM_SHARED | VM_MAYWRITE) || (flags & VM_WRITE) === 0) return this.leave(f, -EACCES);
-    const offset = (vmas.pgoff(v) + (start - vmas.start(v)) / 4096) * 4096;
+    const offset = vmas.pageIndex(v, start) * 4096;
     sim.locks.unlockRead(this.mm.mmapLock(vmas.mm(v)));
     const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     return sim.agents.call(f, this.madvise.first + P_REMOVED, this.truncate.fallocate, file, mode, offset, end - start);

@@ -196,7 +196,7 @@ export class Mremap {
     const anon = vmas.anonVma(v);
     // An anonymous VMA without a page takes the numbering of its new place.
     const untouched = file < 0 && anon === 0;
-    const pgoff = untouched ? to / 4096 : vmas.pgoff(v) + (s.a[f + ADDR]! - vmas.start(v)) / 4096;
+    const pgoff = untouched ? to / 4096 : vmas.pageIndex(v, s.a[f + ADDR]!);
     // mremap_userfaultfd_prep: without UFFD_FEATURE_EVENT_REMAP the moved mapping is registered no more.
     const flags = vmas.flags(v) & ~VM_UFFD_FLAGS;
     let n = this.change.mergeNew(mm, to, to + len, flags, file, pgoff, vmas.pageProt(v), anon);

@@ -92,6 +92,11 @@ export function swapEntryPfn(lo: number, hi: number): number {
   return (hi & 0x3ffffff) * 0x1000000 + (lo >>> 8);
 }
 
+/** pte_dirty: by software, or by hardware: writable and not read-only. */
+export function pteDirty(lo: number, hi: number): boolean {
+  return (hi & HI_DIRTY) !== 0 || ((hi & HI_WRITE) !== 0 && (lo & PTE_RDONLY) === 0);
+}
+
 /**
  * Low-word attributes of vm_page_prot for a VMA, without output address: protection_map[flags] plus
  * the memory type. Private mappings never get the write permission here: that is what makes COW.

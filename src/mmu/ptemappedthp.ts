@@ -86,22 +86,22 @@ export class PteMappedThp {
     const s = sim.agents.stack;
     const mm = s.a[f + MM]!;
     const addr = s.a[f + ADDR]!;
+    const lock = this.activity.first + P_PAGE_LOCK;
+    const wait = s.a[f] === lock ? BLOCKED : lock;
     pt.walk(mm, addr);
     if (pt.leafLevel === 2) return this.unlock(f, 0); // SCAN_PMD_MAPPED
     const v = this.vmaOf(mm, addr);
     if (v < 0 || (vmas.flags(v) & VM_UFFD_WP) !== 0) return this.unlock(f, -EINVAL);
     if (this.locksMappings && vmas.anonVma(v) !== 0) return this.unlock(f, -EINVAL); // SCAN_VMA_CHECK
     const file = vmas.file(v);
-    const start = vmas.pgoff(v) + (addr - vmas.start(v)) / 4096;
-    if (this.pages.blockLockedByOther(file, start))
-      return s.a[f] === this.activity.first + P_PAGE_LOCK ? BLOCKED : this.activity.first + P_PAGE_LOCK;
+    const start = vmas.pageIndex(v, addr);
+    if (this.pages.blockLockedByOther(file, start)) return wait;
     const head = files.cache.find(file, start);
     if (head < 0 || !frames.isThp(head)) return this.unlock(f, -EINVAL);
     pt.walk(mm, addr);
     if (pt.level < 2) return this.unlock(f, -EINVAL); // SCAN_PMD_NULL
     const table = pt.level === 3;
-    if (table && this.locksMappings && !sim.locks.write(this.pages.rmapLock))
-      return s.a[f] === this.activity.first + P_PAGE_LOCK ? BLOCKED : this.activity.first + P_PAGE_LOCK;
+    if (table && this.locksMappings && !sim.locks.write(this.pages.rmapLock)) return wait;
     s.set(f + VMA, v);
     s.set(f + START, start);
     s.set(f + FILE, file);

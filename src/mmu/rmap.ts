@@ -38,10 +38,10 @@ export class Rmap {
 
   private nextOfFile(vma: number, addr: number, cursor: number): number {
     const { vmas } = this;
-    const pgoff = vmas.pgoff(vma) + Math.floor((addr - vmas.start(vma)) / 4096);
+    const pgoff = vmas.pageIndex(vma, addr);
     let n = 0;
     for (let v = vmas.firstOfFile(vmas.file(vma)); v >= 0; v = vmas.nextOfFile(v)) {
-      const at = vmas.start(v) + (pgoff - vmas.pgoff(v)) * 4096;
+      const at = vmas.addressOf(v, pgoff);
       if (at < vmas.start(v) || at >= vmas.end(v)) continue;
       if (n++ < cursor) continue;
       this.mm = vmas.mm(v);
@@ -57,7 +57,7 @@ export class Rmap {
     const vma = vmas.findVma(mm, addr);
     if (vma < 0 || (frames.flags(from) & FRAME_FILE) === 0) return;
     const file = vmas.file(vma);
-    const pgoff = vmas.pgoff(vma) + Math.floor((addr - vmas.start(vma)) / 4096);
+    const pgoff = vmas.pageIndex(vma, addr);
     if (files.cache.find(file, pgoff) !== from) return;
     frames.setFile(to, pgoff);
     frames.get(to);

@@ -68,7 +68,7 @@ export class SplitFilePage {
     let at = 0;
     do {
       v = nthMapping(vmas, s.a[f + FILE]!, first, first + 512, n++);
-      if (v >= 0) at = vmas.start(v) + Math.max(0, first - vmas.pgoff(v)) * 4096;
+      if (v >= 0) at = Math.max(vmas.start(v), vmas.addressOf(v, first));
     } while (v >= 0 && !zap.hasPud(vmas.mm(v), at)); // mm_find_pmd
     if (v < 0) {
       sim.locks.unlockRead(pages.rmapLock);
@@ -77,7 +77,7 @@ export class SplitFilePage {
     s.set(f + CURSOR, n);
     s.set(f + AT_MM, vmas.mm(v));
     s.set(f + AT, at);
-    s.set(f + END, Math.min(vmas.end(v), vmas.start(v) + (first + 512 - vmas.pgoff(v)) * 4096));
+    s.set(f + END, Math.min(vmas.end(v), vmas.addressOf(v, first + 512)));
     if (this.mm.d.fileSplitAnnouncement === "once") return this.activity.first + P_UNMAP;
     return sim.agents.call(f, this.activity.first + P_UNMAP, huge.splitHugePmd, vmas.mm(v), at);
   }

@@ -66,8 +66,14 @@ export class SplitHugePmd {
     const addr = s[f + ADDR]!;
     if (this.filePages !== undefined && this.pt.walk(mm, addr) && (this.frames.flags(this.pt.leafPfn) & FRAME_FILE) !== 0) {
       const v = this.vmas.findVma(mm, addr);
-      const pgoff = this.vmas.pgoff(v) + Math.floor((addr - this.vmas.start(v)) / 4096);
-      return agents.call(f, this.splitHugePage.first + 4, this.filePages.activity, this.vmas.file(v), pgoff, s[f + PINS]!);
+      return agents.call(
+        f,
+        this.splitHugePage.first + 4,
+        this.filePages.activity,
+        this.vmas.file(v),
+        this.vmas.pageIndex(v, addr),
+        s[f + PINS]!,
+      );
     }
     if (!locks.write(this.pages.rmapLock)) return BLOCKED;
     if (this.pt.walk(mm, addr) && !this.pages.tryLock(this.frames.head(this.pt.leafPfn))) {

@@ -469,7 +469,7 @@ export class Userfaultfd {
     if (!pt.none) return -EEXIST;
     const shared = (vmas.flags(v) & VM_SHARED) !== 0;
     if (file >= 0 && shared) {
-      const pgoff = vmas.pgoff(v) + (at - vmas.start(v)) / 4096;
+      const pgoff = vmas.pageIndex(v, at);
       if (pgoff * 4096 >= files.size(file)) return -EFAULT;
       if (files.cache.find(file, pgoff) >= 0) return -EEXIST;
       frames.setFile(pfn, pgoff);
@@ -534,7 +534,7 @@ export class Userfaultfd {
     const { vmas, files, frames, pt } = this.mm;
     const file = vmas.file(v);
     if (file < 0) return -EINVAL;
-    const pfn = files.cache.find(file, vmas.pgoff(v) + (at - vmas.start(v)) / 4096);
+    const pfn = files.cache.find(file, vmas.pageIndex(v, at));
     if (pfn < 0) return -EFAULT;
     pt.walk(mm, at);
     if (!pt.none) return -EEXIST;

@@ -194,7 +194,7 @@ export class VmaChange {
     const file = vmas.file(v);
     const prot = vmas.pageProt(v);
     const anon = vmas.anonVma(v);
-    const pgoff = vmas.pgoff(v) + (start - vmas.start(v)) / 4096;
+    const pgoff = vmas.pageIndex(v, start);
     const prev = vmas.prev(v);
     const next = vmas.next(v);
     let merge = 0;

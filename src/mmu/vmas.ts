@@ -247,10 +247,18 @@ export class Vmas {
     return v;
   }
 
+  /** linear_page_index: the page of its file that a VMA shows at an address. */
+  pageIndex(v: number, addr: number): number {
+    return this.pgoff(v) + Math.floor((addr - this.start(v)) / 4096);
+  }
+  /** vma_address: where a VMA shows a page of its file; outside its bounds if it does not. */
+  addressOf(v: number, pgoff: number): number {
+    return this.start(v) + (pgoff - this.pgoff(v)) * 4096;
+  }
+
   /** A copy of a VMA that is in no tree yet (vm_area_dup), for another range of it. */
   dup(v: number, start: number, end: number): number {
-    const pgoff = this.pgoff(v) + (start - this.start(v)) / 4096;
-    const n = this.alloc(this.mm(v), start, end, this.flags(v), this.file(v), pgoff, this.pageProt(v));
+    const n = this.alloc(this.mm(v), start, end, this.flags(v), this.file(v), this.pageIndex(v, start), this.pageProt(v));
     this.anon.set(n, this.anonVma(v));
     return n;
   }

@@ -22,6 +22,7 @@ import {
   HI_WRITE,
   pfnHi,
   pfnLo,
+  pteDirty,
   PTE_RDONLY,
   PTE_VALID,
   SWP_SWAP,
@@ -138,8 +139,7 @@ export class Zap {
     if (this.pending === 0) this.lowest = addr;
     this.highest = addr + size;
     this.gathered[this.pending++] = pfn;
-    const dirty = (hi & HI_DIRTY) !== 0 || ((hi & HI_WRITE) !== 0 && (lo & PTE_RDONLY) === 0);
-    if (dirty && pfn >= 0 && (this.frames.flags(pfn) & FRAME_FILE) !== 0) this.frames.setDirty(pfn);
+    if (pteDirty(lo, hi) && pfn >= 0 && (this.frames.flags(pfn) & FRAME_FILE) !== 0) this.frames.setDirty(pfn);
   }
 
   /** tlb_finish_mmu: first the TLB, then the pages. */
@@ -164,7 +164,7 @@ export class Zap {
     const of = frames.flags(first);
     if ((of & FRAME_THP) === 0 || (of & FRAME_FILE) !== 0) {
       if ((hi & HI_SPECIAL) !== 0) return;
-      if ((of & FRAME_FILE) !== 0 && ((hi & HI_DIRTY) !== 0 || ((hi & HI_WRITE) !== 0 && (lo & PTE_RDONLY) === 0))) frames.setDirty(first);
+      if ((of & FRAME_FILE) !== 0 && pteDirty(lo, hi)) frames.setDirty(first);
       frames.dropMapping(first);
       return;
     }

@@ -206,7 +206,7 @@ export class ZapVma {
     if (pt.contended(mm, s[f + Z_START]!, s[f + Z_END]!)) return BLOCKED;
     for (let addr = s[f + Z_START]!; addr < s[f + Z_END]!; addr += 4096) {
       if (!pt.walk(mm, addr)) continue;
-      const pgoff = vmas.pgoff(v) + (addr - vmas.start(v)) / 4096;
+      const pgoff = vmas.pageIndex(v, addr);
       if (files.cache.find(s[f + FILE]!, pgoff) === pt.leafPfn) zap.zapRange(mm, addr, addr + 4096);
     }
     return sim.agents.call(

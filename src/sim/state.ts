@@ -138,7 +138,6 @@ export class StateRegistry {
     this.journalIndex[n] = index;
     this.journalOld[n] = old;
     this.journalLength = n + 1;
-    if (pool.group < 0) return;
     this.hashWord(pool, index, old);
     this.hashWord(pool, index, value);
   }

@@ -56,7 +56,7 @@ function wrongLeaf(m: Machine, vm: number, leaf: Leaf): string | undefined {
       continue;
     }
     const vma = vmaAt(m, mm, hva);
-    const linear = vma >= 0 && (vmas.flags(vma) & VM_PFNMAP) !== 0 && vmas.pgoff(vma) + (hva - vmas.start(vma)) / 4096 === pfn;
+    const linear = vma >= 0 && (vmas.flags(vma) & VM_PFNMAP) !== 0 && vmas.pageIndex(vma, hva) === pfn;
     if (!linear) return `${said}; the host maps nothing at ${hex(hva)}${vma < 0 ? ", where no VMA is" : ""}`;
     if (leaf.writable && (vmas.flags(vma) & VM_WRITE) === 0) return `${said} for writing; the VMA at ${hex(hva)} is read-only`;
     off += 4096;

@@ -220,16 +220,18 @@ export class PlatformDrivers {
     return file;
   }
 
+  private driverOf(file: number): PlatformDriver | undefined {
+    const ops = this.mm.files.vmOps(file);
+    return this.drivers.find((d) => d.ops === ops);
+  }
   /** The name of the device that a file was opened as, or undefined. */
   nameOf(file: number): string | undefined {
-    const ops = this.mm.files.vmOps(file);
-    return this.drivers.find((d) => d.ops === ops)?.kind.name;
+    return this.driverOf(file)?.kind.name;
   }
 
   /** The device resets: its memory is as it was at first. @returns its name and place, undefined for one without memory */
   reset(file: number): { readonly name: string; readonly base: number; readonly size: number } | undefined {
-    const ops = this.mm.files.vmOps(file);
-    const driver = this.drivers.find((d) => d.ops === ops);
+    const driver = this.driverOf(file);
     if (driver?.memory === undefined) return undefined;
     driver.memory.reset();
     return { name: driver.kind.name.slice(5), base: driver.memory.base, size: DEVICE_SIZE };
@@ -301,7 +303,7 @@ export class PlatformDrivers {
   private evict(f: number): number {
     const { sim } = this.mm;
     const file = sim.agents.stack.a[f + FILE]!;
-    const driver = this.drivers.find((d) => d.ops === this.mm.files.vmOps(file));
+    const driver = this.driverOf(file);
     if (driver?.kind.moves !== true) return sim.agents.ret(f, -EINVAL);
     if (!sim.locks.write(this.reservation)) return BLOCKED;
     return sim.agents.call(f, this.ttmBoEvict.first + 1, this.mm.unmapMappingRange, file, 0, TO_THE_END, 1);
@@ -311,7 +313,7 @@ export class PlatformDrivers {
   private moved(f: number): number {
     const { sim, files } = this.mm;
     const file = sim.agents.stack.a[f + FILE]!;
-    const { memory } = this.drivers.find((d) => d.ops === files.vmOps(file))!;
+    const { memory } = this.driverOf(file)!;
     const npages = files.size(file) / 4096;
     const first = this.first.a[file]!;
     const from = this.pages.a[first]! - memory!.pfn;
