@@ -7,6 +7,7 @@
  */
 import { REGS_WORDS } from "../arch/registers.js";
 import type { ParAgents } from "../guest/paragents.js";
+import type { AgentProgram } from "../guest/parprogram.js";
 import { SEQ } from "../kvm/usermemabort.js";
 import type { Machine } from "../machine.js";
 import { ESR_EL2, FAR_EL2, HPFAR_EL2 } from "../arch/registers.js";
@@ -59,7 +60,9 @@ export class ScriptSystem implements System {
   private readonly byAgent: Int32Array;
   private readonly byVcpu: Int32Array;
   /** Per actor and operation: how far it has come. A loop is one position. */
-  private readonly positions: readonly (readonly number[])[];
+  private readonly positions: Int32Array[] = [];
+  /** The programs of vCPUs. */
+  private readonly ofGuests: AgentProgram[] = [];
 
   constructor(
     readonly machine: Machine,
@@ -80,12 +83,13 @@ export class ScriptSystem implements System {
       this.ofVcpus.push(OF_VCPUS[pool.name] !== undefined);
     }
     this.script = this.state.pools.findIndex((p) => p.name === SCRIPT);
-    this.positions = par.programs.map((p) => {
-      const positions = [...p.ops.keys(), p.ops.length];
+    for (const p of par.programs) {
+      const positions = Int32Array.from({ length: p.ops.length + 1 }, (_, n) => n);
       for (const [n, op] of p.ops.entries())
         if (op.kind === "next") for (let i = op.target; i <= n; i++) positions[i] = Math.min(positions[i]!, positions[op.target]!);
-      return positions;
-    });
+      this.positions.push(positions);
+      if (p.vcpu >= 0) this.ofGuests.push(p);
+    }
     this.tlb = new TlbDigest(machine.pe.tlbs, machine.pe.maintenance);
     assignGroups(this.state);
     this.guestPhase = machine.kvm.run.first + 2;
@@ -153,8 +157,7 @@ export class ScriptSystem implements System {
     const { state, machine, registers, wide, stack } = this;
     const { vms } = machine.kvm;
     for (let vm = 0; vm < vms.count; vm++) state.hashWord(wide, vms.seqWord(vm), wide.a[vms.seqWord(vm)]!);
-    for (const p of this.par.programs) {
-      if (p.vcpu < 0) continue;
+    for (const p of this.ofGuests) {
       const f = this.faultFrame(p.vcpu);
       if (f >= 0) {
         const read = stack.a[f + SEQ]!;

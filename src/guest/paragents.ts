@@ -64,10 +64,11 @@ export interface ParWorld {
 export const MOST_ACTORS = 30;
 
 export class ParAgents {
+  // An array from `map` is packed or holey by how hot V8 found `map` when it was made: what each step reads has one kind.
   readonly programs: readonly AgentProgram[];
   /** The machine's agent of each. */
-  readonly agents: readonly number[];
-  private readonly base: readonly number[];
+  readonly agents: Int32Array;
+  private readonly base: Int32Array;
   private readonly pool: I32Pool;
   /** The steps of the hardware as further actors, behind the agents; by `withHardware`. */
   private hardware: HardwareSteps | undefined;
@@ -78,14 +79,17 @@ export class ParAgents {
   ) {
     const { state } = world;
     this.pool = (state.pools.find((p) => p.name === "script.agents") as I32Pool | undefined) ?? state.i32("script.agents", 16);
-    this.programs = bodies.map((b) => flatten(b, (n) => world.isThis(n)));
-    this.agents = this.programs.map((p) => (p.vcpu >= 0 ? world.vcpuAgent(p.vcpu) : world.threadAgent(p.who)));
+    const programs: AgentProgram[] = [];
+    for (const b of bodies) programs.push(flatten(b, (n) => world.isThis(n)));
+    this.programs = programs;
+    this.agents = new Int32Array(programs.length);
+    this.base = new Int32Array(programs.length);
     let at = 0;
-    this.base = this.programs.map((p) => {
-      const here = at;
+    for (const [i, p] of programs.entries()) {
+      this.agents[i] = p.vcpu >= 0 ? world.vcpuAgent(p.vcpu) : world.threadAgent(p.who);
+      this.base[i] = at;
       at += SLOTS + p.slots;
-      return here;
-    });
+    }
     this.pool.ensure(at);
     for (let w = 0; w < at; w++) this.pool.set(w, 0);
     for (let i = 0; i < this.count; i++) this.advance(i);
@@ -97,7 +101,7 @@ export class ParAgents {
   /** From here on the hardware's own steps can be taken too: actors behind the agents. */
   withHardware(): void {
     const vcpus = this.programs.flatMap((p) => (p.vcpu >= 0 ? [p.vcpu] : []));
-    const others = this.agents.filter((_, i) => this.programs[i]!.vcpu < 0);
+    const others = [...this.agents].filter((_, i) => this.programs[i]!.vcpu < 0);
     this.hardware ??= this.world.hardware(vcpus, others, MOST_ACTORS - this.count);
   }
   /** Agents and steps of the hardware. */
