@@ -26,6 +26,8 @@ export class Footprints {
   private readonly watched: Int32Array;
   private readonly ignored: Int32Array;
   private readonly owned: Int32Array;
+  /** Pools that are neither. */
+  private readonly shared: Int32Array;
   /** Per actor: owned pools of which it may look at any word. */
   private readonly around: readonly Int32Array[];
   private readonly pools: number;
@@ -47,7 +49,10 @@ export class Footprints {
     this.watched = set((p) => system.watchedPool(p));
     this.ignored = set((p) => system.ignoredPool(p));
     this.owned = set((p) => system.ownedPool(p));
-    this.around = Array.from({ length: actors }, (_, a) => set((p) => system.ownedPool(p) && system.looksAround(p, a)));
+    this.shared = set((p) => !system.ignoredPool(p) && !system.ownedPool(p));
+    const around: Int32Array[] = [];
+    for (let a = 0; a < actors; a++) around.push(set((p) => system.ownedPool(p) && system.looksAround(p, a)));
+    this.around = around;
   }
 
   /** A step begins. */
@@ -61,21 +66,23 @@ export class Footprints {
    * @param at position of the actor before it @param mark of the state before it
    */
   end(depth: number, actor: number, at: number, mark: number): void {
-    const { words, system, pools } = this;
-    const { state } = system;
+    const { words, pools, shared } = this;
+    const { reads } = this.system.state;
     const slot = depth * this.actors + actor;
     if ((slot + 1) * 2 * words > this.prints.length) this.grow();
     const r = slot * 2 * words;
     const w = r + words;
     const p = this.prints;
     this.where[slot] = r;
+    const owned = this.around[actor]!;
+    let around = 0;
     for (let i = 0; i < words; i++) {
-      p[r + i] = state.reads[i]! & ~this.ignored[i]! & ~this.owned[i]!;
+      const read = reads[i]!;
+      p[r + i] = read & shared[i]!;
       p[w + i] = 0;
+      around |= read & owned[i]!;
     }
     // An actor looks at what it owns; where it may look at more it looks at what all own.
-    let around = 0;
-    for (let i = 0; i < words; i++) around |= state.reads[i]! & this.around[actor]![i]!;
     for (let a = 0; a < this.actors; a++) if (a === actor || around !== 0) p[r + ((pools + a) >> 5)]! |= 1 << ((pools + a) & 31);
     this.writes(actor, mark, w);
     this.learn(actor, at, r);
@@ -115,11 +122,9 @@ export class Footprints {
     for (let n = Math.min(at, POSITIONS - 1); n >= 0; n--) {
       const to = (actor * POSITIONS + n) * size;
       let more = 0;
-      for (let i = 0; i < size; i++) {
-        more |= prints[r + i]! & ~future[to + i]!;
-        future[to + i]! |= prints[r + i]!;
-      }
+      for (let i = 0; i < size; i++) more |= prints[r + i]! & ~future[to + i]!;
       if (more === 0) return;
+      for (let i = 0; i < size; i++) future[to + i]! |= prints[r + i]!;
       this.grew = true;
     }
   }

@@ -450,18 +450,37 @@ function f64Class(name: string): typeof F64Pool {
 /** Pools that note in the registry that somebody looked at them. */
 class WatchedI32Pool extends I32Pool {}
 class WatchedF64Pool extends F64Pool {}
-interface Watched {
-  words: Int32Array | Float64Array;
+interface Watched<T> {
+  words: T;
+  /** The registry's `reads`, and this pool's place in it. */
+  reads: Int32Array;
+  readWord: number;
+  readBit: number;
   readonly id: number;
   readonly registry: StateRegistry;
 }
-for (const watched of [WatchedI32Pool, WatchedF64Pool])
-  Object.defineProperty(watched.prototype, "a", {
-    get(this: Watched) {
-      this.registry.reads[this.id >> 5]! |= 1 << (this.id & 31);
-      return this.words;
-    },
-    set(this: Watched, words: Int32Array | Float64Array) {
-      this.words = words;
-    },
-  });
+function keepWords<T>(pool: Watched<T>, words: T): void {
+  pool.words = words;
+  pool.reads = pool.registry.reads;
+  pool.readWord = pool.id >> 5;
+  pool.readBit = 1 << (pool.id & 31);
+}
+// One function for each class: what V8 knows of one says nothing of the other.
+Object.defineProperty(WatchedI32Pool.prototype, "a", {
+  get(this: Watched<Int32Array>) {
+    this.reads[this.readWord]! |= this.readBit;
+    return this.words;
+  },
+  set(this: Watched<Int32Array>, words: Int32Array) {
+    keepWords(this, words);
+  },
+});
+Object.defineProperty(WatchedF64Pool.prototype, "a", {
+  get(this: Watched<Float64Array>) {
+    this.reads[this.readWord]! |= this.readBit;
+    return this.words;
+  },
+  set(this: Watched<Float64Array>, words: Float64Array) {
+    keepWords(this, words);
+  },
+});
