@@ -402,6 +402,28 @@ export class Cpu {
                 // ---- loads and stores of one general register
                 let n: number;
                 const rn = dec[d + F_RN]!;
+                if (op === Op.LoadImm && rn >= 0 && dec[d + F_RA] === (8 | ACCESS_X)) {
+                  // ldr Xt, [Xn, #imm] from a page that is known: what follows, without what cannot be.
+                  const low = r[b + rn]!;
+                  const imm = dec[d + F_LO]!;
+                  const at8 = (low + imm) | 0;
+                  const high = (r[b + rn + 1]! + (imm >> 31) + (at8 >>> 0 < low >>> 0 ? 1 : 0)) | 0;
+                  const p = (((at8 >>> 12) ^ (at8 >>> 22) ^ high) & (PAGE_ENTRIES - 1)) << 2;
+                  const first = pages[p + 3]!;
+                  if (
+                    pages[p + 2] === pageStamp &&
+                    pages[p] === (at8 & ~0xfff) &&
+                    pages[p + 1] === high &&
+                    (at8 & 7) === 0 &&
+                    first >= 0
+                  ) {
+                    ram = (ram + ramCost) | 0;
+                    const w = first + ((at8 & 0xfff) >> 2);
+                    lo = full[w]!;
+                    hi = full[w + 1]!;
+                    break result;
+                  }
+                }
                 if (rn >= 0) n = b + rn;
                 else {
                   this.syncPc(b, pcLo, pcHi);
