@@ -1,16 +1,16 @@
 /**
  * The physical address space: RAM, the window of translation tables, and device windows.
  *
- * RAM is sparse: a cleared page is a state and no data. Data exists from the first non-zero store, by
- * 64-byte line; a page with more than four lines becomes a full page. Index structures cost only where
- * memory is touched.
+ * RAM is sparse: a cleared page is a state and no data. Data exists from the first non-zero store, by run of
+ * 32 bytes (a "line" of this file, no cache's); a page with more than eight becomes a full page. Index structures
+ * cost only where memory is touched.
  *
  * top  [page >> 18]          group number, 0: no page of this GiB was ever touched
  * mid  [group << 12 | page >> 6 & 4095]  chunk number, 0: no page of these 256 KiB was ever touched
  * dir  [chunk << 6 | page & 63] = "slot" of a page, stable for ever:
- *        0 all zero · r > 0 line record r · r < 0 full page ~r
- * recs [4r .. 4r + 3]        line << 6 | number of the line in its page, 0: unused
- * lines[16 l ..], full[1024 f ..]   data words, little endian
+ *        0 all zero · r < 0 full page ~r · r > 0 in lines: r odd, r >> 1 is the entry of the only one; r even, record r >> 1
+ * recs [8r .. 8r + 7]        entries: line << 7 | number of the line in its page, 0: unused
+ * lines[8 l ..], full[1024 f ..]   data words, little endian
  */
 import { BRACKETS } from "./brackets.js";
 import type { Sim } from "../sim/sim.js";
@@ -25,8 +25,16 @@ const CHUNK_MASK = (1 << CHUNK_SHIFT) - 1;
 const GROUP_SHIFT = 18;
 const MID_SHIFT = GROUP_SHIFT - CHUNK_SHIFT;
 const MID_MASK = (1 << MID_SHIFT) - 1;
-const LINE_WORDS = 16;
-const RECORD_LINES = 4;
+const LINE_WORDS = 8;
+const LINE_BYTES = 4 * LINE_WORDS;
+const LINE_SHIFT = 5;
+const TAG_BITS = 12 - LINE_SHIFT;
+const TAG_MASK = (1 << TAG_BITS) - 1;
+const RECORD_LINES = 8;
+/** Lines from this number on do not fit into a slot beside its odd bit: they have a record. */
+const SLOT_LINES = 2 ** (30 - TAG_BITS);
+/** Words of a cache's line of 64 bytes. */
+const CACHE_LINE_WORDS = 16;
 const PAGE_WORDS = 1024;
 
 /** meta words: how many of each were ever made, and the heads of the free lists (0: empty). */
@@ -216,17 +224,26 @@ export class PhysicalMemory {
   private clearSlot(slot: number): void {
     const ref = this.dir.a[slot]!;
     if (ref === 0) return;
-    if (ref > 0) this.freeRecord(ref);
+    if (ref > 0) this.freeLines(ref);
     else this.release(this.full, ~ref, PAGE_WORDS, FULL_FREE);
     this.dir.set(slot, 0);
   }
 
-  private freeRecord(rec: number): void {
-    for (let k = 0; k < RECORD_LINES; k++) {
-      const e = this.recs.a[rec * RECORD_LINES + k]!;
-      if (e !== 0) this.release(this.lines, e >>> 6, LINE_WORDS, LINE_FREE);
+  /** Entries of a page in lines, some of a record's empty. */
+  private entries(ref: number): number {
+    return (ref & 1) !== 0 ? 1 : RECORD_LINES;
+  }
+  /** One of them: line << TAG_BITS | its number in the page, 0: empty. */
+  private entry(ref: number, k: number): number {
+    return (ref & 1) !== 0 ? ref >> 1 : this.recs.a[(ref >> 1) * RECORD_LINES + k]!;
+  }
+
+  private freeLines(ref: number): void {
+    for (let k = 0; k < this.entries(ref); k++) {
+      const e = this.entry(ref, k);
+      if (e !== 0) this.release(this.lines, e >> TAG_BITS, LINE_WORDS, LINE_FREE);
     }
-    this.release(this.recs, rec, RECORD_LINES, REC_FREE);
+    if ((ref & 1) === 0) this.release(this.recs, ref >> 1, RECORD_LINES, REC_FREE);
   }
 
   /** Copies a page as copy-on-write does. Cleared pages and lines stay cleared. */
@@ -245,15 +262,12 @@ export class PhysicalMemory {
       this.full.move(f << 10, ~ref << 10, PAGE_WORDS);
       this.dir.set(d, ~f);
     } else if (ref > 0) {
-      const rec = this.take(this.recs, RECS, REC_FREE, RECORD_LINES);
-      for (let k = 0; k < RECORD_LINES; k++) {
-        const e = this.recs.a[ref * RECORD_LINES + k]!;
+      for (let k = 0; k < this.entries(ref); k++) {
+        const e = this.entry(ref, k);
         if (e === 0) continue;
-        const line = this.take(this.lines, LINES, LINE_FREE, LINE_WORDS);
-        this.lines.move(line << 4, (e >>> 6) << 4, LINE_WORDS);
-        this.recs.set(rec * RECORD_LINES + k, (line << 6) | (e & 63));
+        const line = this.addLine(d, e & TAG_MASK);
+        this.lines.move(line * LINE_WORDS, (e >> TAG_BITS) * LINE_WORDS, LINE_WORDS);
       }
-      this.dir.set(d, rec);
     }
   }
 
@@ -372,22 +386,24 @@ export class PhysicalMemory {
       this.lo = this.hi = this.lo2 = this.hi2 = 0;
       return;
     }
-    if ((o & 63) + size > 64) {
+    if ((o & (LINE_BYTES - 1)) + size > LINE_BYTES) {
       this.readBytes(ref, o, size);
       return;
     }
-    const line = this.lineOf(ref, o >> 6);
+    const tag = o >> LINE_SHIFT;
+    const line = this.lineOf(ref, tag);
     if (line === 0) this.lo = this.hi = this.lo2 = this.hi2 = 0;
-    else this.readWords(this.lines.a, (line - (o >> 6)) << 4, o, size);
+    else this.readWords(this.lines.a, (line - tag) * LINE_WORDS, o, size);
   }
 
-  /** The line that holds line number `tag` of a page, or 0. */
-  private lineOf(rec: number, tag: number): number {
+  /** The line that holds line number `tag` of a page in lines, or 0. */
+  private lineOf(ref: number, tag: number): number {
+    if ((ref & 1) !== 0) return ((ref >> 1) & TAG_MASK) === tag ? ref >> (TAG_BITS + 1) : 0;
     const recs = this.recs.a;
-    const at = rec * RECORD_LINES;
+    const at = (ref >> 1) * RECORD_LINES;
     for (let k = at; k < at + RECORD_LINES; k++) {
       const e = recs[k]!;
-      if (e !== 0 && (e & 63) === tag) return e >>> 6;
+      if (e !== 0 && (e & TAG_MASK) === tag) return e >> TAG_BITS;
     }
     return 0;
   }
@@ -490,49 +506,62 @@ export class PhysicalMemory {
 
   /** Writes into a RAM page by its slot. */
   readonly writeSlot = (slot: number, o: number, size: number, lo: number, hi: number, lo2 = 0, hi2 = 0): void => {
-    let ref = this.dir.a[slot]!;
+    const ref = this.dir.a[slot]!;
     if (ref < 0) {
       this.writeWords(this.full, ~ref << 10, o, size, lo, hi, lo2, hi2);
       return;
     }
-    if ((o & 63) + size > 64) {
+    if ((o & (LINE_BYTES - 1)) + size > LINE_BYTES) {
       for (let i = 0; i < size; i++) {
         const w = i < 4 ? lo : i < 8 ? hi : i < 12 ? lo2 : hi2;
         this.writeSlot(slot, o + i, 1, (w >>> ((i & 3) * 8)) & 0xff, 0);
       }
       return;
     }
-    const tag = o >> 6;
+    const tag = o >> LINE_SHIFT;
     let line = ref === 0 ? 0 : this.lineOf(ref, tag);
     if (line === 0) {
       if (size < 8) hi = 0;
       if (size < 16) lo2 = hi2 = 0;
       if (size < 4) lo &= size === 1 ? 0xff : 0xffff;
       if ((lo | hi | lo2 | hi2) === 0) return;
-      if (ref === 0) {
-        ref = this.take(this.recs, RECS, REC_FREE, RECORD_LINES);
-        this.dir.set(slot, ref);
-      }
-      line = this.addLine(ref, tag);
+      line = this.addLine(slot, tag);
       if (line === 0) {
         this.promote(slot, ref);
         this.writeSlot(slot, o, size, lo, hi, lo2, hi2);
         return;
       }
     }
-    this.writeWords(this.lines, (line - tag) << 4, o, size, lo, hi, lo2, hi2);
+    this.writeWords(this.lines, (line - tag) * LINE_WORDS, o, size, lo, hi, lo2, hi2);
   };
 
-  /** Gives a record a new line. @returns 0 when it has four already. */
-  private addLine(rec: number, tag: number): number {
+  /** Gives a page that is zero or in lines a new one. @returns 0 when it has eight already */
+  private addLine(slot: number, tag: number): number {
+    const ref = this.dir.a[slot]!;
+    if (ref === 0) {
+      const line = this.take(this.lines, LINES, LINE_FREE, LINE_WORDS);
+      const entry = (line << TAG_BITS) | tag;
+      this.dir.set(slot, line < SLOT_LINES ? (entry << 1) | 1 : this.newRecord(entry) << 1);
+      return line;
+    }
+    let rec = ref >> 1;
+    if ((ref & 1) !== 0) {
+      rec = this.newRecord(ref >> 1);
+      this.dir.set(slot, rec << 1);
+    }
     const at = rec * RECORD_LINES;
     for (let k = at; k < at + RECORD_LINES; k++) {
       if (this.recs.a[k] !== 0) continue;
       const line = this.take(this.lines, LINES, LINE_FREE, LINE_WORDS);
-      this.recs.set(k, (line << 6) | tag);
+      this.recs.set(k, (line << TAG_BITS) | tag);
       return line;
     }
     return 0;
+  }
+  private newRecord(entry: number): number {
+    const rec = this.take(this.recs, RECS, REC_FREE, RECORD_LINES);
+    this.recs.set(rec * RECORD_LINES, entry);
+    return rec;
   }
 
   /** Makes a page in line form a full one. @returns its number in `full` */
@@ -542,16 +571,16 @@ export class PhysicalMemory {
   }
 
   /** A page in line form becomes a full page. */
-  private promote(slot: number, rec: number): void {
+  private promote(slot: number, ref: number): void {
     const f = this.take(this.full, FULLS, FULL_FREE, PAGE_WORDS);
-    for (let k = 0; k < RECORD_LINES; k++) {
-      const e = this.recs.a[rec * RECORD_LINES + k]!;
+    for (let k = 0; k < this.entries(ref); k++) {
+      const e = this.entry(ref, k);
       if (e === 0) continue;
-      const from = (e >>> 6) << 4;
-      const to = (f << 10) + ((e & 63) << 4);
+      const from = (e >> TAG_BITS) * LINE_WORDS;
+      const to = (f << 10) + (e & TAG_MASK) * LINE_WORDS;
       for (let i = 0; i < LINE_WORDS; i++) this.full.set(to + i, this.lines.a[from + i]!);
     }
-    this.freeRecord(rec);
+    this.freeLines(ref);
     this.dir.set(slot, ~f);
   }
 
@@ -581,14 +610,14 @@ export class PhysicalMemory {
 
   /** Copies the 64-byte line at pa from memory to 16 words of a cache. */
   readLine(pa: Pa, to: I32Pool, at: number): void {
-    for (let i = 0; i < LINE_WORDS; i += 2) {
+    for (let i = 0; i < CACHE_LINE_WORDS; i += 2) {
       this.readMemory(pa + 4 * i, 8);
       to.set2(at + i, this.lo, this.hi);
     }
   }
   /** Copies 16 words of a cache to the 64-byte line at pa in memory. */
   writeLine(pa: Pa, from: Int32Array, at: number): void {
-    for (let i = 0; i < LINE_WORDS; i += 2) this.writeMemory(pa + 4 * i, 8, from[at + i]!, from[at + i + 1]!);
+    for (let i = 0; i < CACHE_LINE_WORDS; i += 2) this.writeMemory(pa + 4 * i, 8, from[at + i]!, from[at + i + 1]!);
   }
 
   /** Bytes of memory that hold page data now, as allocated. */
