@@ -477,13 +477,13 @@ export class Cpu {
                     ram = 0;
                     const changes = this.changes.a[0]!;
                     const outcome = pe.readHere(v, vh, vl, size, dec[d + F_ISS]!);
-                    if (!this.windowHolds()) {
-                      stamp = this.newStamp() | 0;
-                      code = -1;
-                    }
                     if (outcome !== 0) {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
                       break done;
+                    }
+                    if (!this.windowHolds()) {
+                      stamp = this.newStamp() | 0;
+                      code = -1;
                     }
                     full = this.full.a;
                     if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) pageStamp = this.newPageStamp() | 0;
@@ -522,13 +522,13 @@ export class Cpu {
                     pe.d0 = r[t]!;
                     pe.d1 = r[t + 1]!;
                     const outcome = pe.writeHere(v, vh, vl, size, dec[d + F_ISS]!);
-                    if (!this.windowHolds()) {
-                      stamp = this.newStamp() | 0;
-                      code = -1;
-                    }
                     if (outcome !== 0) {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
                       break done;
+                    }
+                    if (!this.windowHolds()) {
+                      stamp = this.newStamp() | 0;
+                      code = -1;
                     }
                     full = this.full.a;
                     if (this.storedToWindow(vh, vl, size)) {

@@ -29,8 +29,16 @@ export class ByteBuffer {
     this.room(to - from);
     const { bytes } = this;
     let at = this.length;
-    // Parts are short: a loop costs less than the call of a copy.
-    for (let i = from; i < to; i++) bytes[at++] = encoded[i]!;
+    let i = from;
+    // Parts are short: a loop costs less than the call of a copy; V8 looks at both arrays anew in each turn of it.
+    for (; i + 4 <= to; i += 4) {
+      bytes[at] = encoded[i]!;
+      bytes[at + 1] = encoded[i + 1]!;
+      bytes[at + 2] = encoded[i + 2]!;
+      bytes[at + 3] = encoded[i + 3]!;
+      at += 4;
+    }
+    for (; i < to; i++) bytes[at++] = encoded[i]!;
     this.length = at;
   }
 

@@ -45,7 +45,7 @@ export class TextBuffer extends ByteBuffer {
     let at = start + count;
     this.length = at;
     while (at > start + 1) {
-      const q = (n / 100) | 0;
+      const q = (n / 100) >>> 0;
       const pair = (n - q * 100) << 1;
       n = q;
       bytes[--at] = PAIRS[pair + 1]!;
