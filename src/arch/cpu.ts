@@ -410,13 +410,7 @@ export class Cpu {
                   const high = (r[b + rn + 1]! + (imm >> 31) + (at8 >>> 0 < low >>> 0 ? 1 : 0)) | 0;
                   const p = (((at8 >>> 12) ^ (at8 >>> 22) ^ high) & (PAGE_ENTRIES - 1)) << 2;
                   const first = pages[p + 3]!;
-                  if (
-                    pages[p + 2] === pageStamp &&
-                    pages[p] === (at8 & ~0xfff) &&
-                    pages[p + 1] === high &&
-                    (at8 & 7) === 0 &&
-                    first >= 0
-                  ) {
+                  if (pages[p + 2] === pageStamp && pages[p] === (at8 & ~0xfff) && pages[p + 1] === high && (at8 & 7) === 0 && first >= 0) {
                     ram = (ram + ramCost) | 0;
                     const w = first + ((at8 & 0xfff) >> 2);
                     lo = full[w]!;

@@ -155,6 +155,7 @@ export class HostTranslation {
     t.set(i + C_IPA_HI, 0);
     t.set(i + C_S1, (this.level << 8) | this.shift);
     t.set(i + C_IDS, asid);
+    this.tlbs.noteHost(cpu, hi, lo, this.shift);
     if (this.shift > 12) this.tlbs.noteBig(cpu);
     return pa;
   }

@@ -116,6 +116,9 @@ const M_HOST = 2;
 const M_BIG = 3;
 /** Sizes of stage-2 leaves that were cached: bit 0 page, 1 2 MiB, 2 larger. */
 const M_S2SIZES = 4;
+/** What the host's entries have translated so far lies in these blocks of 2 MiB: the first, and the one behind the last, 0: nothing. */
+const M_HOST_FIRST = 5;
+const M_HOST_END = 6;
 const M_S1GEN = 8;
 const M_S2GEN = M_S1GEN + 256;
 const M_WORDS = M_S2GEN + 256;
@@ -246,6 +249,20 @@ export class Tlbs {
     const now = this.meta.a[at]!;
     if ((now & (1 << size)) === 0) this.meta.set(at, now | (1 << size));
   }
+  /** A leaf of the host, of 2^shift bytes, was cached on this CPU. */
+  noteHost(cpu: number, hi: number, lo: number, shift: number): void {
+    const at = cpu * M_WORDS;
+    const blocks = shift > 21 ? 1 << (shift - 21) : 1;
+    const first = ((hi << 11) | (lo >>> 21)) & -blocks;
+    const none = this.meta.a[at + M_HOST_END] === 0;
+    if (none || first < this.meta.a[at + M_HOST_FIRST]!) this.meta.set(at + M_HOST_FIRST, first);
+    if (none || first + blocks > this.meta.a[at + M_HOST_END]!) this.meta.set(at + M_HOST_END, first + blocks);
+  }
+  /** May the host have entries of pages [first, end) on this CPU? */
+  private hostMayHave(cpu: number, first: number, end: number): boolean {
+    const at = cpu * M_WORDS;
+    return first < this.meta.a[at + M_HOST_END]! * 512 && end > this.meta.a[at + M_HOST_FIRST]! * 512;
+  }
   stage2Sizes(cpu: number): number {
     return this.meta.a[cpu * M_WORDS + M_S2SIZES]!;
   }
@@ -353,10 +370,10 @@ export class Tlbs {
       }
       return;
     }
-    // Of the host's regime only combined entries and walks exist, all with the one tag of the ASID.
-    const only = host && asid >= 0 ? this.findContext(cpu, CTX_HOST, 0, asid) : 0;
-    if (host && asid >= 0 && only === 0) return;
     const end = first + pages;
+    // Of the host's regime only combined entries exist, all with the one tag of the ASID.
+    const only = host && asid >= 0 ? this.findContext(cpu, CTX_HOST, 0, asid) : 0;
+    if (host && asid >= 0 && (only === 0 || !this.hostMayHave(cpu, first, end))) return;
     const c = this.combined.a;
     for (let i = (cpu * COMBINED) << C_SHIFT; i < ((cpu + 1) * COMBINED) << C_SHIFT; i += 1 << C_SHIFT) {
       const tag = c[i + C_TAG]!;
