@@ -108,7 +108,8 @@ export class FileFault {
       this.map(mm, vma, at, 3, pfn, false, faulted ? this.atFault : this.around);
       if (at === page) mapped = true;
     }
-    if (!mapped) pt.walk(mm, page);
+    // The walk stands where the fault is: GUP looks at that entry next.
+    pt.walk(mm, page);
     return mapped;
   }
 

@@ -43,6 +43,16 @@ describe("do_fault_around", () => {
     expect(mapped(h, OTHER)).toBe("5 6 7 20 21 22");
   });
 
+  it("GUP gets the page that it asked for, whatever was mapped behind it", () => {
+    for (const era of ["v5.4", "v6.12", "v7.2.12"])
+      for (const page of [0, 1, 2]) {
+        const h = host(era, [0, 1, 2]);
+        const of = h.mm.vmas.file(h.mm.vmas.findVma(0, OTHER));
+        expect(h.mm.gup.tryUnlocked(0, OTHER + page * PAGE, 0)).toBe(h.mm.files.cache.find(of, page));
+        expect(mapped(h, OTHER)).toMatch(/^0'? 1'? 2'?$/);
+      }
+  });
+
   it("counts each as a mapping: reclaim and truncation find them", () => {
     const h = host("v6.12", [0, 1]);
     h.read(OTHER);
