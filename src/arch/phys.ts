@@ -241,7 +241,7 @@ export class PhysicalMemory {
   private freeLines(ref: number): void {
     for (let k = 0; k < this.entries(ref); k++) {
       const e = this.entry(ref, k);
-      if (e !== 0) this.release(this.lines, e >> TAG_BITS, LINE_WORDS, LINE_FREE);
+      if (e !== 0) this.release(this.lines, e >>> TAG_BITS, LINE_WORDS, LINE_FREE);
     }
     if ((ref & 1) === 0) this.release(this.recs, ref >> 1, RECORD_LINES, REC_FREE);
   }
@@ -266,7 +266,7 @@ export class PhysicalMemory {
         const e = this.entry(ref, k);
         if (e === 0) continue;
         const line = this.addLine(d, e & TAG_MASK);
-        this.lines.move(line * LINE_WORDS, (e >> TAG_BITS) * LINE_WORDS, LINE_WORDS);
+        this.lines.move(line * LINE_WORDS, (e >>> TAG_BITS) * LINE_WORDS, LINE_WORDS);
       }
     }
   }
@@ -403,7 +403,7 @@ export class PhysicalMemory {
     const at = (ref >> 1) * RECORD_LINES;
     for (let k = at; k < at + RECORD_LINES; k++) {
       const e = recs[k]!;
-      if (e !== 0 && (e & TAG_MASK) === tag) return e >> TAG_BITS;
+      if (e !== 0 && (e & TAG_MASK) === tag) return e >>> TAG_BITS;
     }
     return 0;
   }
@@ -576,7 +576,7 @@ export class PhysicalMemory {
     for (let k = 0; k < this.entries(ref); k++) {
       const e = this.entry(ref, k);
       if (e === 0) continue;
-      const from = (e >> TAG_BITS) * LINE_WORDS;
+      const from = (e >>> TAG_BITS) * LINE_WORDS;
       const to = (f << 10) + (e & TAG_MASK) * LINE_WORDS;
       for (let i = 0; i < LINE_WORDS; i++) this.full.set(to + i, this.lines.a[from + i]!);
     }

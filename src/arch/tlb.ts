@@ -381,9 +381,9 @@ export class Tlbs {
         continue;
       if (this.levelFits(c[i + C_S1]!, level)) this.dropIf(this.combined, i + C_TAG, c[i + C_IDS]!, cpu, host, vmid, asid);
     }
+    if (only !== 0) return;
     const l = this.stage1.a;
-    const entries = only !== 0 ? 0 : STAGE1;
-    for (let i = (cpu * STAGE1) << L_SHIFT; i < (cpu * STAGE1 + entries) << L_SHIFT; i += 1 << L_SHIFT) {
+    for (let i = (cpu * STAGE1) << L_SHIFT; i < ((cpu + 1) * STAGE1) << L_SHIFT; i += 1 << L_SHIFT) {
       if (l[i + L_TAG] === 0 || !overlaps(l[i + L_HI]!, l[i + L_LO]!, l[i + L_SIZE]! & 0xff, first, end)) continue;
       if (this.levelFits(l[i + L_SIZE]!, level)) this.dropIf(this.stage1, i + L_TAG, l[i + L_IDS]!, cpu, host, vmid, asid);
     }

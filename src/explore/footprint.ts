@@ -74,13 +74,13 @@ export class Footprints {
     const w = r + words;
     const p = this.prints;
     this.where[slot] = r;
-    const owned = this.around[actor]!;
+    const anywhere = this.around[actor]!;
     let around = 0;
     for (let i = 0; i < words; i++) {
       const read = reads[i]!;
       p[r + i] = read & shared[i]!;
       p[w + i] = 0;
-      around |= read & owned[i]!;
+      around |= read & anywhere[i]!;
     }
     // An actor looks at what it owns; where it may look at more it looks at what all own.
     for (let a = 0; a < this.actors; a++) if (a === actor || around !== 0) p[r + ((pools + a) >> 5)]! |= 1 << ((pools + a) & 31);

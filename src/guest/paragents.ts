@@ -101,7 +101,7 @@ export class ParAgents {
   /** From here on the hardware's own steps can be taken too: actors behind the agents. */
   withHardware(): void {
     const vcpus = this.programs.flatMap((p) => (p.vcpu >= 0 ? [p.vcpu] : []));
-    const others = [...this.agents].filter((_, i) => this.programs[i]!.vcpu < 0);
+    const others = this.programs.flatMap((p, i) => (p.vcpu < 0 ? [this.agents[i]!] : []));
     this.hardware ??= this.world.hardware(vcpus, others, MOST_ACTORS - this.count);
   }
   /** Agents and steps of the hardware. */

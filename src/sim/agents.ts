@@ -356,17 +356,14 @@ export class Agents {
     const s = this.stack;
     const fns = this.phaseFns;
     let f = top.a[agent]!;
-    let phase = f < 0 ? 0 : s.a[f]! | 0;
     while (f >= 0) {
-      const next = fns[phase]!(f);
-      if (next >= 0) {
+      let next = fns[s.a[f]! | 0]!(f);
+      while (next >= 0) {
         s.set(f + PHASE, next);
-        phase = next;
-        continue;
+        next = fns[next]!(f);
       }
       if (next === BLOCKED) break;
       f = top.a[agent]!;
-      if (f >= 0) phase = s.a[f]! | 0;
     }
     this.settle();
     return f < 0;

@@ -459,28 +459,24 @@ interface Watched<T> {
   readonly id: number;
   readonly registry: StateRegistry;
 }
-function keepWords<T>(pool: Watched<T>, words: T): void {
-  pool.words = words;
-  pool.reads = pool.registry.reads;
-  pool.readWord = pool.id >> 5;
-  pool.readBit = 1 << (pool.id & 31);
+function keepWords<T>(this: Watched<T>, words: T): void {
+  this.words = words;
+  this.reads = this.registry.reads;
+  this.readWord = this.id >> 5;
+  this.readBit = 1 << (this.id & 31);
 }
-// One function for each class: what V8 knows of one says nothing of the other.
+// A getter for each class: what V8 knows of one says nothing of the other.
 Object.defineProperty(WatchedI32Pool.prototype, "a", {
   get(this: Watched<Int32Array>) {
     this.reads[this.readWord]! |= this.readBit;
     return this.words;
   },
-  set(this: Watched<Int32Array>, words: Int32Array) {
-    keepWords(this, words);
-  },
+  set: keepWords<Int32Array>,
 });
 Object.defineProperty(WatchedF64Pool.prototype, "a", {
   get(this: Watched<Float64Array>) {
     this.reads[this.readWord]! |= this.readBit;
     return this.words;
   },
-  set(this: Watched<Float64Array>, words: Float64Array) {
-    keepWords(this, words);
-  },
+  set: keepWords<Float64Array>,
 });

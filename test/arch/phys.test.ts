@@ -57,6 +57,22 @@ const step = fc.oneof(
 );
 
 describe("physical memory", () => {
+  it("keeps pages whose lines have numbers that no slot has room for, or that use the sign bit of an entry", () => {
+    for (const made of [2 ** 23 - 2, 2 ** 24 - 2]) {
+      const { sim, phys } = memory();
+      // As if so many lines had been made before.
+      sim.state.pools.find((p) => p.name === "phys.meta")!.set(1, made);
+      for (let i = 0; i < 12; i++) phys.write(BASE + (i >> 1) * 4096 + 2048 * (i & 1), 8, i + 1, -i);
+      phys.copyPage(BASE / 4096 + 10, BASE / 4096 + 5);
+      phys.clearPage(BASE / 4096 + 4);
+      const words = [...Array(12).keys(), 20, 21].map((i) => {
+        phys.read(BASE + (i >> 1) * 4096 + 2048 * (i & 1), 8);
+        return phys.lo;
+      });
+      expect(words).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 11, 12, 11, 12]);
+    }
+  });
+
   it("agrees with a map of bytes under any writes, reads, clears and copies", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120 }), fc.boolean(), (steps, recording) => {
