@@ -20,7 +20,7 @@ import { tlbHitLoads } from "./tlb-hit-loads.js";
 import { tlbMissLoads } from "./tlb-miss-loads.js";
 import { demandFault4kJsonl, traceChrome, traceDat, traceFtrace, tracePerfetto } from "./traces.js";
 import { unmapRefault } from "./unmap-refault.js";
-import { inlineMore } from "../src/cli/inlining.js";
+import { inlineMore } from "../src/cli/v8flags.js";
 
 const SUITES: Readonly<Record<string, WorkloadFactory>> = {
   "demand-fault-4k": demandFault4k,

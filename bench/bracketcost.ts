@@ -5,7 +5,7 @@ import { tlbHitLoads } from "./tlb-hit-loads.js";
 import { tlbMissLoads } from "./tlb-miss-loads.js";
 import { unmapRefault } from "./unmap-refault.js";
 
-export { inlineMore } from "../src/cli/inlining.js";
+export { inlineMore } from "../src/cli/v8flags.js";
 
 export const WORKLOADS: Readonly<Record<string, WorkloadFactory>> = {
   "demand-fault-4k": demandFault4k,

@@ -1,5 +1,5 @@
 /** What runs in a worker thread: one unit at a time. An entry point of its own in the bundle. */
-import { inlineMore } from "../cli/inlining.js";
+import { inlineMore } from "../cli/v8flags.js";
 import { workNamed } from "./kinds.js";
 import type { PoolTask } from "./pool.js";
 import { doUnit } from "./unit.js";

@@ -5,6 +5,7 @@
  * Slices are pairs of B and E, in order, and never complete ones (X): where a trace has an X, Perfetto sorts events of
  * one time by their kind, E before X before B (trace_sorter.h), which tears apart what begins or ends at one time.
  */
+import { encode, type Encoded } from "./bytebuffer.js";
 import { HeldBack } from "./heldback.js";
 import { JsonFields } from "./jsonfields.js";
 import type { ByteOutput } from "./jsonlines.js";
@@ -15,7 +16,7 @@ import { TextBuffer } from "./textbuffer.js";
 const PID = 1;
 const FLUSH_BYTES = 1 << 16;
 
-const text = (s: string): Uint8Array => Buffer.from(s);
+const text = encode;
 const BEGIN = text(`,\n{"ph":"B","pid":${PID},"tid":`);
 const END = text(`,\n{"ph":"E","pid":${PID},"tid":`);
 const INSTANT = text(`,\n{"ph":"i","s":"t","pid":${PID},"tid":`);
@@ -40,7 +41,7 @@ export class ChromeTrace implements TraceSink, SpanWriter {
   private readonly open: string[][] = [];
   private readonly spans: Spans;
   private readonly named = new Set<Track>();
-  private readonly names = new Map<string, Uint8Array>();
+  private readonly names = new Map<string, Encoded>();
   readonly take: TraceSink["take"];
   readonly calls: Spans["calls"];
 
@@ -66,7 +67,7 @@ export class ChromeTrace implements TraceSink, SpanWriter {
     this.main.length = 0;
   }
   /** What every event of a track begins with. */
-  private head(kind: Uint8Array, track: Track, time: number, out = this.main): void {
+  private head(kind: Encoded, track: Track, time: number, out = this.main): void {
     if (this.main.length >= FLUSH_BYTES) this.flush();
     out.put(kind);
     out.decimal(track);

@@ -3,6 +3,7 @@
  * time stamp: virtual time has no use for rounding.
  */
 import { RECORD_WORDS } from "../sim/events.js";
+import { encode, type Encoded } from "./bytebuffer.js";
 import { eventLayouts, type Layout } from "./layout.js";
 import type { ByteOutput } from "./jsonlines.js";
 import type { Piece } from "./print.js";
@@ -17,8 +18,8 @@ const EVENT_WIDTH = 20;
 const SECONDS_WIDTH = 5;
 const BILLION = 1e9;
 const TWO32 = 2 ** 32;
-const POINT = Buffer.from(".");
-const END = Buffer.from("\n");
+const POINT = encode(".");
+const END = encode("\n");
 
 /** A piece of an event's text and where its values lie behind the record's head. */
 interface Step {
@@ -38,11 +39,11 @@ export class FtraceText implements TraceSink {
   private readonly time = new TraceTime();
   private readonly layouts = eventLayouts();
   /** By agent: task, pid and CPU. */
-  private readonly heads: Uint8Array[] = [];
+  private readonly heads: Encoded[] = [];
   /** By event: its name and its pieces. */
-  private readonly names: Uint8Array[] = [];
+  private readonly names: Encoded[] = [];
   private readonly steps: (readonly Step[])[] = [];
-  private readonly strings = new Map<number, Uint8Array>();
+  private readonly strings = new Map<number, Encoded>();
   readonly take: TraceSink["take"];
 
   constructor(
@@ -68,7 +69,7 @@ export class FtraceText implements TraceSink {
     text.padLeft(from, SECONDS_WIDTH);
     text.put(POINT);
     text.digits(t - seconds * BILLION, 9);
-    text.put((this.names[id] ??= Buffer.from(`: ${`${this.layouts[id]!.event.name}:`.padEnd(EVENT_WIDTH + 1)} `)));
+    text.put((this.names[id] ??= encode(`: ${`${this.layouts[id]!.event.name}:`.padEnd(EVENT_WIDTH + 1)} `)));
     for (const s of (this.steps[id] ??= stepsOf(this.layouts[id]!))) this.piece(s, ring, at + 4);
     text.put(END);
     if (text.length >= FLUSH_BYTES) this.flush();
@@ -84,12 +85,12 @@ export class FtraceText implements TraceSink {
     else s.put(this.text, Math.floor(v / TWO32) | 0, v | 0, low);
   }
 
-  private head(agent: number): Uint8Array {
+  private head(agent: number): Encoded {
     const task = taskName(this.source.agents, agent).padStart(TASK_WIDTH);
-    return Buffer.from(`${task}-${String(FIRST_PID + agent).padEnd(5)} [${String(agent).padStart(3, "0")}] `);
+    return encode(`${task}-${String(FIRST_PID + agent).padEnd(5)} [${String(agent).padStart(3, "0")}] `);
   }
-  private string(id: number): Uint8Array {
-    const bytes = Buffer.from(this.source.bus.nameOf(id));
+  private string(id: number): Encoded {
+    const bytes = encode(this.source.bus.nameOf(id));
     this.strings.set(id, bytes);
     return bytes;
   }

@@ -4,6 +4,7 @@
  */
 import { eventCatalogue, type EventDecl } from "../sim/events.js";
 import type { TraceSource } from "./sink.js";
+import { encode, encodedBytes, type Encoded } from "./bytebuffer.js";
 import type { TextBuffer } from "./textbuffer.js";
 
 const DECIMAL = 0;
@@ -13,20 +14,20 @@ const CHOICE = 3;
 const NAME = 4;
 /** After the last value. */
 const END = 5;
-/** Words of a step: kind, word behind the record's head, where its text starts and ends in `constants`. */
+/** Words of a step: kind, word behind the record's head, where its text starts in `constants` and its bytes. */
 const STEP = 4;
 
 const LONGEST_NAME = 2048;
 const TWO32 = 2 ** 32;
-const BOOLS = [Buffer.from("false"), Buffer.from("true")];
-const HEX_PREFIX = Buffer.from('"0x');
-const QUOTE = Buffer.from('"');
+const BOOLS = [encode("false"), encode("true")];
+const HEX_PREFIX = encode('"0x');
+const QUOTE = encode('"');
 
 /** The steps of one event: constant text, then a value of this kind, and so on. */
 interface Line {
   readonly steps: Int32Array;
   /** Per step of kind CHOICE: the texts to choose from. */
-  readonly choices: readonly (readonly Uint8Array[])[];
+  readonly choices: readonly (readonly Encoded[])[];
 }
 
 export interface JsonFieldsOptions {
@@ -39,9 +40,10 @@ export interface JsonFieldsOptions {
 }
 
 export class JsonFields {
-  private readonly constants: Uint8Array;
+  /** Constant texts, each beginning with a word. */
+  private readonly constants: Int32Array;
   private readonly lines: readonly Line[];
-  private readonly names = new Map<number, Uint8Array>();
+  private readonly names = new Map<number, Encoded>();
 
   constructor(
     private readonly source: TraceSource,
@@ -50,11 +52,12 @@ export class JsonFields {
     const parts: string[] = [];
     let length = 0;
     const constant = (text: string): number => {
-      parts.push(text);
-      return (length += text.length) - text.length;
+      const padded = text.padEnd((text.length + 3) & ~3, "\0");
+      parts.push(padded);
+      return ((length += padded.length) - padded.length) / 4;
     };
     this.lines = eventCatalogue().map((e) => line(e, options, constant));
-    this.constants = Buffer.from(parts.join(""), "latin1");
+    this.constants = encodedBytes(Buffer.from(parts.join(""), "latin1")).words;
   }
 
   /** @param at the word of the ring where the record begins */
@@ -62,7 +65,7 @@ export class JsonFields {
     const { constants } = this;
     const { steps, choices } = this.lines[ring[at + 3]!]!;
     for (let i = 0; i < steps.length; i += STEP) {
-      out.putPart(constants, steps[i + 2]!, steps[i + 3]!);
+      out.putWords(constants, steps[i + 2]!, steps[i + 3]!);
       const w = at + 4 + steps[i + 1]!;
       switch (steps[i]) {
         case DECIMAL:
@@ -86,8 +89,8 @@ export class JsonFields {
     }
   }
 
-  private name(id: number): Uint8Array {
-    const bytes = Buffer.from(JSON.stringify(this.source.bus.nameOf(id).slice(0, LONGEST_NAME)));
+  private name(id: number): Encoded {
+    const bytes = encode(JSON.stringify(this.source.bus.nameOf(id).slice(0, LONGEST_NAME)));
     this.names.set(id, bytes);
     return bytes;
   }
@@ -105,15 +108,14 @@ function hexText(out: TextBuffer, v: number): void {
   out.put(QUOTE);
 }
 
-/** @param constant keeps a constant text. @returns where it starts */
+/** @param constant keeps a constant text of ASCII. @returns the word where it starts */
 function line(e: EventDecl, { head, tail, hexTexts }: JsonFieldsOptions, constant: (text: string) => number): Line {
   const steps: number[] = [];
-  const choices: (readonly Uint8Array[])[] = [];
+  const choices: (readonly Encoded[])[] = [];
   let before = head(e);
   let word = 0;
-  const step = (kind: number, text: string, from: readonly Uint8Array[] = []): void => {
-    const at = constant(text);
-    steps.push(kind, word, at, at + text.length);
+  const step = (kind: number, text: string, from: readonly Encoded[] = []): void => {
+    steps.push(kind, word, constant(text), text.length);
     choices.push(from);
   };
   for (const [n, f] of e.fields.entries()) {
@@ -128,7 +130,7 @@ function line(e: EventDecl, { head, tail, hexTexts }: JsonFieldsOptions, constan
       step(
         CHOICE,
         before,
-        (f.values ?? []).map((v) => Buffer.from(JSON.stringify(v))),
+        (f.values ?? []).map((v) => encode(JSON.stringify(v))),
       );
     else if (f.kind === "bool") step(CHOICE, before, BOOLS);
     else step(f.kind === "name" ? NAME : f.kind === "hex" && hexTexts ? HEX : DECIMAL, before);

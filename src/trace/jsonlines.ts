@@ -1,5 +1,6 @@
 /** JSON lines: each event is its record on one line, the same text as `JSON.stringify` of it gives. The first line says what run it is. */
 import { RECORD_WORDS } from "../sim/events.js";
+import { encode, type Encoded } from "./bytebuffer.js";
 import { JsonFields } from "./jsonfields.js";
 import type { TraceMeta, TraceSink, TraceSource } from "./sink.js";
 import { TextBuffer } from "./textbuffer.js";
@@ -15,14 +16,14 @@ const BUFFER = 1 << 18;
 /** A line fits: heads, ten values, four names. */
 const SLACK = 1 << 14;
 
-const SEQ = Buffer.from('{"seq":');
-const TIME = Buffer.from(',"time":');
+const SEQ = encode('{"seq":');
+const TIME = encode(',"time":');
 
 export class JsonLines implements TraceSink {
   private readonly text = new TextBuffer(BUFFER);
   private readonly fields: JsonFields;
   /** By agent: `,"agent":"vcpu0"`. */
-  private readonly agents: Uint8Array[] = [];
+  private readonly agents: Encoded[] = [];
   readonly take: TraceSink["take"];
 
   constructor(
@@ -50,8 +51,8 @@ export class JsonLines implements TraceSink {
     }
   }
 
-  private agent(id: number): Uint8Array {
-    return (this.agents[id] = Buffer.from(`,"agent":${JSON.stringify(this.source.agents.name(id))}`));
+  private agent(id: number): Encoded {
+    return (this.agents[id] = encode(`,"agent":${JSON.stringify(this.source.agents.name(id))}`));
   }
   private flush(): void {
     this.out.write(this.text.bytes, this.text.length);

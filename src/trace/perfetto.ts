@@ -4,6 +4,7 @@
  * fields of those messages. Packets need not be in the order of time.
  */
 import { eventCatalogue, type EventDecl, type Field } from "../sim/events.js";
+import { encodedBytes, type Encoded } from "./bytebuffer.js";
 import { HeldBack } from "./heldback.js";
 import type { ByteOutput } from "./jsonlines.js";
 import { ProtoWriter } from "./protowriter.js";
@@ -52,9 +53,9 @@ interface Annotation {
   readonly kind: Field["kind"];
   /** The word behind the record's head. */
   readonly word: number;
-  readonly name: Uint8Array;
+  readonly name: Encoded;
   /** The values of an enum. */
-  readonly values: readonly Uint8Array[];
+  readonly values: readonly Encoded[];
 }
 
 export class PerfettoTrace implements TraceSink, SpanWriter {
@@ -68,7 +69,7 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
   private readonly counters = new Map<string, number>();
   /** By event id, made when the first of them comes. */
   private readonly annotated: (readonly Annotation[])[] = [];
-  private readonly names = new Map<string, Uint8Array>();
+  private readonly names = new Map<string, Encoded>();
   readonly take: TraceSink["take"];
   readonly calls: Spans["calls"];
 
@@ -122,7 +123,7 @@ export class PerfettoTrace implements TraceSink, SpanWriter {
     p.end(event);
     this.closePacket(packet);
   }
-  private name(name: string): Uint8Array {
+  private name(name: string): Encoded {
     let bytes = this.names.get(name);
     if (bytes === undefined) this.names.set(name, (bytes = encodedText(EVENT_NAME, name)));
     return bytes;
@@ -239,10 +240,10 @@ function number(p: ProtoWriter, v: number): void {
   else p.uint(ANNOTATION_UINT, v);
 }
 
-function encodedText(field: number, text: string): Uint8Array {
+function encodedText(field: number, text: string): Encoded {
   const p = new ProtoWriter(1024);
   p.text(field, text);
-  return p.taken();
+  return encodedBytes(p.taken());
 }
 
 function annotationsOf(e: EventDecl): Annotation[] {

@@ -4,6 +4,7 @@
  * such text back. printf is the C library's, which `trace-cmd report` uses (0 has no prefix under `#`).
  */
 
+import { encode } from "./bytebuffer.js";
 import type { TextBuffer } from "./textbuffer.js";
 
 export interface Piece {
@@ -25,7 +26,7 @@ const escape = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\
 
 /** Writes one of these texts: those that are known are encoded once. */
 export const choice = (choose: (lo: number, second: number) => string, known: readonly string[]): Piece["put"] => {
-  const encoded = new Map(known.map((t) => [t, Buffer.from(t)]));
+  const encoded = new Map(known.map((t) => [t, encode(t)]));
   return (out, _hi, lo, second) => {
     const text = choose(lo, second);
     const bytes = encoded.get(text);
@@ -45,7 +46,7 @@ export const lit = (text: string): Piece => ({
 
 const TWO32 = 2 ** 32;
 const SAFE_HIGH = 2 ** 21;
-const PREFIX = Buffer.from("0x");
+const PREFIX = encode("0x");
 
 const unsigned = (hi: number, lo: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 

@@ -1,5 +1,5 @@
 /** Protocol-buffer wire format: varints, fixed 64-bit numbers, texts, nested messages of any length. */
-import { ByteBuffer, hexLength } from "./bytebuffer.js";
+import { ByteBuffer, encode, hexLength } from "./bytebuffer.js";
 
 const VARINT = 0;
 const FIXED64 = 1;
@@ -8,7 +8,7 @@ const LENGTH = 2;
 const LENGTH_BYTES = 4;
 const TWO32 = 2 ** 32;
 const TWO64 = 2n ** 64n;
-const HEX_PREFIX = Buffer.from("0x");
+const HEX_PREFIX = encode("0x");
 
 export class ProtoWriter extends ByteBuffer {
   constructor(size = 1 << 17) {
@@ -59,7 +59,7 @@ export class ProtoWriter extends ByteBuffer {
     const utf8 = Buffer.from(s);
     this.key(field, LENGTH);
     this.varint(utf8.length);
-    this.put(utf8);
+    this.append(utf8);
   }
   /** `0x` and 64 bits in hexadecimal. */
   hexText(field: number, hi: number, lo: number): void {
