@@ -81,7 +81,7 @@ export async function compareCommand(file: string, args: CompareArguments): Prom
     const any = s.steps.find((x) => x !== undefined)!;
     const results_ = new Set(s.steps.map((x) => x?.result));
     if (i === first) await print(color.yellow(`>>> the first difference${"".padEnd(1)}`.trimEnd()));
-    await print(color.bold(stepHead(results_.size === 1 ? any : { ...any, result: "" }, options.width)));
+    await print(color.bold(stepHead(results_.size === 1 ? any : { line: any.line, text: any.text, result: "" }, options.width)));
     for (const l of s.lines)
       await print(
         `  ${(l.which < 0 ? "" : color.yellow(names[l.which]!)).padEnd(l.which < 0 ? pad : pad + color.yellow("").length)}  ${paint(` ${l.text}`, color).trimStart()}`,

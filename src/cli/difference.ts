@@ -1,7 +1,6 @@
 /** Puts the steps of several runs of one script next to each other: what is the same, and what is not. */
 import type { Step, VariantResult } from "../guest/result.js";
-import { eventBody, fold, moreText, type TextOptions } from "../trace/text.js";
-import { telling } from "../trace/story.js";
+import { eventBody, moreText, type TextOptions } from "../trace/text.js";
 import type { RenderOptions } from "./render.js";
 
 /** A line in all runs (`which` is -1) or in one of them. */
@@ -22,7 +21,7 @@ export interface DiffStep {
 function bodyLines(s: Step | undefined, options: RenderOptions): string[] {
   if (s === undefined) return [];
   const plain: TextOptions = { ...options, width: 0 };
-  return fold(telling(s.events, options.detail)).flatMap((l) => {
+  return s.told(options.detail).flatMap((l) => {
     const lines = l.events.map((e) => `${e.agent.padEnd(5)} ${eventBody(e, plain)}`);
     return l.rounds > 1 ? [...lines, `${l.last.agent.padEnd(5)} ${moreText(l)}`] : lines;
   });

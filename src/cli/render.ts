@@ -2,8 +2,8 @@
 import { causes, causeText } from "../guest/cause.js";
 import { COLUMNS } from "../guest/tally.js";
 import type { Outcome, Step, VariantResult } from "../guest/result.js";
-import { telling, type Detail } from "../trace/story.js";
-import { eventLine, fit, fold, foldedLines, type TextOptions } from "../trace/text.js";
+import type { Detail } from "../trace/story.js";
+import { eventLine, fit, foldedLines, type TextOptions } from "../trace/text.js";
 import type { Palette } from "./terminal.js";
 
 export interface RenderOptions extends TextOptions {
@@ -12,13 +12,13 @@ export interface RenderOptions extends TextOptions {
 }
 
 /** `  36  guest vcpu0 { ldr x0, [BAR] }   -> EFAULT` */
-export function stepHead(s: Step, width: number): string {
+export function stepHead(s: Pick<Step, "line" | "text" | "result">, width: number): string {
   return fit(`${String(s.line).padStart(4)}  ${s.text}${s.result === "" ? "" : `  ${s.result}`}`, width);
 }
 
 /** The lines of a step's events, repetitions folded. */
 export function stepLines(s: Step, options: RenderOptions): string[] {
-  const lines = fold(telling(s.events, options.detail)).flatMap((l) => foldedLines(l, options));
+  const lines = s.told(options.detail).flatMap((l) => foldedLines(l, options));
   if (s.dropped > 0) lines.push(`       \u2026 and ${s.dropped} more events of this step`);
   return lines;
 }

@@ -3,6 +3,7 @@
  * that the trace shows, as numbers; builds objects only when somebody reads them.
  */
 import { eventCatalogue, findEvent, RECORD_WORDS, type EventBus, type EventRecord } from "../sim/events.js";
+import { StepEvents } from "../trace/stepevents.js";
 import { shown, telling, type Detail } from "../trace/story.js";
 import { BudgetError } from "./diagnostics.js";
 
@@ -126,24 +127,32 @@ export class Recorder {
       grown.set(this.data);
       this.data = grown;
     }
-    for (let i = 0; i < RECORD_WORDS; i++) this.data[to + i] = ring[at + i]!;
+    this.data.set(ring.subarray(at, at + RECORD_WORDS), to);
     this.length++;
   }
 
   /** The traced events since the last call, and how many of them were not kept. */
-  step(): { events: EventRecord[]; dropped: number } {
+  step(): { events: StepEvents; dropped: number } {
     this.bus.flush();
-    const events: EventRecord[] = [];
-    for (let n = this.stepStart; n < this.length && events.length < TRACED_PER_STEP; n++) {
-      const at = n * RECORD_WORDS;
-      if ((this.wanted[this.data[at + 3]!]! & TRACED) !== 0) events.push(this.bus.decode(this.data, at));
-    }
-    const dropped = Math.max(0, this.stepTraced - events.length);
+    const from = this.stepStart * RECORD_WORDS;
+    const end = this.length * RECORD_WORDS;
+    const traced = (at: number): boolean => (this.wanted[this.data[at + 3]!]! & TRACED) !== 0;
+    let kept = 0;
+    for (let at = from; at < end && kept < TRACED_PER_STEP; at += RECORD_WORDS) if (traced(at)) kept++;
+    const words = new Float64Array(kept * RECORD_WORDS);
+    if (kept === this.length - this.stepStart) words.set(this.data.subarray(from, end));
+    else
+      for (let at = from, to = 0; to < words.length; at += RECORD_WORDS) {
+        if (!traced(at)) continue;
+        words.set(this.data.subarray(at, at + RECORD_WORDS), to);
+        to += RECORD_WORDS;
+      }
+    const dropped = Math.max(0, this.stepTraced - kept);
     this.stepStart = this.length;
     this.stepTraced = 0;
     this.stepKept = 0;
     this.unkept = [];
-    return { events, dropped };
+    return { events: new StepEvents(this.bus, words), dropped };
   }
 
   /** Starts a new window: forgets what the last one held. */

@@ -1,23 +1,41 @@
 /** What a run of one variant gives: steps with their events, expectations with their outcomes, a verdict. */
 import type { EventRecord } from "../sim/events.js";
+import type { StepEvents } from "../trace/stepevents.js";
+import type { Detail } from "../trace/story.js";
+import type { Folded } from "../trace/text.js";
 import type { Stage2Leaf } from "../api/nouns.js";
 import type { Cell } from "./tally.js";
 import type { VariantConfig } from "./compile.js";
 
 /** One thing the script did. */
-export interface Step {
-  readonly line: number;
-  /** The statement, as written. */
-  readonly text: string;
-  /** Who did it: vmm, vcpu0, … */
-  readonly agent: string;
-  /** What came back: "= 0x7f…", "-> EFAULT"; "" if nothing worth saying. */
-  readonly result: string;
-  /** Number of the first event after it. */
-  readonly to: number;
-  readonly events: readonly EventRecord[];
-  /** Events that were not kept. */
-  readonly dropped: number;
+export class Step {
+  /** What is kept of them, an object each, made when somebody asks. */
+  declare readonly events: readonly EventRecord[];
+  readonly #kept: StepEvents;
+
+  constructor(
+    readonly line: number,
+    /** The statement, as written. */
+    readonly text: string,
+    /** Who did it: vmm, vcpu0, … */
+    readonly agent: string,
+    /** What came back: "= 0x7f…", "-> EFAULT"; "" if nothing worth saying. */
+    readonly result: string,
+    /** Number of the first event after it. */
+    readonly to: number,
+    kept: StepEvents,
+    /** Events that were not kept. */
+    readonly dropped: number,
+  ) {
+    this.#kept = kept;
+    // A property of its own: steps are compared, copied and written as JSON.
+    Object.defineProperty(this, "events", { enumerable: true, get: () => kept.records });
+  }
+
+  /** The events that tell the story, repetitions folded. */
+  told(detail: Detail): Folded[] {
+    return this.#kept.told(detail);
+  }
 }
 
 export type Status = "met" | "failed" | "skipped";

@@ -25,7 +25,7 @@ import { eventsOf, judge, mentions, typeName, type Exception } from "./expectati
 import { CallArguments, CONFIG_REGION, hostCall, showsValue, valueOfCall } from "./hostcalls.js";
 import { LIMITS, type Budget } from "./limits.js";
 import { Recorder } from "./recorder.js";
-import type { Step, VariantResult } from "./result.js";
+import { Step, type VariantResult } from "./result.js";
 import { RunWindow, type JudgedMachine } from "./runwindow.js";
 import { Tally, type Cell } from "./tally.js";
 import { verdictOf } from "./verdict.js";
@@ -947,7 +947,7 @@ class Interpreter {
 
   private step(agent: string, text: string, line: number, result: string): void {
     const { events, dropped } = this.recorder.step();
-    const step: Step = { agent, text, line, result, to: this.machine.sim.bus.seq, events, dropped };
+    const step = new Step(line, text, agent, result, this.machine.sim.bus.seq, events, dropped);
     this.steps.push(step);
     this.told += STEP_BYTES + EVENT_BYTES * events.length;
     this.options.onStep?.(step);

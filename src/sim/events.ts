@@ -60,9 +60,10 @@ export function findEvent(name: string): EventDecl | undefined {
   return catalogue.find((e) => e.name === name);
 }
 
+const HEAD_WORDS = 4;
 const MAX_WORDS = 10;
 /** One ring record: seq, time, agent, event, then MAX_WORDS words. */
-export const RECORD_WORDS = 4 + MAX_WORDS;
+export const RECORD_WORDS = HEAD_WORDS + MAX_WORDS;
 
 /** What every event carries. */
 export interface EventHead {
@@ -213,28 +214,39 @@ export class EventBus {
       agent: this.agents!.name(ring[at + 2]!),
       event: ev.name,
     };
-    let w = at + 4;
+    let w = at + HEAD_WORDS;
     for (const field of ev.fields) {
-      const v = ring[w++]!;
-      switch (field.kind) {
-        case "dec":
-        case "hex":
-          out[field.name] = v;
-          break;
-        case "hex64":
-          out[field.name] = hex64(v, ring[w++]!);
-          break;
-        case "enum":
-          out[field.name] = field.values?.[v] ?? String(v);
-          break;
-        case "name":
-          out[field.name] = this.nameOf(v);
-          break;
-        case "bool":
-          out[field.name] = v !== 0;
-      }
+      out[field.name] = this.value(field, ring, w);
+      w += field.kind === "hex64" ? 2 : 1;
     }
     return Object.freeze(out) as EventRecord;
+  }
+  /** One field of the record that starts at word `at`, as in its object. @throws Error for a field that the event has not */
+  field(ring: Float64Array, at: number, name: string): number | string | boolean {
+    const ev = catalogue[ring[at + 3]!]!;
+    let w = at + HEAD_WORDS;
+    for (const field of ev.fields) {
+      if (field.name === name) return this.value(field, ring, w);
+      w += field.kind === "hex64" ? 2 : 1;
+    }
+    throw new Error(`${ev.name} has no field ${name}`);
+  }
+  /** The field whose value begins at word w. */
+  private value(field: Field, ring: Float64Array, w: number): number | string | boolean {
+    const v = ring[w]!;
+    switch (field.kind) {
+      case "dec":
+      case "hex":
+        return v;
+      case "hex64":
+        return hex64(v, ring[w + 1]!);
+      case "enum":
+        return field.values?.[v] ?? String(v);
+      case "name":
+        return this.nameOf(v);
+      case "bool":
+        return v !== 0;
+    }
   }
 
   /** Work was undone: what it emitted has not happened, and its numbers are given again. */

@@ -88,17 +88,46 @@ const EXIT_DEBUG = 4;
 
 /** Leaves out what says nothing in a story: the host's TLBIs for itself, a DSB that completes none, the exit at the end of a block. */
 export function telling(events: readonly EventRecord[], detail: Detail): EventRecord[] {
-  const wanted = events.filter((e) => shown(e.event, detail));
-  if (detail === "all") return wanted;
+  const told = tellingOf(
+    {
+      length: events.length,
+      event: (n) => events[n]!.event,
+      agent: (n) => events[n]!.agent,
+      field: (n, name) => events[n]![name]!,
+    },
+    detail,
+  );
+  return told.map((n) => events[n]!);
+}
+
+/** Events in order, in whatever form. */
+export interface Events {
+  readonly length: number;
+  event(n: number): string;
+  /** Name or number. */
+  agent(n: number): string | number;
+  /** As in an EventRecord. */
+  field(n: number, name: string): string | number | boolean;
+}
+
+/** The numbers of those that `telling` leaves. */
+export function tellingOf(events: Events, detail: Detail): number[] {
+  const out: number[] = [];
   // Whether an agent's last TLBI was one that the story shows: then its DSB is shown too.
-  const guests = new Map<string, boolean>();
-  return wanted.filter((e) => {
-    if (e.event === "tlbi") {
-      const ofGuest = !HOST_TLBI.test(String(e["op"]));
-      guests.set(e.agent, ofGuest);
-      return ofGuest;
+  const guests = new Map<string | number, boolean>();
+  for (let n = 0; n < events.length; n++) {
+    const event = events.event(n);
+    if (!shown(event, detail)) continue;
+    if (detail !== "all") {
+      if (event === "tlbi") {
+        const ofGuest = !HOST_TLBI.test(String(events.field(n, "op")));
+        guests.set(events.agent(n), ofGuest);
+        if (!ofGuest) continue;
+      } else if (event === "dsb") {
+        if (Number(events.field(n, "completed")) <= 0 || guests.get(events.agent(n)) === false) continue;
+      } else if (event === "kvm_userspace_exit" && events.field(n, "reason") === EXIT_DEBUG && events.field(n, "errno") === 0) continue;
     }
-    if (e.event === "dsb") return Number(e["completed"]) > 0 && guests.get(e.agent) !== false;
-    return !(e.event === "kvm_userspace_exit" && e["reason"] === EXIT_DEBUG && e["errno"] === 0);
-  });
+    out.push(n);
+  }
+  return out;
 }

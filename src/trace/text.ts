@@ -99,24 +99,37 @@ const FOLD = 4;
  * of a loop, become the first round and a count. Two events are the same here if event and agent are.
  */
 export function fold(events: readonly EventRecord[]): Folded[] {
-  const keys = events.map((e) => `${e.agent} ${e.event}`);
-  const out: Folded[] = [];
-  for (let i = 0; i < events.length;) {
+  return roundsOf(events.map((e) => `${e.agent} ${e.event}`)).map(({ from, length, rounds }) => ({
+    events: events.slice(from, from + length),
+    rounds,
+    last: events[from + length * (rounds - 1)]!,
+  }));
+}
+
+/** A part of a list that repeats: where it begins, how long a round is, how many there are. */
+interface Rounds {
+  readonly from: number;
+  readonly length: number;
+  readonly rounds: number;
+}
+
+/** The list as rounds of equal keys. */
+export function roundsOf(keys: readonly (string | number)[]): Rounds[] {
+  const out: Rounds[] = [];
+  for (let i = 0; i < keys.length;) {
     let best = 1;
     let rounds = 1;
-    for (let length = 1; length <= LONGEST_ROUND && i + FOLD * length <= events.length; length++) {
+    for (let length = 1; length <= LONGEST_ROUND && i + FOLD * length <= keys.length; length++) {
       let n = i + length;
-      while (n < events.length && keys[n] === keys[n - length]) n++;
+      while (n < keys.length && keys[n] === keys[n - length]) n++;
       const count = Math.floor((n - i) / length);
       if (count >= FOLD && count * length > best * rounds) {
         best = length;
         rounds = count;
       }
     }
-    const end = i + best * rounds;
-    if (rounds === 1) out.push({ events: [events[i]!], rounds: 1, last: events[i]! });
-    else out.push({ events: events.slice(i, i + best), rounds, last: events[end - best]! });
-    i = end;
+    out.push({ from: i, length: best, rounds });
+    i += best * rounds;
   }
   return out;
 }

@@ -21,5 +21,7 @@ Examples:
       const { serve } = await import("../../editor/server.js");
       done(OK);
       serve(process.stdin, process.stdout);
+      // The editor ends it.
+      await new Promise(() => undefined);
     });
 }
