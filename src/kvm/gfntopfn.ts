@@ -82,17 +82,17 @@ export class GfnToPfn {
     this.slow = sim.agents.activity("hvaToPfn", "virt/kvm/kvm_main.c hva_to_pfn", WORDS, [
       ["slowGup", (f) => this.slowGup(f)],
       ["upgrade", (f) => this.upgrade(f)],
-      ["remapped", (f) => this.remapped(f)],
-      ["fixedUp", (f) => this.fixedUp(f)],
+      ["remapped", this.remapped],
+      ["fixedUp", this.fixedUp],
       ["faultin", (f) => this.faultIn(f)],
       ["poisoned", (f) => this.error(f, EHWPOISON)],
       ["gupFastWalk", (f) => this.fastWalk(f)],
       ["gupFastPin", (f) => this.fastPin(f)],
     ]);
-    this.lookup = { ...this.slow, first: this.slow.first + 6 };
-    this.slowPoisoned = { ...this.slow, first: this.slow.first + 5 };
-    this.slowRemapped = { ...this.slow, first: this.slow.first + 2 };
-    this.slowFaulting = { ...this.slow, first: this.slow.first + 4 };
+    this.lookup = sim.agents.from(this.slow, 6);
+    this.slowPoisoned = sim.agents.from(this.slow, 5);
+    this.slowRemapped = sim.agents.from(this.slow, 2);
+    this.slowFaulting = sim.agents.from(this.slow, 4);
   }
 
   /**
@@ -169,7 +169,7 @@ export class GfnToPfn {
   }
 
   /** Under mmap_lock: the VMA again, and the host entry of a PFNMAP page (hva_to_pfn_remapped). */
-  private remapped(f: number): number {
+  private readonly remapped = (f: number): number => {
     const { agents, locks } = this.sim;
     const s = agents.stack.a;
     const mm = s[f + MM]! | 0;
@@ -184,7 +184,7 @@ export class GfnToPfn {
     if (this.d.pfnmapLookup === "arithmetic") return this.arithmetic(f, vma, lock);
     agents.stack.set(f + VMA, vma);
     return this.follow(f, lock, FOLLOW);
-  }
+  };
 
   /** v4.0: vm_pgoff plus the offset; the host page table is not consulted, the fault handler never called. */
   private arithmetic(f: number, vma: number, lock: number): number {
@@ -236,11 +236,11 @@ export class GfnToPfn {
   private fixup(f: number, mm: number, hva: number, write: boolean): number {
     const { agents } = this.sim;
     agents.stack.set(f + FIXUPS, (agents.stack.a[f + FIXUPS]! | 0) + 1);
-    return agents.call(f, this.slow.first + 3, this.mm.gup.fixupUserFault, mm, hva, write ? 1 : 0);
+    return agents.callStraight(f, this.slow.first + 3, this.fixedUp, this.mm.gup.fixupUserFault, mm, hva, write ? 1 : 0);
   }
 
   /** fixup_user_fault returned; mmap_lock is still held. */
-  private fixedUp(f: number): number {
+  private readonly fixedUp = (f: number): number => {
     const s = this.sim.agents.stack.a;
     const lock = this.mm.mmapLock(s[f + MM]! | 0);
     if (s[f + R0]! < 0) return this.failed(f, lock, this.names["the VMA's fault handler failed"]);
@@ -251,7 +251,7 @@ export class GfnToPfn {
       return this.slow.first + 2;
     }
     return this.follow(f, lock, FIXUP_FOLLOW);
-  }
+  };
 
   /** Gives up under mmap_lock. @param why interned branch */
   private failed(f: number, lock: number, why: number): number {

@@ -201,9 +201,10 @@ export class GuestAbort {
       this.branch(this.n["read permission fault"]);
     }
     stack.set(f + IPA, ipa);
-    return this.sim.agents.call(
+    return this.sim.agents.callStraight(
       f,
       this.first + 2,
+      this.finish,
       this.userMemAbort.activity,
       v,
       ipa,

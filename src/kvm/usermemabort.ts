@@ -266,10 +266,10 @@ export class UserMemAbort {
       stack.set(f + SEQ, this.vms.seq(vm));
       sim.locks.unlockRead(lock);
       if (d.memcacheTopup === "after-unlock" && !this.topup(v, vm, kind)) return this.ret(f, -ENOMEM);
-      return this.first + 2;
+      return sim.agents.go(f, this.first + 2, this.pfn);
     }
     sim.locks.unlockRead(lock);
-    return this.first + 1;
+    return sim.agents.go(f, this.first + 1, this.snapshot);
   };
 
   /**
@@ -406,7 +406,7 @@ export class UserMemAbort {
     const vm = this.vcpus.vm(v);
     if (this.d.memcacheTopup === "after-unlock" && !this.topup(v, vm, s[f + KIND]! | 0)) return this.ret(f, -ENOMEM);
     stack.set(f + SEQ, this.vms.seq(vm));
-    return this.first + 2;
+    return this.sim.agents.go(f, this.first + 2, this.pfn);
   };
 
   /** gfn_to_pfn_prot / __kvm_faultin_pfn: fast GUP at once, the rest as an activity. */
@@ -421,7 +421,7 @@ export class UserMemAbort {
     if (pfn < 0) {
       const write = (s[f + KIND]! & FAULT_WRITE) !== 0;
       const faulted = write ? this.pfns.slowNow(mm, hva) : -1;
-      if (faulted < 0) return agents.call(f, this.first + 3, this.pfns.rest(write), mm, hva, write ? 1 : 0);
+      if (faulted < 0) return agents.callStraight(f, this.first + 3, this.gotPfn, this.pfns.rest(write), mm, hva, write ? 1 : 0);
       return this.havePfn(f, faulted, PFN_WRITABLE | PFN_REFERENCED);
     }
     return this.havePfn(f, pfn, PFN_WRITABLE | PFN_REFERENCED);
@@ -442,7 +442,7 @@ export class UserMemAbort {
     if ((flags & PFN_REFERENCED) !== 0) kind |= REFERENCED;
     stack.set(f + KIND, kind);
     // From v7.1 on the decisions are a step of their own.
-    return this.d.steps === "taken-apart" ? this.first + 4 : this.decide(f);
+    return this.d.steps === "taken-apart" ? this.sim.agents.go(f, this.first + 4, this.decide) : this.decide(f);
   }
 
   /** Poison becomes a SIGBUS to the thread and return 0; any other error pfn -EFAULT. */
@@ -500,7 +500,7 @@ export class UserMemAbort {
       else if (d.mteCheck === "before-lock") return this.refuse(f, -EFAULT);
     }
     stack.set(f + KIND, kind);
-    return this.first + 5;
+    return this.sim.agents.go(f, this.first + 5, this.install);
   };
 
   private mteAllowed(vmaFlags: number): boolean {

@@ -157,7 +157,7 @@ export class VcpuRun {
     sim.bus.emit(kvmEntry, regs.pool.a[pc + 1], regs.pool.a[pc]);
     if (vcpus.needsAdjust(v)) this.injector.adjustPc(v);
     sim.agents.charge(sim.costs.eret);
-    return this.guest(f);
+    return sim.agents.straight ? this.first + 2 : this.guest(f);
   };
 
   /** kvm_arch_vcpu_load when the thread arrives on a CPU or comes back to it after another vCPU's (kvm_sched_in), the VMID update, and VTTBR_EL2. */
@@ -248,7 +248,7 @@ export class VcpuRun {
     this.vcpus.countExit(v);
     const stack = sim.agents.stack;
     stack.set(f + EXITS, stack.a[f + EXITS]! - 1);
-    if (abort) return sim.agents.call(f, this.first + 3, this.guestAbort.activity, v);
+    if (abort) return sim.agents.callStraight(f, this.first + 3, this.handled, this.guestAbort.activity, v);
     if (ec === EC_SYS64) return sim.agents.call(f, this.first + 3, this.sysregs.activity, v);
     stack.set(f + R0, this.handleTrap(v, ec, esr));
     return this.first + 3;

@@ -73,10 +73,10 @@ export class Gup {
       ["faultinPage", (f) => this.faultedIn(f)],
       ["handleMmFault", (f) => this.faultIn(f)],
     ]);
-    this.getUserPagesFaulting = { ...this.getUserPagesUnlocked, first: this.getUserPagesUnlocked.first + 2 };
+    this.getUserPagesFaulting = sim.agents.from(this.getUserPagesUnlocked, 2);
     this.fixupUserFault = sim.agents.activity("fixupUserFault", "mm/gup.c fixup_user_fault", 4, [
-      ["handle", (f) => this.fixup(f)],
-      ["done", (f) => this.fixupDone(f, sim.agents.stack.a[f + R0]!)],
+      ["handle", this.fixup],
+      ["done", this.fixedUp],
       ["relock", (f) => this.fixupRelock(f)],
     ]);
   }
@@ -235,7 +235,7 @@ export class Gup {
     return pt.walk(mm, addr) && pt.valid ? pt.leafSize : 0;
   }
 
-  private fixup(f: number): number {
+  private readonly fixup = (f: number): number => {
     const s = this.sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
     const addr = s[f + ADDR]!;
@@ -245,9 +245,11 @@ export class Gup {
     if ((this.vmas.flags(vma) & (write ? VM_WRITE : VM_READ)) === 0) return this.sim.agents.ret(f, -EFAULT);
     const flags = write ? FAULT_FLAG_WRITE : 0;
     const r = this.fault.faultNow(mm, vma, addr, flags);
-    if (r < 0) return this.sim.agents.call(f, this.fixupUserFault.first + 1, this.fault.handleMmFault, mm, addr, flags);
-    return this.fixupDone(f, r);
-  }
+    if (r >= 0) return this.fixupDone(f, r);
+    return this.sim.agents.callStraight(f, this.fixupUserFault.first + 1, this.fixedUp, this.fault.handleMmFault, mm, addr, flags);
+  };
+
+  private readonly fixedUp = (f: number): number => this.fixupDone(f, this.sim.agents.stack.a[f + R0]!);
 
   private fixupDone(f: number, r: number): number {
     if ((r & VM_FAULT_RETRY) !== 0) return this.fixupRelock(f);

@@ -41,6 +41,8 @@ export type AgentKind = "vcpu" | "vmm" | "kthread" | "device";
 export interface Activity {
   readonly name: string;
   readonly first: number;
+  /** The function of the first phase. */
+  readonly begin: PhaseFn;
   readonly words: number;
   readonly source: string;
 }
@@ -71,6 +73,8 @@ export class Agents {
    * because nobody else could tell. Events and results of a straight run are the same either way.
    */
   interleaving = false;
+  /** An activity runs to its end (`runToEnd`): its phases need not come back to the loop. */
+  straight = false;
   /** A phase that returned BLOCKED changed something all the same: it queued for a lock. */
   private queued = false;
   /** The running agent holds a spinlock: its step goes on. Never set between two steps. */
@@ -192,7 +196,11 @@ export class Agents {
       this.frameWords.push(ARG + room);
       this.phaseSources.push(source);
     }
-    return { name, first, words: room, source };
+    return { name, first, begin: phases[0]![1], words: room, source };
+  }
+  /** The same activity from its n-th phase on. */
+  from(act: Activity, n: number): Activity {
+    return { ...act, first: act.first + n, begin: this.phaseFns[act.first + n]! };
   }
 
   /** Phases of all activities. */
@@ -279,6 +287,43 @@ export class Agents {
     return CALLED;
   };
 
+  /**
+   * As `call`, and a run to the end goes on at once: through the activity, and when that has returned, to `then`, which is
+   * the phase `resume`. Where the activity waits or calls another it is taken up by the loop, as any.
+   */
+  readonly callStraight = (
+    f: number,
+    resume: number,
+    then: PhaseFn,
+    act: Activity,
+    a0 = 0,
+    a1 = 0,
+    a2 = 0,
+    a3 = 0,
+    a4 = 0,
+    a5 = 0,
+  ): number => {
+    this.call(f, resume, act, a0, a1, a2, a3, a4, a5);
+    if (!this.straight) return CALLED;
+    const agent = this.running.a[0]!;
+    const s = this.stack;
+    const g = this.top.a[agent]!;
+    let next = act.begin(g);
+    while (next >= 0) {
+      s.set(g + PHASE, next);
+      next = this.phaseFns[next]!(g);
+    }
+    // A crash returns too, and leaves no frame.
+    return next === RETURN && this.top.a[agent] === f ? then(f) : next;
+  };
+
+  /** On to another phase of the same activity: `return agents.go(f, phase, fn)`. A run to the end does that at once. */
+  go(f: number, phase: number, fn: PhaseFn): number {
+    if (!this.straight) return phase;
+    this.stack.set(f + PHASE, phase);
+    return fn(f);
+  }
+
   /** Ends an activity: `return agents.ret(f, r0, …)`. The results go to the caller's R0..R2. */
   ret(f: number, r0 = 0, r1 = 0, r2 = 0): number {
     const s = this.stack;
@@ -319,6 +364,7 @@ export class Agents {
     if (f < 0) return false;
     this.settle();
     this.running.set(0, agent);
+    this.straight = false;
     this.queued = false;
     let next = this.phaseFns[this.stack.a[f]! | 0]!(f);
     if (next >= 0) this.stack.set(f + PHASE, next);
@@ -352,6 +398,7 @@ export class Agents {
   runToEnd(agent: number): boolean {
     this.settle();
     this.running.set(0, agent);
+    this.straight = !this.interleaving;
     const top = this.top;
     const s = this.stack;
     const fns = this.phaseFns;

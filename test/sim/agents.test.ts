@@ -43,6 +43,65 @@ test("a half-done activity survives rollback and gives the same result again", (
   expect(agents.result(agent)).toBe(21);
 });
 
+/** outer calls inner, which waits while `wait.on`; both write down what they do. */
+function nested() {
+  const sim = new Sim();
+  const { agents } = sim;
+  const said: string[] = [];
+  const wait = { on: false, crash: false };
+  const inner = agents.activity("inner", "test", 1, [
+    ["first", (f) => (said.push("first"), agents.go(f, inner.first + 1, second))],
+    ["second", (f) => second(f)],
+  ]);
+  const second = (f: number): number => {
+    if (wait.on) return BLOCKED;
+    if (wait.crash) return sim.crash("inner", "a test");
+    said.push("second");
+    return agents.ret(f, 7);
+  };
+  const after = (f: number): number => (said.push(`after ${agents.stack.a[f + R0]!}`), agents.ret(f, 8));
+  const outer = agents.activity("outer", "test", 1, [
+    ["begin", (f) => agents.callStraight(f, outer.first + 1, after, inner)],
+    ["after", after],
+  ]);
+  const agent = agents.add("vmm", "vmm", 0);
+  agents.start(agent, outer);
+  return { sim, agents, agent, said, wait };
+}
+
+test("a straight call does what the steps of it do, one by one", () => {
+  const whole = nested();
+  expect(whole.agents.runToEnd(whole.agent)).toBe(true);
+  const steps = nested();
+  let phases = 0;
+  while (steps.agents.busy(steps.agent)) {
+    steps.agents.step(steps.agent);
+    phases++;
+  }
+  expect(phases).toBe(4);
+  expect(steps.said).toEqual(["first", "second", "after 7"]);
+  expect(whole.said).toEqual(steps.said);
+  expect(whole.agents.result(whole.agent)).toBe(8);
+});
+
+test("a straight call that has to wait is met in the phase that waits, and goes on from there", () => {
+  const { agents, agent, said, wait } = nested();
+  wait.on = true;
+  expect(agents.runToEnd(agent)).toBe(false);
+  expect(agents.backtrace(agent)).toEqual(["inner:second", "outer:after"]);
+  wait.on = false;
+  expect(agents.runToEnd(agent)).toBe(true);
+  expect(said).toEqual(["first", "second", "after 7"]);
+});
+
+test("after a crash in a straight call its caller does not go on", () => {
+  const { agents, agent, said, wait } = nested();
+  wait.crash = true;
+  expect(agents.runToEnd(agent)).toBe(true);
+  expect(said).toEqual(["first"]);
+  expect(agents.busy(agent)).toBe(false);
+});
+
 test("a second writer of a lock blocks until the first has released it", () => {
   const { sim, agents } = machine();
   const lock = sim.locks.create("mmu_lock");
