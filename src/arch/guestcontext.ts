@@ -104,7 +104,7 @@ export class GuestContext {
   /** True when this is not the context of vCPU v on the running CPU, as the registers stand now. */
   outdated(v: number): boolean {
     const r = this.regs.a;
-    const b = v * REGS_WORDS;
+    const b = Math.imul(v, REGS_WORDS);
     if (v !== this.v || this.agents.cpu !== this.cpu || this.tlbs.epoch.a[0] !== this.epoch || this.tlbs.serial !== this.serial)
       return true;
     return (
@@ -122,7 +122,7 @@ export class GuestContext {
   /** Reads the registers of vCPU v and looks its contexts up. */
   load(v: number): void {
     const r = this.regs.a;
-    const b = v * REGS_WORDS;
+    const b = Math.imul(v, REGS_WORDS);
     const sctlr = (this.sctlr = r[b + SCTLR_EL1]!);
     const tcr = (this.tcr = r[b + TCR_EL1]!);
     const tcrHi = (this.tcrHi = r[b + TCR_EL1 + 1]!);
@@ -136,7 +136,7 @@ export class GuestContext {
     const cpu = this.agents.cpu;
     this.v = v;
     this.cpu = cpu;
-    this.first = cpu * COMBINED;
+    this.first = Math.imul(cpu, COMBINED);
     this.stage1 = (sctlr & SCTLR_M) !== 0 && (hcr & HCR_DC) === 0;
     this.stage2 = (hcr & (HCR_VM | HCR_DC)) !== 0;
     this.strictAlignment = (sctlr & SCTLR_A) !== 0;

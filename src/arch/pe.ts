@@ -617,7 +617,7 @@ export class Pe {
     const { early } = this.ordering!;
     const { cpu } = this.context;
     const r = this.regs.pool;
-    const b = v * REGS_WORDS;
+    const b = Math.imul(v, REGS_WORDS);
     const e = early.find(cpu, r.a[b + PC + 1]!, r.a[b + PC]!);
     if (e < 0) return -1;
     const a = early.pool.a;
@@ -758,7 +758,7 @@ export class Pe {
     }
     if (op === DcOp.Ivac) {
       // With stage 2 on it also cleans (Arm ARM D7.5.9).
-      const stage2 = (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! & (HCR_VM | HCR_DC)) !== 0;
+      const stage2 = (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2]! & (HCR_VM | HCR_DC)) !== 0;
       return this.maintain(v, ACCESS_WRITE, vaHi, vaLo, stage2 ? CLEAN_INVALIDATE : INVALIDATE);
     }
     return this.maintain(v, ACCESS_READ, vaHi, vaLo, op === DcOp.Cvau ? CLEAN_POU : op === DcOp.Civac ? CLEAN_INVALIDATE : CLEAN_POC);
@@ -803,7 +803,7 @@ export class Pe {
     if (op === IcOp.Ivau) return this.maintain(v, ACCESS_READ, vaHi, vaLo, -1);
     this.agents.charge(this.costs.cacheLine);
     // HCR_EL2.FB broadcasts IC IALLU.
-    const local = op === IcOp.Iallu && (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! & HCR_FB) === 0;
+    const local = op === IcOp.Iallu && (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2]! & HCR_FB) === 0;
     this.cacheOps.icache(0, 0, BY_GUEST, local ? this.agents.cpu : -1);
     return PE_OK;
   }
@@ -854,9 +854,9 @@ export class Pe {
     const write = op === AtOp.S1e1w || op === AtOp.S1e0w || op === AtOp.S1e1wp;
     let rc = s1.translate(v, c, hi, vaLo, el0, false);
     const need = el0 ? (write ? F_W0 : F_R0) : write ? F_W1 : F_R1;
-    if (rc === S1_OK && (this.translation.leafPermissions(v * REGS_WORDS) & need) === 0 && s1.cached)
+    if (rc === S1_OK && (this.translation.leafPermissions(Math.imul(v, REGS_WORDS)) & need) === 0 && s1.cached)
       rc = s1.translate(v, c, hi, vaLo, el0, true);
-    if (rc !== S1_OK || (this.translation.leafPermissions(v * REGS_WORDS) & need) !== 0 || (write && s1.canDirty(v))) return rc;
+    if (rc !== S1_OK || (this.translation.leafPermissions(Math.imul(v, REGS_WORDS)) & need) !== 0 || (write && s1.canDirty(v))) return rc;
     s1.fault = fscAt(FSC_PERMISSION, s1.level);
     return S1_FAULT;
   }
@@ -864,7 +864,7 @@ export class Pe {
   /** PAR_EL1: F 0, SH 8:7, NS 9, bit 11 RES1, PA 51:12, ATTR 63:56; or F 1, FST 6:1, PTW 8, S 9. */
   private writePar(v: number, c: GuestContext, failure: number): void {
     const r = this.regs.pool;
-    const b = v * REGS_WORDS;
+    const b = Math.imul(v, REGS_WORDS);
     if (failure !== 0) {
       r.set(b + PAR_EL1, failure | 0x800);
       r.set(b + PAR_EL1 + 1, 0);
@@ -890,7 +890,7 @@ export class Pe {
   /** VMID of a vCPU: VTTBR_EL2[63:48], 8 bits unless VTCR_EL2.VS. */
   private vmidOf(v: number): number {
     const r = this.regs.pool.a;
-    const b = v * REGS_WORDS;
+    const b = Math.imul(v, REGS_WORDS);
     return (r[b + VTTBR_EL2 + 1]! >>> 16) & ((r[b + VTCR_EL2]! & VTCR_VS) !== 0 ? 0xffff : 0xff);
   }
 
@@ -898,7 +898,7 @@ export class Pe {
   tlbi(v: number, op: number, hi: number, lo: number): void {
     let how = op;
     // HCR_EL2.FB broadcasts what the guest means for its own CPU.
-    if (v >= 0 && (op & 0x30) === 0 && (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! & HCR_FB) !== 0) how |= TLBI_FORCED;
+    if (v >= 0 && (op & 0x30) === 0 && (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2]! & HCR_FB) !== 0) how |= TLBI_FORCED;
     this.maintenance.issue(this.agents.cpu, how, v < 0 ? -1 : this.vmidOf(v), hi, lo);
   }
 
@@ -916,7 +916,7 @@ export class Pe {
   }
   /** HCR_EL2.BSU: the least domain of a guest's barriers. KVM sets inner shareable. */
   private widened(v: number, type: number): number {
-    const bsu = v < 0 ? 0 : (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! >>> 10) & 3;
+    const bsu = v < 0 ? 0 : (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2]! >>> 10) & 3;
     const domain = (type >> 2) & 3;
     if (bsu === 0 || domain !== 1) return type;
     return (type & ~0xc) | (bsu === 1 ? 8 : bsu === 2 ? 0 : 12);

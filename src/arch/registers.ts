@@ -281,20 +281,20 @@ export class RegisterFile {
 
   /** Index of a vCPU's first word. */
   base(v: number): number {
-    return v * REGS_WORDS;
+    return Math.imul(v, REGS_WORDS);
   }
   lo(v: number, off: number): number {
-    return this.pool.a[v * REGS_WORDS + off]!;
+    return this.pool.a[Math.imul(v, REGS_WORDS) + off]!;
   }
   hi(v: number, off: number): number {
-    return this.pool.a[v * REGS_WORDS + off + 1]!;
+    return this.pool.a[Math.imul(v, REGS_WORDS) + off + 1]!;
   }
   set64(v: number, off: number, hi: number, lo: number): void {
-    this.pool.set2(v * REGS_WORDS + off, lo | 0, hi | 0);
+    this.pool.set2(Math.imul(v, REGS_WORDS) + off, lo | 0, hi | 0);
   }
   /** A register as a number: exact below 2^53. */
   num(v: number, off: number): number {
-    const i = v * REGS_WORDS + off;
+    const i = Math.imul(v, REGS_WORDS) + off;
     return (this.pool.a[i + 1]! >>> 0) * 4294967296 + (this.pool.a[i]! >>> 0);
   }
   setNum(v: number, off: number, value: number): void {
@@ -310,6 +310,6 @@ export class RegisterFile {
 
   /** 0 or 1: the exception level of PSTATE.M. */
   el(v: number): number {
-    return (this.pool.a[v * REGS_WORDS + PSTATE]! >> 2) & 3;
+    return (this.pool.a[Math.imul(v, REGS_WORDS) + PSTATE]! >> 2) & 3;
   }
 }

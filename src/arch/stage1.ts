@@ -183,7 +183,7 @@ export class Stage1 {
 
   private walk(v: number, c: GuestContext, hi: number, lo: number, el0: boolean): number {
     const r = this.regs.a;
-    const b = v * REGS_WORDS;
+    const b = Math.imul(v, REGS_WORDS);
     const tcrHi = r[b + TCR_EL1 + 1]!;
     if (r[b + TCR_EL1] !== this.tcrLo || tcrHi !== this.tcrHi) this.decode(r[b + TCR_EL1]!, tcrHi);
     const upper = (hi & 0x800000) !== 0;
@@ -300,7 +300,7 @@ export class Stage1 {
 
   /** HCR_EL2.PTW: a walk through Device memory is a permission fault; else it is read as Normal Non-cacheable. */
   private protectedWalk(v: number): boolean {
-    return (this.regs.a[v * REGS_WORDS + HCR_EL2]! & HCR_PTW) !== 0;
+    return (this.regs.a[Math.imul(v, REGS_WORDS) + HCR_EL2]! & HCR_PTW) !== 0;
   }
 
   /**
@@ -331,7 +331,7 @@ export class Stage1 {
 
   /** True when a write to this read-only leaf makes it dirty instead of faulting (DBM with TCR_EL1.HA and HD). */
   canDirty(v: number): boolean {
-    const tcrHi = this.regs.a[v * REGS_WORDS + TCR_EL1 + 1]!;
+    const tcrHi = this.regs.a[Math.imul(v, REGS_WORDS) + TCR_EL1 + 1]!;
     return this.features.hafdbs && (this.hi & HI_DBM) !== 0 && (tcrHi & (TCR_HA_HI | TCR_HD_HI)) === (TCR_HA_HI | TCR_HD_HI);
   }
   /** Makes the leaf dirty, after a fresh walk. @returns S1_OK, or S1_WALK_FAULT when stage 2 does not let the table be written */

@@ -92,11 +92,11 @@ export class Stage2 {
 
   /** True when stage 2 translates (HCR_EL2.VM, or DC which implies it). */
   enabled(v: number): boolean {
-    return (this.regs.a[v * REGS_WORDS + HCR_EL2]! & (HCR_VM | HCR_DC)) !== 0;
+    return (this.regs.a[Math.imul(v, REGS_WORDS) + HCR_EL2]! & (HCR_VM | HCR_DC)) !== 0;
   }
   /** HCR_EL2.FWB, where the CPU has it. */
   fwb(v: number): boolean {
-    return this.features.s2fwb && (this.regs.a[v * REGS_WORDS + HCR_EL2 + 1]! & HCR_FWB_HI) !== 0;
+    return this.features.s2fwb && (this.regs.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & HCR_FWB_HI) !== 0;
   }
 
   private decode(lo: number, hi: number): void {
@@ -211,7 +211,7 @@ export class Stage2 {
   private readonly walk = (v: number, cpu: number, tag: number, hi: number, lo: number, real: boolean): boolean => {
     const ipa: Ipa = joinWords(hi, lo);
     const r = this.regs.a;
-    const b = v * REGS_WORDS;
+    const b = Math.imul(v, REGS_WORDS);
     if (r[b + VTCR_EL2] !== this.vtcrLo || r[b + VTCR_EL2 + 1] !== this.vtcrHi) this.decode(r[b + VTCR_EL2]!, r[b + VTCR_EL2 + 1]!);
     this.cached = false;
     let level = this.start;

@@ -27,6 +27,8 @@ export class TablePages {
   private readonly meta: I32Pool;
   /** [0] counts changes of valid descriptors: a cached translation older than this may be stale. */
   readonly changes: I32Pool;
+  /** Page number of the window, its low 32 bits. */
+  private readonly basePage: number;
   /** Pages in use now, for memory figures. */
   private readonly used: I32Pool;
 
@@ -37,6 +39,7 @@ export class TablePages {
   constructor(sim: Sim, phys: PhysicalMemory, { base, size }: { readonly base: number; readonly size: number }) {
     if (base % 65536 !== 0 || size % 65536 !== 0) throw new Error("the table window must be aligned to 64 KiB");
     this.base = base;
+    this.basePage = (base / PAGE_SIZE) | 0;
     this.size = size;
     this.words = sim.state.i32("tables.words", TABLE_WORDS * 16);
     this.refs = sim.state.i32("tables.refs", 16);
@@ -59,6 +62,13 @@ export class TablePages {
   /** Index in `words` of the low word of the descriptor at pa (a multiple of 8); the high word follows. */
   word(pa: Pa): number {
     return ((pa - this.base) / 4) | 0;
+  }
+  /**
+   * Index in `words` of the table that a table descriptor (4 KiB granule) points to. In 32-bit arithmetic, which may
+   * wrap: the difference of the page numbers does not.
+   */
+  tableWord(hi: number, lo: number): number {
+    return (((hi << 20) | (lo >>> 12)) - this.basePage) << 10;
   }
   /** Physical address of window page n. */
   pageAddress(n: number): Pa {

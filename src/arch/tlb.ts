@@ -163,32 +163,32 @@ export class Tlbs {
   // ---- where an entry lies
 
   combinedAt(cpu: number, hi: number, lo: number): number {
-    return (cpu * COMBINED + (vaHash(hi, lo) & (COMBINED - 1))) << C_SHIFT;
+    return (Math.imul(cpu, COMBINED) + (vaHash(hi, lo) & (COMBINED - 1))) << C_SHIFT;
   }
   stage1At(cpu: number, hi: number, lo: number): number {
-    return (cpu * STAGE1 + (vaHash(hi, lo) & (STAGE1 - 1))) << L_SHIFT;
+    return (Math.imul(cpu, STAGE1) + (vaHash(hi, lo) & (STAGE1 - 1))) << L_SHIFT;
   }
   /** @param size 0 page, 1 2 MiB, 2 larger */
   stage2At(cpu: number, hi: number, lo: number, size: number): number {
     const i = size === 0 ? (lo >>> 12) & 127 : size === 1 ? 128 + ((lo >>> 21) & 63) : 192 + (((lo >>> 30) | (hi << 2)) & 63);
-    return (cpu * STAGE2 + i) << L_SHIFT;
+    return (Math.imul(cpu, STAGE2) + i) << L_SHIFT;
   }
   walkAt(cpu: number, hi: number, lo: number): number {
-    return (cpu * WALK + (((lo >>> 21) ^ hi) & (WALK - 1))) << L_SHIFT;
+    return (Math.imul(cpu, WALK) + (((lo >>> 21) ^ hi) & (WALK - 1))) << L_SHIFT;
   }
 
   // ---- contexts
 
   private generation(cpu: number, kind: number, vmid: number): number {
     const m = this.meta.a;
-    const at = cpu * M_WORDS;
+    const at = Math.imul(cpu, M_WORDS);
     if (kind === CTX_HOST) return m[at + M_HOST]!;
     return (m[at + M_ALL]! + m[at + (kind === CTX_STAGE2 ? M_S2GEN : M_S1GEN) + (vmid & 255)]!) | 0;
   }
 
   private contextAt(cpu: number, kind: number, ids: number): number {
     const h = Math.imul(ids ^ (kind << 8), 0x9e3779b1) >>> 24;
-    return (cpu * CONTEXTS + h) << 2;
+    return (Math.imul(cpu, CONTEXTS) + h) << 2;
   }
 
   /** The number of a context on a CPU, given out if it has none. */
@@ -197,8 +197,8 @@ export class Tlbs {
     if (found !== 0) return found;
     const ids = (vmid << 16) | asid;
     const at = this.contextAt(cpu, kind, ids);
-    const next = this.meta.a[cpu * M_WORDS + M_NEXT]! + 1;
-    this.meta.set(cpu * M_WORDS + M_NEXT, next);
+    const next = this.meta.a[Math.imul(cpu, M_WORDS) + M_NEXT]! + 1;
+    this.meta.set(Math.imul(cpu, M_WORDS) + M_NEXT, next);
     this.contexts.set(at + K_IDS, ids);
     this.contexts.set(at + K_KIND, kind);
     this.contexts.set(at + K_NUMBER, next);
@@ -219,7 +219,7 @@ export class Tlbs {
   /** Calls `visit` for every context that a CPU may hold entries of. @param ids VMID << 16 | ASID */
   eachContext(cpu: number, visit: (number: number, kind: number, ids: number) => void): void {
     const c = this.contexts.a;
-    for (let at = (cpu * CONTEXTS) << 2; at < ((cpu + 1) * CONTEXTS) << 2; at += 4) {
+    for (let at = Math.imul(cpu, CONTEXTS) << 2; at < ((cpu + 1) * CONTEXTS) << 2; at += 4) {
       const ids = c[at + K_IDS]!;
       const kind = c[at + K_KIND]!;
       if (c[at + K_NUMBER] !== 0 && c[at + K_GENERATION] === this.generation(cpu, kind, ids >>> 16)) visit(c[at + K_NUMBER]!, kind, ids);
@@ -232,7 +232,7 @@ export class Tlbs {
   }
 
   private bump(cpu: number, word: number): void {
-    const at = cpu * M_WORDS + word;
+    const at = Math.imul(cpu, M_WORDS) + word;
     this.meta.set(at, (this.meta.a[at]! + 1) | 0);
     this.changed();
   }
@@ -241,17 +241,17 @@ export class Tlbs {
 
   /** A stage-1 leaf larger than 4 KiB was cached on this CPU. */
   noteBig(cpu: number): void {
-    const at = cpu * M_WORDS + M_BIG;
+    const at = Math.imul(cpu, M_WORDS) + M_BIG;
     if (this.meta.a[at] === 0) this.meta.set(at, 1);
   }
   noteStage2Size(cpu: number, size: number): void {
-    const at = cpu * M_WORDS + M_S2SIZES;
+    const at = Math.imul(cpu, M_WORDS) + M_S2SIZES;
     const now = this.meta.a[at]!;
     if ((now & (1 << size)) === 0) this.meta.set(at, now | (1 << size));
   }
   /** A leaf of the host, of 2^shift bytes, was cached on this CPU. */
   noteHost(cpu: number, hi: number, lo: number, shift: number): void {
-    const at = cpu * M_WORDS;
+    const at = Math.imul(cpu, M_WORDS);
     const blocks = shift > 21 ? 1 << (shift - 21) : 1;
     const first = ((hi << 11) | (lo >>> 21)) & -blocks;
     const none = this.meta.a[at + M_HOST_END] === 0;
@@ -260,11 +260,11 @@ export class Tlbs {
   }
   /** May the host have entries of pages [first, end) on this CPU? */
   private hostMayHave(cpu: number, first: number, end: number): boolean {
-    const at = cpu * M_WORDS;
+    const at = Math.imul(cpu, M_WORDS);
     return first < this.meta.a[at + M_HOST_END]! * 512 && end > this.meta.a[at + M_HOST_FIRST]! * 512;
   }
   stage2Sizes(cpu: number): number {
-    return this.meta.a[cpu * M_WORDS + M_S2SIZES]!;
+    return this.meta.a[Math.imul(cpu, M_WORDS) + M_S2SIZES]!;
   }
 
   // ---- whole contexts
@@ -272,8 +272,8 @@ export class Tlbs {
   /** Everything of EL1&0, every VMID, both stages (ALLE1). */
   dropAll(cpu: number): void {
     this.bump(cpu, M_ALL);
-    this.meta.set(cpu * M_WORDS + M_BIG, 0);
-    this.meta.set(cpu * M_WORDS + M_S2SIZES, 0);
+    this.meta.set(Math.imul(cpu, M_WORDS) + M_BIG, 0);
+    this.meta.set(Math.imul(cpu, M_WORDS) + M_S2SIZES, 0);
   }
   /** Combined and stage-1 entries of a VMID (VMALLE1); stage-2 ones too if asked (VMALLS12E1). */
   dropVmid(cpu: number, vmid: number, stage2: boolean): void {
@@ -300,7 +300,7 @@ export class Tlbs {
    */
   dropVa(cpu: number, host: boolean, vmid: number, asid: number, hi: number, lo: number, walks: boolean, level: number): void {
     const page = lo & ~0xfff;
-    if (this.meta.a[cpu * M_WORDS + M_BIG] !== 0) {
+    if (this.meta.a[Math.imul(cpu, M_WORDS) + M_BIG] !== 0) {
       this.dropVaPieces(cpu, host, vmid, asid, hi, page, level);
     } else {
       const c = this.combinedAt(cpu, hi, page);
@@ -348,12 +348,12 @@ export class Tlbs {
   /** All pieces of leaves that contain the page: a look at every entry. */
   private dropVaPieces(cpu: number, host: boolean, vmid: number, asid: number, hi: number, page: number, level: number): void {
     const c = this.combined.a;
-    for (let i = (cpu * COMBINED) << C_SHIFT; i < ((cpu + 1) * COMBINED) << C_SHIFT; i += 1 << C_SHIFT) {
+    for (let i = Math.imul(cpu, COMBINED) << C_SHIFT; i < ((cpu + 1) * COMBINED) << C_SHIFT; i += 1 << C_SHIFT) {
       if (c[i + C_TAG] === 0 || !sameLeaf(c[i + C_VA_HI]!, c[i + C_VA_LO]!, hi, page, c[i + C_S1]! & 0xff)) continue;
       if (this.levelFits(c[i + C_S1]!, level)) this.dropIf(this.combined, i + C_TAG, c[i + C_IDS]!, cpu, host, vmid, asid);
     }
     const l = this.stage1.a;
-    for (let i = (cpu * STAGE1) << L_SHIFT; i < ((cpu + 1) * STAGE1) << L_SHIFT; i += 1 << L_SHIFT) {
+    for (let i = Math.imul(cpu, STAGE1) << L_SHIFT; i < ((cpu + 1) * STAGE1) << L_SHIFT; i += 1 << L_SHIFT) {
       if (l[i + L_TAG] === 0 || !sameLeaf(l[i + L_HI]!, l[i + L_LO]!, hi, page, l[i + L_SIZE]! & 0xff)) continue;
       if (this.levelFits(l[i + L_SIZE]!, level)) this.dropIf(this.stage1, i + L_TAG, l[i + L_IDS]!, cpu, host, vmid, asid);
     }
@@ -375,7 +375,7 @@ export class Tlbs {
     const only = host && asid >= 0 ? this.findContext(cpu, CTX_HOST, 0, asid) : 0;
     if (host && asid >= 0 && (only === 0 || !this.hostMayHave(cpu, first, end))) return;
     const c = this.combined.a;
-    for (let i = (cpu * COMBINED) << C_SHIFT; i < ((cpu + 1) * COMBINED) << C_SHIFT; i += 1 << C_SHIFT) {
+    for (let i = Math.imul(cpu, COMBINED) << C_SHIFT; i < ((cpu + 1) * COMBINED) << C_SHIFT; i += 1 << C_SHIFT) {
       const tag = c[i + C_TAG]!;
       if (tag === 0 || (only !== 0 && tag !== only) || !overlaps(c[i + C_VA_HI]!, c[i + C_VA_LO]!, c[i + C_S1]! & 0xff, first, end))
         continue;
@@ -383,13 +383,13 @@ export class Tlbs {
     }
     if (only !== 0) return;
     const l = this.stage1.a;
-    for (let i = (cpu * STAGE1) << L_SHIFT; i < ((cpu + 1) * STAGE1) << L_SHIFT; i += 1 << L_SHIFT) {
+    for (let i = Math.imul(cpu, STAGE1) << L_SHIFT; i < ((cpu + 1) * STAGE1) << L_SHIFT; i += 1 << L_SHIFT) {
       if (l[i + L_TAG] === 0 || !overlaps(l[i + L_HI]!, l[i + L_LO]!, l[i + L_SIZE]! & 0xff, first, end)) continue;
       if (this.levelFits(l[i + L_SIZE]!, level)) this.dropIf(this.stage1, i + L_TAG, l[i + L_IDS]!, cpu, host, vmid, asid);
     }
     if (!walks || !leadsTo(level)) return;
     const w = this.walk1.a;
-    for (let i = (cpu * WALK) << L_SHIFT; i < ((cpu + 1) * WALK) << L_SHIFT; i += 1 << L_SHIFT) {
+    for (let i = Math.imul(cpu, WALK) << L_SHIFT; i < ((cpu + 1) * WALK) << L_SHIFT; i += 1 << L_SHIFT) {
       if (w[i + W_TAG] === 0 || !overlaps(w[i + W_HI]!, w[i + W_LO]!, 21, first, end)) continue;
       this.dropIf(this.walk1, i + W_TAG, w[i + W_IDS]!, cpu, host, vmid, asid);
     }
@@ -428,13 +428,13 @@ export class Tlbs {
     }
     const end = first + pages;
     const a = this.stage2.a;
-    for (let i = (cpu * STAGE2) << L_SHIFT; i < ((cpu + 1) * STAGE2) << L_SHIFT; i += 1 << L_SHIFT) {
+    for (let i = Math.imul(cpu, STAGE2) << L_SHIFT; i < ((cpu + 1) * STAGE2) << L_SHIFT; i += 1 << L_SHIFT) {
       if (a[i + L_TAG] !== tag || !overlaps(a[i + L_HI]!, a[i + L_LO]!, a[i + L_SIZE]! & 0xff, first, end)) continue;
       if (level === 0 || a[i + L_SIZE]! >> 8 === level) this.stage2.set(i + L_TAG, 0);
     }
     if (!walks || !leadsTo(level)) return;
     const w = this.walk2.a;
-    for (let i = (cpu * WALK) << L_SHIFT; i < ((cpu + 1) * WALK) << L_SHIFT; i += 1 << L_SHIFT) {
+    for (let i = Math.imul(cpu, WALK) << L_SHIFT; i < ((cpu + 1) * WALK) << L_SHIFT; i += 1 << L_SHIFT) {
       if (w[i + W_TAG] === tag && overlaps(w[i + W_HI]!, w[i + W_LO]!, 21, first, end)) this.walk2.set(i + W_TAG, 0);
     }
   }

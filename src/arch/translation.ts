@@ -227,7 +227,7 @@ export class Translation {
   /** Stage 1 on: walk, alignment by type, permission. */
   private first(v: number, c: GuestContext, hi: number, lo: number): number {
     const s1 = this.stage1;
-    const b = v * REGS_WORDS;
+    const b = Math.imul(v, REGS_WORDS);
     const need = this.need;
     const checked = (this.flags & T_ANY) === 0;
     let rc = s1.translate(v, c, hi, lo, c.el0, false);
@@ -264,10 +264,10 @@ export class Translation {
   private identity(v: number, c: GuestContext, hi: number, lo: number): number {
     // VA bits above the implemented PA size: address size fault level 0.
     if (hi >>> this.paShift !== 0) return this.toEl1(v, c, FSC_ADDRESS_SIZE, lo);
-    const cacheable = (this.regs.pool.a[v * REGS_WORDS + HCR_EL2]! & HCR_DC) !== 0;
+    const cacheable = (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2]! & HCR_DC) !== 0;
     if ((this.flags & T_UNALIGNED) !== 0 && !cacheable && this.profile.mmuOffAlignmentFaults) return this.toEl1(v, c, FSC_ALIGNMENT, lo);
     this.perms = ALL;
-    const tagged = (this.regs.pool.a[v * REGS_WORDS + HCR_EL2 + 1]! & HCR_DCT_HI) !== 0 && this.features.mte;
+    const tagged = (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & HCR_DCT_HI) !== 0 && this.features.mte;
     this.attr = !cacheable ? 0 : tagged ? ATTR_TAGGED : ATTR_WB;
     this.sh = cacheable ? 0 : SH_OSH;
     this.ipa = joinWords(hi, lo);
@@ -308,7 +308,7 @@ export class Translation {
       result = combine(attr, this.sh, s2.memAttr, s2.sh, fwb, this.features.xs && (s2.lo & (1 << 11)) !== 0);
       const device = isDevice(result & RESULT_ATTR);
       // HCR_EL2.CD: what stage 2 calls Normal is non-cacheable.
-      if (!device && (this.regs.pool.a[v * REGS_WORDS + HCR_EL2 + 1]! & 1) !== 0) result = ATTR_NC | (SH_OSH << RESULT_SH_SHIFT);
+      if (!device && (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & 1) !== 0) result = ATTR_NC | (SH_OSH << RESULT_SH_SHIFT);
       // With stage 1 off an access whose unaligned form is let through is so whatever stage 2 says.
       if (device && (flags & T_UNALIGNED) !== 0 && !device1) return this.toEl2(v, FSC_ALIGNMENT, false, ipa, lo);
       if (checked && !this.stage2Permits(access, c.el0)) {
@@ -348,7 +348,7 @@ export class Translation {
    */
   private cacheMarks(v: number, c: GuestContext, result: number): number {
     const r = this.regs.pool.a;
-    const b = v * REGS_WORDS;
+    const b = Math.imul(v, REGS_WORDS);
     const data = isCacheable(result) ? F_CACHED | (isWriteBack(result) ? 0 : F_WRITE_THROUGH) : 0;
     // A fetch: SCTLR_EL1.I = 0 makes Normal memory Non-cacheable; with stage 1 off it is Non-cacheable or write-through.
     let fetch = ATTR_NC;
@@ -492,7 +492,7 @@ export class Translation {
     }
     const esr = this.access === ACCESS_FETCH ? instructionAbort(EC_IABT_LOW, iss, fsc) : dataAbort(EC_DABT_LOW, iss, fsc);
     const p = this.regs.pool;
-    const b = v * REGS_WORDS;
+    const b = Math.imul(v, REGS_WORDS);
     p.set2(b + ESR_EL2, esr, 0);
     p.set2(b + FAR_EL2, vaLo, this.vaHi);
     // HPFAR is valid for translation, access flag and address size faults, and for every fault of a walk.

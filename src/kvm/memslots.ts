@@ -88,12 +88,12 @@ export class Memslots {
 
   /** Slots of a VM, those being deleted or moved included. */
   count(vm: number): number {
-    return this.lists.a[vm * L_WORDS + L_LENGTH] ?? 0;
+    return this.lists.a[Math.imul(vm, L_WORDS) + L_LENGTH] ?? 0;
   }
 
   /** gfn_to_memslot / search_memslots: the slot that contains gfn, invalid or not. @returns record or -1 */
   find(vm: number, gfn: number): number {
-    const l = vm * L_WORDS;
+    const l = Math.imul(vm, L_WORDS);
     const offset = this.lists.a[l + L_OFFSET]!;
     const order = this.order.a;
     const f = this.f.a;
@@ -106,47 +106,47 @@ export class Memslots {
     }
     if (low === 0) return NO_SLOT;
     const slot = order[offset + low - 1]!;
-    const at = slot * DOUBLES;
+    const at = Math.imul(slot, DOUBLES);
     return gfn < f[at + BASE_GFN]! + f[at + NPAGES]! ? slot : NO_SLOT;
   }
 
   /** id_to_memslot: the published record of a slot number. @returns record or -1 */
   byId(vm: number, id: number): number {
-    const l = vm * L_WORDS;
+    const l = Math.imul(vm, L_WORDS);
     if (id < 0 || id >= (this.lists.a[l + L_ID_COUNT] ?? 0)) return NO_SLOT;
     return this.order.a[this.lists.a[l + L_IDS]! + id]! - 1;
   }
 
   id(slot: number): number {
-    return this.w.a[slot * WORDS + ID]!;
+    return this.w.a[Math.imul(slot, WORDS) + ID]!;
   }
   flags(slot: number): number {
-    return this.w.a[slot * WORDS + FLAGS]!;
+    return this.w.a[Math.imul(slot, WORDS) + FLAGS]!;
   }
   baseGfn(slot: number): number {
-    return this.f.a[slot * DOUBLES + BASE_GFN]!;
+    return this.f.a[Math.imul(slot, DOUBLES) + BASE_GFN]!;
   }
   npages(slot: number): number {
-    return this.f.a[slot * DOUBLES + NPAGES]!;
+    return this.f.a[Math.imul(slot, DOUBLES) + NPAGES]!;
   }
   userspaceAddr(slot: number): number {
-    return this.f.a[slot * DOUBLES + USERSPACE_ADDR]!;
+    return this.f.a[Math.imul(slot, DOUBLES) + USERSPACE_ADDR]!;
   }
   /** First host address after the slot. */
   userspaceEnd(slot: number): number {
-    const at = slot * DOUBLES;
+    const at = Math.imul(slot, DOUBLES);
     return this.f.a[at + USERSPACE_ADDR]! + this.f.a[at + NPAGES]! * 4096;
   }
   /** The dirty bitmap's number (dirtylog.ts), or -1. */
   bitmap(slot: number): number {
-    return this.w.a[slot * WORDS + BITMAP]! - 1;
+    return this.w.a[Math.imul(slot, WORDS) + BITMAP]! - 1;
   }
   readonly(slot: number): boolean {
-    return (this.w.a[slot * WORDS + FLAGS]! & KVM_MEM_READONLY) !== 0;
+    return (this.w.a[Math.imul(slot, WORDS) + FLAGS]! & KVM_MEM_READONLY) !== 0;
   }
   /** memslot_is_visible: not being deleted or moved. */
   valid(slot: number): boolean {
-    return slot >= 0 && (this.w.a[slot * WORDS + FLAGS]! & KVM_MEMSLOT_INVALID) === 0;
+    return slot >= 0 && (this.w.a[Math.imul(slot, WORDS) + FLAGS]! & KVM_MEMSLOT_INVALID) === 0;
   }
 
   /**
@@ -155,12 +155,12 @@ export class Memslots {
    */
   gfnToHva(slot: number, gfn: number, write = false): number {
     if (!this.valid(slot) || (write && this.readonly(slot))) return HVA_ERR;
-    const at = slot * DOUBLES;
+    const at = Math.imul(slot, DOUBLES);
     return this.f.a[at + USERSPACE_ADDR]! + (gfn - this.f.a[at + BASE_GFN]!) * 4096;
   }
   /** hva_to_gfn_memslot. */
   hvaToGfn(slot: number, hva: number): number {
-    const at = slot * DOUBLES;
+    const at = Math.imul(slot, DOUBLES);
     return this.f.a[at + BASE_GFN]! + Math.floor((hva - this.f.a[at + USERSPACE_ADDR]!) / 4096);
   }
 
@@ -172,7 +172,7 @@ export class Memslots {
    * @param after the last position, -1 to begin @returns a position for `at`, or -1
    */
   nextInHvaRange(vm: number, after: number, start: number, end: number): number {
-    const l = vm * L_WORDS;
+    const l = Math.imul(vm, L_WORDS);
     const n = this.lists.a[l + L_LENGTH] ?? 0;
     const offset = this.lists.a[l + L_OFFSET]!;
     return this.byTree
@@ -213,7 +213,7 @@ export class Memslots {
 
   /** The record at a position of `nextInHvaRange`. */
   at(vm: number, position: number): number {
-    const l = vm * L_WORDS;
+    const l = Math.imul(vm, L_WORDS);
     const offset = this.lists.a[l + L_OFFSET]!;
     if (this.byTree) return this.order.a[offset + this.lists.a[l + L_CAPACITY]! + position]!;
     return this.order.a[offset + this.lists.a[l + L_LENGTH]! - 1 - position]!;
@@ -221,12 +221,12 @@ export class Memslots {
 
   /** The record at place `i` by rising gfn: for listings. */
   byGfnOrder(vm: number, i: number): number {
-    return this.order.a[this.lists.a[vm * L_WORDS + L_OFFSET]! + i]!;
+    return this.order.a[this.lists.a[Math.imul(vm, L_WORDS) + L_OFFSET]! + i]!;
   }
 
   /** True if [base, base + npages) meets a slot other than `id` (kvm_check_memslot_overlap). */
   overlaps(vm: number, id: number, base: number, npages: number): boolean {
-    const l = vm * L_WORDS;
+    const l = Math.imul(vm, L_WORDS);
     const list = this.lists.a[l + L_OFFSET] ?? 0;
     // Published slots do not overlap, so their ends rise with their beginnings.
     for (let i = this.lowerBound(list, this.count(vm), BASE_GFN, base + npages) - 1; i >= 0; i--) {
@@ -254,8 +254,8 @@ export class Memslots {
   /** A new, unpublished record. @param bitmap number of a dirty bitmap, -1 none */
   make(vm: number, id: number, flags: number, baseGfn: number, npages: number, userspaceAddr: number, bitmap: number): number {
     const slot = this.record();
-    const w = slot * WORDS;
-    const f = slot * DOUBLES;
+    const w = Math.imul(slot, WORDS);
+    const f = Math.imul(slot, DOUBLES);
     this.w.set(w + VM, vm + 1);
     this.w.set(w + ID, id);
     this.w.set(w + FLAGS, flags);
@@ -281,7 +281,7 @@ export class Memslots {
 
   /** Frees a record that no reader can hold any more. */
   free(slot: number): void {
-    const w = slot * WORDS;
+    const w = Math.imul(slot, WORDS);
     this.w.set(w + VM, 0);
     this.w.set(w + FLAGS, 0);
     this.w.set(w + BITMAP, 0);
@@ -313,14 +313,14 @@ export class Memslots {
   }
 
   private remove(vm: number, slot: number): void {
-    const l = vm * L_WORDS;
+    const l = Math.imul(vm, L_WORDS);
     const n = this.lists.a[l + L_LENGTH]!;
     const offset = this.lists.a[l + L_OFFSET]!;
     const capacity = this.lists.a[l + L_CAPACITY]!;
     for (let i = 0; i < 2; i++) {
       const list = offset + i * capacity;
       const field = i === 0 ? BASE_GFN : USERSPACE_ADDR;
-      let at = this.lowerBound(list, n, field, this.f.a[slot * DOUBLES + field]!);
+      let at = this.lowerBound(list, n, field, this.f.a[Math.imul(slot, DOUBLES) + field]!);
       while (this.order.a[list + at] !== slot) at++;
       for (let k = at; k + 1 < n; k++) this.order.set(list + k, this.order.a[list + k + 1]!);
       this.order.set(list + n - 1, 0);
@@ -332,14 +332,14 @@ export class Memslots {
 
   private insert(vm: number, slot: number): void {
     this.reserve(vm, this.id(slot));
-    const l = vm * L_WORDS;
+    const l = Math.imul(vm, L_WORDS);
     const n = this.lists.a[l + L_LENGTH]!;
     const offset = this.lists.a[l + L_OFFSET]!;
     const capacity = this.lists.a[l + L_CAPACITY]!;
     for (let i = 0; i < 2; i++) {
       const list = offset + i * capacity;
       const field = i === 0 ? BASE_GFN : USERSPACE_ADDR;
-      const mine = this.f.a[slot * DOUBLES + field]!;
+      const mine = this.f.a[Math.imul(slot, DOUBLES) + field]!;
       let at = n;
       // Equal host addresses stand in the order of their insertion, as in the interval tree.
       for (; at > 0 && this.f.a[this.order.a[list + at - 1]! * DOUBLES + field]! > mine; at--) {
@@ -358,14 +358,14 @@ export class Memslots {
     for (let i = from; i < n; i++) {
       const slot = this.order.a[list + i]!;
       end = Math.max(end, this.userspaceEnd(slot));
-      this.f.set(slot * DOUBLES + MAX_END, end);
+      this.f.set(Math.imul(slot, DOUBLES) + MAX_END, end);
     }
   }
 
   /** Room for one more slot with this number; a full list or table moves to a place twice as large. */
   private reserve(vm: number, id: number): void {
     this.lists.ensure((vm + 1) * L_WORDS);
-    const l = vm * L_WORDS;
+    const l = Math.imul(vm, L_WORDS);
     const n = this.lists.a[l + L_LENGTH]!;
     const capacity = this.lists.a[l + L_CAPACITY]!;
     if (n === capacity) {

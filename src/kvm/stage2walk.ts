@@ -175,7 +175,7 @@ export class Stage2Entries {
   }
   /** Place of the first entry of the table that a table descriptor points to. */
   childWord(hi: number, lo: number): number {
-    return this.tables.word(this.outputAddress(hi, lo));
+    return this.tables.tableWord(hi, lo);
   }
   /** stage2_pte_cacheable(): Normal write-back. */
   cacheable(lo: number): boolean {

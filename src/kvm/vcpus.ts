@@ -153,10 +153,10 @@ export class Vcpus {
     this.f.ensure((v + 1) * DOUBLES);
     this.exitCounts.ensure(v + 1);
     this.kicks.ensure(v + 1);
-    this.w.set(v * WORDS + VM, vm);
-    this.w.set(v * WORDS + INDEX, index);
-    this.w.set(v * WORDS + AGENT, agent);
-    this.w.set(v * WORDS + MEMCACHE, memcache);
+    this.w.set(Math.imul(v, WORDS) + VM, vm);
+    this.w.set(Math.imul(v, WORDS) + INDEX, index);
+    this.w.set(Math.imul(v, WORDS) + AGENT, agent);
+    this.w.set(Math.imul(v, WORDS) + MEMCACHE, memcache);
     // reset_unknown() of the kernel: what no guest should read before it wrote it.
     for (const off of RESET_UNKNOWN) this.regs.set64(v, off, 0x1de7ec7e, 0xdbadc0de);
     const ctr = sanitisedCtr ? this.features.id.CTR_EL0 : this.features.ctrRaw;
@@ -168,127 +168,127 @@ export class Vcpus {
     return this.regs.count;
   }
   vm(v: number): number {
-    return this.w.a[v * WORDS + VM]!;
+    return this.w.a[Math.imul(v, WORDS) + VM]!;
   }
   /** Number of its cache of table pages (vcpu->arch.mmu_page_cache). */
   memcache(v: number): number {
-    return this.w.a[v * WORDS + MEMCACHE]!;
+    return this.w.a[Math.imul(v, WORDS) + MEMCACHE]!;
   }
   index(v: number): number {
-    return this.w.a[v * WORDS + INDEX]!;
+    return this.w.a[Math.imul(v, WORDS) + INDEX]!;
   }
   agent(v: number): number {
-    return this.w.a[v * WORDS + AGENT]!;
+    return this.w.a[Math.imul(v, WORDS) + AGENT]!;
   }
 
   has(v: number, flag: number): boolean {
-    return (this.w.a[v * WORDS + FLAGS]! & flag) !== 0;
+    return (this.w.a[Math.imul(v, WORDS) + FLAGS]! & flag) !== 0;
   }
   raise(v: number, flag: number): void {
-    this.w.set(v * WORDS + FLAGS, this.w.a[v * WORDS + FLAGS]! | flag);
+    this.w.set(Math.imul(v, WORDS) + FLAGS, this.w.a[Math.imul(v, WORDS) + FLAGS]! | flag);
   }
   drop(v: number, flag: number): void {
-    this.w.set(v * WORDS + FLAGS, this.w.a[v * WORDS + FLAGS]! & ~flag);
+    this.w.set(Math.imul(v, WORDS) + FLAGS, this.w.a[Math.imul(v, WORDS) + FLAGS]! & ~flag);
   }
 
   /** 0, or 1 + vector offset (0 sync, 0x180 SError) of the exception that waits for the next entry. */
   pending(v: number): number {
-    return this.w.a[v * WORDS + PENDING]!;
+    return this.w.a[Math.imul(v, WORDS) + PENDING]!;
   }
   setPending(v: number, kind: number): void {
-    this.w.set(v * WORDS + PENDING, kind);
+    this.w.set(Math.imul(v, WORDS) + PENDING, kind);
   }
   /** Something changes PC or PSTATE before the guest goes on. */
   needsAdjust(v: number): boolean {
-    return this.w.a[v * WORDS + PENDING] !== 0 || (this.w.a[v * WORDS + FLAGS]! & V_INCREMENT_PC) !== 0;
+    return this.w.a[Math.imul(v, WORDS) + PENDING] !== 0 || (this.w.a[Math.imul(v, WORDS) + FLAGS]! & V_INCREMENT_PC) !== 0;
   }
 
   exitReason(v: number): number {
-    return this.w.a[v * WORDS + EXIT_REASON]!;
+    return this.w.a[Math.imul(v, WORDS) + EXIT_REASON]!;
   }
   setExitReason(v: number, reason: number): void {
-    this.w.set(v * WORDS + EXIT_REASON, reason);
+    this.w.set(Math.imul(v, WORDS) + EXIT_REASON, reason);
   }
 
   // kvm_run.mmio
 
   setMmio(v: number, ipa: number, len: number, write: boolean, hi: number, lo: number, esr: number): void {
-    this.f.set(v * DOUBLES + MMIO_ADDRESS, ipa);
-    this.w.set(v * WORDS + MMIO_LEN, len);
-    this.w.set(v * WORDS + MMIO_WRITE, write ? 1 : 0);
-    this.w.set(v * WORDS + MMIO_ESR, esr);
+    this.f.set(Math.imul(v, DOUBLES) + MMIO_ADDRESS, ipa);
+    this.w.set(Math.imul(v, WORDS) + MMIO_LEN, len);
+    this.w.set(Math.imul(v, WORDS) + MMIO_WRITE, write ? 1 : 0);
+    this.w.set(Math.imul(v, WORDS) + MMIO_ESR, esr);
     this.setMmioData(v, hi, lo);
   }
   /** kvm_run.mmio.data, little endian, as two words. */
   setMmioData(v: number, hi: number, lo: number): void {
-    this.w.set2(v * WORDS + MMIO_LO, lo, hi);
+    this.w.set2(Math.imul(v, WORDS) + MMIO_LO, lo, hi);
   }
   mmioAddress(v: number): number {
-    return this.f.a[v * DOUBLES + MMIO_ADDRESS]!;
+    return this.f.a[Math.imul(v, DOUBLES) + MMIO_ADDRESS]!;
   }
   mmioLen(v: number): number {
-    return this.w.a[v * WORDS + MMIO_LEN]!;
+    return this.w.a[Math.imul(v, WORDS) + MMIO_LEN]!;
   }
   mmioIsWrite(v: number): boolean {
-    return this.w.a[v * WORDS + MMIO_WRITE] !== 0;
+    return this.w.a[Math.imul(v, WORDS) + MMIO_WRITE] !== 0;
   }
   mmioLo(v: number): number {
-    return this.w.a[v * WORDS + MMIO_LO]!;
+    return this.w.a[Math.imul(v, WORDS) + MMIO_LO]!;
   }
   mmioHi(v: number): number {
-    return this.w.a[v * WORDS + MMIO_HI]!;
+    return this.w.a[Math.imul(v, WORDS) + MMIO_HI]!;
   }
   /** Size, sign and register of the access as the old code saved them: the low word of the syndrome. */
   mmioEsr(v: number): number {
-    return this.w.a[v * WORDS + MMIO_ESR]!;
+    return this.w.a[Math.imul(v, WORDS) + MMIO_ESR]!;
   }
 
   // kvm_run.arm_nisv
 
   setNisv(v: number, iss: number, ipa: number): void {
-    this.w.set(v * WORDS + NISV_ISS, iss);
-    this.f.set(v * DOUBLES + NISV_IPA, ipa);
+    this.w.set(Math.imul(v, WORDS) + NISV_ISS, iss);
+    this.f.set(Math.imul(v, DOUBLES) + NISV_IPA, ipa);
   }
   nisvIss(v: number): number {
-    return this.w.a[v * WORDS + NISV_ISS]!;
+    return this.w.a[Math.imul(v, WORDS) + NISV_ISS]!;
   }
   nisvIpa(v: number): number {
-    return this.f.a[v * DOUBLES + NISV_IPA]!;
+    return this.f.a[Math.imul(v, DOUBLES) + NISV_IPA]!;
   }
 
   /** kvm_run.system_event.type. */
   systemEvent(v: number): number {
-    return this.w.a[v * WORDS + EVENT_TYPE]!;
+    return this.w.a[Math.imul(v, WORDS) + EVENT_TYPE]!;
   }
   setSystemEvent(v: number, type: number): void {
-    this.w.set(v * WORDS + EVENT_TYPE, type);
+    this.w.set(Math.imul(v, WORDS) + EVENT_TYPE, type);
   }
 
   // signals of the vCPU thread
 
   /** A signal is pending for the thread: KVM_RUN returns -EINTR. */
   setSignal(v: number, signal: number, code: number, address: number, lsb: number): void {
-    this.w.set(v * WORDS + SIGNAL, signal);
-    this.w.set(v * WORDS + SIGNAL_CODE, code);
-    this.w.set(v * WORDS + SIGNAL_LSB, lsb);
-    this.f.set(v * DOUBLES + SIGNAL_ADDRESS, address);
+    this.w.set(Math.imul(v, WORDS) + SIGNAL, signal);
+    this.w.set(Math.imul(v, WORDS) + SIGNAL_CODE, code);
+    this.w.set(Math.imul(v, WORDS) + SIGNAL_LSB, lsb);
+    this.f.set(Math.imul(v, DOUBLES) + SIGNAL_ADDRESS, address);
   }
   signal(v: number): number {
-    return this.w.a[v * WORDS + SIGNAL]!;
+    return this.w.a[Math.imul(v, WORDS) + SIGNAL]!;
   }
   signalCode(v: number): number {
-    return this.w.a[v * WORDS + SIGNAL_CODE]!;
+    return this.w.a[Math.imul(v, WORDS) + SIGNAL_CODE]!;
   }
   signalAddress(v: number): number {
-    return this.f.a[v * DOUBLES + SIGNAL_ADDRESS]!;
+    return this.f.a[Math.imul(v, DOUBLES) + SIGNAL_ADDRESS]!;
   }
 
   /** The physical CPU that the vCPU is loaded on (between vcpu_load and vcpu_put), or -1. */
   loadedOn(v: number): number {
-    return this.w.a[v * WORDS + LOADED_ON]! - 1;
+    return this.w.a[Math.imul(v, WORDS) + LOADED_ON]! - 1;
   }
   setLoadedOn(v: number, cpu: number): void {
-    this.w.set(v * WORDS + LOADED_ON, cpu + 1);
+    this.w.set(Math.imul(v, WORDS) + LOADED_ON, cpu + 1);
   }
   /** kvm_sched_out: another thread runs on this CPU now, and whoever was loaded there has left its guest. */
   schedOut(cpu: number): void {

@@ -117,7 +117,7 @@ export class Vms {
       lpa2: this.d.stage2Lpa2 && this.features.lpa2,
       vmid16: this.features.vmidBits === 16,
     });
-    const w = vm * WORDS;
+    const w = Math.imul(vm, WORDS);
     this.w.set(w + STATE, ALIVE);
     this.w.set(w + MM, mm);
     this.w.set(w + IPA_BITS, bits);
@@ -127,8 +127,8 @@ export class Vms {
     this.w.set(w + ROOT_PAGES, geometry.rootPages);
     this.w.set(w + MMU_LOCK, lockOf(this.sim, this.mmuLocks, vm, "mmu_lock"));
     this.w.set(w + SLOTS_LOCK, lockOf(this.sim, this.slotsLocks, vm, "slots_lock"));
-    this.f.set(vm * DOUBLES + IPA_SIZE, 2 ** bits);
-    this.f.set(vm * DOUBLES + ROOT, this.tables.allocContiguous(geometry.rootPages));
+    this.f.set(Math.imul(vm, DOUBLES) + IPA_SIZE, 2 ** bits);
+    this.f.set(Math.imul(vm, DOUBLES) + ROOT, this.tables.allocContiguous(geometry.rootPages));
     this.sim.bus.emit(vmCreated, vm, bits, hi, lo, this.root(vm));
     return vm;
   }
@@ -143,77 +143,77 @@ export class Vms {
   }
   /** There is such a VM, also one whose end is under way. */
   alive(vm: number): boolean {
-    const state = this.w.a[vm * WORDS + STATE]!;
+    const state = this.w.a[Math.imul(vm, WORDS) + STATE]!;
     return state === ALIVE || state === CLOSED;
   }
   /** There is a file of it: ioctls reach it. @param vm any number */
   open(vm: number): boolean {
-    return vm >= 0 && vm < this.count && this.w.a[vm * WORDS + STATE] === ALIVE;
+    return vm >= 0 && vm < this.count && this.w.a[Math.imul(vm, WORDS) + STATE] === ALIVE;
   }
   /** The last file of it is closed. */
   close(vm: number): void {
-    this.w.set(vm * WORDS + STATE, CLOSED);
+    this.w.set(Math.imul(vm, WORDS) + STATE, CLOSED);
   }
   mm(vm: number): number {
-    return this.w.a[vm * WORDS + MM]!;
+    return this.w.a[Math.imul(vm, WORDS) + MM]!;
   }
   ipaBits(vm: number): number {
-    return this.w.a[vm * WORDS + IPA_BITS]!;
+    return this.w.a[Math.imul(vm, WORDS) + IPA_BITS]!;
   }
   /** kvm_phys_size() */
   ipaSize(vm: number): number {
-    return this.f.a[vm * DOUBLES + IPA_SIZE]!;
+    return this.f.a[Math.imul(vm, DOUBLES) + IPA_SIZE]!;
   }
   vtcrLo(vm: number): number {
-    return this.w.a[vm * WORDS + VTCR_LO]!;
+    return this.w.a[Math.imul(vm, WORDS) + VTCR_LO]!;
   }
   vtcrHi(vm: number): number {
-    return this.w.a[vm * WORDS + VTCR_HI]!;
+    return this.w.a[Math.imul(vm, WORDS) + VTCR_HI]!;
   }
   startLevel(vm: number): number {
-    return this.w.a[vm * WORDS + START_LEVEL]!;
+    return this.w.a[Math.imul(vm, WORDS) + START_LEVEL]!;
   }
   rootPages(vm: number): number {
-    return this.w.a[vm * WORDS + ROOT_PAGES]!;
+    return this.w.a[Math.imul(vm, WORDS) + ROOT_PAGES]!;
   }
   /** Table pages that one fault can need below the entry level: kvm_mmu_cache_min_pages. */
   cacheMinPages(vm: number): number {
-    return 3 - this.w.a[vm * WORDS + START_LEVEL]!;
+    return 3 - this.w.a[Math.imul(vm, WORDS) + START_LEVEL]!;
   }
   geometry(vm: number): Stage2Geometry {
     return stage2Geometry(this.ipaBits(vm));
   }
   /** PA of the entry level; 0 after it was torn down (kvm->arch.pgd == NULL). */
   root(vm: number): number {
-    return this.f.a[vm * DOUBLES + ROOT]!;
+    return this.f.a[Math.imul(vm, DOUBLES) + ROOT]!;
   }
   /** The entry level is gone: stage2.teardown alone calls this. */
   dropRoot(vm: number): void {
-    this.f.set(vm * DOUBLES + ROOT, 0);
+    this.f.set(Math.imul(vm, DOUBLES) + ROOT, 0);
   }
   mmuLock(vm: number): number {
-    return this.w.a[vm * WORDS + MMU_LOCK]!;
+    return this.w.a[Math.imul(vm, WORDS) + MMU_LOCK]!;
   }
   slotsLock(vm: number): number {
-    return this.w.a[vm * WORDS + SLOTS_LOCK]!;
+    return this.w.a[Math.imul(vm, WORDS) + SLOTS_LOCK]!;
   }
 
   // VTTBR_EL2 and VMID
 
   vmid(vm: number): number {
-    return this.w.a[vm * WORDS + VMID]!;
+    return this.w.a[Math.imul(vm, WORDS) + VMID]!;
   }
   vmidGeneration(vm: number): number {
-    return this.f.a[vm * DOUBLES + VMID_GENERATION]!;
+    return this.f.a[Math.imul(vm, DOUBLES) + VMID_GENERATION]!;
   }
   /** Written by vmid.ts alone. */
   setVmid(vm: number, vmid: number, generation: number): void {
-    this.w.set(vm * WORDS + VMID, vmid);
-    this.f.set(vm * DOUBLES + VMID_GENERATION, generation);
+    this.w.set(Math.imul(vm, WORDS) + VMID, vmid);
+    this.f.set(Math.imul(vm, DOUBLES) + VMID_GENERATION, generation);
   }
   /** VTTBR_EL2[63:32]: VMID and the upper half of the root's address. */
   vttbrHi(vm: number): number {
-    return (this.w.a[vm * WORDS + VMID]! << 16) | ((this.root(vm) / 4294967296) | 0);
+    return (this.w.a[Math.imul(vm, WORDS) + VMID]! << 16) | ((this.root(vm) / 4294967296) | 0);
   }
   vttbrLo(vm: number): number {
     return this.root(vm) | 0;
@@ -223,110 +223,110 @@ export class Vms {
 
   /** Where the sequence count of a VM lies in the pool kvm.vms.wide: only whether it is what a fault has read matters, not how often it moved. */
   seqWord(vm: number): number {
-    return vm * DOUBLES + SEQ;
+    return Math.imul(vm, DOUBLES) + SEQ;
   }
   /** mmu_notifier_seq (up to v5.19) / mmu_invalidate_seq. */
   seq(vm: number): number {
-    return this.f.a[vm * DOUBLES + SEQ]!;
+    return this.f.a[Math.imul(vm, DOUBLES) + SEQ]!;
   }
   bumpSeq(vm: number): void {
-    this.f.set(vm * DOUBLES + SEQ, this.f.a[vm * DOUBLES + SEQ]! + 1);
+    this.f.set(Math.imul(vm, DOUBLES) + SEQ, this.f.a[Math.imul(vm, DOUBLES) + SEQ]! + 1);
   }
   /** mmu_notifier_count / mmu_invalidate_in_progress. */
   inProgress(vm: number): number {
-    return this.w.a[vm * WORDS + IN_PROGRESS]!;
+    return this.w.a[Math.imul(vm, WORDS) + IN_PROGRESS]!;
   }
   addInProgress(vm: number, n: number): void {
-    this.w.set(vm * WORDS + IN_PROGRESS, this.w.a[vm * WORDS + IN_PROGRESS]! + n);
+    this.w.set(Math.imul(vm, WORDS) + IN_PROGRESS, this.w.a[Math.imul(vm, WORDS) + IN_PROGRESS]! + n);
   }
   /** mn_active_invalidate_count (v5.13+): between range_start and range_end of any invalidation. */
   mnActive(vm: number): number {
-    return this.w.a[vm * WORDS + MN_ACTIVE]!;
+    return this.w.a[Math.imul(vm, WORDS) + MN_ACTIVE]!;
   }
   addMnActive(vm: number, n: number): void {
-    this.w.set(vm * WORDS + MN_ACTIVE, this.w.a[vm * WORDS + MN_ACTIVE]! + n);
+    this.w.set(Math.imul(vm, WORDS) + MN_ACTIVE, this.w.a[Math.imul(vm, WORDS) + MN_ACTIVE]! + n);
   }
 
   // SRCU of the memslots (kvm->srcu)
 
   /** srcu_read_lock(): returns the index to give back. */
   srcuReadLock(vm: number): number {
-    const w = vm * WORDS;
+    const w = Math.imul(vm, WORDS);
     const index = this.w.a[w + SRCU_INDEX]!;
     this.w.set(w + SRCU_READERS + index, this.w.a[w + SRCU_READERS + index]! + 1);
     return index;
   }
   srcuReadUnlock(vm: number, index: number): void {
-    const at = vm * WORDS + SRCU_READERS + index;
+    const at = Math.imul(vm, WORDS) + SRCU_READERS + index;
     this.w.set(at, this.w.a[at]! - 1);
   }
   /** First half of synchronize_srcu(): later readers take the other index. @returns the index to wait for. */
   srcuFlip(vm: number): number {
-    const at = vm * WORDS + SRCU_INDEX;
+    const at = Math.imul(vm, WORDS) + SRCU_INDEX;
     const old = this.w.a[at]!;
     this.w.set(at, old ^ 1);
     return old;
   }
   /** Readers of an index that are still inside. */
   srcuReaders(vm: number, index: number): number {
-    return this.w.a[vm * WORDS + SRCU_READERS + index]!;
+    return this.w.a[Math.imul(vm, WORDS) + SRCU_READERS + index]!;
   }
 
   // memslot generation
 
   generation(vm: number): number {
-    return this.f.a[vm * DOUBLES + GENERATION]!;
+    return this.f.a[Math.imul(vm, DOUBLES) + GENERATION]!;
   }
   /** Written by memslots.ts alone. */
   setGeneration(vm: number, generation: number): void {
-    this.f.set(vm * DOUBLES + GENERATION, generation);
+    this.f.set(Math.imul(vm, DOUBLES) + GENERATION, generation);
   }
 
   // switches
 
   /** KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: bit 0 enable, bit 1 initially-all-set. */
   manualProtect(vm: number): number {
-    return this.w.a[vm * WORDS + MANUAL_PROTECT]!;
+    return this.w.a[Math.imul(vm, WORDS) + MANUAL_PROTECT]!;
   }
   setManualProtect(vm: number, flags: number): void {
-    this.w.set(vm * WORDS + MANUAL_PROTECT, flags);
+    this.w.set(Math.imul(vm, WORDS) + MANUAL_PROTECT, flags);
   }
   /** kvm_dirty_log_manual_protect_and_init_set() */
   initiallySet(vm: number): boolean {
     return this.d.dirtyInitiallySet && this.manualProtect(vm) === 3;
   }
   nisvToUser(vm: number): boolean {
-    return this.w.a[vm * WORDS + NISV_TO_USER] !== 0;
+    return this.w.a[Math.imul(vm, WORDS) + NISV_TO_USER] !== 0;
   }
   setNisvToUser(vm: number, on: boolean): void {
-    this.w.set(vm * WORDS + NISV_TO_USER, on ? 1 : 0);
+    this.w.set(Math.imul(vm, WORDS) + NISV_TO_USER, on ? 1 : 0);
   }
   mte(vm: number): boolean {
-    return this.w.a[vm * WORDS + MTE] !== 0;
+    return this.w.a[Math.imul(vm, WORDS) + MTE] !== 0;
   }
   setMte(vm: number, on: boolean): void {
-    this.w.set(vm * WORDS + MTE, on ? 1 : 0);
+    this.w.set(Math.imul(vm, WORDS) + MTE, on ? 1 : 0);
   }
   createdVcpus(vm: number): number {
-    return this.w.a[vm * WORDS + CREATED_VCPUS]!;
+    return this.w.a[Math.imul(vm, WORDS) + CREATED_VCPUS]!;
   }
   /** A vCPU was created. @returns its index in the VM. */
   addVcpu(vm: number): number {
     const n = this.createdVcpus(vm);
-    this.w.set(vm * WORDS + CREATED_VCPUS, n + 1);
+    this.w.set(Math.imul(vm, WORDS) + CREATED_VCPUS, n + 1);
     return n;
   }
   /** Bytes of each vCPU's dirty ring, 0 off. */
   ringSize(vm: number): number {
-    return this.f.a[vm * DOUBLES + RING]!;
+    return this.f.a[Math.imul(vm, DOUBLES) + RING]!;
   }
   ringWithBitmap(vm: number): boolean {
-    return this.w.a[vm * WORDS + RING_BITMAP] !== 0;
+    return this.w.a[Math.imul(vm, WORDS) + RING_BITMAP] !== 0;
   }
   /** Written by dirtyring.ts alone. */
   setRing(vm: number, bytes: number, withBitmap: boolean): void {
-    this.f.set(vm * DOUBLES + RING, bytes);
-    this.w.set(vm * WORDS + RING_BITMAP, withBitmap ? 1 : 0);
+    this.f.set(Math.imul(vm, DOUBLES) + RING, bytes);
+    this.w.set(Math.imul(vm, WORDS) + RING_BITMAP, withBitmap ? 1 : 0);
   }
   /** kvm_use_dirty_bitmap() */
   usesBitmap(vm: number): boolean {
@@ -334,23 +334,23 @@ export class Vms {
   }
   /** mmu.split_page_chunk_size in bytes. */
   splitChunk(vm: number): number {
-    return this.f.a[vm * DOUBLES + CHUNK]!;
+    return this.f.a[Math.imul(vm, DOUBLES) + CHUNK]!;
   }
   setSplitChunk(vm: number, bytes: number): void {
-    this.f.set(vm * DOUBLES + CHUNK, bytes);
+    this.f.set(Math.imul(vm, DOUBLES) + CHUNK, bytes);
   }
   /** Pages in mmu.split_page_cache. */
   splitCache(vm: number): number {
-    return this.w.a[vm * WORDS + SPLIT_CACHE]!;
+    return this.w.a[Math.imul(vm, WORDS) + SPLIT_CACHE]!;
   }
   setSplitCache(vm: number, pages: number): void {
-    this.w.set(vm * WORDS + SPLIT_CACHE, pages);
+    this.w.set(Math.imul(vm, WORDS) + SPLIT_CACHE, pages);
   }
 
   /** kvm_destroy_vm, after stage 2 and the memslots were freed. @throws Error if the VM is not alive. */
   destroyed(vm: number): void {
     if (!this.alive(vm)) throw new Error(`VM ${vm} is not alive`);
-    this.w.set(vm * WORDS + STATE, DESTROYED);
+    this.w.set(Math.imul(vm, WORDS) + STATE, DESTROYED);
     this.sim.bus.emit(vmDestroyed, vm);
   }
 }

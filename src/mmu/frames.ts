@@ -204,10 +204,10 @@ export class Frames {
   /** 64 KiB pages come sixteen adjacent 4 KiB frames at a time, from the front of a fresh block. */
   private reserveContPte(): number {
     let b = this.heads.a[H_PARTIAL]! - 1;
-    while (b >= 0 && (this.blocks.a[b * B + BUMP]! + 31) >>> 4 > 31) b = this.blocks.a[b * B + NEXT]! - 1;
+    while (b >= 0 && (this.blocks.a[Math.imul(b, B) + BUMP]! + 31) >>> 4 > 31) b = this.blocks.a[Math.imul(b, B) + NEXT]! - 1;
     if (b < 0) b = this.newPageBlock();
     if (b < 0) return -1;
-    const at = b * B;
+    const at = Math.imul(b, B);
     const from = this.blocks.a[at + BUMP]!;
     const first = (from + 15) & ~15;
     const record = this.blocks.a[at + RECORD]!;
@@ -292,7 +292,7 @@ export class Frames {
       if (b < 0) return -1;
     }
     const blocks = this.blocks;
-    const at = b * B;
+    const at = Math.imul(b, B);
     const record = blocks.a[at + RECORD]!;
     let i = blocks.a[at + FREE]! - 1;
     if (i >= 0) blocks.set(at + FREE, this.recs.a[(record + i) * REC + 1]!);
@@ -326,10 +326,10 @@ export class Frames {
 
   private initWide(record: number, flags: number): void {
     const recs = this.recs;
-    recs.set(record * REC, flags);
-    recs.set(record * REC + 1, 0);
-    recs.set(record * REC + WIDE_REFS, 1);
-    recs.set(record * REC + WIDE_MAPS, 0);
+    recs.set(Math.imul(record, REC), flags);
+    recs.set(Math.imul(record, REC) + 1, 0);
+    recs.set(Math.imul(record, REC) + WIDE_REFS, 1);
+    recs.set(Math.imul(record, REC) + WIDE_MAPS, 0);
   }
 
   /** A free block, or -1. Freed ones first. */
@@ -337,8 +337,8 @@ export class Frames {
     const heads = this.heads;
     const free = heads.a[H_FREE_BLOCK]! - 1;
     if (free >= 0) {
-      heads.set(H_FREE_BLOCK, this.blocks.a[free * B + NEXT]!);
-      this.blocks.set(free * B + NEXT, 0);
+      heads.set(H_FREE_BLOCK, this.blocks.a[Math.imul(free, B) + NEXT]!);
+      this.blocks.set(Math.imul(free, B) + NEXT, 0);
       return free;
     }
     const next = heads.a[H_NEXT_BLOCK]!;
@@ -349,7 +349,7 @@ export class Frames {
   }
 
   private pushFreeBlock(b: number): void {
-    const at = b * B;
+    const at = Math.imul(b, B);
     this.blocks.set(at + KIND, KIND_FREE);
     this.blocks.set(at + NEXT, this.heads.a[H_FREE_BLOCK]!);
     this.heads.set(H_FREE_BLOCK, b + 1);
@@ -365,10 +365,10 @@ export class Frames {
   }
 
   private breakBlock(b: number): void {
-    const at = b * B;
+    const at = Math.imul(b, B);
     const heads = this.heads;
     let run = heads.a[H_FREE_RUN]! - 1;
-    if (run >= 0) heads.set(H_FREE_RUN, this.recs.a[run * REC + 1]!);
+    if (run >= 0) heads.set(H_FREE_RUN, this.recs.a[Math.imul(run, REC) + 1]!);
     else {
       run = heads.a[H_RECORDS]!;
       heads.set(H_RECORDS, run + 512);
@@ -388,7 +388,7 @@ export class Frames {
     const heads = this.heads;
     const free = heads.a[H_FREE_SINGLE]! - 1;
     if (free >= 0) {
-      heads.set(H_FREE_SINGLE, this.recs.a[free * REC + 1]!);
+      heads.set(H_FREE_SINGLE, this.recs.a[Math.imul(free, REC) + 1]!);
       return free;
     }
     const record = heads.a[H_RECORDS]!;
@@ -398,7 +398,7 @@ export class Frames {
   }
 
   private makeCompound(b: number, record: number, order: number): void {
-    const at = b * B;
+    const at = Math.imul(b, B);
     this.blocks.set(at + KIND, KIND_COMPOUND);
     this.blocks.set(at + RECORD, record);
     this.blocks.set(at + BORDER, order);
@@ -407,14 +407,14 @@ export class Frames {
   /** Puts a block at the front of the list of blocks with free pages. */
   private link(b: number): void {
     const head = this.heads.a[H_PARTIAL]!;
-    this.blocks.set(b * B + NEXT, head);
-    this.blocks.set(b * B + PREV, 0);
+    this.blocks.set(Math.imul(b, B) + NEXT, head);
+    this.blocks.set(Math.imul(b, B) + PREV, 0);
     if (head !== 0) this.blocks.set((head - 1) * B + PREV, b + 1);
     this.heads.set(H_PARTIAL, b + 1);
   }
 
   private unlink(b: number): void {
-    const at = b * B;
+    const at = Math.imul(b, B);
     const next = this.blocks.a[at + NEXT]!;
     const prev = this.blocks.a[at + PREV]!;
     if (prev !== 0) this.blocks.set((prev - 1) * B + NEXT, next);
@@ -433,7 +433,7 @@ export class Frames {
     const record = this.blocks.a[at + RECORD]!;
     if (this.blocks.a[at + KIND] !== KIND_PAGES) return record;
     const own = record + (rel & 511);
-    return (this.recs.a[own * REC]! & FRAME_HUGETLB) === 0 ? own : record + (rel & 511 & ~15);
+    return (this.recs.a[Math.imul(own, REC)]! & FRAME_HUGETLB) === 0 ? own : record + (rel & 511 & ~15);
   }
 
   /** Adds to both counts of a record; a saturated count stays. @returns the references that are left */
@@ -484,8 +484,8 @@ export class Frames {
   private drop(pfn: number, maps: number): void {
     if (!this.isRam(pfn)) return void this.countSpecial(pfn, -1);
     const record = this.record(pfn);
-    if ((this.recs.a[record * REC]! & FRAME_RESERVED) !== 0) return;
-    const left = this.count(record * REC, -1, maps);
+    if ((this.recs.a[Math.imul(record, REC)]! & FRAME_RESERVED) !== 0) return;
+    const left = this.count(Math.imul(record, REC), -1, maps);
     if (left < 0) throw new Error(`frame 0x${pfn.toString(16)} is put once too often`);
     if (left === 0) this.free(pfn, record);
   }
@@ -616,8 +616,8 @@ export class Frames {
   get allocated(): number {
     let n = 0;
     for (let b = 0; b < this.heads.a[H_NEXT_BLOCK]!; b++) {
-      const kind = this.blocks.a[b * B + KIND];
-      if (kind === KIND_PAGES) n += this.blocks.a[b * B + USED]!;
+      const kind = this.blocks.a[Math.imul(b, B) + KIND];
+      if (kind === KIND_PAGES) n += this.blocks.a[Math.imul(b, B) + USED]!;
       else if (kind === KIND_COMPOUND) n += 512;
     }
     for (const [i, order] of HUGETLB_ORDERS.entries()) n -= this.heads.a[H_POOL + 2 * i]! * 2 ** order;
@@ -658,8 +658,8 @@ export class Frames {
   private free(pfn: number, record: number): void {
     const rel = pfn - this.basePfn;
     const b = rel >>> 9;
-    const at = b * B;
-    const flags = this.recs.a[record * REC]!;
+    const at = Math.imul(b, B);
+    const flags = this.recs.a[Math.imul(record, REC)]!;
     if ((flags & FRAME_HUGETLB) !== 0) {
       this.freeHuge(pfn, record);
       return;
@@ -676,16 +676,16 @@ export class Frames {
   }
 
   private freeRecord(record: number): void {
-    this.recs.set(record * REC, 0);
-    this.recs.set(record * REC + 1, this.heads.a[H_FREE_SINGLE]!);
+    this.recs.set(Math.imul(record, REC), 0);
+    this.recs.set(Math.imul(record, REC) + 1, this.heads.a[H_FREE_SINGLE]!);
     this.heads.set(H_FREE_SINGLE, record + 1);
   }
 
   private freePage(b: number, i: number, record: number): void {
     const blocks = this.blocks;
-    const at = b * B;
+    const at = Math.imul(b, B);
     const used = blocks.a[at + USED]!;
-    this.recs.set2(record * REC, 0, blocks.a[at + FREE]!);
+    this.recs.set2(Math.imul(record, REC), 0, blocks.a[at + FREE]!);
     // USED, FREE
     blocks.set2(at + USED, used - 1, i + 1);
     if (used === 512) this.link(b);
@@ -695,8 +695,8 @@ export class Frames {
   /** All pages of a broken block are free: it is one block again (the buddies merge). */
   private dissolve(b: number): void {
     this.unlink(b);
-    const run = this.blocks.a[b * B + RECORD]!;
-    this.recs.set(run * REC + 1, this.heads.a[H_FREE_RUN]!);
+    const run = this.blocks.a[Math.imul(b, B) + RECORD]!;
+    this.recs.set(Math.imul(run, REC) + 1, this.heads.a[H_FREE_RUN]!);
     this.heads.set(H_FREE_RUN, run + 1);
     this.pushFreeBlock(b);
   }
@@ -707,25 +707,25 @@ export class Frames {
    */
   splitCompound(head: number): void {
     const b = (head - this.basePfn) >>> 9;
-    const old = this.blocks.a[b * B + RECORD]!;
-    const flags = this.recs.a[old * REC]! & FLAGS_MASK & ~FRAME_THP;
-    const vpn = this.recs.a[old * REC + 1]!;
+    const old = this.blocks.a[Math.imul(b, B) + RECORD]!;
+    const flags = this.recs.a[Math.imul(old, REC)]! & FLAGS_MASK & ~FRAME_THP;
+    const vpn = this.recs.a[Math.imul(old, REC) + 1]!;
     this.freeRecord(old);
     this.breakBlock(b);
-    const run = this.blocks.a[b * B + RECORD]!;
+    const run = this.blocks.a[Math.imul(b, B) + RECORD]!;
     for (let i = 0; i < 512; i++) {
       const r = (run + i) * REC;
       this.recs.set(r, flags);
       this.recs.set(r + 1, vpn + i);
     }
-    this.blocks.set(b * B + USED, 512);
-    this.blocks.set(b * B + BUMP, 512);
+    this.blocks.set(Math.imul(b, B) + USED, 512);
+    this.blocks.set(Math.imul(b, B) + BUMP, 512);
   }
 
   /** Counts of a page after `splitCompound`; one without references is freed. */
   setCounts(pfn: number, references: number, mappings: number): void {
     const record = this.record(pfn);
-    this.count(record * REC, references, mappings);
+    this.count(Math.imul(record, REC), references, mappings);
     if (references === 0) this.free(pfn, record);
   }
 
@@ -767,8 +767,8 @@ export class Frames {
     const order = this.orderOf(pfn);
     const head = Math.floor(pfn / 2 ** order) * 2 ** order;
     this.sim.bus.emit(pageFree, head, order);
-    if ((this.recs.a[record * REC]! & FRAME_HWPOISON) !== 0) return;
-    this.recs.set(record * REC, FRAME_HUGETLB);
+    if ((this.recs.a[Math.imul(record, REC)]! & FRAME_HWPOISON) !== 0) return;
+    this.recs.set(Math.imul(record, REC), FRAME_HUGETLB);
     this.pushHuge(this.poolIndex(order), head);
   }
 

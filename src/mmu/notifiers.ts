@@ -157,15 +157,15 @@ export class MmuNotifiers {
     if (kind < 0) kind = this.kinds.push(subscriber) - 1;
     const n = this.count.a[0]!;
     let s = 0;
-    while (s < n && this.subs.a[s * SUB_WORDS + SUB_LIVE] !== 0) s++;
+    while (s < n && this.subs.a[Math.imul(s, SUB_WORDS) + SUB_LIVE] !== 0) s++;
     if (s === n) {
       this.subs.ensure((n + 1) * SUB_WORDS);
       this.count.set(0, n + 1);
     }
-    this.subs.set(s * SUB_WORDS + SUB_MM, mm);
-    this.subs.set(s * SUB_WORDS + SUB_KIND, kind);
-    this.subs.set(s * SUB_WORDS + SUB_TOKEN, token);
-    this.subs.set(s * SUB_WORDS + SUB_LIVE, 1);
+    this.subs.set(Math.imul(s, SUB_WORDS) + SUB_MM, mm);
+    this.subs.set(Math.imul(s, SUB_WORDS) + SUB_KIND, kind);
+    this.subs.set(Math.imul(s, SUB_WORDS) + SUB_TOKEN, token);
+    this.subs.set(Math.imul(s, SUB_WORDS) + SUB_LIVE, 1);
     return s;
   }
 
@@ -180,7 +180,7 @@ export class MmuNotifiers {
     const kind = this.kinds.indexOf(subscriber);
     const a = this.subs.a;
     for (let s = this.next(0, mm); s >= 0; s = this.next(s + 1, mm))
-      if (a[s * SUB_WORDS + SUB_KIND] === kind && a[s * SUB_WORDS + SUB_TOKEN] === token) return s;
+      if (a[Math.imul(s, SUB_WORDS) + SUB_KIND] === kind && a[Math.imul(s, SUB_WORDS) + SUB_TOKEN] === token) return s;
     return -1;
   }
 
@@ -197,7 +197,7 @@ export class MmuNotifiers {
 
   /** The first half of mmu_notifier_unregister: off the list; `walked` says when nobody can still come by it. */
   unregister(subscription: number): void {
-    for (let w = 0; w < SUB_WORDS; w++) this.subs.set(subscription * SUB_WORDS + w, 0);
+    for (let w = 0; w < SUB_WORDS; w++) this.subs.set(Math.imul(subscription, SUB_WORDS) + w, 0);
   }
 
   /** True if anybody listens to the mm (mm_has_notifiers). */
@@ -209,7 +209,7 @@ export class MmuNotifiers {
   private next(s: number, mm: number): number {
     const a = this.subs.a;
     const n = this.count.a[0]!;
-    for (; s < n; s++) if (a[s * SUB_WORDS + SUB_LIVE] !== 0 && a[s * SUB_WORDS + SUB_MM] === mm) return s;
+    for (; s < n; s++) if (a[Math.imul(s, SUB_WORDS) + SUB_LIVE] !== 0 && a[Math.imul(s, SUB_WORDS) + SUB_MM] === mm) return s;
     return -1;
   }
 
@@ -234,9 +234,9 @@ export class MmuNotifiers {
     if (s < 0) return agents.ret(f, stack.a[f + RESULT]!);
     stack.set(f + NEXT, s + 1);
     agents.charge(this.sim.costs.notifier);
-    const kind = this.kinds[this.subs.a[s * SUB_WORDS + SUB_KIND]!]!;
+    const kind = this.kinds[this.subs.a[Math.imul(s, SUB_WORDS) + SUB_KIND]!]!;
     const act = start ? this.invalidateRangeStart : this.invalidateRangeEnd;
-    const token = this.subs.a[s * SUB_WORDS + SUB_TOKEN]!;
+    const token = this.subs.a[Math.imul(s, SUB_WORDS) + SUB_TOKEN]!;
     const to = start ? kind.rangeStart : kind.rangeEnd;
     return agents.call(
       f,
@@ -274,8 +274,8 @@ export class MmuNotifiers {
     if (stack.a[f + NEXT]! > 0 && stack.a[f + R0] !== 0) stack.set(f + RESULT, 1);
     const mm = stack.a[f + MM]! | 0;
     for (let s = this.next(stack.a[f + NEXT]!, mm); s >= 0; s = this.next(s + 1, mm)) {
-      const kind = this.kinds[this.subs.a[s * SUB_WORDS + SUB_KIND]!]!;
-      const token = this.subs.a[s * SUB_WORDS + SUB_TOKEN]!;
+      const kind = this.kinds[this.subs.a[Math.imul(s, SUB_WORDS) + SUB_KIND]!]!;
+      const token = this.subs.a[Math.imul(s, SUB_WORDS) + SUB_TOKEN]!;
       const to = callbackOf(kind, which);
       if (which === RELEASE) this.unregister(s);
       if (to === undefined) continue;

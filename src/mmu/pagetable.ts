@@ -96,8 +96,6 @@ export class HostPageTables {
   /** Per mm: word index of the pgd. */
   private readonly rootWord: I32Pool;
   private readonly base: number;
-  /** Page number of the window, its low 32 bits. */
-  private readonly basePage: number;
 
   constructor(
     private readonly sim: Sim,
@@ -108,7 +106,6 @@ export class HostPageTables {
     this.rootWord = sim.state.i32("hostpt.rootWords", 4);
     this.locks = new PageTableLocks(sim, tables);
     this.base = tables.base;
-    this.basePage = (tables.base / 4096) | 0;
   }
 
   /** pgd_alloc. */
@@ -139,16 +136,11 @@ export class HostPageTables {
 
   /** Word index of the table that a table descriptor points to. */
   tableAt(lo: number, hi: number): number {
-    return this.child(lo, hi);
+    return this.tables.tableWord(hi, lo);
   }
   /** Frees a table that was taken out of the tree before. */
   freeDetached(lo: number, hi: number): void {
     this.tables.free((hi & HI_ADDR) * WORD + ((lo & 0xfffff000) >>> 0));
-  }
-
-  /** In 32-bit arithmetic, which may wrap: the difference of the page numbers does not. */
-  private child(lo: number, hi: number): number {
-    return (((hi << 20) | (lo >>> 12)) - this.basePage) << 10;
   }
 
   /**
@@ -156,20 +148,21 @@ export class HostPageTables {
    * @returns true if a present leaf maps the address (a PROT_NONE one too)
    */
   walk(mm: number, addr: number): boolean {
-    const w = this.tables.words.a;
+    const { tables } = this;
+    const w = tables.words.a;
     const ahi = (addr / WORD) | 0;
     const alo = addr | 0;
     let e = this.rootWord.a[mm]! + ((ahi >>> 7) << 1);
     let lo = w[e]!;
     if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(0, e, 0);
-    e = this.child(lo, w[e + 1]!) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
+    e = tables.tableWord(w[e + 1]!, lo) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
     lo = w[e]!;
     if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(1, e, alo & 0x3fffffff);
-    e = this.child(lo, w[e + 1]!) + (((alo >>> 21) & 511) << 1);
+    e = tables.tableWord(w[e + 1]!, lo) + (((alo >>> 21) & 511) << 1);
     lo = w[e]!;
     if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(2, e, alo & 0x1fffff);
     this.level = 3;
-    return this.readPte(this.child(lo, w[e + 1]!) + (((alo >>> 12) & 511) << 1));
+    return this.readPte(tables.tableWord(w[e + 1]!, lo) + (((alo >>> 12) & 511) << 1));
   }
 
   private readPte(e: number): boolean {
@@ -257,13 +250,13 @@ export class HostPageTables {
     const tables = this.tables;
     let e = this.rootWord.a[mm]! + ((ahi >>> 7) << 1);
     if ((tables.words.a[e]! & TYPE_MASK) !== TYPE_TABLE) this.addTable(mm, addr, 0, e);
-    e = this.child(tables.words.a[e]!, tables.words.a[e + 1]!) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
+    e = tables.tableWord(tables.words.a[e + 1]!, tables.words.a[e]!) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
     if (level === 1) return e;
     if ((tables.words.a[e]! & TYPE_MASK) !== TYPE_TABLE) this.addTable(mm, addr, 1, e);
-    e = this.child(tables.words.a[e]!, tables.words.a[e + 1]!) + (((alo >>> 21) & 511) << 1);
+    e = tables.tableWord(tables.words.a[e + 1]!, tables.words.a[e]!) + (((alo >>> 21) & 511) << 1);
     if (level === 2) return e;
     if ((tables.words.a[e]! & TYPE_MASK) !== TYPE_TABLE) this.addTable(mm, addr, 2, e);
-    return this.child(tables.words.a[e]!, tables.words.a[e + 1]!) + (((alo >>> 12) & 511) << 1);
+    return tables.tableWord(tables.words.a[e + 1]!, tables.words.a[e]!) + (((alo >>> 12) & 511) << 1);
   }
 
   private addTable(mm: number, addr: number, level: number, e: number): void {
@@ -364,6 +357,6 @@ export class HostPageTables {
 
   /** First word of the table that the entry of a level-0..2 table descriptor points to. */
   tableWord(e: number): number {
-    return this.child(this.tables.words.a[e]!, this.tables.words.a[e + 1]!);
+    return this.tables.tableWord(this.tables.words.a[e + 1]!, this.tables.words.a[e]!);
   }
 }

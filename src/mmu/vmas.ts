@@ -94,28 +94,28 @@ export class Vmas {
   }
 
   start(v: number): number {
-    return this.d.a[v * DOUBLES + START]!;
+    return this.d.a[Math.imul(v, DOUBLES) + START]!;
   }
   end(v: number): number {
-    return this.d.a[v * DOUBLES + END]!;
+    return this.d.a[Math.imul(v, DOUBLES) + END]!;
   }
   /** vm_pgoff: pages into the file; anonymous: address / 4096 when it was mapped; PFNMAP in some eras: the first pfn. */
   pgoff(v: number): number {
-    return this.d.a[v * DOUBLES + PGOFF]!;
+    return this.d.a[Math.imul(v, DOUBLES) + PGOFF]!;
   }
   flags(v: number): number {
-    return this.w.a[v * WORDS + FLAGS]!;
+    return this.w.a[Math.imul(v, WORDS) + FLAGS]!;
   }
   /** The mapped file, or -1 (private anonymous memory). */
   file(v: number): number {
-    return this.w.a[v * WORDS + FILE]! - 1;
+    return this.w.a[Math.imul(v, WORDS) + FILE]! - 1;
   }
   /** PAGE_PROT_*: the memory type that its PTEs get. */
   pageProt(v: number): number {
-    return this.w.a[v * WORDS + PAGE_PROT]!;
+    return this.w.a[Math.imul(v, WORDS) + PAGE_PROT]!;
   }
   mm(v: number): number {
-    return this.w.a[v * WORDS + MM]! - 1;
+    return this.w.a[Math.imul(v, WORDS) + MM]! - 1;
   }
   /** The anon_vma, 0 before the first anonymous page. */
   anonVma(v: number): number {
@@ -123,44 +123,44 @@ export class Vmas {
   }
   /** VM_READ, VM_WRITE, VM_EXEC of the VMA. */
   prot(v: number): number {
-    return this.w.a[v * WORDS + FLAGS]! & VM_ACCESS_FLAGS;
+    return this.w.a[Math.imul(v, WORDS) + FLAGS]! & VM_ACCESS_FLAGS;
   }
   /** The VMA before it in its mm, or -1. */
   prev(v: number): number {
-    return this.w.a[v * WORDS + PREV]! - 1;
+    return this.w.a[Math.imul(v, WORDS) + PREV]! - 1;
   }
   /** The VMA after it in its mm, or -1. */
   next(v: number): number {
-    return this.w.a[v * WORDS + NEXT]! - 1;
+    return this.w.a[Math.imul(v, WORDS) + NEXT]! - 1;
   }
   /** The lowest VMA of an mm, or -1. */
   first(mm: number): number {
-    return this.mms.a[mm * MM_WORDS + MM_FIRST]! - 1;
+    return this.mms.a[Math.imul(mm, MM_WORDS) + MM_FIRST]! - 1;
   }
   /** The highest VMA of an mm, or -1. */
   last(mm: number): number {
-    return this.mms.a[mm * MM_WORDS + MM_LAST]! - 1;
+    return this.mms.a[Math.imul(mm, MM_WORDS) + MM_LAST]! - 1;
   }
   /** Number of VMAs of an mm (map_count). */
   count(mm: number): number {
-    return this.mms.a[mm * MM_WORDS + MM_COUNT]!;
+    return this.mms.a[Math.imul(mm, MM_WORDS) + MM_COUNT]!;
   }
   /** The first mapping of a file, or -1; go on with `nextOfFile`. */
   firstOfFile(file: number): number {
     return file < this.fileFirst.a.length ? this.fileFirst.a[file]! - 1 : -1;
   }
   nextOfFile(v: number): number {
-    return this.w.a[v * WORDS + FILE_NEXT]! - 1;
+    return this.w.a[Math.imul(v, WORDS) + FILE_NEXT]! - 1;
   }
 
   setFlags(v: number, flags: number): void {
-    this.w.set(v * WORDS + FLAGS, flags);
+    this.w.set(Math.imul(v, WORDS) + FLAGS, flags);
   }
   setPgoff(v: number, pgoff: number): void {
-    this.d.set(v * DOUBLES + PGOFF, pgoff);
+    this.d.set(Math.imul(v, DOUBLES) + PGOFF, pgoff);
   }
   setPageProt(v: number, pageProt: number): void {
-    this.w.set(v * WORDS + PAGE_PROT, pageProt);
+    this.w.set(Math.imul(v, WORDS) + PAGE_PROT, pageProt);
   }
 
   /** Makes room for an address space. */
@@ -175,9 +175,9 @@ export class Vmas {
    */
   covering(mm: number, addr: number): number {
     const v = this.findVma(mm, addr);
-    const found = v >= 0 && this.d.a[v * DOUBLES]! <= addr;
+    const found = v >= 0 && this.d.a[Math.imul(v, DOUBLES)]! <= addr;
     this.sim.agents.charge(this.sim.costs.vmaLookup);
-    if (found) this.sim.bus.emit(vmaLookup, mm, addr, 1, this.d.a[v * DOUBLES + START], this.d.a[v * DOUBLES + END]);
+    if (found) this.sim.bus.emit(vmaLookup, mm, addr, 1, this.d.a[Math.imul(v, DOUBLES) + START], this.d.a[Math.imul(v, DOUBLES) + END]);
     else this.sim.bus.emit(vmaLookup, mm, addr, 0);
     return found ? v : -1;
   }
@@ -185,19 +185,19 @@ export class Vmas {
   /** The first VMA that ends after the address, or -1 (find_vma). No event, no cost. */
   findVma(mm: number, addr: number): number {
     const d = this.d.a;
-    const cache = this.mms.a[mm * MM_WORDS + MM_CACHE]! - 1;
-    if (cache >= 0 && d[cache * DOUBLES]! <= addr && addr < d[cache * DOUBLES + END]!) return cache;
-    let t = this.mms.a[mm * MM_WORDS + MM_ROOT]!;
+    const cache = this.mms.a[Math.imul(mm, MM_WORDS) + MM_CACHE]! - 1;
+    if (cache >= 0 && d[Math.imul(cache, DOUBLES)]! <= addr && addr < d[Math.imul(cache, DOUBLES) + END]!) return cache;
+    let t = this.mms.a[Math.imul(mm, MM_WORDS) + MM_ROOT]!;
     let best = -1;
     while (t !== 0) {
       const v = t - 1;
-      if (addr < d[v * DOUBLES + END]!) {
+      if (addr < d[Math.imul(v, DOUBLES) + END]!) {
         best = v;
-        if (d[v * DOUBLES]! <= addr) break;
-        t = d[v * DOUBLES + LEFT]!;
-      } else t = d[v * DOUBLES + RIGHT]!;
+        if (d[Math.imul(v, DOUBLES)]! <= addr) break;
+        t = d[Math.imul(v, DOUBLES) + LEFT]!;
+      } else t = d[Math.imul(v, DOUBLES) + RIGHT]!;
     }
-    if (best >= 0 && d[best * DOUBLES]! <= addr) this.mms.set(mm * MM_WORDS + MM_CACHE, best + 1);
+    if (best >= 0 && d[Math.imul(best, DOUBLES)]! <= addr) this.mms.set(Math.imul(mm, MM_WORDS) + MM_CACHE, best + 1);
     return best;
   }
 
@@ -218,13 +218,13 @@ export class Vmas {
   /** True if some VMA has a byte of [start, end). */
   overlaps(mm: number, start: number, end: number): boolean {
     const v = this.findVma(mm, start);
-    return v >= 0 && this.d.a[v * DOUBLES]! < end;
+    return v >= 0 && this.d.a[Math.imul(v, DOUBLES)]! < end;
   }
 
   /** A new VMA that is in no tree yet (vm_area_alloc). */
   alloc(mm: number, start: number, end: number, flags: number, file: number, pgoff: number, pageProt: number): number {
     let v = this.globals.a[FREE]! - 1;
-    if (v >= 0) this.globals.set(FREE, this.w.a[v * WORDS + NEXT]!);
+    if (v >= 0) this.globals.set(FREE, this.w.a[Math.imul(v, WORDS) + NEXT]!);
     else {
       v = this.globals.a[RECORDS]!;
       this.globals.set(RECORDS, v + 1);
@@ -232,18 +232,18 @@ export class Vmas {
       this.d.ensure((v + 1) * DOUBLES);
       this.anon.ensure(v + 1);
     }
-    const w = v * WORDS;
+    const w = Math.imul(v, WORDS);
     this.w.set(w + FLAGS, flags);
     this.w.set(w + FILE, file + 1);
     this.w.set(w + PAGE_PROT, pageProt);
     this.w.set(w + MM, mm + 1);
     for (let i = PREV; i <= FILE_NEXT; i++) this.w.set(w + i, 0);
     this.anon.set(v, 0);
-    this.d.set(v * DOUBLES + START, start);
-    this.d.set(v * DOUBLES + END, end);
-    this.d.set(v * DOUBLES + LEFT, 0);
-    this.d.set(v * DOUBLES + RIGHT, 0);
-    this.d.set(v * DOUBLES + PGOFF, pgoff);
+    this.d.set(Math.imul(v, DOUBLES) + START, start);
+    this.d.set(Math.imul(v, DOUBLES) + END, end);
+    this.d.set(Math.imul(v, DOUBLES) + LEFT, 0);
+    this.d.set(Math.imul(v, DOUBLES) + RIGHT, 0);
+    this.d.set(Math.imul(v, DOUBLES) + PGOFF, pgoff);
     return v;
   }
 
@@ -265,26 +265,26 @@ export class Vmas {
 
   /** Gives a VMA's record back; it must be in no tree (vm_area_free). */
   free(v: number): void {
-    const w = v * WORDS;
+    const w = Math.imul(v, WORDS);
     for (let i = 0; i < WORDS; i++) this.w.set(w + i, 0);
     this.anon.set(v, 0);
-    for (let i = 0; i < DOUBLES; i++) this.d.set(v * DOUBLES + i, 0);
+    for (let i = 0; i < DOUBLES; i++) this.d.set(Math.imul(v, DOUBLES) + i, 0);
     this.w.set(w + NEXT, this.globals.a[FREE]!);
     this.globals.set(FREE, v + 1);
   }
 
   /** Puts a VMA into its mm's tree and its file's list (vma_link). */
   insert(v: number): void {
-    const w = v * WORDS;
+    const w = Math.imul(v, WORDS);
     const mm = this.mm(v);
-    const m = mm * MM_WORDS;
+    const m = Math.imul(mm, MM_WORDS);
     const next = this.findVma(mm, this.start(v));
     const prev = next >= 0 ? this.prev(next) : this.last(mm);
     this.w.set(w + PREV, prev + 1);
     this.w.set(w + NEXT, next + 1);
-    if (prev >= 0) this.w.set(prev * WORDS + NEXT, v + 1);
+    if (prev >= 0) this.w.set(Math.imul(prev, WORDS) + NEXT, v + 1);
     else this.mms.set(m + MM_FIRST, v + 1);
-    if (next >= 0) this.w.set(next * WORDS + PREV, v + 1);
+    if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, v + 1);
     else this.mms.set(m + MM_LAST, v + 1);
     this.mms.set(m + MM_ROOT, this.treeInsert(this.mms.a[m + MM_ROOT]!, v));
     this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! + 1);
@@ -293,22 +293,22 @@ export class Vmas {
 
   /** Takes a VMA out of its mm's tree (detach_vmas_to_be_unmapped); it stays in its file's list. */
   detach(v: number): void {
-    const w = v * WORDS;
+    const w = Math.imul(v, WORDS);
     const m = this.mm(v) * MM_WORDS;
     this.noteHole(this.mm(v), this.end(v));
     const prev = this.prev(v);
     const next = this.next(v);
-    if (prev >= 0) this.w.set(prev * WORDS + NEXT, next + 1);
+    if (prev >= 0) this.w.set(Math.imul(prev, WORDS) + NEXT, next + 1);
     else this.mms.set(m + MM_FIRST, next + 1);
-    if (next >= 0) this.w.set(next * WORDS + PREV, prev + 1);
+    if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, prev + 1);
     else this.mms.set(m + MM_LAST, prev + 1);
     this.mms.set(m + MM_ROOT, this.treeRemove(this.mms.a[m + MM_ROOT]!, v));
     this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! - 1);
     if (this.mms.a[m + MM_CACHE] === v + 1) this.mms.set(m + MM_CACHE, 0);
     this.w.set(w + PREV, 0);
     this.w.set(w + NEXT, 0);
-    this.d.set(v * DOUBLES + LEFT, 0);
-    this.d.set(v * DOUBLES + RIGHT, 0);
+    this.d.set(Math.imul(v, DOUBLES) + LEFT, 0);
+    this.d.set(Math.imul(v, DOUBLES) + RIGHT, 0);
   }
 
   /** detach, fileUnlink and free in one (vma_expand and vma_merge drop the swallowed VMA like this). */
@@ -320,7 +320,7 @@ export class Vmas {
 
   /** Links a detached VMA for the walk of a munmap: the detached ones form a list through NEXT. */
   setDetachedNext(v: number, next: number): void {
-    this.w.set(v * WORDS + NEXT, next + 1);
+    this.w.set(Math.imul(v, WORDS) + NEXT, next + 1);
   }
 
   /**
@@ -332,10 +332,10 @@ export class Vmas {
     if (start > old) this.noteHole(this.mm(v), start);
     if (end < this.end(v)) this.noteHole(this.mm(v), this.end(v));
     if (start !== old) {
-      this.d.set(v * DOUBLES + PGOFF, this.pgoff(v) + (start - old) / 4096);
-      this.d.set(v * DOUBLES + START, start);
+      this.d.set(Math.imul(v, DOUBLES) + PGOFF, this.pgoff(v) + (start - old) / 4096);
+      this.d.set(Math.imul(v, DOUBLES) + START, start);
     }
-    this.d.set(v * DOUBLES + END, end);
+    this.d.set(Math.imul(v, DOUBLES) + END, end);
   }
 
   /**
@@ -397,7 +397,7 @@ export class Vmas {
   depth(mm: number): number {
     const below = (t: number): number =>
       t === 0 ? 0 : 1 + Math.max(below(this.d.a[(t - 1) * DOUBLES + LEFT]!), below(this.d.a[(t - 1) * DOUBLES + RIGHT]!));
-    return below(this.mms.a[mm * MM_WORDS + MM_ROOT]!);
+    return below(this.mms.a[Math.imul(mm, MM_WORDS) + MM_ROOT]!);
   }
 
   // The treap. A node is VMA + 1, 0 is the empty tree.
@@ -407,11 +407,11 @@ export class Vmas {
     const n = t - 1;
     if (priority(v) > priority(n)) {
       this.treeSplit(t, this.start(v));
-      this.d.set(v * DOUBLES + LEFT, this.splitLow);
-      this.d.set(v * DOUBLES + RIGHT, this.splitHigh);
+      this.d.set(Math.imul(v, DOUBLES) + LEFT, this.splitLow);
+      this.d.set(Math.imul(v, DOUBLES) + RIGHT, this.splitHigh);
       return v + 1;
     }
-    const side = n * DOUBLES + (this.start(v) < this.start(n) ? LEFT : RIGHT);
+    const side = Math.imul(n, DOUBLES) + (this.start(v) < this.start(n) ? LEFT : RIGHT);
     this.d.set(side, this.treeInsert(this.d.a[side]!, v));
     return t;
   }
@@ -465,8 +465,8 @@ export class Vmas {
     if (file < 0) return;
     this.fileFirst.ensure(file + 1);
     const first = this.fileFirst.a[file]!;
-    this.w.set(v * WORDS + FILE_NEXT, first);
-    this.w.set(v * WORDS + FILE_PREV, 0);
+    this.w.set(Math.imul(v, WORDS) + FILE_NEXT, first);
+    this.w.set(Math.imul(v, WORDS) + FILE_PREV, 0);
     if (first !== 0) this.w.set((first - 1) * WORDS + FILE_PREV, v + 1);
     this.fileFirst.set(file, v + 1);
   }
@@ -475,7 +475,7 @@ export class Vmas {
   fileUnlink(v: number): void {
     const file = this.file(v);
     if (file < 0) return;
-    const w = v * WORDS;
+    const w = Math.imul(v, WORDS);
     const prev = this.w.a[w + FILE_PREV]!;
     const next = this.w.a[w + FILE_NEXT]!;
     if (prev !== 0) this.w.set((prev - 1) * WORDS + FILE_NEXT, next);
