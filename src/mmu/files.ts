@@ -77,8 +77,8 @@ export class Files {
     this.globals.set(0, file + 1);
     this.w.ensure((file + 1) * WORDS);
     this.sizes.ensure(file + 1);
-    this.w.set(file * WORDS + KIND, kind);
-    this.w.set(file * WORDS + REFS, 1);
+    this.w.set(Math.imul(file, WORDS) + KIND, kind);
+    this.w.set(Math.imul(file, WORDS) + REFS, 1);
     this.sizes.set(file, size);
     return file;
   }
@@ -90,14 +90,14 @@ export class Files {
   /** Opens a read-only regular file of `size` bytes whose contents follow from the seed. */
   openReadOnly(size: number, seed = 0): number {
     const file = this.create(FILE_REGULAR, size);
-    this.w.set(file * WORDS + SEED, seed);
+    this.w.set(Math.imul(file, WORDS) + SEED, seed);
     return file;
   }
   /** memfd_create(MFD_HUGETLB). @param order log2 of the page size in 4 KiB pages: 4, 9, 13 or 18. The size is rounded up to it */
   createHugetlb(size: number, order = HUGETLB_ORDER): number {
     const page = 4096 * 2 ** order;
     const file = this.create(FILE_HUGETLB, Math.ceil(size / page) * page);
-    this.w.set(file * WORDS + ORDER, order);
+    this.w.set(Math.imul(file, WORDS) + ORDER, order);
     return file;
   }
   /** Names a driver's operations, once, when the machine is built. @returns its number */
@@ -108,13 +108,13 @@ export class Files {
   /** Opens a device file. */
   openDevice(ops: VmOperations): number {
     const file = this.create(FILE_DEVICE, 0);
-    this.w.set(file * WORDS + OPS, this.declareDriver(ops) + 1);
+    this.w.set(Math.imul(file, WORDS) + OPS, this.declareDriver(ops) + 1);
     return file;
   }
 
   /** FILE_*, 0 if there is no such file. */
   kind(file: number): number {
-    return file >= 0 && file < this.globals.a[0]! ? this.w.a[file * WORDS + KIND]! : 0;
+    return file >= 0 && file < this.globals.a[0]! ? this.w.a[Math.imul(file, WORDS) + KIND]! : 0;
   }
   kindName(file: number): string {
     return file < 0 ? "anonymous" : KIND_NAMES[this.kind(file)]!;
@@ -128,7 +128,7 @@ export class Files {
   }
   /** The driver's operations of a device file. */
   vmOps(file: number): VmOperations | undefined {
-    return this.kind(file) === FILE_DEVICE ? this.drivers[this.w.a[file * WORDS + OPS]! - 1] : undefined;
+    return this.kind(file) === FILE_DEVICE ? this.drivers[this.w.a[Math.imul(file, WORDS) + OPS]! - 1] : undefined;
   }
   get count(): number {
     return this.globals.a[0]!;
@@ -137,19 +137,19 @@ export class Files {
   /** get_file: one more VMA or descriptor holds it. */
   get(file: number): void {
     if (file < 0) return;
-    this.w.set(file * WORDS + REFS, this.w.a[file * WORDS + REFS]! + 1);
+    this.w.set(Math.imul(file, WORDS) + REFS, this.w.a[Math.imul(file, WORDS) + REFS]! + 1);
   }
 
   /** fput, also close(2): the last one drops the pages of a memory file. */
   put(file: number): void {
     if (file < 0) return;
-    const refs = this.w.a[file * WORDS + REFS]! - 1;
-    this.w.set(file * WORDS + REFS, refs);
+    const refs = this.w.a[Math.imul(file, WORDS) + REFS]! - 1;
+    this.w.set(Math.imul(file, WORDS) + REFS, refs);
     if (refs > 0) return;
     if (this.kind(file) === FILE_DEVICE) return;
     this.dropPages(file, 0, Math.ceil(this.size(file) / 4096));
-    this.unreserve(file, this.w.a[file * WORDS + RESERVED]!);
-    for (let i = 0; i < WORDS; i++) this.w.set(file * WORDS + i, 0);
+    this.unreserve(file, this.w.a[Math.imul(file, WORDS) + RESERVED]!);
+    for (let i = 0; i < WORDS; i++) this.w.set(Math.imul(file, WORDS) + i, 0);
     this.sizes.set(file, 0);
   }
 
@@ -167,18 +167,18 @@ export class Files {
   contentWord(file: number, offset: number): number {
     if (offset >= this.size(file)) return 0;
     if (offset < 16) return ELF_START[offset >> 2]!;
-    let h = Math.imul(offset ^ 0x2545f491, 0x9e3779b1) ^ Math.imul(this.w.a[file * WORDS + SEED]! + 1, 0x85ebca6b);
+    let h = Math.imul(offset ^ 0x2545f491, 0x9e3779b1) ^ Math.imul(this.w.a[Math.imul(file, WORDS) + SEED]! + 1, 0x85ebca6b);
     h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
     return h ^ (h >>> 13);
   }
 
   /** log2 of the page size in 4 KiB pages. */
   hugetlbOrder(file: number): number {
-    return this.w.a[file * WORDS + ORDER]!;
+    return this.w.a[Math.imul(file, WORDS) + ORDER]!;
   }
   /** Page size in bytes. */
   hugetlbSize(file: number): number {
-    return 4096 * 2 ** this.w.a[file * WORDS + ORDER]!;
+    return 4096 * 2 ** this.w.a[Math.imul(file, WORDS) + ORDER]!;
   }
   /**
    * hugetlb_reserve_pages, simplified: a mapping takes as many pages of the pool as the file has not yet reserved or used.
@@ -188,14 +188,14 @@ export class Files {
     const order = this.hugetlbOrder(file);
     if (pages > this.hugetlbAvailable(order)) return -ENOMEM;
     this.globals.set(1 + order, this.globals.a[1 + order]! + pages);
-    this.w.set(file * WORDS + RESERVED, this.w.a[file * WORDS + RESERVED]! + pages);
+    this.w.set(Math.imul(file, WORDS) + RESERVED, this.w.a[Math.imul(file, WORDS) + RESERVED]! + pages);
     return 0;
   }
   private unreserve(file: number, pages: number): void {
     if (pages === 0) return;
     const order = this.hugetlbOrder(file);
     this.globals.set(1 + order, this.globals.a[1 + order]! - pages);
-    this.w.set(file * WORDS + RESERVED, this.w.a[file * WORDS + RESERVED]! - pages);
+    this.w.set(Math.imul(file, WORDS) + RESERVED, this.w.a[Math.imul(file, WORDS) + RESERVED]! - pages);
   }
   /** Pages of this order in the pool that nobody has reserved. */
   hugetlbAvailable(order: number): number {
@@ -203,7 +203,7 @@ export class Files {
   }
   /** Reservations that are left. */
   reservedHugetlb(file: number): number {
-    return this.w.a[file * WORDS + RESERVED]!;
+    return this.w.a[Math.imul(file, WORDS) + RESERVED]!;
   }
 }
 

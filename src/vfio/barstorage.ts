@@ -1,12 +1,15 @@
 /**
- * Bytes behind a memory BAR, sparse: a page of data exists from the first store that is not zero.
- * A directory has one word for each 2 MiB of the BAR, a table 512 words, a page 1024 words of data.
+ * Bytes behind a memory BAR, sparse: a block of 256 bytes exists from the first store into it that is not zero, so that
+ * a store to each page of a large BAR does not touch as much memory as the BAR has.
+ * A directory has one word for each 2 MiB of the BAR, a table 8192 words, a block 64 words of data.
  */
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 
-const PAGE_WORDS = 1024;
-const TABLE_WORDS = 512;
+const BLOCK = 256;
+const BLOCK_WORDS = BLOCK / 4;
+const TABLE = 0x200000;
+const TABLE_WORDS = TABLE / BLOCK;
 
 export class BarStorage {
   /** What the last read returned: bits 31..0 and 63..32. */
@@ -15,66 +18,67 @@ export class BarStorage {
   private readonly directories: I32Pool;
   private readonly tables: I32Pool;
   private readonly data: I32Pool;
-  /** [0] directory words, [1] tables, [2] pages in use. Table and page numbers in the pools are + 1. */
+  /** [0] directory words, [1] tables, [2] blocks in use. Table and block numbers in the pools are + 1. */
   private readonly used: I32Pool;
 
   constructor(sim: Sim) {
     this.directories = sim.state.i32("bars.directories", 16);
-    this.tables = sim.state.i32("bars.tables", TABLE_WORDS);
-    this.data = sim.state.i32("bars.data", PAGE_WORDS);
+    this.tables = sim.state.i32("bars.tables", 0);
+    this.data = sim.state.i32("bars.data", BLOCK_WORDS);
     this.used = sim.state.i32("bars.used", 3);
   }
 
   /** Reserves storage for a BAR. @returns its handle, the first word of its directory. */
   add(size: number): number {
     const first = this.used.a[0]!;
-    const words = Math.ceil(size / 0x200000);
+    const words = Math.ceil(size / TABLE);
     this.used.set(0, first + words);
     this.directories.ensure(first + words);
     return first;
   }
 
-  /** Number of 4 KiB pages that have data. */
-  get pages(): number {
+  /** Number of blocks of 256 bytes that have data. */
+  get blocks(): number {
     return this.used.a[2]!;
   }
 
-  /** First data word of the page at an offset, or -1 while it is all zero. */
-  private page(bar: number, offset: number): number {
-    const table = this.directories.a[bar + Math.floor(offset / 0x200000)]!;
+  /** First data word of the block at an offset, or -1 while it is all zero. */
+  private block(bar: number, offset: number): number {
+    const table = this.directories.a[bar + Math.floor(offset / TABLE)]!;
     if (table === 0) return -1;
-    const page = this.tables.a[(table - 1) * TABLE_WORDS + ((offset / 4096) & (TABLE_WORDS - 1))]!;
-    return page === 0 ? -1 : (page - 1) * PAGE_WORDS;
+    const block = this.tables.a[Math.imul(table - 1, TABLE_WORDS) + ((offset / BLOCK) & (TABLE_WORDS - 1))]!;
+    return block === 0 ? -1 : Math.imul(block - 1, BLOCK_WORDS);
   }
 
-  /** As `page`, made if it is absent. */
-  private makePage(bar: number, offset: number): number {
-    const present = this.page(bar, offset);
-    if (present >= 0) return present;
-    const d = bar + Math.floor(offset / 0x200000);
+  /** As `block`, made where it is absent. */
+  private makeBlock(bar: number, offset: number): number {
+    const d = bar + Math.floor(offset / TABLE);
     if (this.directories.a[d] === 0) {
       const t = this.used.a[1]! + 1;
       this.used.set(1, t);
       this.tables.ensure(t * TABLE_WORDS);
       this.directories.set(d, t);
     }
-    const p = this.used.a[2]! + 1;
-    this.used.set(2, p);
-    this.data.ensure(p * PAGE_WORDS);
-    this.tables.set((this.directories.a[d]! - 1) * TABLE_WORDS + ((offset / 4096) & (TABLE_WORDS - 1)), p);
-    return (p - 1) * PAGE_WORDS;
+    const b = this.used.a[2]! + 1;
+    this.used.set(2, b);
+    this.data.ensure(b * BLOCK_WORDS);
+    this.tables.set((this.directories.a[d]! - 1) * TABLE_WORDS + ((offset / BLOCK) & (TABLE_WORDS - 1)), b);
+    return (b - 1) * BLOCK_WORDS;
   }
 
   /** The aligned 32-bit word that contains an offset. */
   word(bar: number, offset: number): number {
-    const page = this.page(bar, offset);
-    return page < 0 ? 0 : this.data.a[page + ((offset & 0xfff) >> 2)]!;
+    const block = this.block(bar, offset);
+    return block < 0 ? 0 : this.data.a[block + ((offset & (BLOCK - 1)) >> 2)]!;
   }
 
   private setWord(bar: number, offset: number, value: number): void {
-    if (value === 0 && this.page(bar, offset) < 0) return;
-    const page = this.makePage(bar, offset);
-    this.data.set(page + ((offset & 0xfff) >> 2), value);
+    let block = this.block(bar, offset);
+    if (block < 0) {
+      if (value === 0) return;
+      block = this.makeBlock(bar, offset);
+    }
+    this.data.set(block + ((offset & (BLOCK - 1)) >> 2), value);
   }
 
   /** Up to four bytes from any offset, zero-extended to 32 bits. */
@@ -96,12 +100,22 @@ export class BarStorage {
 
   /** Reads 1, 2, 4 or 8 bytes at any alignment into lo, hi. */
   read(bar: number, offset: number, size: number): void {
+    if (size >= 4 && (offset & 3) === 0) {
+      this.lo = this.word(bar, offset);
+      this.hi = size > 4 ? this.word(bar, offset + 4) : 0;
+      return;
+    }
     this.lo = this.part(bar, offset, size < 4 ? size : 4);
     this.hi = size > 4 ? this.part(bar, offset + 4, size - 4) : 0;
   }
 
   /** Writes 1, 2, 4 or 8 bytes at any alignment. */
   write(bar: number, offset: number, size: number, lo: number, hi: number): void {
+    if (size >= 4 && (offset & 3) === 0) {
+      this.setWord(bar, offset, lo);
+      if (size > 4) this.setWord(bar, offset + 4, hi);
+      return;
+    }
     this.setPart(bar, offset, size < 4 ? size : 4, lo);
     if (size > 4) this.setPart(bar, offset + 4, size - 4, hi);
   }

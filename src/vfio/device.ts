@@ -105,45 +105,45 @@ export class VfioDevices {
 
   /** The open device file, or -1. */
   file(dev: number): number {
-    return this.w.a[dev * WORDS + FILE]! - 1;
+    return this.w.a[Math.imul(dev, WORDS) + FILE]! - 1;
   }
   setFile(dev: number, file: number): void {
-    this.w.set(dev * WORDS + FILE, file + 1);
+    this.w.set(Math.imul(dev, WORDS) + FILE, file + 1);
     if (file < 0) return;
     this.files.ensure(file + 1);
     this.files.set(file, dev + 1);
   }
   isOpen(dev: number): boolean {
-    return this.w.a[dev * WORDS + FILE] !== 0;
+    return this.w.a[Math.imul(dev, WORDS) + FILE] !== 0;
   }
   /** Adds or drops a reference. @returns those left */
   ref(dev: number, by: number): number {
-    const refs = this.w.a[dev * WORDS + REFS]! + by;
-    this.w.set(dev * WORDS + REFS, refs);
+    const refs = this.w.a[Math.imul(dev, WORDS) + REFS]! + by;
+    this.w.set(Math.imul(dev, WORDS) + REFS, refs);
     return refs;
   }
   resetWorks(dev: number): boolean {
-    return this.w.a[dev * WORDS + RESETS] !== 0;
+    return this.w.a[Math.imul(dev, WORDS) + RESETS] !== 0;
   }
   setResetWorks(dev: number, works: boolean): void {
-    this.w.set(dev * WORDS + RESETS, works ? 1 : 0);
+    this.w.set(Math.imul(dev, WORDS) + RESETS, works ? 1 : 0);
   }
   lowPower(dev: number): boolean {
-    return this.w.a[dev * WORDS + LOW_POWER] !== 0;
+    return this.w.a[Math.imul(dev, WORDS) + LOW_POWER] !== 0;
   }
   setLowPower(dev: number, engaged: boolean): void {
-    this.w.set(dev * WORDS + LOW_POWER, engaged ? 1 : 0);
+    this.w.set(Math.imul(dev, WORDS) + LOW_POWER, engaged ? 1 : 0);
   }
 
   /** Another host driver owns (or gives back) the resource of a BAR: requesting it then fails with EBUSY. */
   setBusy(dev: number, bar: number, busy: boolean): void {
-    const at = dev * WORDS + BUSY;
+    const at = Math.imul(dev, WORDS) + BUSY;
     this.w.set(at, busy ? this.w.a[at]! | (1 << bar) : this.w.a[at]! & ~(1 << bar));
   }
   /** vfio_pci_core_setup_barmap: requests and iomaps a BAR once. @returns false if the resource is taken: EBUSY */
   claim(dev: number, bar: number): boolean {
     const w = this.w;
-    const at = dev * WORDS + CLAIMED;
+    const at = Math.imul(dev, WORDS) + CLAIMED;
     if ((w.a[at]! & (1 << bar)) !== 0) return true;
     if (this.d.vfioBarClaim === "atOpen") return false;
     return this.tryClaim(dev, bar);
@@ -151,21 +151,21 @@ export class VfioDevices {
   /** Requests one BAR now. */
   tryClaim(dev: number, bar: number): boolean {
     const w = this.w;
-    if ((w.a[dev * WORDS + BUSY]! & (1 << bar)) !== 0) return false;
-    w.set(dev * WORDS + CLAIMED, w.a[dev * WORDS + CLAIMED]! | (1 << bar));
+    if ((w.a[Math.imul(dev, WORDS) + BUSY]! & (1 << bar)) !== 0) return false;
+    w.set(Math.imul(dev, WORDS) + CLAIMED, w.a[Math.imul(dev, WORDS) + CLAIMED]! | (1 << bar));
     return true;
   }
   dropClaims(dev: number): void {
-    this.w.set(dev * WORDS + CLAIMED, 0);
+    this.w.set(Math.imul(dev, WORDS) + CLAIMED, 0);
   }
   /** pdev->non_mappable_bars. */
   setNonMappable(dev: number, nonMappable: boolean): void {
-    this.w.set(dev * WORDS + NO_MMAP, nonMappable ? 1 : 0);
+    this.w.set(Math.imul(dev, WORDS) + NO_MMAP, nonMappable ? 1 : 0);
   }
 
   /** vfio_pci_probe_mmaps: may this BAR be mmapped at all? */
   mappable(dev: number, bar: Bar | undefined): boolean {
-    if (bar === undefined || bar.io || this.w.a[dev * WORDS + NO_MMAP] !== 0) return false;
+    if (bar === undefined || bar.io || this.w.a[Math.imul(dev, WORDS) + NO_MMAP] !== 0) return false;
     if (bar.size >= PAGE_SIZE) return true;
     if (!this.d.vfioSubPageBar || bar.start % PAGE_SIZE !== 0) return false;
     // The rest of its page is reserved for it, which fails where another BAR lies there.

@@ -194,7 +194,7 @@ describe("device models", () => {
     );
   });
 
-  test("zero stores cost no page, and undo takes stored pages back", () => {
+  test("zero stores cost no block, and undo takes stored blocks back", () => {
     const sim = new Sim();
     const storage = new BarStorage(sim);
     const bar = storage.add(2 ** 36);
@@ -202,11 +202,11 @@ describe("device models", () => {
     const mark = sim.state.mark();
     const before = sim.state.hash();
     storage.write(bar, 2 ** 35, 8, 0, 0);
-    expect(storage.pages).toBe(0);
+    expect(storage.blocks).toBe(0);
     storage.write(bar, 2 ** 35, 8, 1, 2);
-    expect(storage.pages).toBe(1);
+    expect(storage.blocks).toBe(1);
     sim.state.rollback(mark);
-    expect([storage.pages, sim.state.hash()]).toEqual([0, before]);
+    expect([storage.blocks, sim.state.hash()]).toEqual([0, before]);
     storage.read(bar, 2 ** 35, 8);
     expect([storage.lo, storage.hi]).toEqual([0, 0]);
   });
