@@ -111,14 +111,14 @@ export class Gup {
 
   /**
    * get_user_pages_unlocked of one page in one step, where nothing in it has to wait: what nearly every
-   * fault of a guest does. @returns pfn with a reference, -errno, GUP_CONTENDED or GUP_FAULTING
+   * fault of a guest does. The caller comes from `gupFast`: its walk still stands. @returns pfn with a reference, -errno, GUP_CONTENDED or GUP_FAULTING
    */
   readonly tryUnlocked = (mm: number, addr: number, gupFlags: number): number => {
     const lock = this.locks.mmapLock(mm);
     if (this.sim.locks.heldByWriter(lock)) return GUP_CONTENDED;
     this.readLock(lock);
     this.addr = addr;
-    const r = this.lookup(mm, gupFlags);
+    const r = this.lookup(mm, gupFlags, this.pt.leafLevel >= 0);
     if (r !== GUP_FAULTING) this.sim.locks.unlockRead(lock);
     return r;
   };
@@ -137,8 +137,9 @@ export class Gup {
 
   private lookupOf(f: number): number {
     const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]! | 0;
     this.addr = s[f + ADDR]!;
-    return this.lookup(s[f + MM]! | 0, s[f + FLAGS]! | 0);
+    return this.lookup(mm, s[f + FLAGS]! | 0, this.pt.walk(mm, this.addr));
   }
 
   private lookedUp(f: number, r: number): number {
@@ -156,8 +157,8 @@ export class Gup {
     return this.d.gupReadBreaksCow && isCowMapping(vmFlags) && (vmFlags & VM_WRITE) !== 0;
   }
 
-  /** __get_user_pages for one page: VMA, check_vma_flags, follow_page_mask, faultin_page until it is there. @returns pfn, -errno or GUP_FAULTING */
-  private readonly lookup = (mm: number, gupFlags: number): number => {
+  /** __get_user_pages for one page: VMA, check_vma_flags, follow_page_mask, faultin_page until it is there. @param leaf the tables have just been walked to the address: a leaf is there @returns pfn, -errno or GUP_FAULTING */
+  private readonly lookup = (mm: number, gupFlags: number, leaf: boolean): number => {
     const addr = this.addr;
     const vma = this.vmas.covering(mm, addr);
     if (vma < 0) return -EFAULT;
@@ -165,7 +166,7 @@ export class Gup {
     if ((vmFlags & (VM_IO | VM_PFNMAP)) !== 0) return -EFAULT;
     if ((vmFlags & ((gupFlags & FOLL_WRITE) !== 0 ? VM_WRITE : VM_READ)) === 0) return -EFAULT;
     const write = this.writes(vmFlags, gupFlags);
-    let present = this.pt.walk(mm, addr);
+    let present = leaf;
     for (;;) {
       const pfn = present ? this.followPage(write) : -1;
       if (pfn !== -1) return pfn;

@@ -48,6 +48,7 @@ describe("do_fault_around", () => {
       for (const page of [0, 1, 2]) {
         const h = host(era, [0, 1, 2]);
         const of = h.mm.vmas.file(h.mm.vmas.findVma(0, OTHER));
+        h.mm.gup.fastWalk(0, OTHER + page * PAGE, false);
         expect(h.mm.gup.tryUnlocked(0, OTHER + page * PAGE, 0)).toBe(h.mm.files.cache.find(of, page));
         expect(mapped(h, OTHER)).toMatch(/^0'? 1'? 2'?$/);
       }
