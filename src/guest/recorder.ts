@@ -65,33 +65,46 @@ export class Recorder {
   }
 
   private take(ring: Float64Array, from: number, to: number): void {
-    for (let n = from; n < to; n++) {
-      const at = n * RECORD_WORDS;
-      const id = ring[at + 3]!;
-      // A machine that was rolled back says the same sequence numbers again: what it said first is void.
-      while (this.length > 0 && this.data[(this.length - 1) * RECORD_WORDS]! >= ring[at]!) this.drop();
-      while (this.unkept.length > 0 && this.unkept[this.unkept.length - 1]! >= ring[at]!) {
-        this.unkept.pop();
-        this.stepTraced--;
-      }
+    this.takeBack(ring[from * RECORD_WORDS]!);
+    // All are copied at once, and those that are kept move together.
+    this.room(to - from);
+    this.data.set(ring.subarray(from * RECORD_WORDS, to * RECORD_WORDS), this.length * RECORD_WORDS);
+    const { data } = this;
+    const end = (this.length + to - from) * RECORD_WORDS;
+    for (let at = this.length * RECORD_WORDS; at < end; at += RECORD_WORDS) {
+      const id = data[at + 3]!;
       if (id === this.faultEvent) {
-        if (repeated(this.lastFault, ring, at, FAULT_WORDS)) this.faults++;
-      } else if (id === this.abortEvent) repeated(this.lastAbort, ring, at, ABORT_WORDS);
+        if (repeated(this.lastFault, data, at, FAULT_WORDS)) this.faults++;
+      } else if (id === this.abortEvent) repeated(this.lastAbort, data, at, ABORT_WORDS);
       const want = this.wanted[id]!;
       if (want === 0) continue;
-      const idle = this.isIdle(ring, at);
+      const idle = this.isIdle(data, at);
       if (idle && (want & ASKED) === 0) continue;
       if ((want & TRACED) !== 0 && !idle) {
         this.stepTraced++;
-        if (this.onEvent !== undefined) this.onEvent(this.bus.decode(ring, at));
+        if (this.onEvent !== undefined) this.onEvent(this.bus.decode(data, at));
         if ((want & ASKED) === 0 && this.stepKept >= TRACED_PER_STEP) {
-          this.unkept.push(ring[at]!);
+          this.unkept.push(data[at]!);
           if (this.unkept.length > 2 * REMEMBERED) this.unkept = this.unkept.slice(-REMEMBERED);
           continue;
         }
         this.stepKept++;
       }
-      this.keep(ring, at);
+      const place = this.length++ * RECORD_WORDS;
+      if (place < at) data.copyWithin(place, at, at + RECORD_WORDS);
+    }
+    if (this.length > KEPT_PER_WINDOW) throw new BudgetError(`more than ${KEPT_PER_WINDOW} events between two expectations`, "");
+  }
+
+  /**
+   * A machine that was rolled back says the same sequence numbers again: what it said first is void. The ring itself is
+   * cut back with the machine: only its first record may come again.
+   */
+  private takeBack(seq: number): void {
+    while (this.length > 0 && this.data[(this.length - 1) * RECORD_WORDS]! >= seq) this.drop();
+    while (this.unkept.length > 0 && this.unkept[this.unkept.length - 1]! >= seq) {
+      this.unkept.pop();
+      this.stepTraced--;
     }
   }
 
@@ -119,16 +132,13 @@ export class Recorder {
     return abort === undefined || abort.seq < (this.lastFault[agent]?.seq ?? -1) ? 0 : abort.times;
   }
 
-  private keep(ring: Float64Array, at: number): void {
-    const to = this.length * RECORD_WORDS;
-    if (to === this.data.length) {
-      if (this.length >= KEPT_PER_WINDOW) throw new BudgetError(`more than ${KEPT_PER_WINDOW} events between two expectations`, "");
-      const grown = new Float64Array(this.data.length * 2);
-      grown.set(this.data);
-      this.data = grown;
-    }
-    this.data.set(ring.subarray(at, at + RECORD_WORDS), to);
-    this.length++;
+  /** Makes room for n more records. */
+  private room(n: number): void {
+    const words = (this.length + n) * RECORD_WORDS;
+    if (words <= this.data.length) return;
+    const grown = new Float64Array(Math.max(words, this.data.length * 2));
+    grown.set(this.data.subarray(0, this.length * RECORD_WORDS));
+    this.data = grown;
   }
 
   /** The traced events since the last call, and how many of them were not kept. */

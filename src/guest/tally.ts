@@ -143,10 +143,9 @@ export class Tally {
   }
 
   private take(ring: Float64Array, from: number, to: number): void {
+    this.takeBack(ring[from * RECORD_WORDS]!);
     for (let n = from; n < to; n++) {
       const at = n * RECORD_WORDS;
-      const seq = ring[at]!;
-      this.takeBack(seq);
       const counters = this.of[ring[at + 3]!];
       if (counters === undefined) continue;
       for (const c of counters) {
@@ -154,7 +153,7 @@ export class Tally {
         if (amount === 0) continue;
         const counter = c.spread === undefined ? c : this.share(c.spread, ring[at + c.spread.at]!);
         counter.total += amount;
-        this.added.push(seq, counter.id, amount);
+        this.added.push(ring[at]!, counter.id, amount);
       }
       if (this.added.length > 2 * REMEMBERED) this.added = this.added.slice(-REMEMBERED);
     }
@@ -170,7 +169,7 @@ export class Tally {
     return c;
   }
 
-  /** The run is at this event again, after a rollback: what was counted from there on did not happen. */
+  /** The run is at this event again, after a rollback: what was counted from there on did not happen. Of a ring only the first can be such. */
   private takeBack(seq: number): void {
     const a = this.added;
     while (a.length > 0 && a[a.length - 3]! >= seq) {
