@@ -10,7 +10,7 @@ import { READ_UNCONTAINED } from "../arch/storebuffer.js";
 import { ESR_EL2, FAR_EL2, HPFAR_EL2, PC, VTTBR_EL2, X, type RegisterFile } from "../arch/registers.js";
 import { RUN_BREAKPOINT, RUN_BUDGET, RUN_EL2, RUN_SELF_BRANCH, RUN_WFI } from "../arch/cpu.js";
 import { ISS_FSC, ISS_S1PTW } from "../arch/syndrome.js";
-import { ARG, R0, type Activity } from "../sim/agents.js";
+import { ARG, PHASE, R0, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EINTR, EIO, ENXIO } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
@@ -157,6 +157,8 @@ export class VcpuRun {
     sim.bus.emit(kvmEntry, regs.pool.a[pc + 1], regs.pool.a[pc]);
     if (vcpus.needsAdjust(v)) this.injector.adjustPc(v);
     sim.agents.charge(sim.costs.eret);
+    // By the loop or at once, the frame is left the same: what is left of it on the stack counts for a state's hash.
+    sim.agents.stack.set(f + PHASE, this.first + 2);
     return sim.agents.straight ? this.first + 2 : this.guest(f);
   };
 
