@@ -21,6 +21,7 @@ import { tlbMissLoads } from "./tlb-miss-loads.js";
 import { demandFault4kJsonl, traceChrome, traceDat, traceFtrace, tracePerfetto } from "./traces.js";
 import { unmapRefault } from "./unmap-refault.js";
 import { inlineMore } from "../src/cli/v8flags.js";
+import { nearest } from "../src/guest/diagnostics.js";
 
 const SUITES: Readonly<Record<string, WorkloadFactory>> = {
   "demand-fault-4k": demandFault4k,
@@ -65,16 +66,23 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const flags = new Set(args.filter((a) => a.startsWith("-")));
   const names = args.filter((a) => !a.startsWith("-"));
-  const wrong = [...[...flags].filter((f) => !FLAGS.includes(f)), ...names.filter((n) => !Object.hasOwn(SUITES, n))];
+  const suites = Object.keys(SUITES);
+  const options = FLAGS.filter((f) => f !== ALONE);
+  const unknown = (what: string, wrong: string, known: readonly string[]): string => {
+    const near = nearest(wrong, known);
+    return `error: no ${what} named "${wrong}": ${near === undefined ? `one of: ${known.join(", ")}` : `did you mean "${near}"?`}\n`;
+  };
+  const wrong = [
+    ...[...flags].filter((f) => !FLAGS.includes(f)).map((f) => unknown("option", f, options)),
+    ...names.filter((n) => !Object.hasOwn(SUITES, n)).map((n) => unknown("suite", n, suites)),
+  ];
   if (wrong.length > 0) {
-    process.stderr.write(
-      `bench: no ${wrong.join(", ")}; suites: ${Object.keys(SUITES).join(", ")}; options: ${FLAGS.filter((f) => f !== ALONE).join(", ")}\n`,
-    );
+    process.stderr.write(wrong.join(""));
     return 2;
   }
   const json = flags.has("--json");
   const quick = flags.has("--quick");
-  const chosen = names.length === 0 ? Object.keys(SUITES) : names;
+  const chosen = names.length === 0 ? suites : names;
   if (flags.has(ALONE)) {
     process.stdout.write(JSON.stringify(await runWorkload(SUITES[chosen[0]!]!, quick)));
     return 0;

@@ -318,6 +318,10 @@ describe("the command", () => {
     expect(await faultline(["--version"])).toEqual({ status: 0, out: `${version}\n`, err: "" });
     expect((await faultline([])).out).toContain("Usage: faultline");
   });
+  test("of a suite of benchmarks names the nearest, and ends with 2", async () => {
+    const { status, out, err } = await faultline(["bench", "mmio-exi"]);
+    expect({ status, out, err }).toEqual({ status: 2, out: "", err: 'error: no suite named "mmio-exi": did you mean "mmio-exit"?\n' });
+  });
   test("names the nearest right command", async () => {
     expect(await faultline(["rnu"])).toMatchObject({ status: 2, err: 'error: no command "rnu": did you mean "run"?\n' });
   });
