@@ -20,6 +20,7 @@ import { tlbHitLoads } from "./tlb-hit-loads.js";
 import { tlbMissLoads } from "./tlb-miss-loads.js";
 import { demandFault4kJsonl, traceChrome, traceDat, traceFtrace, tracePerfetto } from "./traces.js";
 import { unmapRefault } from "./unmap-refault.js";
+import { unknownName } from "../src/cli/status.js";
 import { inlineMore } from "../src/cli/v8flags.js";
 import { nearest } from "../src/guest/diagnostics.js";
 
@@ -68,9 +69,9 @@ async function main(args: readonly string[]): Promise<number> {
   const names = args.filter((a) => !a.startsWith("-"));
   const suites = Object.keys(SUITES);
   const options = FLAGS.filter((f) => f !== ALONE);
-  const unknown = (what: string, wrong: string, known: readonly string[]): string => {
-    const near = nearest(wrong, known);
-    return `error: no ${what} named "${wrong}": ${near === undefined ? `one of: ${known.join(", ")}` : `did you mean "${near}"?`}\n`;
+  const unknown = (what: string, name: string, known: readonly string[]): string => {
+    const all = nearest(name, known) === undefined ? `one of: ${known.join(", ")}` : "";
+    return `error: ${unknownName(what, name, known, all).message}\n`;
   };
   const wrong = [
     ...[...flags].filter((f) => !FLAGS.includes(f)).map((f) => unknown("option", f, options)),

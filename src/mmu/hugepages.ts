@@ -187,7 +187,7 @@ export class HugePages {
     const mm = s[f + MM]!;
     const addr = s[f + ADDR]!;
     const to = s[f + NEW]!;
-    const table = pt.tableAt(s[f + OLD_LO]!, s[f + OLD_HI]!);
+    const table = pt.tables.tableWord(s[f + OLD_HI]!, s[f + OLD_LO]!);
     if (pt.locks.taken(pt.entryAt(mm, addr, 2))) return BLOCKED;
     this.sim.locks.unlockWrite(this.pages.rmapLock);
     if (!this.isolated(table)) {

@@ -134,10 +134,6 @@ export class HostPageTables {
     return this.roots.a[mm]!;
   }
 
-  /** Word index of the table that a table descriptor points to. */
-  tableAt(lo: number, hi: number): number {
-    return this.tables.tableWord(hi, lo);
-  }
   /** Frees a table that was taken out of the tree before. */
   freeDetached(lo: number, hi: number): void {
     this.tables.free((hi & HI_ADDR) * WORD + ((lo & 0xfffff000) >>> 0));

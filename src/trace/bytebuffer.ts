@@ -73,17 +73,14 @@ export class ByteBuffer {
     const count = Math.max(hexLength(hi, lo), least);
     let at = (this.length += count);
     let n = lo;
-    let i = 0;
-    for (; i + 2 <= count; i += 2) {
+    for (let i = 0; i < count; i += 2) {
       if (i === 8) n = hi;
       else if (i === 16) n = 0;
       at -= 2;
-      view.setUint16(at, HEX_PAIRS[n & 255]!, true);
+      if (i + 1 < count) view.setUint16(at, HEX_PAIRS[n & 255]!, true);
+      else this.bytes[at + 1] = HEX_DIGITS[n & 15]!;
       n >>>= 8;
     }
-    if (i === 8) n = hi;
-    else if (i === 16) n = 0;
-    if (i < count) this.bytes[at - 1] = HEX_DIGITS[n & 15]!;
   }
 }
 

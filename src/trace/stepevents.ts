@@ -1,7 +1,7 @@
 /** Events as numbers: one becomes an object when somebody looks at it. A step may have ten thousand, of which a reader sees ten. */
 import { eventCatalogue, RECORD_WORDS, type EventBus, type EventRecord } from "../sim/events.js";
 import { tellingOf, type Detail } from "./story.js";
-import { roundsOf, type Folded } from "./text.js";
+import { foldBy, type Folded } from "./text.js";
 
 /** More than there are agents. */
 const AGENTS = 65_536;
@@ -39,11 +39,10 @@ export class StepEvents {
       },
       detail,
     );
-    const keys = told.map((n) => words[n * RECORD_WORDS + 3]! * AGENTS + words[n * RECORD_WORDS + 2]!);
-    return roundsOf(keys).map(({ from, length, rounds }) => ({
-      events: told.slice(from, from + length).map((n) => this.at(n)),
-      rounds,
-      last: this.at(told[from + length * (rounds - 1)]!),
-    }));
+    return foldBy(
+      told,
+      (n) => words[n * RECORD_WORDS + 3]! * AGENTS + words[n * RECORD_WORDS + 2]!,
+      (n) => this.at(n),
+    );
   }
 }

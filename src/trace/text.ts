@@ -99,23 +99,17 @@ const FOLD = 4;
  * of a loop, become the first round and a count. Two events are the same here if event and agent are.
  */
 export function fold(events: readonly EventRecord[]): Folded[] {
-  return roundsOf(events.map((e) => `${e.agent} ${e.event}`)).map(({ from, length, rounds }) => ({
-    events: events.slice(from, from + length),
-    rounds,
-    last: events[from + length * (rounds - 1)]!,
-  }));
+  return foldBy(
+    events,
+    (e) => `${e.agent} ${e.event}`,
+    (e) => e,
+  );
 }
 
-/** A part of a list that repeats: where it begins, how long a round is, how many there are. */
-interface Rounds {
-  readonly from: number;
-  readonly length: number;
-  readonly rounds: number;
-}
-
-/** The list as rounds of equal keys. */
-export function roundsOf(keys: readonly (string | number)[]): Rounds[] {
-  const out: Rounds[] = [];
+/** The same for events in whatever form. @param key equal for events that are the same @param record what is made of those that are shown */
+export function foldBy<T>(items: readonly T[], key: (item: T) => string | number, record: (item: T) => EventRecord): Folded[] {
+  const keys = items.map(key);
+  const out: Folded[] = [];
   for (let i = 0; i < keys.length;) {
     let best = 1;
     let rounds = 1;
@@ -128,8 +122,9 @@ export function roundsOf(keys: readonly (string | number)[]): Rounds[] {
         rounds = count;
       }
     }
-    out.push({ from: i, length: best, rounds });
-    i += best * rounds;
+    const end = i + best * rounds;
+    out.push({ events: items.slice(i, i + best).map(record), rounds, last: record(items[end - best]!) });
+    i = end;
   }
   return out;
 }

@@ -91,6 +91,7 @@ export class BarStorage {
 
   private setPart(bar: number, offset: number, size: number, value: number): void {
     const shift = (offset & 3) * 8;
+    if (size >= 4 && shift === 0) return this.setWord(bar, offset, value);
     const mask = size >= 4 ? -1 : (1 << (8 * size)) - 1;
     this.setWord(bar, offset, (this.word(bar, offset) & ~(mask << shift)) | ((value & mask) << shift));
     if ((offset & 3) + size <= 4) return;
@@ -100,22 +101,12 @@ export class BarStorage {
 
   /** Reads 1, 2, 4 or 8 bytes at any alignment into lo, hi. */
   read(bar: number, offset: number, size: number): void {
-    if (size >= 4 && (offset & 3) === 0) {
-      this.lo = this.word(bar, offset);
-      this.hi = size > 4 ? this.word(bar, offset + 4) : 0;
-      return;
-    }
     this.lo = this.part(bar, offset, size < 4 ? size : 4);
     this.hi = size > 4 ? this.part(bar, offset + 4, size - 4) : 0;
   }
 
   /** Writes 1, 2, 4 or 8 bytes at any alignment. */
   write(bar: number, offset: number, size: number, lo: number, hi: number): void {
-    if (size >= 4 && (offset & 3) === 0) {
-      this.setWord(bar, offset, lo);
-      if (size > 4) this.setWord(bar, offset + 4, hi);
-      return;
-    }
     this.setPart(bar, offset, size < 4 ? size : 4, lo);
     if (size > 4) this.setPart(bar, offset + 4, size - 4, hi);
   }
