@@ -118,21 +118,26 @@ export class Zap {
   private zapPtes(mm: number, a: number, end: number): number {
     const pt = this.pt;
     const w = pt.tables.words.a;
+    const first = (pt.entry & 1023) >>> 1;
+    const table = a - first * 4096;
+    const stop = Math.min(512, first + Math.ceil((end - a) / 4096)) | 0;
     let e = pt.entry;
-    for (let i = (e & 1023) >>> 1; i < 512 && a < end; i++, e += 2, a += 4096) {
+    // Counts pages: an address that goes from turn to turn would be allocated in each.
+    for (let i = first; i < stop; i++, e += 2) {
       const lo = w[e]!;
       const hi = w[e + 1]!;
       if ((lo | hi) === 0) continue;
-      pt.setEntry(mm, a, 3, e, 0, 0);
+      const addr = table + i * 4096;
+      pt.setEntry(mm, addr, 3, e, 0, 0);
       if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) {
         if (swapEntryType(lo) === SWP_SWAP) this.frames.put(swapEntryPfn(lo, hi));
         continue;
       }
       const counted = (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || (i & 15) === 0);
-      this.gather(a, 4096, counted ? (hi & 0xffff) * 1048576 + (lo >>> 12) : -1, lo, hi);
-      if (this.pending >= GATHER - 1) return a + 4096;
+      this.gather(addr, 4096, counted ? (hi & 0xffff) * 1048576 + (lo >>> 12) : -1, lo, hi);
+      if (this.pending >= GATHER - 1) return addr + 4096;
     }
-    return a;
+    return table + stop * 4096;
   }
 
   private gather(addr: number, size: number, pfn: number, lo: number, hi: number): void {
