@@ -1,6 +1,6 @@
 /**
  * Runs workloads under benny, and compares: ops per second as ratios against a calibration loop of the same process,
- * so that a slower machine fails nothing, with the ratios of bench/baseline.json under the tolerances of
+ * with those that this processor had (bench/baseline.json), under the tolerances of
  * bench/tolerance.json.
  */
 import { execFileSync } from "node:child_process";
@@ -65,9 +65,16 @@ export interface BenchReport {
 
 /** Per name: the share of the baseline's ratio that may be lost; "default" for the others. */
 type Tolerance = Readonly<Record<string, number>>;
+type Ratios = Readonly<Record<string, number>>;
+/** What one processor did. The ratio to the calibration loop still differs between processors, and a quick run is not compiled to the end. */
 interface Baseline {
-  readonly ratios: Readonly<Record<string, number>>;
+  readonly commit: string;
+  readonly node: string;
+  readonly ratios: Ratios;
+  readonly quick: Ratios;
 }
+/** bench/baseline.json: by the processor's name. */
+type Baselines = Readonly<Record<string, Baseline>>;
 
 const WALK_WORDS = 1 << 16;
 const WALK_STEPS = 1 << 20;
@@ -226,14 +233,25 @@ export function save(report: BenchReport, folder = "bench"): string | undefined 
   return file;
 }
 
+/** What a file of the bench folder holds. */
+function read<T>(file: string): T | undefined {
+  return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as T) : undefined;
+}
+
+/** The ratio that a workload had on this processor; on one that nobody has measured the lowest of the known. */
+function ratioBefore(baselines: Baselines, { cpu, quick }: BenchReport, name: string): number | undefined {
+  const mine = baselines[cpu];
+  const of = mine === undefined ? Object.values(baselines) : [mine];
+  const known = of.flatMap((b) => (quick ? b.quick : b.ratios)[name] ?? []);
+  return known.length === 0 ? undefined : Math.min(...known);
+}
+
 /** Names whose ratio fell below what the baseline and its tolerance allow, as sentences. */
 export function regressions(report: BenchReport, folder = "bench"): string[] {
-  const read = <T>(file: string): T | undefined => (existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as T) : undefined);
-  const baseline = read<Baseline>(`${folder}/baseline.json`);
+  const baselines = read<Baselines>(`${folder}/baseline.json`) ?? {};
   const tolerance = read<Tolerance>(`${folder}/tolerance.json`) ?? {};
-  if (baseline === undefined) return [];
   return report.results.flatMap((r) => {
-    const before = baseline.ratios[r.name];
+    const before = ratioBefore(baselines, report, r.name);
     if (before === undefined) return [];
     const may = tolerance[r.name] ?? tolerance["default"] ?? 0.4;
     if (r.ratio >= before * (1 - may)) return [];
@@ -243,11 +261,17 @@ export function regressions(report: BenchReport, folder = "bench"): string[] {
   });
 }
 
-/** bench/baseline.json from a report. */
+/** Puts a report into bench/baseline.json: its workloads, for its processor. */
 export function saveBaseline(report: BenchReport, folder = "bench"): void {
-  const ratios = Object.fromEntries(report.results.map((r) => [r.name, Number(r.ratio.toPrecision(4))]));
-  writeFileSync(
-    `${folder}/baseline.json`,
-    `${JSON.stringify({ commit: report.commit, node: report.node, cpu: report.cpu, ratios }, undefined, 2)}\n`,
-  );
+  const file = `${folder}/baseline.json`;
+  const baselines = read<Baselines>(file) ?? {};
+  const was = baselines[report.cpu];
+  const now = Object.fromEntries(report.results.map((r) => [r.name, Number(r.ratio.toPrecision(4))]));
+  const mine: Baseline = {
+    commit: report.commit,
+    node: report.node,
+    ratios: { ...was?.ratios, ...(report.quick ? {} : now) },
+    quick: { ...was?.quick, ...(report.quick ? now : {}) },
+  };
+  writeFileSync(file, `${JSON.stringify({ ...baselines, [report.cpu]: mine }, undefined, 2)}\n`);
 }
