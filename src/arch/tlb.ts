@@ -453,8 +453,8 @@ function sameLeaf(hi: number, lo: number, hi2: number, lo2: number, shift: numbe
 
 /** True when the leaf of 2^shift bytes around hi:lo meets pages [first, end). */
 function overlaps(hi: number, lo: number, shift: number, first: number, end: number): boolean {
-  const page = (hi >>> 0) * 1048576 + (lo >>> 12);
-  const size = 2 ** (shift - 12);
-  const start = page - (page % size);
+  // In words: a remainder of doubles is a call of the C library, and this is asked of every entry.
+  const start = shift < 32 ? (hi >>> 0) * 1048576 + ((lo & (-1 << shift)) >>> 12) : ((hi & (-1 << (shift - 32))) >>> 0) * 1048576;
+  const size = shift < 32 ? 1 << (shift - 12) : (1 << (shift - 32)) * 1048576;
   return start < end && start + size > first;
 }

@@ -302,9 +302,10 @@ export class TlbMaintenance {
         // BaseADDR[36:0] is VA[48:12]; the bits above copy bit 48.
         const pageShift = rangeGranule(hi);
         if (pageShift === 0) return;
-        const scale = 2 ** (pageShift - 12);
-        const page = (((hi << 27) >> 27) & 0xfffff) * 4294967296 + (lo >>> 0);
-        t.dropVaRange(cpu, host, vmid, any ? -1 : asid, (page * scale) % 2 ** 52, rangePages(hi) * scale, walks, (hi >>> 5) & 3);
+        const scale = 1 << (pageShift - 12);
+        // VA bits 63:12 are 52; of a larger granule fewer bits of the base count.
+        const page = ((((hi << 27) >> 27) & (0xfffff >>> (pageShift - 12))) * 4294967296 + (lo >>> 0)) * scale;
+        t.dropVaRange(cpu, host, vmid, any ? -1 : asid, page, rangePages(hi) * scale, walks, (hi >>> 5) & 3);
         return;
       }
       case TLBI_IPAS2E1:
@@ -317,7 +318,7 @@ export class TlbMaintenance {
       case TLBI_RIPAS2LE1: {
         const pageShift = rangeGranule(hi);
         if (pageShift === 0) return;
-        const scale = 2 ** (pageShift - 12);
+        const scale = 1 << (pageShift - 12);
         const page = ((hi & 0x1f) * 4294967296 + (lo >>> 0)) * scale;
         t.dropIpaRange(cpu, vmid, page, rangePages(hi) * scale, (op & KIND) === TLBI_RIPAS2E1, (hi >>> 5) & 3);
         return;
@@ -349,5 +350,5 @@ function rangeGranule(hi: number): number {
 }
 /** Pages of a range operand: (NUM + 1) << (5 * SCALE + 1). */
 export function rangePages(hi: number): number {
-  return (((hi >>> 7) & 31) + 1) * 2 ** (5 * ((hi >>> 12) & 3) + 1);
+  return (((hi >>> 7) & 31) + 1) << (5 * ((hi >>> 12) & 3) + 1);
 }

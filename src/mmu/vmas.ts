@@ -45,6 +45,8 @@ const LEFT = 2;
 const RIGHT = 3;
 const PGOFF = 4;
 const DOUBLES = 8;
+/** No VMA's side: the root of a tree. */
+const ROOT = -1;
 
 /** Per mm: root, first, last, cached VMA (each VMA + 1), number of VMAs. */
 const MM_ROOT = 0;
@@ -186,7 +188,17 @@ export class Vmas {
   findVma(mm: number, addr: number): number {
     const d = this.d.a;
     const cache = this.mms.a[Math.imul(mm, MM_WORDS) + MM_CACHE]! - 1;
-    if (cache >= 0 && d[Math.imul(cache, DOUBLES)]! <= addr && addr < d[Math.imul(cache, DOUBLES) + END]!) return cache;
+    if (cache >= 0) {
+      // The last one, the gap below it (what was just unmapped is mapped anew) or the one above it (a range ends there).
+      if (addr < d[Math.imul(cache, DOUBLES) + END]!) {
+        if (d[Math.imul(cache, DOUBLES)]! <= addr) return cache;
+        const below = this.prev(cache);
+        if (below < 0 || d[Math.imul(below, DOUBLES) + END]! <= addr) return cache;
+      } else {
+        const above = this.next(cache);
+        if (above < 0 || addr < d[Math.imul(above, DOUBLES) + END]!) return above;
+      }
+    }
     let t = this.mms.a[Math.imul(mm, MM_WORDS) + MM_ROOT]!;
     let best = -1;
     while (t !== 0) {
@@ -197,7 +209,7 @@ export class Vmas {
         t = d[Math.imul(v, DOUBLES) + LEFT]!;
       } else t = d[Math.imul(v, DOUBLES) + RIGHT]!;
     }
-    if (best >= 0 && d[Math.imul(best, DOUBLES)]! <= addr) this.mms.set(Math.imul(mm, MM_WORDS) + MM_CACHE, best + 1);
+    if (best >= 0) this.mms.set(Math.imul(mm, MM_WORDS) + MM_CACHE, best + 1);
     return best;
   }
 
@@ -233,16 +245,11 @@ export class Vmas {
       this.anon.ensure(v + 1);
     }
     const w = Math.imul(v, WORDS);
-    this.w.set(w + FLAGS, flags);
-    this.w.set(w + FILE, file + 1);
-    this.w.set(w + PAGE_PROT, pageProt);
-    this.w.set(w + MM, mm + 1);
-    for (let i = PREV; i <= FILE_NEXT; i++) this.w.set(w + i, 0);
-    this.anon.set(v, 0);
-    this.d.set(Math.imul(v, DOUBLES) + START, start);
-    this.d.set(Math.imul(v, DOUBLES) + END, end);
-    this.d.set(Math.imul(v, DOUBLES) + LEFT, 0);
-    this.d.set(Math.imul(v, DOUBLES) + RIGHT, 0);
+    // All zero but the link of the free list: fresh, or as `free` left it.
+    this.w.set2(w + FLAGS, flags, file + 1);
+    this.w.set2(w + PAGE_PROT, pageProt, mm + 1);
+    this.w.set(w + NEXT, 0);
+    this.d.set3(Math.imul(v, DOUBLES) + START, start, end, 0);
     this.d.set(Math.imul(v, DOUBLES) + PGOFF, pgoff);
     return v;
   }
@@ -266,9 +273,9 @@ export class Vmas {
   /** Gives a VMA's record back; it must be in no tree (vm_area_free). */
   free(v: number): void {
     const w = Math.imul(v, WORDS);
-    for (let i = 0; i < WORDS; i++) this.w.set(w + i, 0);
+    this.w.clear(w, WORDS);
     this.anon.set(v, 0);
-    for (let i = 0; i < DOUBLES; i++) this.d.set(Math.imul(v, DOUBLES) + i, 0);
+    this.d.clear(Math.imul(v, DOUBLES), DOUBLES);
     this.w.set(w + NEXT, this.globals.a[FREE]!);
     this.globals.set(FREE, v + 1);
   }
@@ -286,7 +293,7 @@ export class Vmas {
     else this.mms.set(m + MM_FIRST, v + 1);
     if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, v + 1);
     else this.mms.set(m + MM_LAST, v + 1);
-    this.mms.set(m + MM_ROOT, this.treeInsert(this.mms.a[m + MM_ROOT]!, v));
+    this.treeInsert(m, v);
     this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! + 1);
     this.fileLink(v);
   }
@@ -302,9 +309,9 @@ export class Vmas {
     else this.mms.set(m + MM_FIRST, next + 1);
     if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, prev + 1);
     else this.mms.set(m + MM_LAST, prev + 1);
-    this.mms.set(m + MM_ROOT, this.treeRemove(this.mms.a[m + MM_ROOT]!, v));
+    this.treeRemove(m, v);
     this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! - 1);
-    if (this.mms.a[m + MM_CACHE] === v + 1) this.mms.set(m + MM_CACHE, 0);
+    if (this.mms.a[m + MM_CACHE] === v + 1) this.mms.set(m + MM_CACHE, next + 1);
     this.w.set(w + PREV, 0);
     this.w.set(w + NEXT, 0);
     this.d.set(Math.imul(v, DOUBLES) + LEFT, 0);
@@ -402,18 +409,25 @@ export class Vmas {
 
   // The treap. A node is VMA + 1, 0 is the empty tree.
 
-  private treeInsert(t: number, v: number): number {
-    if (t === 0) return v + 1;
-    const n = t - 1;
-    if (priority(v) > priority(n)) {
-      this.treeSplit(t, this.start(v));
-      this.d.set(Math.imul(v, DOUBLES) + LEFT, this.splitLow);
-      this.d.set(Math.imul(v, DOUBLES) + RIGHT, this.splitHigh);
-      return v + 1;
+  private treeInsert(m: number, v: number): void {
+    const own = priority(v);
+    const start = this.start(v);
+    let link = ROOT;
+    let t = this.mms.a[m + MM_ROOT]!;
+    while (t !== 0 && priority(t - 1) >= own) {
+      link = Math.imul(t - 1, DOUBLES) + (start < this.start(t - 1) ? LEFT : RIGHT);
+      t = this.d.a[link]!;
     }
-    const side = Math.imul(n, DOUBLES) + (this.start(v) < this.start(n) ? LEFT : RIGHT);
-    this.d.set(side, this.treeInsert(this.d.a[side]!, v));
-    return t;
+    this.treeSplit(t, start);
+    this.d.set(Math.imul(v, DOUBLES) + LEFT, this.splitLow);
+    this.d.set(Math.imul(v, DOUBLES) + RIGHT, this.splitHigh);
+    this.setLink(m, link, v + 1);
+  }
+
+  /** Where a tree hangs: at a VMA's side, or as the root of the mm whose words begin at m. */
+  private setLink(m: number, link: number, t: number): void {
+    if (link === ROOT) this.mms.set(m + MM_ROOT, t);
+    else this.d.set(link, t);
   }
 
   /** Splits a tree at an address into splitLow (starts below it) and splitHigh. */
@@ -435,13 +449,17 @@ export class Vmas {
     }
   }
 
-  private treeRemove(t: number, v: number): number {
-    if (t === 0) throw new Error("a VMA that is not in its tree is removed");
-    const w = (t - 1) * DOUBLES;
-    if (t === v + 1) return this.treeMerge(this.d.a[w + LEFT]!, this.d.a[w + RIGHT]!);
-    const side = w + (this.start(v) < this.start(t - 1) ? LEFT : RIGHT);
-    this.d.set(side, this.treeRemove(this.d.a[side]!, v));
-    return t;
+  private treeRemove(m: number, v: number): void {
+    const start = this.start(v);
+    let link = ROOT;
+    let t = this.mms.a[m + MM_ROOT]!;
+    while (t !== v + 1) {
+      if (t === 0) throw new Error("a VMA that is not in its tree is removed");
+      link = Math.imul(t - 1, DOUBLES) + (start < this.start(t - 1) ? LEFT : RIGHT);
+      t = this.d.a[link]!;
+    }
+    const w = Math.imul(v, DOUBLES);
+    this.setLink(m, link, this.treeMerge(this.d.a[w + LEFT]!, this.d.a[w + RIGHT]!));
   }
 
   private treeMerge(low: number, high: number): number {
