@@ -158,10 +158,8 @@ export class TlbMaintenance {
     const n = p.a[at]!;
     if (n < PENDING) {
       const r = at + FIRST + n * RECORD;
-      p.set(r, op);
-      p.set(r + 1, vmid);
-      p.set(r + 2, hi);
-      p.set(r + 3, lo);
+      p.set2(r, op, vmid);
+      p.set2(r + 2, hi, lo);
     }
     if (n <= PENDING) p.set(at, n + 1);
     if (n >= PENDING) {
@@ -219,8 +217,8 @@ export class TlbMaintenance {
   }
 
   private applyScope(cpu: number, op: number, vmid: number, hi: number, lo: number): void {
-    if ((op & (DOMAIN | TLBI_FORCED)) === 0) this.apply(cpu, op, vmid, hi, lo);
-    else for (let c = 0; c < this.tlbs.cpus; c++) this.apply(c, op, vmid, hi, lo);
+    if ((op & (DOMAIN | TLBI_FORCED)) === 0) this.apply(cpu, cpu + 1, op, vmid, hi, lo);
+    else this.apply(0, this.tlbs.cpus, op, vmid, hi, lo);
   }
   /** The other CPUs give up what they did early through what this operation names. */
   private remote(ordering: Ordering, cpu: number, op: number, lo: number): void {
@@ -267,18 +265,19 @@ export class TlbMaintenance {
     this.sim.agents.charge(this.sim.costs.dsbTlbiCpu * (this.tlbs.cpus - 1));
   }
 
-  /** Takes effect on one CPU's TLBs: the scope table of arch-translation.md 5.2. */
-  private apply(cpu: number, op: number, vmid: number, hi: number, lo: number): void {
+  /** Takes effect on the TLBs of CPUs [from, to): the scope table of arch-translation.md 5.2. */
+  private apply(from: number, to: number, op: number, vmid: number, hi: number, lo: number): void {
     const t = this.tlbs;
     const host = vmid < 0;
     const asid = hi >>> 16;
     switch (op & KIND) {
       case TlbiKind.Vmalle1:
-        if (host) t.dropHost(cpu);
-        else t.dropVmid(cpu, vmid, false);
+        for (let c = from; c < to; c++)
+          if (host) t.dropHost(c);
+          else t.dropVmid(c, vmid, false);
         return;
       case TlbiKind.Aside1:
-        t.dropAsid(cpu, host ? CTX_HOST : CTX_ASID, host ? 0 : vmid, asid);
+        for (let c = from; c < to; c++) t.dropAsid(c, host ? CTX_HOST : CTX_ASID, host ? 0 : vmid, asid);
         return;
       case TlbiKind.Vae1:
       case TlbiKind.Vaae1:
@@ -289,7 +288,8 @@ export class TlbMaintenance {
         const walks = kind === TlbiKind.Vae1 || kind === TlbiKind.Vaae1;
         // VA[55:12]; the bits above copy bit 55.
         const vaHi = (((hi << 12) | (lo >>> 20)) << 8) >> 8;
-        t.dropVa(cpu, host, vmid, any ? -1 : asid, vaHi, lo << 12, walks, this.ttlLevel(hi));
+        const level = this.ttlLevel(hi);
+        for (let c = from; c < to; c++) t.dropVa(c, host, vmid, any ? -1 : asid, vaHi, lo << 12, walks, level);
         return;
       }
       case TlbiKind.Rvae1:
@@ -304,14 +304,16 @@ export class TlbMaintenance {
         if (pageShift === 0) return;
         const scale = 1 << (pageShift - 12);
         // VA bits 63:12 are 52; of a larger granule fewer bits of the base count.
+        const pages = rangePages(hi) * scale;
         const page = ((((hi << 27) >> 27) & (0xfffff >>> (pageShift - 12))) * 4294967296 + (lo >>> 0)) * scale;
-        t.dropVaRange(cpu, host, vmid, any ? -1 : asid, page, rangePages(hi) * scale, walks, (hi >>> 5) & 3);
+        for (let c = from; c < to; c++) t.dropVaRange(c, host, vmid, any ? -1 : asid, page, pages, walks, (hi >>> 5) & 3);
         return;
       }
       case TLBI_IPAS2E1:
       case TLBI_IPAS2LE1: {
         const ipaHi = ((hi & 0xff) << 12) | (lo >>> 20);
-        t.dropIpa(cpu, vmid, ipaHi, lo << 12, (op & KIND) === TLBI_IPAS2E1, this.ttlLevel(hi));
+        const level = this.ttlLevel(hi);
+        for (let c = from; c < to; c++) t.dropIpa(c, vmid, ipaHi, lo << 12, (op & KIND) === TLBI_IPAS2E1, level);
         return;
       }
       case TLBI_RIPAS2E1:
@@ -319,15 +321,16 @@ export class TlbMaintenance {
         const pageShift = rangeGranule(hi);
         if (pageShift === 0) return;
         const scale = 1 << (pageShift - 12);
+        const pages = rangePages(hi) * scale;
         const page = ((hi & 0x1f) * 4294967296 + (lo >>> 0)) * scale;
-        t.dropIpaRange(cpu, vmid, page, rangePages(hi) * scale, (op & KIND) === TLBI_RIPAS2E1, (hi >>> 5) & 3);
+        for (let c = from; c < to; c++) t.dropIpaRange(c, vmid, page, pages, (op & KIND) === TLBI_RIPAS2E1, (hi >>> 5) & 3);
         return;
       }
       case TLBI_VMALLS12E1:
-        t.dropVmid(cpu, vmid, true);
+        for (let c = from; c < to; c++) t.dropVmid(c, vmid, true);
         return;
       default: // ALLE1
-        t.dropAll(cpu);
+        for (let c = from; c < to; c++) t.dropAll(c);
     }
   }
 

@@ -56,6 +56,8 @@ export class Agents {
   private readonly cpuOf: I32Pool;
   /** Per agent: its clock in cycles; of the running one without `owed`. */
   readonly clock: F64Pool;
+  /** The physical CPU of the running agent: what `cpuOf` holds, kept here because every access asks for it. */
+  cpu = 0;
   /** Cycles that the running agent was charged since its clock was last written. */
   private owed = 0;
   /** Per agent: three result words of the last finished top-level activity. */
@@ -89,7 +91,13 @@ export class Agents {
     this.clock = state.f64("agents.clock", 4);
     this.results = state.f64("agents.results", 12);
     this.running = state.i32("agents.running", 1);
-    state.tally({ store: () => this.settle(), load: () => (this.owed = 0) });
+    state.tally({
+      store: () => this.settle(),
+      load: () => {
+        this.owed = 0;
+        this.place();
+      },
+    });
   }
 
   /** Adds an agent. @param cpu the physical CPU it is placed on. @returns its id, from 0. */
@@ -104,6 +112,7 @@ export class Agents {
     this.results.ensure(3 * (id + 1));
     this.top.set(id, -1);
     this.cpuOf.set(id, cpu);
+    this.place();
     return id;
   }
 
@@ -129,16 +138,16 @@ export class Agents {
   get current(): number {
     return this.running.a[0]!;
   }
-  /** The physical CPU of the running agent. */
-  get cpu(): number {
-    return this.cpuOf.a[this.running.a[0]!]!;
-  }
   /** The physical CPU of an agent. */
   cpuOfAgent(agent: number): number {
     return this.cpuOf.a[agent]!;
   }
   moveTo(agent: number, cpu: number): void {
     this.cpuOf.set(agent, cpu);
+    this.place();
+  }
+  private place(): void {
+    this.cpu = this.cpuOf.a[this.running.a[0]!]!;
   }
   /** Advances the running agent's clock by a cost. */
   charge(cycles: number): void {
@@ -364,6 +373,7 @@ export class Agents {
     if (f < 0) return false;
     this.settle();
     this.running.set(0, agent);
+    this.place();
     this.straight = false;
     this.queued = false;
     let next = this.phaseFns[this.stack.a[f]! | 0]!(f);
@@ -398,6 +408,7 @@ export class Agents {
   runToEnd(agent: number): boolean {
     this.settle();
     this.running.set(0, agent);
+    this.place();
     this.straight = !this.interleaving;
     const top = this.top;
     const s = this.stack;
