@@ -1,7 +1,7 @@
 /**
  * Runs workloads under benny, and compares: ops per second as ratios against a calibration loop of the same process,
- * with those that this processor had (bench/baseline.json), under the tolerances of
- * bench/tolerance.json.
+ * so that a slower machine fails nothing, with those that this processor had (bench/baseline.json), under the
+ * tolerances of bench/tolerance.json.
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -66,6 +66,8 @@ export interface BenchReport {
 /** Per name: the share of the baseline's ratio that may be lost; "default" for the others. */
 type Tolerance = Readonly<Record<string, number>>;
 type Ratios = Readonly<Record<string, number>>;
+/** Which of a baseline's ratios a report is compared with. */
+const kindOf = ({ quick }: BenchReport): "quick" | "ratios" => (quick ? "quick" : "ratios");
 /** What one processor did. The ratio to the calibration loop still differs between processors, and a quick run is not compiled to the end. */
 interface Baseline {
   readonly commit: string;
@@ -239,10 +241,10 @@ function read<T>(file: string): T | undefined {
 }
 
 /** The ratio that a workload had on this processor; on one that nobody has measured the lowest of the known. */
-function ratioBefore(baselines: Baselines, { cpu, quick }: BenchReport, name: string): number | undefined {
-  const mine = baselines[cpu];
+function ratioBefore(baselines: Baselines, report: BenchReport, name: string): number | undefined {
+  const mine = baselines[report.cpu];
   const of = mine === undefined ? Object.values(baselines) : [mine];
-  const known = of.flatMap((b) => (quick ? b.quick : b.ratios)[name] ?? []);
+  const known = of.flatMap((b) => b[kindOf(report)][name] ?? []);
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
@@ -265,13 +267,9 @@ export function regressions(report: BenchReport, folder = "bench"): string[] {
 export function saveBaseline(report: BenchReport, folder = "bench"): void {
   const file = `${folder}/baseline.json`;
   const baselines = read<Baselines>(file) ?? {};
-  const was = baselines[report.cpu];
+  const was = baselines[report.cpu] ?? { ratios: {}, quick: {} };
   const now = Object.fromEntries(report.results.map((r) => [r.name, Number(r.ratio.toPrecision(4))]));
-  const mine: Baseline = {
-    commit: report.commit,
-    node: report.node,
-    ratios: { ...was?.ratios, ...(report.quick ? {} : now) },
-    quick: { ...was?.quick, ...(report.quick ? now : {}) },
-  };
+  const kind = kindOf(report);
+  const mine: Baseline = { ...was, commit: report.commit, node: report.node, [kind]: { ...was[kind], ...now } };
   writeFileSync(file, `${JSON.stringify({ ...baselines, [report.cpu]: mine }, undefined, 2)}\n`);
 }

@@ -303,8 +303,8 @@ export class TlbMaintenance {
         const pageShift = rangeGranule(hi);
         if (pageShift === 0) return;
         const scale = 1 << (pageShift - 12);
-        // VA bits 63:12 are 52; of a larger granule fewer bits of the base count.
         const pages = rangePages(hi) * scale;
+        // VA bits 63:12 are 52; of a larger granule fewer bits of the base count.
         const page = ((((hi << 27) >> 27) & (0xfffff >>> (pageShift - 12))) * 4294967296 + (lo >>> 0)) * scale;
         for (let c = from; c < to; c++) t.dropVaRange(c, host, vmid, any ? -1 : asid, page, pages, walks, (hi >>> 5) & 3);
         return;

@@ -3,7 +3,7 @@
  *
  * All VMAs of all address spaces lie in two pools, one record each. The VMAs of one mm form a treap
  * ordered by address (the priority is a hash of the record's number, so the shape depends only on
- * the contents) and a doubly linked list; the last hit of each mm is kept. VMAs of one file form a
+ * the contents) and a doubly linked list; what was found last in each mm is kept. VMAs of one file form a
  * list too (the address_space's i_mmap).
  *
  * word pool | meaning                        double pool | meaning
@@ -275,7 +275,9 @@ export class Vmas {
     const w = Math.imul(v, WORDS);
     this.w.clear(w, WORDS);
     this.anon.set(v, 0);
-    this.d.clear(Math.imul(v, DOUBLES), DOUBLES);
+    this.d.set3(Math.imul(v, DOUBLES) + START, 0, 0, 0);
+    this.d.set(Math.imul(v, DOUBLES) + RIGHT, 0);
+    this.d.set(Math.imul(v, DOUBLES) + PGOFF, 0);
     this.w.set(w + NEXT, this.globals.a[FREE]!);
     this.globals.set(FREE, v + 1);
   }
@@ -415,7 +417,7 @@ export class Vmas {
     let link = ROOT;
     let t = this.mms.a[m + MM_ROOT]!;
     while (t !== 0 && priority(t - 1) >= own) {
-      link = Math.imul(t - 1, DOUBLES) + (start < this.start(t - 1) ? LEFT : RIGHT);
+      link = this.side(t, start);
       t = this.d.a[link]!;
     }
     this.treeSplit(t, start);
@@ -424,7 +426,12 @@ export class Vmas {
     this.setLink(m, link, v + 1);
   }
 
-  /** Where a tree hangs: at a VMA's side, or as the root of the mm whose words begin at m. */
+  /** The side of a tree's root where an address is to be looked for. */
+  private side(t: number, addr: number): number {
+    return Math.imul(t - 1, DOUBLES) + (addr < this.start(t - 1) ? LEFT : RIGHT);
+  }
+
+  /** Hangs a tree at a VMA's side, or as the root of the mm whose words begin at m. */
   private setLink(m: number, link: number, t: number): void {
     if (link === ROOT) this.mms.set(m + MM_ROOT, t);
     else this.d.set(link, t);
@@ -455,7 +462,7 @@ export class Vmas {
     let t = this.mms.a[m + MM_ROOT]!;
     while (t !== v + 1) {
       if (t === 0) throw new Error("a VMA that is not in its tree is removed");
-      link = Math.imul(t - 1, DOUBLES) + (start < this.start(t - 1) ? LEFT : RIGHT);
+      link = this.side(t, start);
       t = this.d.a[link]!;
     }
     const w = Math.imul(v, DOUBLES);

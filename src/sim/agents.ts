@@ -56,8 +56,8 @@ export class Agents {
   private readonly cpuOf: I32Pool;
   /** Per agent: its clock in cycles; of the running one without `owed`. */
   readonly clock: F64Pool;
-  /** The physical CPU of the running agent: what `cpuOf` holds, kept here because every access asks for it. */
-  cpu = 0;
+  /** What `cpuOf` holds for the running agent: every access asks for it. */
+  private placed = 0;
   /** Cycles that the running agent was charged since its clock was last written. */
   private owed = 0;
   /** Per agent: three result words of the last finished top-level activity. */
@@ -138,6 +138,10 @@ export class Agents {
   get current(): number {
     return this.running.a[0]!;
   }
+  /** The physical CPU of the running agent. */
+  get cpu(): number {
+    return this.placed;
+  }
   /** The physical CPU of an agent. */
   cpuOfAgent(agent: number): number {
     return this.cpuOf.a[agent]!;
@@ -146,8 +150,9 @@ export class Agents {
     this.cpuOf.set(agent, cpu);
     this.place();
   }
+  /** After a change of who runs, or of where. */
   private place(): void {
-    this.cpu = this.cpuOf.a[this.running.a[0]!]!;
+    this.placed = this.cpuOf.a[this.running.a[0]!]!;
   }
   /** Advances the running agent's clock by a cost. */
   charge(cycles: number): void {

@@ -412,16 +412,6 @@ export class F64Pool {
     a[i + 2] = v2;
   }
 
-  /** Zeroes n words, a few. */
-  clear(from: number, n: number): void {
-    if (this.registry.recording === true) {
-      for (let i = from; i < from + n; i++) this.set(i, 0);
-      return;
-    }
-    const a = this.a;
-    for (let i = from; i < from + n; i++) a[i] = 0;
-  }
-
   /** Bytes of the words that somebody asked for. */
   get bytes(): number {
     return this.needed * this.a.BYTES_PER_ELEMENT;

@@ -63,6 +63,25 @@ describe("VMAs", () => {
     );
   });
 
+  it("are found from the last one found: in it, in the gap below it, above it, behind the last", () => {
+    const vmas = make();
+    const at = (page: number): number => vmas.alloc(0, page * PAGE, (page + 1) * PAGE, VM_READ, -1, page, 0);
+    const [a, b, c] = [at(2), at(5), at(9)] as const;
+    for (const v of [a, b, c]) vmas.insert(v);
+    const found = (last: number, page: number): number => {
+      vmas.findVma(0, last * PAGE);
+      return vmas.findVma(0, page * PAGE);
+    };
+    const want = [a, a, a, b, b, b, c, c, c, c, -1, -1];
+    for (const last of [2, 5, 9]) expect(want.map((_, page) => found(last, page))).toEqual(want);
+    vmas.findVma(0, 5 * PAGE);
+    vmas.remove(b);
+    expect(vmas.findVma(0, 5 * PAGE)).toBe(c);
+    vmas.findVma(0, 9 * PAGE);
+    vmas.remove(c);
+    expect(vmas.findVma(0, 9 * PAGE)).toBe(-1);
+  });
+
   it("are found in logarithmic depth among 10,000", () => {
     const vmas = make();
     for (let i = 9999; i >= 0; i--) vmas.insert(vmas.alloc(0, 2 * i * PAGE, (2 * i + 1) * PAGE, VM_READ, -1, 2 * i, 0));
