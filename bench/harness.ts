@@ -240,12 +240,11 @@ function read<T>(file: string): T | undefined {
   return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as T) : undefined;
 }
 
-/** The ratio that a workload had on this processor; on one that nobody has measured the lowest of the known. */
+/** The ratio that a workload had on this processor; where nobody has measured that the lowest of the known. */
 function ratioBefore(baselines: Baselines, report: BenchReport, name: string): number | undefined {
-  const mine = baselines[report.cpu];
-  const of = mine === undefined ? Object.values(baselines) : [mine];
-  const known = of.flatMap((b) => b[kindOf(report)][name] ?? []);
-  return known.length === 0 ? undefined : Math.min(...known);
+  const kind = kindOf(report);
+  const known = Object.values(baselines).flatMap((b) => b[kind][name] ?? []);
+  return baselines[report.cpu]?.[kind][name] ?? (known.length === 0 ? undefined : Math.min(...known));
 }
 
 /** Names whose ratio fell below what the baseline and its tolerance allow, as sentences. */

@@ -69,7 +69,7 @@ function countLines(file: string): number {
 }
 
 export const demandFault4kJsonl = (quick: boolean): Workload =>
-  traced("demand-fault-4k-jsonl", "jsonl", quick ? 2 ** 13 : 2 ** 16, {
+  traced("demand-fault-4k-jsonl", "jsonl", quick ? 2 ** 11 : 2 ** 16, {
     compares: "the faults of demand-fault-4k with the JSON-lines sink attached, every event written to a file; issue: 0.1 M/s, aim 0.3 M/s",
     unit: "faults",
     floor: 1e5,

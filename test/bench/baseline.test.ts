@@ -42,6 +42,8 @@ test("a processor that nobody measured is compared with the slowest of the known
   saveBaseline(report("slow", false, { a: 2 }), folder);
   expect(slower("new", false, { a: 1.2 })).toEqual([]);
   expect(slower("new", false, { a: 1.1 })).toEqual(["a"]);
+  saveBaseline(report("new", true, { a: 1 }), folder);
+  expect(slower("new", false, { a: 1.1 })).toEqual(["a"]);
 });
 
 test("a quick run is compared with quick runs, and with nothing where there is none", () => {
