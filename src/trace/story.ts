@@ -110,17 +110,29 @@ export interface Events {
   field(n: number, name: string): string | number | boolean;
 }
 
+/** A question about names, of which a trace has few: each is asked once. */
+function answered(question: (name: string) => boolean): (name: string) => boolean {
+  const known = new Map<string, boolean>();
+  return (name) => {
+    let answer = known.get(name);
+    if (answer === undefined) known.set(name, (answer = question(name)));
+    return answer;
+  };
+}
+
 /** The numbers of those that `telling` leaves. */
 export function tellingOf(events: Events, detail: Detail): number[] {
+  const isShown = answered((event) => shown(event, detail));
+  const isOfHost = answered((op) => HOST_TLBI.test(op));
   const out: number[] = [];
   // Whether an agent's last TLBI was one that the story shows: then its DSB is shown too.
   const guests = new Map<string | number, boolean>();
   for (let n = 0; n < events.length; n++) {
     const event = events.event(n);
-    if (!shown(event, detail)) continue;
+    if (!isShown(event)) continue;
     if (detail !== "all") {
       if (event === "tlbi") {
-        const ofGuest = !HOST_TLBI.test(String(events.field(n, "op")));
+        const ofGuest = !isOfHost(String(events.field(n, "op")));
         guests.set(events.agent(n), ofGuest);
         if (!ofGuest) continue;
       } else if (event === "dsb") {
