@@ -27,6 +27,8 @@ export class Recorder {
   private length = 0;
   /** Per event: ASKED, TRACED. */
   private readonly wanted: Uint8Array;
+  /** Records of the window, by event. */
+  private readonly held: Int32Array;
   /** Traced records of the present step: where they start, how many there were. */
   private stepStart = 0;
   private stepTraced = 0;
@@ -57,6 +59,7 @@ export class Recorder {
   ) {
     const catalogue = eventCatalogue();
     this.wanted = new Uint8Array(catalogue.length);
+    this.held = new Int32Array(catalogue.length);
     for (const e of catalogue) this.wanted[e.id] = (asked.has(e.name) ? ASKED : 0) | (shown(e.name, detail) ? TRACED : 0);
     this.dsbEvent = findEvent("dsb")?.id ?? -1;
     this.faultEvent = findEvent("kvm_guest_fault")?.id ?? -1;
@@ -90,6 +93,7 @@ export class Recorder {
         }
         this.stepKept++;
       }
+      this.held[id]!++;
       const place = this.length++ * RECORD_WORDS;
       if (place < at) data.copyWithin(place, at, at + RECORD_WORDS);
     }
@@ -111,6 +115,7 @@ export class Recorder {
   /** Takes back the last record kept. */
   private drop(): void {
     const at = --this.length * RECORD_WORDS;
+    this.held[this.data[at + 3]!]!--;
     if ((this.wanted[this.data[at + 3]!]! & TRACED) === 0 || this.isIdle(this.data, at)) return;
     this.stepKept--;
     this.stepTraced--;
@@ -169,6 +174,7 @@ export class Recorder {
   window(): void {
     this.bus.flush();
     this.length = 0;
+    this.held.fill(0);
     this.stepStart = 0;
     this.stepTraced = 0;
     this.stepKept = 0;
@@ -179,7 +185,7 @@ export class Recorder {
   each(name: string, visit: (e: EventRecord) => void): void {
     this.bus.flush();
     const id = findEvent(name)?.id;
-    if (id === undefined) return;
+    if (id === undefined || this.held[id] === 0) return;
     for (let n = 0; n < this.length; n++) if (this.data[n * RECORD_WORDS + 3] === id) visit(this.bus.decode(this.data, n * RECORD_WORDS));
   }
 
@@ -187,9 +193,7 @@ export class Recorder {
   count(name: string): number {
     this.bus.flush();
     const id = findEvent(name)?.id;
-    let count = 0;
-    if (id !== undefined) for (let n = 0; n < this.length; n++) if (this.data[n * RECORD_WORDS + 3] === id) count++;
-    return count;
+    return id === undefined ? 0 : this.held[id]!;
   }
 
   /** The last events of the window that tell its story: what led here. */

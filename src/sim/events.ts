@@ -37,6 +37,7 @@ export interface EventDecl<F extends readonly Field[] = readonly Field[], N exte
 
 /** All declared events, by id. Filled while modules load, then constant. */
 const catalogue: EventDecl[] = [];
+const byName = new Map<string, EventDecl>();
 
 export function declareEvent<const N extends string, const F extends readonly Field[]>(
   system: "kvm" | "faultline",
@@ -44,11 +45,12 @@ export function declareEvent<const N extends string, const F extends readonly Fi
   doc: string,
   fields: F,
 ): EventDecl<F, N> {
-  if (catalogue.some((e) => e.name === name)) throw new Error(`event ${name} is declared twice`);
+  if (byName.has(name)) throw new Error(`event ${name} is declared twice`);
   const words = fields.reduce((n, f) => n + (f.kind === "hex64" ? 2 : 1), 0);
   if (words > MAX_WORDS) throw new Error(`event ${name} has more than ${MAX_WORDS} words`);
   const decl = Object.freeze({ id: catalogue.length, system, name, doc, fields, words });
   catalogue.push(decl);
+  byName.set(name, decl);
   return decl;
 }
 
@@ -57,7 +59,7 @@ export function eventCatalogue(): readonly EventDecl[] {
   return catalogue;
 }
 export function findEvent(name: string): EventDecl | undefined {
-  return catalogue.find((e) => e.name === name);
+  return byName.get(name);
 }
 
 const HEAD_WORDS = 4;

@@ -45,6 +45,7 @@ export interface Tally {
 /** The ground of undo and hashing. One registry per machine. */
 export class StateRegistry {
   readonly pools: Pool[] = [];
+  private readonly names = new Set<string>();
   private readonly tallies: Tally[] = [];
   /** True while `set` journals and hashes. */
   recording = false;
@@ -90,8 +91,9 @@ export class StateRegistry {
   }
 
   private register(pool: Pool): void {
-    if (this.pools.some((p) => p.name === pool.name)) throw new Error(`two pools named ${pool.name}`);
+    if (this.names.has(pool.name)) throw new Error(`two pools named ${pool.name}`);
     if (pool.id >= 32 * this.reads.length) throw new Error("too many pools");
+    this.names.add(pool.name);
     this.pools.push(pool);
   }
 
