@@ -153,15 +153,16 @@ export class Recorder {
     const end = this.length * RECORD_WORDS;
     const traced = (at: number): boolean => (this.wanted[this.data[at + 3]!]! & TRACED) !== 0;
     let kept = 0;
-    for (let at = from; at < end && kept < TRACED_PER_STEP; at += RECORD_WORDS) if (traced(at)) kept++;
+    let stop = from;
+    for (; stop < end && kept < TRACED_PER_STEP; stop += RECORD_WORDS) if (traced(stop)) kept++;
     const words = new Float64Array(kept * RECORD_WORDS);
-    if (kept === this.length - this.stepStart) words.set(this.data.subarray(from, end));
-    else
-      for (let at = from, to = 0; to < words.length; at += RECORD_WORDS) {
-        if (!traced(at)) continue;
-        words.set(this.data.subarray(at, at + RECORD_WORDS), to);
-        to += RECORD_WORDS;
-      }
+    // Runs of traced records are copied whole: what is only asked for is rare between them.
+    for (let at = from, run = from, to = 0; at <= stop; at += RECORD_WORDS) {
+      if (at < stop && traced(at)) continue;
+      words.set(this.data.subarray(run, at), to);
+      to += at - run;
+      run = at + RECORD_WORDS;
+    }
     const dropped = Math.max(0, this.stepTraced - kept);
     this.stepStart = this.length;
     this.stepTraced = 0;
