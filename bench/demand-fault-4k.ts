@@ -48,6 +48,6 @@ export function demandFault4k(quick: boolean): Workload {
 /** Bytes of translation tables, frame metadata and page indexes; data of pages excluded. */
 function tableBytes(g: Guest): number {
   return g.machine.sim.state.pools
-    .filter((p) => /^(tables|frames|kvm|stage2|phys\.dir|phys\.top|pt)/.test(p.name))
+    .filter((p) => /^(tables|frames|kvm|stage2|phys\.(?!lines|full)|pt)/.test(p.name))
     .reduce((sum, p) => sum + p.bytes, 0);
 }

@@ -217,15 +217,17 @@ export class Cpu {
     const t = this.combined.a;
     if (t[i] !== (lo & ~0xfff) || t[i + C_VA_HI] !== hi) return;
     const slot = t[i + C_SLOT]!;
-    if (slot < 0) return;
-    const ref = this.dir.a[slot]!;
-    // Of a page that is zero the slot is kept: it may come to life meanwhile. Stores to the code page are watched.
-    if (ref > 0 || (at >= PAGE_ENTRIES * 4 && (ref === 0 || slot === this.wSlot))) return;
+    if (slot === -1) return;
+    // The word of a narrow slot may say anything of a page that is not zero.
+    const said = slot < 0 ? ~slot : slot;
+    const ref = this.dir.a[said]!;
+    // Of a page that is zero is kept where that is said: it may come to life meanwhile. Stores to the code page are watched.
+    if (ref > 0 || (slot < 0 && ref !== 0) || (at >= PAGE_ENTRIES * 4 && (ref === 0 || slot === this.wSlot))) return;
     const p = this.pages;
     p[at] = lo & ~0xfff;
     p[at + 1] = hi;
     p[at + 2] = stamp;
-    p[at + 3] = ref < 0 ? ~ref << 10 : ~slot;
+    p[at + 3] = ref < 0 ? ~ref << 10 : ~said;
   }
   /** Did a store to this address, which has just succeeded, go to the window's page? */
   private storedToWindow(hi: number, lo: number, size: number): boolean {

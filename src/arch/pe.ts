@@ -32,6 +32,7 @@ import { GuestContext } from "./guestcontext.js";
 import { HostTranslation } from "./hostaccess.js";
 import { canonicalAttr, isDevice, mairByte } from "./mair.js";
 import { effectiveShareability } from "./memtype.js";
+import { WIDENED } from "./pageindex.js";
 import type { PhysicalMemory } from "./phys.js";
 import { ARCHITECTURAL, type MachineProfile } from "./profile.js";
 import {
@@ -281,11 +282,11 @@ export class Pe {
         return;
       }
       this.phys.readRef(ref, o, size);
-    } else {
-      const t = this.combined.a;
-      const pa = joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + o;
-      this.phys.readBy(pa, size, t[i + C_FLAGS]!);
-    }
+    } else if (slot !== -1) {
+      this.agents.charge(this.costs.ramAccess);
+      this.phys.readMemory(this.pageOf(i) + o, size);
+      this.followWidened(i, slot);
+    } else this.phys.readBy(this.pageOf(i) + o, size, this.combined.a[i + C_FLAGS]!);
     const p = this.phys;
     this.d0 = p.lo;
     this.d1 = p.hi;
@@ -293,6 +294,16 @@ export class Pe {
       this.d2 = p.lo2;
       this.d3 = p.hi2;
     }
+  }
+
+  /** The physical page of a combined entry. */
+  private pageOf(i: number): Pa {
+    const t = this.combined.a;
+    return joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!);
+  }
+  /** If the chunk of an entry's page was widened since the entry was made, the entry gets the slot there. @param slot its narrow one */
+  private followWidened(i: number, slot: number): void {
+    if (this.dir.a[~slot] === WIDENED) this.combined.set(i + C_SLOT, this.phys.slot(this.pageOf(i)));
   }
 
   /** Stores 1, 2, 4, 8 or 16 bytes from d0..d3. @returns PE_OK, PE_EL1 or PE_EL2 */
@@ -340,9 +351,12 @@ export class Pe {
       this.phys.writeSlot(slot, o, size, this.d0, this.d1, this.d2, this.d3);
       return;
     }
-    const t = this.combined.a;
-    const pa = joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + o;
-    this.phys.writeBy(pa, size, t[i + C_FLAGS]!, this.d0, this.d1, this.d2, this.d3);
+    const pa = this.pageOf(i) + o;
+    if (slot !== -1) {
+      this.agents.charge(this.costs.ramAccess);
+      this.phys.writeMemory(pa, size, this.d0, this.d1, this.d2, this.d3);
+      this.followWidened(i, slot);
+    } else this.phys.writeBy(pa, size, this.combined.a[i + C_FLAGS]!, this.d0, this.d1, this.d2, this.d3);
   }
 
   /** After `enter(v)`: is the combined entry at index i one of this context and CPU that permits fetches? */
@@ -374,8 +388,12 @@ export class Pe {
       if (rc !== PE_OK) return rc;
       i = this.translation.entry;
     }
-    const slot = this.combined.a[i + C_SLOT]!;
+    let slot = this.combined.a[i + C_SLOT]!;
     const o = vaLo & 0xfff;
+    if (slot < -1) {
+      slot = this.phys.wideSlot(this.pageOf(i));
+      this.combined.set(i + C_SLOT, slot);
+    }
     if (slot >= 0) {
       const ref = this.dir.a[slot]!;
       if (ref < 0) {
@@ -390,7 +408,7 @@ export class Pe {
       } else this.d0 = 0;
       return PE_OK;
     }
-    const pa = joinWords(this.combined.a[i + C_PA_HI]!, this.combined.a[i + C_PA_LO]!) + o;
+    const pa = this.pageOf(i) + o;
     if (BRACKETS && this.caches !== undefined && this.phys.isRam(pa)) {
       this.d0 = this.caches.instr.fetch(pa, (this.combined.a[i + C_FLAGS]! & F_FETCH_CACHED) !== 0);
       return PE_OK;

@@ -3,12 +3,10 @@
  *
  * RAM is sparse: a cleared page is a state and no data. Data exists from the first non-zero store, by run of
  * 32 bytes (a "line" of this file, no cache's); a page with more than eight becomes a full page. Index structures
- * cost only where memory is touched.
+ * cost only where memory is touched: pageindex.ts says what each page holds, by a reference
  *
- * top  [page >> 18]          group number, 0: no page of this GiB was ever touched
- * mid  [group << 12 | page >> 6 & 4095]  chunk number, 0: no page of these 256 KiB was ever touched
- * dir  [chunk << 6 | page & 63] = "slot" of a page, stable for ever:
- *        0 all zero · r < 0 full page ~r · r > 0 in lines: r odd, r >> 1 is the entry of the only one; r even, record r >> 1
+ *   0 all zero · r < 0 full page ~r · r > 0 in lines: r odd, r >> 1 is the entry of the only one; r even, record r >> 1
+ *
  * recs [8r .. 8r + 7]        entries: line << 7 | number of the line in its page, 0: unused
  * lines[8 l ..], full[1024 f ..]   data words, little endian
  */
@@ -16,36 +14,27 @@ import { BRACKETS } from "./brackets.js";
 import type { Sim } from "../sim/sim.js";
 import type { F64Pool, I32Pool } from "../sim/state.js";
 import { busUnclaimed, deviceRead, deviceWrite } from "./events.js";
+import { CHUNK_PAGES, PageIndex, REF_LINES, RUN_PAGES, TAG_BITS } from "./pageindex.js";
 import type { TablePages } from "./tables.js";
 import { PAGE_SIZE, type Pa, type Pfn } from "./types.js";
 import { FaultlineError } from "../sim/errors.js";
 
-const CHUNK_SHIFT = 6;
-const CHUNK_MASK = (1 << CHUNK_SHIFT) - 1;
-const GROUP_SHIFT = 18;
-const MID_SHIFT = GROUP_SHIFT - CHUNK_SHIFT;
-const MID_MASK = (1 << MID_SHIFT) - 1;
 const LINE_WORDS = 8;
 const LINE_BYTES = 4 * LINE_WORDS;
 const LINE_SHIFT = 5;
-const TAG_BITS = 12 - LINE_SHIFT;
 const TAG_MASK = (1 << TAG_BITS) - 1;
 const RECORD_LINES = 8;
-/** Lines from this number on do not fit into a slot beside its odd bit: they have a record. */
-const SLOT_LINES = 2 ** (30 - TAG_BITS);
 /** Words of a cache's line of 64 bytes. */
 const CACHE_LINE_WORDS = 16;
 const PAGE_WORDS = 1024;
 
 /** meta words: how many of each were ever made, and the heads of the free lists (0: empty). */
-const CHUNKS = 0;
-const LINES = 1;
-const LINE_FREE = 2;
-const RECS = 3;
-const REC_FREE = 4;
-const FULLS = 5;
-const FULL_FREE = 6;
-const GROUPS = 7;
+const LINES = 0;
+const LINE_FREE = 1;
+const RECS = 2;
+const REC_FREE = 3;
+const FULLS = 4;
+const FULL_FREE = 5;
 
 /** The data cache in front of RAM, where caches are modelled (cache.ts). */
 export interface MemoryCache {
@@ -73,12 +62,11 @@ export interface BusDevice {
 export class PhysicalMemory {
   readonly ramBase: Pa;
   readonly ramSize: number;
-  /** Page slots; `ref = dir.a[slot]` as above. The processing element reads it directly on a TLB hit. */
+  /** Of the page index: `ref = dir.a[slot]` as above, for a slot that is not negative. Read directly on a TLB hit. */
   readonly dir: I32Pool;
   /** Data of full pages: page ~ref at words ~ref << 10. */
   readonly full: I32Pool;
-  private readonly top: I32Pool;
-  private readonly mid: I32Pool;
+  private readonly index: PageIndex;
   private readonly recs: I32Pool;
   private readonly lines: I32Pool;
   private readonly meta: I32Pool;
@@ -108,14 +96,13 @@ export class PhysicalMemory {
     this.ramBase = ramBase;
     this.ramSize = ramSize;
     const s = sim.state;
-    this.top = s.i32("phys.top", Math.ceil(ramSize / (PAGE_SIZE << GROUP_SHIFT)));
-    this.mid = s.i32("phys.mid", 2 << MID_SHIFT);
-    this.dir = s.i32("phys.dir", 1024);
+    this.index = new PageIndex(s, ramSize / PAGE_SIZE);
+    this.dir = this.index.dir;
     this.recs = s.i32("phys.recs", 64);
     this.lines = s.i32("phys.lines", 256);
     this.full = s.i32("phys.full", PAGE_WORDS * 4);
     this.full.counted = true;
-    this.meta = s.i32("phys.meta", 8);
+    this.meta = s.i32("phys.meta", 6);
     this.windows = s.f64("phys.windows", 16);
   }
 
@@ -166,35 +153,14 @@ export class PhysicalMemory {
     return !BRACKETS || this.cache === undefined ? this.slot(pa) : -1;
   }
 
-  /** The slot of a RAM page, made if needed. @returns -1 when pa is not RAM. */
+  /** The slot of a RAM page (pageindex.ts), made if needed. @returns -1 when pa is not RAM. */
   slot(pa: Pa): number {
     const off = pa - this.ramBase;
-    if (!(off >= 0 && off < this.ramSize)) return -1;
-    const page = (off / PAGE_SIZE) | 0;
-    const chunk = this.chunkOf(page);
-    if (chunk === 0) return this.newSlot(page);
-    return (chunk << CHUNK_SHIFT) | (page & CHUNK_MASK);
+    return off >= 0 && off < this.ramSize ? this.index.slot((off / PAGE_SIZE) | 0) : -1;
   }
-
-  /** The chunk of a page of RAM, 0 without. */
-  private chunkOf(page: number): number {
-    // Group 0 is empty: without a group this reads 0.
-    return this.mid.a[(this.top.a[page >>> GROUP_SHIFT]! << MID_SHIFT) | ((page >>> CHUNK_SHIFT) & MID_MASK)]!;
-  }
-
-  private newSlot(page: number): number {
-    let group = this.top.a[page >>> GROUP_SHIFT]!;
-    if (group === 0) {
-      group = this.meta.a[GROUPS]! + 1;
-      this.mid.ensure((group + 1) << MID_SHIFT);
-      this.meta.set(GROUPS, group);
-      this.top.set(page >>> GROUP_SHIFT, group);
-    }
-    const chunk = this.meta.a[CHUNKS]! + 1;
-    this.dir.ensure((chunk + 1) << CHUNK_SHIFT);
-    this.meta.set(CHUNKS, chunk);
-    this.mid.set((group << MID_SHIFT) | ((page >>> CHUNK_SHIFT) & MID_MASK), chunk);
-    return (chunk << CHUNK_SHIFT) | (page & CHUNK_MASK);
+  /** The slot of a RAM page in a wide chunk, from now on. */
+  wideSlot(pa: Pa): number {
+    return this.index.widen(((pa - this.ramBase) / PAGE_SIZE) | 0, this.freeLine);
   }
 
   /** A page becomes all zero; its data goes back to the free lists. */
@@ -213,10 +179,13 @@ export class PhysicalMemory {
     }
     const dir = this.dir.a;
     while (page < end) {
-      const next = Math.min(end, (page | CHUNK_MASK) + 1);
-      const chunk = this.chunkOf(page);
-      const first = (chunk << CHUNK_SHIFT) | (page & CHUNK_MASK);
-      if (chunk !== 0) for (let i = first; i < first + next - page; i++) if (dir[i] !== 0) this.clearSlot(i);
+      const next = Math.min(end, (page | (CHUNK_PAGES - 1)) + 1);
+      const chunk = this.index.chunkOf(page);
+      if (chunk < 0) this.index.clear(chunk, page, next);
+      else if (chunk > 0) {
+        const first = this.index.slot(page);
+        for (let i = first; i < first + next - page; i++) if (dir[i] !== 0) this.clearSlot(i);
+      }
       page = next;
     }
   }
@@ -241,41 +210,49 @@ export class PhysicalMemory {
   private freeLines(ref: number): void {
     for (let k = 0; k < this.entries(ref); k++) {
       const e = this.entry(ref, k);
-      if (e !== 0) this.release(this.lines, e >>> TAG_BITS, LINE_WORDS, LINE_FREE);
+      if (e !== 0) this.freeLine(e >>> TAG_BITS);
     }
     if ((ref & 1) === 0) this.release(this.recs, ref >> 1, RECORD_LINES, REC_FREE);
   }
 
+  private readonly freeLine = (line: number): void => {
+    this.release(this.lines, line, LINE_WORDS, LINE_FREE);
+  };
+
   /** Copies a page as copy-on-write does. Cleared pages and lines stay cleared. */
   copyPage(dst: Pfn, src: Pfn): void {
-    const d = this.slot(dst * PAGE_SIZE);
-    const s = this.slot(src * PAGE_SIZE);
-    if (d < 0 || s < 0 || d === s) return;
+    const d = dst * PAGE_SIZE;
+    if (dst === src || !this.inRam(d) || !this.inRam(src * PAGE_SIZE)) return;
     if (BRACKETS && this.cache !== undefined) {
       this.cache.copyPage(dst, src);
       return;
     }
-    this.clearSlot(d);
-    const ref = this.dir.a[s]!;
+    this.clearPage(dst);
+    const ref = this.refOf(src);
     if (ref < 0) {
+      const slot = this.wideSlot(d);
       const f = this.take(this.full, FULLS, FULL_FREE, PAGE_WORDS);
       this.full.move(f << 10, ~ref << 10, PAGE_WORDS);
-      this.dir.set(d, ~f);
+      this.dir.set(slot, ~f);
     } else if (ref > 0) {
       for (let k = 0; k < this.entries(ref); k++) {
         const e = this.entry(ref, k);
         if (e === 0) continue;
-        const line = this.addLine(d, e & TAG_MASK);
+        const line = this.narrowLine(d, e & TAG_MASK) || this.addLine(this.wideSlot(d), e & TAG_MASK);
         this.lines.move(line * LINE_WORDS, (e >>> TAG_BITS) * LINE_WORDS, LINE_WORDS);
       }
     }
   }
 
+  /** The reference of a page of RAM. */
+  private refOf(pfn: Pfn): number {
+    return this.index.ref(pfn - this.ramBase / PAGE_SIZE);
+  }
+
   /** True when every byte of the page is zero and holds no data. */
   isClear(pfn: Pfn): boolean {
-    const slot = this.slot(pfn * PAGE_SIZE);
     // A line may hold what memory does not have yet.
-    return this.cache === undefined && (slot < 0 || this.dir.a[slot] === 0);
+    return this.cache === undefined && (!this.inRam(pfn * PAGE_SIZE) || this.refOf(pfn) === 0);
   }
 
   /** Takes a zeroed unit of `size` words from a pool. Units are numbered from 1 (full pages from 0: unit + 1 is kept). */
@@ -329,9 +306,7 @@ export class PhysicalMemory {
   readMemory(pa: Pa, size: number): void {
     const off = pa - this.ramBase;
     if (off >= 0 && off < this.ramSize) {
-      const page = (off / PAGE_SIZE) | 0;
-      const chunk = this.chunkOf(page);
-      this.readRef(chunk === 0 ? 0 : this.dir.a[(chunk << CHUNK_SHIFT) | (page & CHUNK_MASK)]!, pa & 4095, size);
+      this.readRef(this.index.ref((off / PAGE_SIZE) | 0), pa & 4095, size);
       return;
     }
     this.readElsewhere(pa, size);
@@ -376,7 +351,7 @@ export class PhysicalMemory {
     if (size < 4) this.lo &= size === 1 ? 0xff : 0xffff;
   }
 
-  /** Reads from a page's `dir` entry: what the TLB-hit path calls when it is no full page. */
+  /** Reads from a page by its reference: what the TLB-hit path calls when it is no full page. */
   readRef(ref: number, o: number, size: number): void {
     if (ref < 0) {
       this.readWords(this.full.a, ~ref << 10, o, size);
@@ -472,6 +447,10 @@ export class PhysicalMemory {
       this.writeSlot(slot, pa & 4095, size, lo, hi, lo2, hi2);
       return;
     }
+    if (slot !== -1) {
+      this.writeNarrow(pa, size, lo, hi, lo2, hi2);
+      return;
+    }
     const tables = this.tables;
     if (tables !== undefined && tables.contains(pa)) {
       tables.words.ensure((tables.index(pa) + 1) * PAGE_WORDS);
@@ -504,7 +483,45 @@ export class PhysicalMemory {
     this.devices[n]!.write(pa - this.windows.a[2 * n]!, size, lo, hi);
   }
 
-  /** Writes into a RAM page by its slot. */
+  /** Writes into a RAM page of a narrow chunk; it is widened for what does not fit. */
+  private writeNarrow(pa: Pa, size: number, lo: number, hi: number, lo2: number, hi2: number): void {
+    const o = pa & 4095;
+    const tag = o >> LINE_SHIFT;
+    if ((o & (LINE_BYTES - 1)) + size <= LINE_BYTES) {
+      const ref = this.index.ref(((pa - this.ramBase) / PAGE_SIZE) | 0);
+      let line = ref === 0 ? 0 : this.lineOf(ref, tag);
+      if (line === 0) {
+        if (allZero(size, lo, hi, lo2, hi2)) return;
+        line = this.narrowLine(pa, tag);
+      }
+      if (line !== 0) {
+        this.writeWords(this.lines, (line - tag) * LINE_WORDS, o, size, lo, hi, lo2, hi2);
+        return;
+      }
+    }
+    this.writeSlot(this.wideSlot(pa), o, size, lo, hi, lo2, hi2);
+  }
+
+  /** Gives a page of a narrow chunk its line. @returns 0 when the chunk is wide or has to become it */
+  private narrowLine(pa: Pa, tag: number): number {
+    const { index } = this;
+    const page = ((pa - this.ramBase) / PAGE_SIZE) | 0;
+    const chunk = index.chunk(page);
+    if (chunk > 0 || index.ref(page) !== 0) return 0;
+    if (index.line(chunk, page) === 0) {
+      const first = this.meta.a[LINES]! + 1;
+      if (first + RUN_PAGES > REF_LINES) return 0;
+      this.lines.ensure((first + RUN_PAGES) * LINE_WORDS);
+      this.meta.set(LINES, first + RUN_PAGES - 1);
+      index.setLines(chunk, page, first);
+    }
+    const line = index.line(chunk, page);
+    this.lines.clear(line * LINE_WORDS, LINE_WORDS);
+    index.setTag(chunk, page, tag);
+    return line;
+  }
+
+  /** Writes into a RAM page by its slot in a wide chunk. */
   readonly writeSlot = (slot: number, o: number, size: number, lo: number, hi: number, lo2 = 0, hi2 = 0): void => {
     const ref = this.dir.a[slot]!;
     if (ref < 0) {
@@ -521,10 +538,7 @@ export class PhysicalMemory {
     const tag = o >> LINE_SHIFT;
     let line = ref === 0 ? 0 : this.lineOf(ref, tag);
     if (line === 0) {
-      if (size < 8) hi = 0;
-      if (size < 16) lo2 = hi2 = 0;
-      if (size < 4) lo &= size === 1 ? 0xff : 0xffff;
-      if ((lo | hi | lo2 | hi2) === 0) return;
+      if (allZero(size, lo, hi, lo2, hi2)) return;
       line = this.addLine(slot, tag);
       if (line === 0) {
         this.promote(slot, ref);
@@ -541,7 +555,7 @@ export class PhysicalMemory {
     if (ref === 0) {
       const line = this.take(this.lines, LINES, LINE_FREE, LINE_WORDS);
       const entry = (line << TAG_BITS) | tag;
-      this.dir.set(slot, line < SLOT_LINES ? (entry << 1) | 1 : this.newRecord(entry) << 1);
+      this.dir.set(slot, line < REF_LINES ? (entry << 1) | 1 : this.newRecord(entry) << 1);
       return line;
     }
     let rec = ref >> 1;
@@ -564,7 +578,7 @@ export class PhysicalMemory {
     return rec;
   }
 
-  /** Makes a page in line form a full one. @returns its number in `full` */
+  /** Makes a page in lines, in a wide chunk, a full one. @returns its number in `full` */
   fullPage(slot: number): number {
     this.promote(slot, this.dir.a[slot]!);
     return ~this.dir.a[slot]!;
@@ -624,6 +638,12 @@ export class PhysicalMemory {
   dataBytes(): number {
     return (this.lines.a.length + this.full.a.length + this.recs.a.length) * 4;
   }
+}
+
+/** Are the bytes of a write all zero? */
+function allZero(size: number, lo: number, hi: number, lo2: number, hi2: number): boolean {
+  if (size < 4) return (lo & (size === 1 ? 0xff : 0xffff)) === 0;
+  return (lo | (size < 8 ? 0 : hi) | (size < 16 ? 0 : lo2 | hi2)) === 0;
 }
 
 function inWindow(w: Float64Array, n: number, pa: number): boolean {

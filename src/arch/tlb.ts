@@ -39,7 +39,7 @@ export const C_VA_HI = 1;
 export const C_TAG = 2;
 /** Packed type (memtype.ts) in bits 10:0, permissions and marks above: the F_ constants. */
 export const C_FLAGS = 3;
-/** Slot of the RAM page in PhysicalMemory.dir, -1: a device or nothing. */
+/** Slot of the RAM page (pageindex.ts), -1: a device or nothing. */
 export const C_SLOT = 4;
 /** TablePages.changes when the entry was last known to agree with the tables. */
 export const C_CHANGES = 5;

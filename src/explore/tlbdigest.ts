@@ -1,13 +1,14 @@
 /**
  * What the TLBs hold, as a digest that does not depend on how it came about: only entries that can be hit
- * count, under the regime, VMID and ASID that they are for. Numbers of contexts, generations, stamps and
- * entries of contexts that were invalidated do not.
+ * count, under the regime, VMID and ASID that they are for. Numbers of contexts, generations, stamps, slots (they
+ * follow from the PA, sooner or later) and entries of contexts that were invalidated do not.
  *
  * Most states share what their TLBs hold: a digest is computed once for each content of the pools.
  */
 import {
   C_CHANGES,
   C_SHIFT,
+  C_SLOT,
   C_TAG,
   COMBINED,
   L_CHANGES,
@@ -68,7 +69,9 @@ export function liveEntries(tlbs: Tlbs, visit: EntryVisitor): void {
 }
 
 const isStamp = (pool: I32Pool, tlbs: Tlbs, word: number): boolean =>
-  pool === tlbs.combined ? word === C_CHANGES || word === C_TAG : word === L_TAG || word === (L_CHANGES satisfies typeof W_CHANGES);
+  pool === tlbs.combined
+    ? word === C_CHANGES || word === C_TAG || word === C_SLOT
+    : word === L_TAG || word === (L_CHANGES satisfies typeof W_CHANGES);
 
 /** The most digests that are remembered. */
 const KEPT = 1 << 18;

@@ -61,7 +61,7 @@ describe("physical memory", () => {
     for (const made of [2 ** 23 - 2, 2 ** 24 - 2]) {
       const { sim, phys } = memory();
       // As if so many lines had been made before.
-      sim.state.pools.find((p) => p.name === "phys.meta")!.set(1, made);
+      sim.state.pools.find((p) => p.name === "phys.meta")!.set(0, made);
       for (let i = 0; i < 12; i++) phys.write(BASE + (i >> 1) * 4096 + 2048 * (i & 1), 8, i + 1, -i);
       phys.copyPage(BASE / 4096 + 10, BASE / 4096 + 5);
       phys.clearPage(BASE / 4096 + 4);

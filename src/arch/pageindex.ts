@@ -1,0 +1,160 @@
+/**
+ * What each page of RAM holds, said in few words: the index over the data that phys.ts keeps.
+ *
+ * top  [page >> 18]   group number, 0: no page of this GiB was ever touched
+ * mid  [group << 12 | page >> 6 & 4095]   chunk, 0: no page of these 256 KiB was ever touched
+ *        c > 0 wide, c < 0 narrow and at ~c
+ * dir  a wide chunk, 64 words: [c + (page & 63)] is the reference of a page
+ *        0 all zero · r < 0 full page ~r · r > 0 in lines: r odd, r >> 1 is the entry of the only one; r even, record r >> 1
+ *      a narrow chunk, 20 words: [~c + (page >> 2 & 15)] has a byte for each of four pages, page & 3 = 0 in the lowest
+ *        0 all zero · t + 1 only line number t has data
+ *        [~c + 16 + (page >> 4 & 3)] is the first of 16 lines, one for each page of a run, 0: none of them has had data
+ *
+ * A chunk is narrow until one of its pages holds more than that, then wide for good. The narrow one stays behind, marked.
+ *
+ * A page's "slot" is what a TLB entry keeps of it: in a wide chunk the index of its reference, valid for ever; in a narrow
+ * one ~ of the index of its four pages' bytes, below -1: these words are 0 while all four are zero, and WIDENED afterwards.
+ */
+import type { I32Pool, StateRegistry } from "../sim/state.js";
+
+const CHUNK_SHIFT = 6;
+export const CHUNK_PAGES = 1 << CHUNK_SHIFT;
+const CHUNK_MASK = CHUNK_PAGES - 1;
+const GROUP_SHIFT = 18;
+const MID_SHIFT = GROUP_SHIFT - CHUNK_SHIFT;
+const MID_MASK = (1 << MID_SHIFT) - 1;
+
+/** In a narrow chunk: where the runs' words begin, and how many pages are a run. */
+const RUNS = 16;
+const NARROW_WORDS = 20;
+export const RUN_PAGES = 16;
+const RUN_MASK = RUN_PAGES - 1;
+/** The bytes of a narrow chunk that is no longer in use. */
+export const WIDENED = -1;
+
+// An entry of a page in lines: line << TAG_BITS | number of the line in its page.
+export const TAG_BITS = 7;
+/** Lines from this number on do not fit into a reference beside its odd bit. */
+export const REF_LINES = 2 ** (30 - TAG_BITS);
+
+/** counts: groups, and words of `dir`, that were ever taken. */
+const GROUPS = 0;
+const WORDS = 1;
+
+export class PageIndex {
+  readonly dir: I32Pool;
+  private readonly top: I32Pool;
+  private readonly mid: I32Pool;
+  private readonly counts: I32Pool;
+
+  constructor(state: StateRegistry, pages: number) {
+    this.top = state.i32("phys.top", Math.ceil(pages / (1 << GROUP_SHIFT)));
+    this.mid = state.i32("phys.mid", 2 << MID_SHIFT);
+    this.dir = state.i32("phys.dir", 1024);
+    this.counts = state.i32("phys.index", 2);
+  }
+
+  /** The chunk of a page, 0 without. */
+  chunkOf(page: number): number {
+    // Group 0 is empty: without a group this reads 0.
+    return this.mid.a[(this.top.a[page >>> GROUP_SHIFT]! << MID_SHIFT) | ((page >>> CHUNK_SHIFT) & MID_MASK)]!;
+  }
+
+  /** The chunk of a page, made if needed. */
+  chunk(page: number): number {
+    const chunk = this.chunkOf(page);
+    return chunk !== 0 ? chunk : this.make(page);
+  }
+
+  private make(page: number): number {
+    if (this.top.a[page >>> GROUP_SHIFT] === 0) {
+      const group = this.counts.a[GROUPS]! + 1;
+      this.mid.ensure((group + 1) << MID_SHIFT);
+      this.counts.set(GROUPS, group);
+      this.top.set(page >>> GROUP_SHIFT, group);
+    }
+    return this.place(page, ~this.take(NARROW_WORDS));
+  }
+  private place(page: number, chunk: number): number {
+    this.mid.set((this.top.a[page >>> GROUP_SHIFT]! << MID_SHIFT) | ((page >>> CHUNK_SHIFT) & MID_MASK), chunk);
+    return chunk;
+  }
+  /** Takes words of `dir`, all zero. */
+  private take(words: number): number {
+    const taken = this.counts.a[WORDS]!;
+    // A wide chunk of zeros stands first, for the pages that have none.
+    const at = CHUNK_PAGES + taken;
+    this.dir.ensure(at + words);
+    this.counts.set(WORDS, taken + words);
+    return at;
+  }
+
+  /** The slot of a page, made if needed. */
+  slot(page: number): number {
+    const chunk = this.chunk(page);
+    return chunk > 0 ? chunk + (page & CHUNK_MASK) : ~bytesAt(chunk, page);
+  }
+
+  /** The reference of a page, whichever its chunk is. */
+  ref(page: number): number {
+    const chunk = this.chunkOf(page);
+    return chunk >= 0 ? this.dir.a[chunk + (page & CHUNK_MASK)]! : this.narrowRef(chunk, page);
+  }
+  private narrowRef(chunk: number, page: number): number {
+    const byte = (this.dir.a[bytesAt(chunk, page)]! >>> byteShift(page)) & 0xff;
+    return byte === 0 ? 0 : (((this.line(chunk, page) << TAG_BITS) | (byte - 1)) << 1) | 1;
+  }
+
+  // ---- narrow chunks
+
+  /** The line that is kept for a page of a narrow chunk, 0: its run has none. */
+  line(chunk: number, page: number): number {
+    const first = this.dir.a[runAt(chunk, page)]!;
+    return first === 0 ? 0 : first + (page & RUN_MASK);
+  }
+  /** Gives a run its 16 lines, from `first` on. */
+  setLines(chunk: number, page: number, first: number): void {
+    this.dir.set(runAt(chunk, page), first);
+  }
+
+  /** A page of zeros gets its line, as line number `tag`. */
+  setTag(chunk: number, page: number, tag: number): void {
+    const at = bytesAt(chunk, page);
+    this.dir.set(at, this.dir.a[at]! | ((tag + 1) << byteShift(page)));
+  }
+
+  /** Pages [page, end) of a narrow chunk become zero. */
+  clear(chunk: number, page: number, end: number): void {
+    while (page < end) {
+      const next = Math.min(end, (page | 3) + 1);
+      const at = bytesAt(chunk, page);
+      const word = this.dir.a[at]!;
+      if (word !== 0) this.dir.set(at, word & ~((-1 >>> (32 - 8 * (next - page))) << byteShift(page)));
+      page = next;
+    }
+  }
+
+  /**
+   * Makes the chunk of a page wide.
+   * @param unused is called with every line that was kept for a page and had no data
+   * @returns the page's slot
+   */
+  widen(page: number, unused: (line: number) => void): number {
+    const narrow = this.chunk(page);
+    if (narrow > 0) return narrow + (page & CHUNK_MASK);
+    const wide = this.take(CHUNK_PAGES);
+    const first = page & ~CHUNK_MASK;
+    for (let i = 0; i < CHUNK_PAGES; i++) {
+      const ref = this.narrowRef(narrow, first + i);
+      const line = this.line(narrow, first + i);
+      if (ref !== 0) this.dir.set(wide + i, ref);
+      else if (line !== 0) unused(line);
+    }
+    for (let i = 0; i < NARROW_WORDS; i++) this.dir.set(~narrow + i, i < RUNS ? WIDENED : 0);
+    return this.place(page, wide) + (page & CHUNK_MASK);
+  }
+}
+
+const byteShift = (page: number): number => (page & 3) << 3;
+const bytesAt = (chunk: number, page: number): number => ~chunk + ((page & CHUNK_MASK) >> 2);
+const runAt = (chunk: number, page: number): number => ~chunk + RUNS + ((page & CHUNK_MASK) >> 4);
