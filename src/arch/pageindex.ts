@@ -95,19 +95,23 @@ export class PageIndex {
     return chunk > 0 ? chunk + (page & CHUNK_MASK) : ~bytesAt(chunk, page);
   }
 
+  /** The reference of a page by its slot in a narrow chunk that is still in use. @param page of its number the low six bits count */
+  refAt(slot: number, page: number): number {
+    return this.narrowRef(slot + ((page & CHUNK_MASK) >> 2), page);
+  }
   /** The reference of a page, whichever its chunk is. */
   ref(page: number): number {
     const chunk = this.chunkOf(page);
     return chunk >= 0 ? this.dir.a[chunk + (page & CHUNK_MASK)]! : this.narrowRef(chunk, page);
   }
   private narrowRef(chunk: number, page: number): number {
-    const byte = (this.dir.a[bytesAt(chunk, page)]! >>> byteShift(page)) & 0xff;
+    const byte = this.byte(chunk, page);
     return byte === 0 ? 0 : (((this.line(chunk, page) << TAG_BITS) | (byte - 1)) << 1) | 1;
   }
 
   // ---- narrow chunks
 
-  /** The line that is kept for a page of a narrow chunk, 0: its run has none. */
+  /** The line that is kept for a page, 0: its run has none. */
   line(chunk: number, page: number): number {
     const first = this.dir.a[runAt(chunk, page)]!;
     return first === 0 ? 0 : first + (page & RUN_MASK);
@@ -117,10 +121,20 @@ export class PageIndex {
     this.dir.set(runAt(chunk, page), first);
   }
 
-  /** A page of zeros gets its line, as line number `tag`. */
-  setTag(chunk: number, page: number, tag: number): void {
+  /** The line with number `tag` of a page, 0: it has no data. */
+  lineOf(chunk: number, page: number, tag: number): number {
+    return this.byte(chunk, page) === tag + 1 ? this.line(chunk, page) : 0;
+  }
+
+  /** A page of zeros gets its line, as line number `tag`. @returns false when it is not of zeros */
+  setTag(chunk: number, page: number, tag: number): boolean {
+    if (this.byte(chunk, page) !== 0) return false;
     const at = bytesAt(chunk, page);
     this.dir.set(at, this.dir.a[at]! | ((tag + 1) << byteShift(page)));
+    return true;
+  }
+  private byte(chunk: number, page: number): number {
+    return (this.dir.a[bytesAt(chunk, page)]! >>> byteShift(page)) & 0xff;
   }
 
   /** Pages [page, end) of a narrow chunk become zero. */

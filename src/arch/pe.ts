@@ -284,8 +284,7 @@ export class Pe {
       this.phys.readRef(ref, o, size);
     } else if (slot !== -1) {
       this.agents.charge(this.costs.ramAccess);
-      this.phys.readMemory(this.pageOf(i) + o, size);
-      this.followWidened(i, slot);
+      this.phys.readRef(this.narrowRef(i, slot), o, size);
     } else this.phys.readBy(this.pageOf(i) + o, size, this.combined.a[i + C_FLAGS]!);
     const p = this.phys;
     this.d0 = p.lo;
@@ -301,9 +300,12 @@ export class Pe {
     const t = this.combined.a;
     return joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!);
   }
-  /** If the chunk of an entry's page was widened since the entry was made, the entry gets the slot there. @param slot its narrow one */
-  private followWidened(i: number, slot: number): void {
-    if (this.dir.a[~slot] === WIDENED) this.combined.set(i + C_SLOT, this.phys.slot(this.pageOf(i)));
+  /** What an entry's page holds. If its chunk was widened since the entry was made, the entry gets the slot there. @param slot its narrow one */
+  private narrowRef(i: number, slot: number): number {
+    if (this.dir.a[~slot] !== WIDENED) return this.phys.narrowRef(slot, this.combined.a[i + C_PA_LO]!);
+    const wide = this.phys.slot(this.pageOf(i));
+    this.combined.set(i + C_SLOT, wide);
+    return this.dir.a[wide]!;
   }
 
   /** Stores 1, 2, 4, 8 or 16 bytes from d0..d3. @returns PE_OK, PE_EL1 or PE_EL2 */
@@ -355,7 +357,7 @@ export class Pe {
     if (slot !== -1) {
       this.agents.charge(this.costs.ramAccess);
       this.phys.writeMemory(pa, size, this.d0, this.d1, this.d2, this.d3);
-      this.followWidened(i, slot);
+      if (this.dir.a[~slot] === WIDENED) this.combined.set(i + C_SLOT, this.phys.slot(pa));
     } else this.phys.writeBy(pa, size, this.combined.a[i + C_FLAGS]!, this.d0, this.d1, this.d2, this.d3);
   }
 

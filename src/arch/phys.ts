@@ -67,6 +67,7 @@ export class PhysicalMemory {
   /** Data of full pages: page ~ref at words ~ref << 10. */
   readonly full: I32Pool;
   private readonly index: PageIndex;
+  private readonly baseLo: number;
   private readonly recs: I32Pool;
   private readonly lines: I32Pool;
   private readonly meta: I32Pool;
@@ -95,6 +96,7 @@ export class PhysicalMemory {
       throw new FaultlineError("RAM must be whole pages, at most 1 TiB");
     this.ramBase = ramBase;
     this.ramSize = ramSize;
+    this.baseLo = ramBase | 0;
     const s = sim.state;
     this.index = new PageIndex(s, ramSize / PAGE_SIZE);
     this.dir = this.index.dir;
@@ -157,6 +159,10 @@ export class PhysicalMemory {
   slot(pa: Pa): number {
     const off = pa - this.ramBase;
     return off >= 0 && off < this.ramSize ? this.index.slot((off / PAGE_SIZE) | 0) : -1;
+  }
+  /** The reference of a RAM page by its slot in a narrow chunk that is still in use. @param paLo low word of its address */
+  narrowRef(slot: number, paLo: number): number {
+    return this.index.refAt(slot, (paLo - this.baseLo) >> 12);
   }
   /** The slot of a RAM page in a wide chunk, from now on. */
   wideSlot(pa: Pa): number {
@@ -221,16 +227,16 @@ export class PhysicalMemory {
 
   /** Copies a page as copy-on-write does. Cleared pages and lines stay cleared. */
   copyPage(dst: Pfn, src: Pfn): void {
-    const d = dst * PAGE_SIZE;
-    if (dst === src || !this.inRam(d) || !this.inRam(src * PAGE_SIZE)) return;
+    if (dst === src || !this.inRam(dst * PAGE_SIZE) || !this.inRam(src * PAGE_SIZE)) return;
     if (BRACKETS && this.cache !== undefined) {
       this.cache.copyPage(dst, src);
       return;
     }
     this.clearPage(dst);
+    const page = dst - this.ramBase / PAGE_SIZE;
     const ref = this.refOf(src);
     if (ref < 0) {
-      const slot = this.wideSlot(d);
+      const slot = this.index.widen(page, this.freeLine);
       const f = this.take(this.full, FULLS, FULL_FREE, PAGE_WORDS);
       this.full.move(f << 10, ~ref << 10, PAGE_WORDS);
       this.dir.set(slot, ~f);
@@ -238,7 +244,7 @@ export class PhysicalMemory {
       for (let k = 0; k < this.entries(ref); k++) {
         const e = this.entry(ref, k);
         if (e === 0) continue;
-        const line = this.narrowLine(d, e & TAG_MASK) || this.addLine(this.wideSlot(d), e & TAG_MASK);
+        const line = this.newLine(page, e & TAG_MASK);
         this.lines.move(line * LINE_WORDS, (e >>> TAG_BITS) * LINE_WORDS, LINE_WORDS);
       }
     }
@@ -442,13 +448,9 @@ export class PhysicalMemory {
 
   /** `write` of memory itself, whatever the cache holds. */
   writeMemory(pa: Pa, size: number, lo: number, hi = 0, lo2 = 0, hi2 = 0): void {
-    const slot = this.slot(pa);
-    if (slot >= 0) {
-      this.writeSlot(slot, pa & 4095, size, lo, hi, lo2, hi2);
-      return;
-    }
-    if (slot !== -1) {
-      this.writeNarrow(pa, size, lo, hi, lo2, hi2);
+    const off = pa - this.ramBase;
+    if (off >= 0 && off < this.ramSize) {
+      this.writePage((off / PAGE_SIZE) | 0, pa & 4095, size, lo, hi, lo2, hi2);
       return;
     }
     const tables = this.tables;
@@ -483,42 +485,46 @@ export class PhysicalMemory {
     this.devices[n]!.write(pa - this.windows.a[2 * n]!, size, lo, hi);
   }
 
-  /** Writes into a RAM page of a narrow chunk; it is widened for what does not fit. */
-  private writeNarrow(pa: Pa, size: number, lo: number, hi: number, lo2: number, hi2: number): void {
-    const o = pa & 4095;
-    const tag = o >> LINE_SHIFT;
-    if ((o & (LINE_BYTES - 1)) + size <= LINE_BYTES) {
-      const ref = this.index.ref(((pa - this.ramBase) / PAGE_SIZE) | 0);
-      let line = ref === 0 ? 0 : this.lineOf(ref, tag);
+  /** Writes into a RAM page by its number; its chunk is widened for what a narrow one has no room for. */
+  private writePage(page: number, o: number, size: number, lo: number, hi: number, lo2: number, hi2: number): void {
+    const chunk = this.index.chunk(page);
+    if (chunk < 0 && (o & (LINE_BYTES - 1)) + size <= LINE_BYTES) {
+      const tag = o >> LINE_SHIFT;
+      let line = this.index.lineOf(chunk, page, tag);
       if (line === 0) {
         if (allZero(size, lo, hi, lo2, hi2)) return;
-        line = this.narrowLine(pa, tag);
+        line = this.narrowLine(chunk, page, tag);
       }
       if (line !== 0) {
         this.writeWords(this.lines, (line - tag) * LINE_WORDS, o, size, lo, hi, lo2, hi2);
         return;
       }
     }
-    this.writeSlot(this.wideSlot(pa), o, size, lo, hi, lo2, hi2);
+    this.writeSlot(this.index.widen(page, this.freeLine), o, size, lo, hi, lo2, hi2);
   }
 
-  /** Gives a page of a narrow chunk its line. @returns 0 when the chunk is wide or has to become it */
-  private narrowLine(pa: Pa, tag: number): number {
+  /** Gives a page of a narrow chunk its line. @returns 0 when it has another, or there are too many */
+  private narrowLine(chunk: number, page: number, tag: number): number {
     const { index } = this;
-    const page = ((pa - this.ramBase) / PAGE_SIZE) | 0;
-    const chunk = index.chunk(page);
-    if (chunk > 0 || index.ref(page) !== 0) return 0;
-    if (index.line(chunk, page) === 0) {
+    let line = index.line(chunk, page);
+    if (line === 0) {
       const first = this.meta.a[LINES]! + 1;
       if (first + RUN_PAGES > REF_LINES) return 0;
       this.lines.ensure((first + RUN_PAGES) * LINE_WORDS);
       this.meta.set(LINES, first + RUN_PAGES - 1);
       index.setLines(chunk, page, first);
+      line = index.line(chunk, page);
     }
-    const line = index.line(chunk, page);
+    if (!index.setTag(chunk, page, tag)) return 0;
     this.lines.clear(line * LINE_WORDS, LINE_WORDS);
-    index.setTag(chunk, page, tag);
     return line;
+  }
+
+  /** Gives a page that lacks it a line, in which chunk ever. */
+  private newLine(page: number, tag: number): number {
+    const chunk = this.index.chunk(page);
+    const line = chunk < 0 ? this.narrowLine(chunk, page, tag) : 0;
+    return line !== 0 ? line : this.addLine(this.index.widen(page, this.freeLine), tag);
   }
 
   /** Writes into a RAM page by its slot in a wide chunk. */
