@@ -91,8 +91,9 @@ export class PageIndex {
 
   /** The slot of a page, made if needed. */
   slot(page: number): number {
-    const chunk = this.chunk(page);
-    return chunk > 0 ? chunk + (page & CHUNK_MASK) : ~bytesAt(chunk, page);
+    let chunk = this.chunkOf(page);
+    if (chunk === 0) chunk = this.make(page);
+    return chunk > 0 ? chunk + (page & CHUNK_MASK) : chunk - ((page & CHUNK_MASK) >> 2);
   }
 
   /** The reference of a page by its slot in a narrow chunk that is still in use. @param page of its number the low six bits count */
@@ -105,8 +106,11 @@ export class PageIndex {
     return chunk >= 0 ? this.dir.a[chunk + (page & CHUNK_MASK)]! : this.narrowRef(chunk, page);
   }
   private narrowRef(chunk: number, page: number): number {
-    const byte = this.byte(chunk, page);
-    return byte === 0 ? 0 : (((this.line(chunk, page) << TAG_BITS) | (byte - 1)) << 1) | 1;
+    const dir = this.dir.a;
+    const byte = (dir[bytesAt(chunk, page)]! >>> byteShift(page)) & 0xff;
+    if (byte === 0) return 0;
+    const line = dir[runAt(chunk, page)]! + (page & RUN_MASK);
+    return (((line << TAG_BITS) | (byte - 1)) << 1) | 1;
   }
 
   // ---- narrow chunks
@@ -137,14 +141,18 @@ export class PageIndex {
     return (this.dir.a[bytesAt(chunk, page)]! >>> byteShift(page)) & 0xff;
   }
 
-  /** Pages [page, end) of a narrow chunk become zero. */
+  /** Pages [page, end) become zero. */
   clear(chunk: number, page: number, end: number): void {
-    while (page < end) {
-      const next = Math.min(end, (page | 3) + 1);
-      const at = bytesAt(chunk, page);
-      const word = this.dir.a[at]!;
-      if (word !== 0) this.dir.set(at, word & ~((-1 >>> (32 - 8 * (next - page))) << byteShift(page)));
-      page = next;
+    const dir = this.dir.a;
+    const first = bytesAt(chunk, page);
+    const last = bytesAt(chunk, end - 1);
+    for (let at = first; at <= last; at++) {
+      const word = dir[at]!;
+      if (word === 0) continue;
+      let gone = -1;
+      if (at === first) gone <<= byteShift(page);
+      if (at === last) gone &= -1 >>> (24 - byteShift(end - 1));
+      this.dir.set(at, word & ~gone);
     }
   }
 

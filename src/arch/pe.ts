@@ -282,10 +282,8 @@ export class Pe {
         return;
       }
       this.phys.readRef(ref, o, size);
-    } else if (slot !== -1) {
-      this.agents.charge(this.costs.ramAccess);
-      this.phys.readRef(this.narrowRef(i, slot), o, size);
-    } else this.phys.readBy(this.pageOf(i) + o, size, this.combined.a[i + C_FLAGS]!);
+    } else if (slot !== -1) this.loadNarrow(i, slot, o, size);
+    else this.phys.readBy(this.pageOf(i) + o, size, this.combined.a[i + C_FLAGS]!);
     const p = this.phys;
     this.d0 = p.lo;
     this.d1 = p.hi;
@@ -300,12 +298,16 @@ export class Pe {
     const t = this.combined.a;
     return joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!);
   }
-  /** What an entry's page holds. If its chunk was widened since the entry was made, the entry gets the slot there. @param slot its narrow one */
-  private narrowRef(i: number, slot: number): number {
-    if (this.dir.a[~slot] !== WIDENED) return this.phys.narrowRef(slot, this.combined.a[i + C_PA_LO]!);
-    const wide = this.phys.slot(this.pageOf(i));
-    this.combined.set(i + C_SLOT, wide);
-    return this.dir.a[wide]!;
+  /** `load` by a narrow slot. If the chunk was widened since the entry was made, the entry gets the slot that it has now. */
+  private loadNarrow(i: number, slot: number, o: number, size: number): void {
+    this.agents.charge(this.costs.ramAccess);
+    if (this.dir.a[~slot] !== WIDENED) {
+      this.phys.readRef(this.phys.narrowRef(slot, this.combined.a[i + C_PA_LO]!), o, size);
+      return;
+    }
+    const now = this.phys.slot(this.pageOf(i));
+    this.combined.set(i + C_SLOT, now);
+    this.phys.readRef(this.dir.a[now]!, o, size);
   }
 
   /** Stores 1, 2, 4, 8 or 16 bytes from d0..d3. @returns PE_OK, PE_EL1 or PE_EL2 */
