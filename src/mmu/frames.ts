@@ -3,13 +3,18 @@
  * (mm/page_alloc.c, include/linux/mm_types.h, mm/hugetlb.c dequeue_huge_page).
  *
  * RAM is divided into 2 MiB blocks. A block is free, broken into 4 KiB pages, or one compound page
- * (a THP, a hugetlb page, a part of a larger hugetlb page). Metadata exists for what is in use: one
- * record for a compound page, 512 for a broken block; untouched RAM costs nothing.
+ * (a THP, a hugetlb page, a part of a larger hugetlb page). Metadata exists for what is in use; untouched
+ * RAM costs nothing. It lies in one pool:
  *
- * record word | meaning
- * 0 | flags 11:0, reference count 21:12, map count 31:22
- * 1 | virtual page number (anonymous) or page offset (file), low 32 bits; the next free record while free
- * 3, 5 | compound pages only: reference count, map count
+ * a broken block's run | 512 state words, one a page; then the pages' indexes and free list (frameindex.ts)
+ * a compound page's record | state word, index (of a free record the next one + 1), reference count, map count
+ *
+ * state word | bits
+ * small page | flags 11:0, reference count 21:12, map count 31:22
+ * compound page | flags 11:0
+ * a frame of a 64 KiB hugetlb page, whose block is broken | FRAME_HUGETLB in 3:0, the place of its record 31:4
+ *
+ * The index is the virtual page number (anonymous) or the page offset (file), low 32 bits.
  *
  * Tail pages have no record of their own: counts and flags are the head's, as in the kernel. A small
  * page's count that reaches 1023 stays there, and the page is never freed (as REFCOUNT_SATURATED).
@@ -17,6 +22,7 @@
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
+import { FrameIndex, NEXT_RUN, RUN_WORDS } from "./frameindex.js";
 
 /** Flags of a frame. */
 export const FRAME_DIRTY = 1 << 0;
@@ -41,7 +47,7 @@ const COUNT_MASK = 0x3ff;
 const ONE_REF = 1 << REF_SHIFT;
 const ONE_MAP = 1 << MAP_SHIFT;
 /** Counts of these are words of their own. */
-const WIDE = FRAME_HUGETLB | FRAME_THP;
+const COMPOUND = FRAME_HUGETLB | FRAME_THP;
 
 /** Page orders: 4 KiB, contiguous 64 KiB, 2 MiB, contiguous 32 MiB, 1 GiB. */
 export const ORDER_PAGE = 0;
@@ -103,20 +109,24 @@ export interface SpecialRange {
   readonly linear: boolean;
 }
 
-const REC = 2;
-/** Words 1 of the two records behind a compound page's first one: those of tails are not needed. */
-const WIDE_REFS = 3;
-const WIDE_MAPS = 5;
+/** Words of a compound page's record, after the state word. */
+const INDEX = 1;
+const REFS = 2;
+const MAPS = 3;
+const RECORD_WORDS = 4;
+/** Where the state word of a 64 KiB hugetlb page's frames has the place of their record. */
+const RECORD_SHIFT = 4;
 /** Block words. */
-const B = 8;
+const B = 7;
 const KIND = 0;
+/** The place of its run or record. */
 const RECORD = 1;
 const USED = 2;
-const FREE = 3;
-const BUMP = 4;
-const NEXT = 5;
-const PREV = 6;
-const BORDER = 7;
+/** Pages from here on were never used. */
+const BUMP = 3;
+const NEXT = 4;
+const PREV = 5;
+const BORDER = 6;
 
 const KIND_FREE = 0;
 const KIND_PAGES = 1;
@@ -140,6 +150,7 @@ export class Frames {
   readonly frames: number;
   private readonly blocks: I32Pool;
   private readonly recs: I32Pool;
+  private readonly index: FrameIndex;
   private readonly heads: I32Pool;
   /** Free pages of each hugetlb order: stacks of relative frame numbers. */
   private readonly pools: I32Pool[] = [];
@@ -158,7 +169,8 @@ export class Frames {
     this.frames = options.frames - (options.frames % 512);
     this.blockLimit = this.frames / 512;
     this.blocks = sim.state.i32("frames.blocks", 64 * B);
-    this.recs = sim.state.i32("frames.records", 1024 * REC);
+    this.recs = sim.state.i32("frames.records", 2048);
+    this.index = new FrameIndex(sim.state, this.recs);
     this.specialRefs = sim.state.i32("frames.specialRefs", 1);
     this.heads = sim.state.i32("frames.heads", H_POOL + 2 * HUGETLB_ORDERS.length);
     this.zeroPfn = this.take(ORDER_PAGE);
@@ -210,15 +222,14 @@ export class Frames {
     const at = Math.imul(b, B);
     const from = this.blocks.a[at + BUMP]!;
     const first = (from + 15) & ~15;
-    const record = this.blocks.a[at + RECORD]!;
-    for (let i = from; i < first; i++) {
-      this.recs.set((record + i) * REC + 1, this.blocks.a[at + FREE]!);
-      this.blocks.set(at + FREE, i + 1);
-    }
+    const run = this.blocks.a[at + RECORD]!;
+    for (let i = from; i < first; i++) this.index.give(run, i);
     this.blocks.set(at + BUMP, first + 16);
     this.blocks.set(at + USED, this.blocks.a[at + USED]! + 16);
     if (this.blocks.a[at + USED] === 512) this.unlink(b);
-    for (let i = first; i < first + 16; i++) this.recs.set((record + i) * REC, FRAME_HUGETLB);
+    const record = this.newRecord();
+    this.recs.set(record, FRAME_HUGETLB);
+    for (let i = first; i < first + 16; i++) this.recs.set(run + i, (record << RECORD_SHIFT) | FRAME_HUGETLB);
     return this.basePfn + b * 512 + first;
   }
 
@@ -268,23 +279,20 @@ export class Frames {
     if (b < 0) return -1;
     const record = this.newRecord();
     this.makeCompound(b, record, ORDER_PMD);
-    this.initWide(record, FRAME_THP);
+    this.initRecord(record, FRAME_THP);
     return this.basePfn + b * 512;
   }
 
   private takePage(): number {
     const pfn = this.takeRaw();
-    if (pfn >= 0) {
-      this.recs.set(this.rawRecord * REC, ONE_REF);
-      this.recs.set(this.rawRecord * REC + 1, 0);
-    }
+    if (pfn >= 0) this.recs.set(this.rawRun + ((pfn - this.basePfn) & 511), ONE_REF);
     return pfn;
   }
 
-  /** The record of the page that takeRaw gave. */
-  private rawRecord = 0;
+  /** The run of the page that takeRaw gave. */
+  private rawRun = 0;
 
-  /** A 4 KiB page whose record is not written yet. */
+  /** A 4 KiB page whose state word is not written yet; its index is 0. */
   private takeRaw(): number {
     let b = this.heads.a[H_PARTIAL]! - 1;
     if (b < 0) {
@@ -293,17 +301,16 @@ export class Frames {
     }
     const blocks = this.blocks;
     const at = Math.imul(b, B);
-    const record = blocks.a[at + RECORD]!;
-    let i = blocks.a[at + FREE]! - 1;
-    if (i >= 0) blocks.set(at + FREE, this.recs.a[(record + i) * REC + 1]!);
-    else {
+    const run = blocks.a[at + RECORD]!;
+    let i = this.index.take(run);
+    if (i < 0) {
       i = blocks.a[at + BUMP]!;
       blocks.set(at + BUMP, i + 1);
     }
     const used = blocks.a[at + USED]! + 1;
     blocks.set(at + USED, used);
     if (used === 512) this.unlink(b);
-    this.rawRecord = record + i;
+    this.rawRun = run;
     return this.basePfn + b * 512 + i;
   }
 
@@ -319,17 +326,16 @@ export class Frames {
     this.data.clearPage(pfn);
     agents.charge(costs.pageAlloc + costs.pageClear);
     bus.emit(pageClear, pfn, ORDER_PAGE);
-    const r = this.rawRecord * REC;
-    this.recs.set2(r, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP, (addr / 4096) | 0);
+    const i = (pfn - this.basePfn) & 511;
+    const vpn = (addr / 4096) | 0;
+    this.recs.set(this.rawRun + i, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
+    if (vpn !== 0) this.index.add(this.rawRun, i, vpn);
     return pfn;
   }
 
-  private initWide(record: number, flags: number): void {
-    const recs = this.recs;
-    recs.set(Math.imul(record, REC), flags);
-    recs.set(Math.imul(record, REC) + 1, 0);
-    recs.set(Math.imul(record, REC) + WIDE_REFS, 1);
-    recs.set(Math.imul(record, REC) + WIDE_MAPS, 0);
+  private initRecord(record: number, flags: number): void {
+    this.recs.set2(record, flags, 0); // INDEX
+    this.recs.set2(record + REFS, 1, 0); // MAPS
   }
 
   /** A free block, or -1. Freed ones first. */
@@ -368,33 +374,30 @@ export class Frames {
     const at = Math.imul(b, B);
     const heads = this.heads;
     let run = heads.a[H_FREE_RUN]! - 1;
-    if (run >= 0) heads.set(H_FREE_RUN, this.recs.a[Math.imul(run, REC) + 1]!);
-    else {
-      run = heads.a[H_RECORDS]!;
-      heads.set(H_RECORDS, run + 512);
-      this.recs.ensure((run + 512) * REC);
-    }
+    if (run >= 0) heads.set(H_FREE_RUN, this.recs.a[run + NEXT_RUN]!);
+    else run = this.newWords(RUN_WORDS);
+    this.index.begin(run);
     const blocks = this.blocks;
     blocks.set(at + KIND, KIND_PAGES);
     blocks.set(at + RECORD, run);
     blocks.set(at + USED, 0);
-    blocks.set(at + FREE, 0);
     blocks.set(at + BUMP, 0);
     blocks.set(at + BORDER, 0);
   }
 
-  /** A record for a compound page: the room of three. */
+  /** A record for a compound page. */
   private newRecord(): number {
-    const heads = this.heads;
-    const free = heads.a[H_FREE_SINGLE]! - 1;
-    if (free >= 0) {
-      heads.set(H_FREE_SINGLE, this.recs.a[Math.imul(free, REC) + 1]!);
-      return free;
-    }
-    const record = heads.a[H_RECORDS]!;
-    heads.set(H_RECORDS, record + 3);
-    this.recs.ensure((record + 3) * REC);
-    return record;
+    const free = this.heads.a[H_FREE_SINGLE]! - 1;
+    if (free < 0) return this.newWords(RECORD_WORDS);
+    this.heads.set(H_FREE_SINGLE, this.recs.a[free + INDEX]!);
+    return free;
+  }
+
+  private newWords(n: number): number {
+    const place = this.heads.a[H_RECORDS]!;
+    this.heads.set(H_RECORDS, place + n);
+    this.recs.ensure(place + n);
+    return place;
   }
 
   private makeCompound(b: number, record: number, order: number): void {
@@ -426,24 +429,36 @@ export class Frames {
 
   // ---- counts ----------------------------------------------------------------------------------
 
-  /** The record of a pfn: its own, or its compound page's. Only for RAM in use. */
+  /** Where a pfn's state word lies: its own, or its compound page's. Only for RAM in use. */
   private record(pfn: number): number {
     const rel = pfn - this.basePfn;
     const at = (rel >>> 9) * B;
     const record = this.blocks.a[at + RECORD]!;
     if (this.blocks.a[at + KIND] !== KIND_PAGES) return record;
     const own = record + (rel & 511);
-    return (this.recs.a[Math.imul(own, REC)]! & FRAME_HUGETLB) === 0 ? own : record + (rel & 511 & ~15);
+    const word = this.recs.a[own]!;
+    return (word & FRAME_HUGETLB) === 0 ? own : word >>> RECORD_SHIFT;
+  }
+
+  private setIndex(pfn: number, r: number, index: number): void {
+    const rel = pfn - this.basePfn;
+    if (this.isSmall(rel, r)) this.index.set(this.blocks.a[(rel >>> 9) * B + RECORD]!, rel & 511, index);
+    else this.recs.set(r + INDEX, index);
+  }
+
+  /** Has an index in its block's run: state word r is that of an ordinary page. */
+  private isSmall(rel: number, r: number): boolean {
+    return this.blocks.a[(rel >>> 9) * B + KIND] === KIND_PAGES && (this.recs.a[r]! & COMPOUND) === 0;
   }
 
   /** Adds to both counts of a record; a saturated count stays. @returns the references that are left */
   private count(r: number, refs: number, maps: number): number {
     const recs = this.recs;
     const word = recs.a[r]!;
-    if ((word & WIDE) !== 0) {
-      const left = recs.a[r + WIDE_REFS]! + refs;
-      recs.set(r + WIDE_REFS, left);
-      if (maps !== 0) recs.set(r + WIDE_MAPS, recs.a[r + WIDE_MAPS]! + maps);
+    if ((word & COMPOUND) !== 0) {
+      const left = recs.a[r + REFS]! + refs;
+      recs.set(r + REFS, left);
+      if (maps !== 0) recs.set(r + MAPS, recs.a[r + MAPS]! + maps);
       return left;
     }
     const oldRefs = (word >>> REF_SHIFT) & COUNT_MASK;
@@ -472,7 +487,7 @@ export class Frames {
   /** get_page: one more reference. The zero pages, and frames without struct page, are not counted. */
   get(pfn: number): void {
     if (!this.isRam(pfn)) return void this.countSpecial(pfn, 1);
-    const r = this.record(pfn) * REC;
+    const r = this.record(pfn);
     if ((this.recs.a[r]! & FRAME_RESERVED) === 0) this.count(r, 1, 0);
   }
 
@@ -484,8 +499,8 @@ export class Frames {
   private drop(pfn: number, maps: number): void {
     if (!this.isRam(pfn)) return void this.countSpecial(pfn, -1);
     const record = this.record(pfn);
-    if ((this.recs.a[Math.imul(record, REC)]! & FRAME_RESERVED) !== 0) return;
-    const left = this.count(Math.imul(record, REC), -1, maps);
+    if ((this.recs.a[record]! & FRAME_RESERVED) !== 0) return;
+    const left = this.count(record, -1, maps);
     if (left < 0) throw new Error(`frame 0x${pfn.toString(16)} is put once too often`);
     if (left === 0) this.free(pfn, record);
   }
@@ -493,7 +508,7 @@ export class Frames {
   /** get_page and page_add_rmap: the frame is mapped once more. */
   addMapping(pfn: number): void {
     if (!this.isRam(pfn)) return void this.countSpecial(pfn, 1);
-    const r = this.record(pfn) * REC;
+    const r = this.record(pfn);
     if ((this.recs.a[r]! & FRAME_RESERVED) === 0) this.count(r, 1, 1);
   }
 
@@ -504,57 +519,57 @@ export class Frames {
 
   /** page_add_rmap without a reference: the caller's becomes the mapping's (a swap entry turns into a mapping). */
   addRmap(pfn: number): void {
-    this.count(this.record(pfn) * REC, 0, 1);
+    this.count(this.record(pfn), 0, 1);
   }
   /** page_remove_rmap: the mapping's reference stays with the caller (a mapping turns into a swap entry). */
   removeRmap(pfn: number): void {
-    this.count(this.record(pfn) * REC, 0, -1);
+    this.count(this.record(pfn), 0, -1);
   }
 
   /** page_add_new_anon_rmap: a fresh page, with the reference it was allocated with, got its first mapping. */
   newAnon(pfn: number, addr: number): void {
-    const r = this.record(pfn) * REC;
+    const r = this.record(pfn);
     this.recs.set(r, this.recs.a[r]! | FRAME_ANON | FRAME_EXCLUSIVE);
-    this.recs.set(r + 1, (addr / 4096) | 0);
+    this.setIndex(pfn, r, (addr / 4096) | 0);
     this.count(r, 0, 1);
   }
 
   /** The reverse mapping of an anonymous frame follows a move. */
   setAddress(pfn: number, addr: number): void {
-    this.recs.set(this.record(pfn) * REC + 1, (addr / 4096) | 0);
+    this.setIndex(pfn, this.record(pfn), (addr / 4096) | 0);
   }
 
   /** The frame belongs to a file's page cache. */
   setFile(pfn: number, pgoff: number): void {
-    const r = this.record(pfn) * REC;
+    const r = this.record(pfn);
     this.recs.set(r, this.recs.a[r]! | FRAME_FILE);
-    this.recs.set(r + 1, pgoff | 0);
+    this.setIndex(pfn, r, pgoff | 0);
   }
 
   refcount(pfn: number): number {
     if (!this.isRam(pfn)) return this.countSpecial(pfn, 0);
-    const r = this.record(pfn) * REC;
+    const r = this.record(pfn);
     const word = this.recs.a[r]!;
-    return (word & WIDE) !== 0 ? this.recs.a[r + WIDE_REFS]! : (word >>> REF_SHIFT) & COUNT_MASK;
+    return (word & COMPOUND) !== 0 ? this.recs.a[r + REFS]! : (word >>> REF_SHIFT) & COUNT_MASK;
   }
   mapcount(pfn: number): number {
     if (!this.isRam(pfn)) return 0;
-    const r = this.record(pfn) * REC;
+    const r = this.record(pfn);
     const word = this.recs.a[r]!;
-    return (word & WIDE) !== 0 ? this.recs.a[r + WIDE_MAPS]! : word >>> MAP_SHIFT;
+    return (word & COMPOUND) !== 0 ? this.recs.a[r + MAPS]! : word >>> MAP_SHIFT;
   }
   /** FRAME_* of a frame in use; 0 outside RAM. */
   flags(pfn: number): number {
-    return this.isRam(pfn) ? this.recs.a[this.record(pfn) * REC]! & FLAGS_MASK : 0;
+    return this.isRam(pfn) ? this.recs.a[this.record(pfn)]! & FLAGS_MASK : 0;
   }
   setFlags(pfn: number, flags: number): void {
     if (!this.isRam(pfn)) return;
-    const r = this.record(pfn) * REC;
+    const r = this.record(pfn);
     if ((this.recs.a[r]! & flags) !== flags) this.recs.set(r, this.recs.a[r]! | flags);
   }
   clearFlags(pfn: number, flags: number): void {
     if (!this.isRam(pfn)) return;
-    const r = this.record(pfn) * REC;
+    const r = this.record(pfn);
     this.recs.set(r, this.recs.a[r]! & ~flags);
   }
   /** set_page_dirty (kvm_set_pfn_dirty). */
@@ -628,7 +643,9 @@ export class Frames {
    * mapped, or of a file frame's page offset. Which address space it is, the tables tell.
    */
   pageIndex(pfn: number): number {
-    return this.recs.a[this.record(pfn) * REC + 1]! >>> 0;
+    const rel = pfn - this.basePfn;
+    const r = this.record(pfn);
+    return (this.isSmall(rel, r) ? this.index.get(r - (rel & 511), rel & 511) : this.recs.a[r + INDEX]!) >>> 0;
   }
 
   // ---- contents --------------------------------------------------------------------------------
@@ -659,7 +676,7 @@ export class Frames {
     const rel = pfn - this.basePfn;
     const b = rel >>> 9;
     const at = Math.imul(b, B);
-    const flags = this.recs.a[Math.imul(record, REC)]!;
+    const flags = this.recs.a[record]!;
     if ((flags & FRAME_HUGETLB) !== 0) {
       this.freeHuge(pfn, record);
       return;
@@ -676,8 +693,7 @@ export class Frames {
   }
 
   private freeRecord(record: number): void {
-    this.recs.set(Math.imul(record, REC), 0);
-    this.recs.set(Math.imul(record, REC) + 1, this.heads.a[H_FREE_SINGLE]!);
+    this.recs.set2(record, 0, this.heads.a[H_FREE_SINGLE]!); // INDEX
     this.heads.set(H_FREE_SINGLE, record + 1);
   }
 
@@ -685,9 +701,9 @@ export class Frames {
     const blocks = this.blocks;
     const at = Math.imul(b, B);
     const used = blocks.a[at + USED]!;
-    this.recs.set2(Math.imul(record, REC), 0, blocks.a[at + FREE]!);
-    // USED, FREE
-    blocks.set2(at + USED, used - 1, i + 1);
+    this.recs.set(record, 0);
+    this.index.give(record - i, i);
+    blocks.set(at + USED, used - 1);
     if (used === 512) this.link(b);
     if (used === 1) this.dissolve(b);
   }
@@ -696,7 +712,7 @@ export class Frames {
   private dissolve(b: number): void {
     this.unlink(b);
     const run = this.blocks.a[Math.imul(b, B) + RECORD]!;
-    this.recs.set(Math.imul(run, REC) + 1, this.heads.a[H_FREE_RUN]!);
+    this.recs.set(run + NEXT_RUN, this.heads.a[H_FREE_RUN]!);
     this.heads.set(H_FREE_RUN, run + 1);
     this.pushFreeBlock(b);
   }
@@ -708,15 +724,14 @@ export class Frames {
   splitCompound(head: number): void {
     const b = (head - this.basePfn) >>> 9;
     const old = this.blocks.a[Math.imul(b, B) + RECORD]!;
-    const flags = this.recs.a[Math.imul(old, REC)]! & FLAGS_MASK & ~FRAME_THP;
-    const vpn = this.recs.a[Math.imul(old, REC) + 1]!;
+    const flags = this.recs.a[old]! & FLAGS_MASK & ~FRAME_THP;
+    const vpn = this.recs.a[old + INDEX]!;
     this.freeRecord(old);
     this.breakBlock(b);
     const run = this.blocks.a[Math.imul(b, B) + RECORD]!;
     for (let i = 0; i < 512; i++) {
-      const r = (run + i) * REC;
-      this.recs.set(r, flags);
-      this.recs.set(r + 1, vpn + i);
+      this.recs.set(run + i, flags);
+      this.index.set(run, i, vpn + i);
     }
     this.blocks.set(Math.imul(b, B) + USED, 512);
     this.blocks.set(Math.imul(b, B) + BUMP, 512);
@@ -725,7 +740,7 @@ export class Frames {
   /** Counts of a page after `splitCompound`; one without references is freed. */
   setCounts(pfn: number, references: number, mappings: number): void {
     const record = this.record(pfn);
-    this.count(Math.imul(record, REC), references, mappings);
+    this.count(record, references, mappings);
     if (references === 0) this.free(pfn, record);
   }
 
@@ -751,24 +766,18 @@ export class Frames {
     if (free === 0) return -1;
     this.heads.set(H_POOL + 2 * n, free - 1);
     const pfn = this.basePfn + this.pools[n]!.a[free - 1]!;
-    this.initWide(this.recordOfHuge(pfn, order), FRAME_HUGETLB);
+    this.initRecord(this.record(pfn), FRAME_HUGETLB);
     this.sim.agents.charge(this.sim.costs.pageAlloc);
     this.sim.bus.emit(pageAlloc, pfn, order);
     return pfn;
-  }
-
-  private recordOfHuge(pfn: number, order: number): number {
-    const rel = pfn - this.basePfn;
-    const record = this.blocks.a[(rel >>> 9) * B + RECORD]!;
-    return order < ORDER_PMD ? record + (rel & 511) : record;
   }
 
   private freeHuge(pfn: number, record: number): void {
     const order = this.orderOf(pfn);
     const head = Math.floor(pfn / 2 ** order) * 2 ** order;
     this.sim.bus.emit(pageFree, head, order);
-    if ((this.recs.a[Math.imul(record, REC)]! & FRAME_HWPOISON) !== 0) return;
-    this.recs.set(Math.imul(record, REC), FRAME_HUGETLB);
+    if ((this.recs.a[record]! & FRAME_HWPOISON) !== 0) return;
+    this.recs.set(record, FRAME_HUGETLB);
     this.pushHuge(this.poolIndex(order), head);
   }
 
