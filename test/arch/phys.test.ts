@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { WIDENED } from "../../src/arch/pageindex.js";
 import { PhysicalMemory } from "../../src/arch/phys.js";
 import { TablePages } from "../../src/arch/tables.js";
 import { Sim } from "../../src/sim/sim.js";
@@ -182,6 +183,127 @@ describe("physical memory", () => {
     expect([phys.lo, phys.hi]).toEqual([0x22, 0x11]);
     phys.write(t + 24, 4, 0x33);
     expect(tables.words.a[tables.word(t + 24)]).toBe(0x33);
+  });
+});
+
+describe("the page index", () => {
+  /** Pages of two neighbouring chunks, and one of a run far off. */
+  const CLOSE = [0, 1, 2, 3, 4, 15, 16, 17, 63, 64, 65, 127, 4096].map((n) => BASE + n * 4096);
+  const near = fc.constantFrom(...CLOSE);
+  // Mostly of one line of a page, so that chunks stay narrow for a while.
+  const offset = fc.oneof({ weight: 8, arbitrary: fc.constant(64) }, { weight: 1, arbitrary: fc.nat(4095) });
+  const close = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ op: fc.constant("write" as const), page: near, offset, word: fc.integer() }) },
+    fc.record({ op: fc.constant("clear" as const), page: near, count: fc.integer({ min: 1, max: 70 }) }),
+    { weight: 2, arbitrary: fc.record({ op: fc.constant("copy" as const), page: near, from: near }) },
+    { weight: 1, arbitrary: fc.record({ op: fc.constantFrom("full" as const, "wide" as const), page: near }) },
+  );
+  const bytesOf = (sim: Sim, name: string) => sim.state.pools.find((p) => p.name === name)!.bytes;
+
+  /** What a TLB entry that was made with this slot reads of its page now. */
+  function readBySlot(phys: PhysicalMemory, slot: number, pa: number, o: number): void {
+    const gone = slot < 0 && phys.dir.a[~slot] === WIDENED;
+    const now = gone ? phys.slot(pa) : slot;
+    phys.readRef(now >= 0 ? phys.dir.a[now]! : phys.narrowRef(now, pa | 0), o, 8);
+  }
+
+  it("agrees with a map of bytes while chunks are narrow, widened and hold full pages, by slots old and new, and is undone", () => {
+    fc.assert(
+      fc.property(fc.array(close, { maxLength: 80 }), fc.nat(80), (steps, half) => {
+        const { sim, phys } = memory(true);
+        const model = new Bytes();
+        const slots = CLOSE.map((p) => phys.slot(p));
+        let mark = sim.state.mark();
+        let hash = sim.state.hash();
+        let kept = new Bytes();
+        const agree = (m: Bytes): void => {
+          for (const [i, p] of CLOSE.entries()) {
+            const data = [...m.map].some(([pa, byte]) => pa >= p && pa < p + 4096 && byte !== 0);
+            // A page that says that it is clear has no data; one with data of zeros need not say so.
+            if (phys.isClear(p / 4096)) expect([p, data]).toEqual([p, false]);
+            if (slots[i]! < 0 && phys.dir.a[~slots[i]!] === 0) expect([p, data]).toEqual([p, false]);
+            for (const o of [0, 56, 64, 72, 2048, 4088]) {
+              const want = m.read(p + o, 8).slice(0, 2);
+              readBySlot(phys, slots[i]!, p, o);
+              expect([p, o, phys.lo | 0, phys.hi | 0]).toEqual([p, o, want[0]! | 0, want[1]! | 0]);
+              phys.read(p + o, 8);
+              expect([p, o, phys.lo | 0, phys.hi | 0]).toEqual([p, o, want[0]! | 0, want[1]! | 0]);
+            }
+          }
+        };
+        for (const [n, s] of steps.entries()) {
+          if (n === half) {
+            mark = sim.state.mark();
+            hash = sim.state.hash();
+            kept = new Bytes();
+            for (const [pa, byte] of model.map) kept.map.set(pa, byte);
+          }
+          if (s.op === "write") {
+            const o = Math.min(s.offset, 4088);
+            phys.write(s.page + o, 8, s.word, 0);
+            model.write(s.page + o, 8, [s.word, 0]);
+          } else if (s.op === "clear") {
+            phys.clearPages(s.page / 4096, s.count);
+            for (let i = 0; i < s.count; i++) if (CLOSE.includes(s.page + i * 4096)) model.clear(s.page + i * 4096);
+          } else if (s.op === "copy") {
+            phys.copyPage(s.page / 4096, s.from / 4096);
+            if (s.page !== s.from) model.copy(s.page, s.from);
+          } else {
+            const slot = phys.wideSlot(s.page);
+            if (s.op === "full" && phys.dir.a[slot]! > 0) phys.fullPage(slot);
+          }
+        }
+        agree(model);
+        sim.state.rollback(mark);
+        expect(sim.state.hash()).toBe(hash);
+        agree(kept);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it("costs 80 bytes and a line each for 64 pages with one line, 256 bytes more once one has two", () => {
+    const { sim, phys } = memory();
+    const grown = (): number[] => ["phys.top", "phys.mid", "phys.index", "phys.recs"].map((name) => bytesOf(sim, name));
+    const before = grown();
+    // Past the room that the pools begin with.
+    for (let i = 0; i < 8192; i++) phys.write(BASE + i * 4096, 8, i + 1);
+    const dir = bytesOf(sim, "phys.dir");
+    const lines = bytesOf(sim, "phys.lines");
+    for (let i = 8192; i < 8192 + 64; i++) phys.write(BASE + i * 4096, 8, i + 1);
+    expect([bytesOf(sim, "phys.dir") - dir, bytesOf(sim, "phys.lines") - lines]).toEqual([80, 64 * 32]);
+    expect(grown()).toEqual(before);
+    phys.write(BASE + 8192 * 4096 + 32, 8, 1);
+    expect(bytesOf(sim, "phys.dir") - dir).toBe(80 + 256);
+    // Nothing to free in a run that is all in use: the second line is a new one.
+    expect(bytesOf(sim, "phys.lines") - lines).toBe(65 * 32);
+    for (let i = 0; i < 8192 + 64; i++) {
+      phys.read(BASE + i * 4096, 8);
+      expect(phys.lo).toBe(i + 1);
+    }
+  });
+
+  it("takes the lines of a run when the first of its pages gets data, and gives back what nobody used when widened", () => {
+    const { sim, phys } = memory();
+    for (let i = 0; i < 64; i++) phys.write(BASE + 2 ** 30 + i * 4096, 8, 1);
+    const lines = bytesOf(sim, "phys.lines");
+    phys.write(BASE + 5 * 4096, 8, 1);
+    expect(bytesOf(sim, "phys.lines") - lines).toBe(16 * 32);
+    // The fifteen others serve the page itself and its neighbours.
+    for (let i = 1; i < 8; i++) phys.write(BASE + 5 * 4096 + 32 * i, 8, 1);
+    for (let i = 0; i < 8; i++) phys.write(BASE + 40 * 4096 + 32 * i, 8, 1);
+    expect(bytesOf(sim, "phys.lines") - lines).toBe(16 * 32);
+    phys.write(BASE + 41 * 4096, 8, 1);
+    expect(bytesOf(sim, "phys.lines") - lines).toBe(17 * 32);
+  });
+
+  it("does not see what a page held before it was cleared", () => {
+    const { phys } = memory();
+    phys.write(BASE, 16, 1, 2, 3, 4);
+    phys.clearPages(BASE / 4096, 512);
+    phys.write(BASE + 8, 4, 5);
+    phys.read(BASE, 16);
+    expect([phys.lo, phys.hi, phys.lo2, phys.hi2]).toEqual([0, 0, 5, 0]);
   });
 });
 
