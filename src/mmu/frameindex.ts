@@ -78,7 +78,7 @@ export class FrameIndex {
 
   give(run: number, i: number): void {
     const old = this.get(run, i);
-    if (old !== 0) this.remove(run, i, old);
+    if (old !== 0) this.forget(run, i, old);
     this.setHalf(run, i, this.runs.a[run + FREE]!);
     this.runs.set(run + FREE, i + 1);
   }
@@ -95,7 +95,10 @@ export class FrameIndex {
   set(run: number, i: number, index: number): void {
     const old = this.get(run, i);
     if (old === (index | 0)) return;
-    if (old !== 0) this.remove(run, i, old);
+    if (old !== 0) {
+      this.forget(run, i, old);
+      this.setHalf(run, i, 0);
+    }
     if (index !== 0) this.add(run, i, index);
   }
 
@@ -116,13 +119,13 @@ export class FrameIndex {
     runs.set2(run + INDEXED, n + 1, runs.a[run + BASE]! + key(index));
   }
 
-  private remove(run: number, i: number, old: number): void {
+  /** The page's index counts no more; while narrow its half is still there. */
+  private forget(run: number, i: number, old: number): void {
     const { runs } = this;
     const left = runs.a[run + INDEXED]! - 1;
     const base = runs.a[run + BASE]!;
     const wide = runs.a[run + WIDE]!;
     if (wide === 0) {
-      this.setHalf(run, i, 0);
       runs.set2(run + INDEXED, left, left === 0 ? 0 : base);
       return;
     }
@@ -131,12 +134,16 @@ export class FrameIndex {
     runs.set2(run + INDEXED, left, sum);
     // Keys that are all the same are each their mean: a sum that has no even mean needs no look at them.
     if (left === 0) this.narrow(run, 0);
-    else if (sum % (2 * left) === 0 && this.allHave(wide, sum / left)) this.narrow(run, sum / left / 2);
+    else if (sum % (2 * left) === 0 && this.allHave(wide, i, sum / left)) this.narrow(run, sum / left / 2);
   }
 
-  private allHave(wide: number, k: number): boolean {
+  /** @param from where to begin: pages go in turn, so that the next one is likely to be there and to say no at once */
+  private allHave(wide: number, from: number, k: number): boolean {
     const a = this.wide.a;
-    for (let i = wide; i < wide + PAGES; i++) if (a[i] !== 0 && key(a[i]!) !== k) return false;
+    for (let n = 0; n < PAGES; n++) {
+      const index = a[wide + ((from + n) & (PAGES - 1))]!;
+      if (index !== 0 && key(index) !== k) return false;
+    }
     return true;
   }
 
@@ -147,14 +154,20 @@ export class FrameIndex {
     wide.ensure(at + WIDE_WORDS);
     wide.set(WIDE_COUNT, count + 1);
     wide.set(at, run);
-    for (let i = 0; i < PAGES; i++) wide.set(at + 1 + i, this.get(run, i));
-    // The halves of free pages are no indexes. (No more turns than pages: a page freed twice is its own successor.)
-    let free = runs.a[run + FREE]!;
-    for (let n = 0; free !== 0 && n < PAGES; n++) {
-      wide.set(at + free, 0);
-      free = this.half(run, free - 1);
+    const high = runs.a[run + BASE]! << 16;
+    for (let i = 0; i < PAGES; i += 2) {
+      const word = runs.a[run + HALVES + i / 2]!;
+      const even = word & 0xffff;
+      const odd = word >>> 16;
+      wide.set2(at + 1 + i, even === 0 ? 0 : high | even, odd === 0 ? 0 : high | odd);
     }
-    for (let i = 0; i < PAGES; i++) if (wide.a[at + 1 + i] !== 0) this.setHalf(run, i, 0);
+    runs.clear(run + HALVES, PAGES / 2);
+    // What came from free pages were links, which belong where they were.
+    for (let free = runs.a[run + FREE]!, next; free !== 0; free = next) {
+      next = wide.a[at + free]! & 0xffff;
+      wide.set(at + free, 0);
+      this.setHalf(run, free - 1, next);
+    }
     // All that were narrow have the same key.
     runs.set(run + BASE, runs.a[run + INDEXED]! * runs.a[run + BASE]! * 2);
     runs.set(run + WIDE, at + 1);
@@ -163,7 +176,10 @@ export class FrameIndex {
   private narrow(run: number, base: number): void {
     const { runs, wide } = this;
     const at = runs.a[run + WIDE]!;
-    for (let i = 0; i < PAGES; i++) if (wide.a[at + i] !== 0) this.setHalf(run, i, wide.a[at + i]! & 0xffff);
+    for (let i = 0; i < PAGES; i += 2) {
+      const word = run + HALVES + i / 2;
+      runs.set(word, runs.a[word]! | (wide.a[at + i]! & 0xffff) | (wide.a[at + i + 1]! << 16));
+    }
     runs.set(run + BASE, base);
     runs.set(run + WIDE, 0);
     this.releaseWide(at - 1);
