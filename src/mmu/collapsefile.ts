@@ -205,7 +205,7 @@ export class CollapseFile {
       frames.put(to);
       return this.failed(f, -EINVAL); // SCAN_EXCEED_NONE_PTE
     }
-    frames.setFile(to, start);
+    frames.setFile(to);
     for (let i = 0; i < 512; i++) {
       const from = files.cache.find(file, start + i);
       if (from < 0) frames.clear(to + i, ORDER_PAGE);

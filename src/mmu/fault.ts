@@ -224,7 +224,7 @@ export class HostFault {
     if (!write) hi |= HI_SPECIAL;
     else {
       this.vmas.anonVmaPrepare(vma);
-      pfn = frames.allocAnon(page);
+      pfn = frames.allocAnon();
       if (pfn < 0) return VM_FAULT_OOM;
       // Cleared through the linear map: a page of a non-cacheable mapping must leave the cache first.
       if (this.d.madviseDontcache && this.vmas.pageProt(vma) === PAGE_PROT_WRITECOMBINE) frames.flushDcache(pfn);
@@ -455,7 +455,7 @@ export class HostFault {
     const page = s[f + ADDR]! - (s[f + ADDR]! & 0xfff);
     const pfn = s[f + NEW]!;
     const prot = this.zap.prot;
-    frames.newAnon(pfn, page);
+    frames.newAnon(pfn);
     const writable = (this.vmas.flags(vma) & VM_WRITE) !== 0;
     const lo = writable ? prot.lo(vma) & ~PTE_RDONLY : prot.lo(vma);
     const hi = prot.hi(vma) | HI_DIRTY | (writable ? HI_WRITE : 0);
@@ -609,7 +609,7 @@ export class HostFault {
     else {
       const old = pt.leafPfn;
       hugetlb.clear(mm, block, order);
-      frames.newAnon(pfn, block);
+      frames.newAnon(pfn);
       hugetlb.set(mm, block, order, pfn, this.zap.prot.lo(vma) & ~PTE_RDONLY, this.zap.prot.hi(vma) | HI_WRITE | HI_DIRTY);
       frames.dropMapping(old);
     }

@@ -139,7 +139,7 @@ export class FileFault {
     const pfn = frames.alloc(ORDER_PAGE);
     if (pfn < 0) return VM_FAULT_OOM;
     frames.copy(pfn, from, ORDER_PAGE);
-    frames.newAnon(pfn, page);
+    frames.newAnon(pfn);
     const writable = (vmas.flags(vma) & VM_WRITE) !== 0;
     const lo = this.prot.lo(vma) & ~(writable ? PTE_RDONLY : 0) & this.atFault;
     const hi = this.prot.hi(vma) | (writable ? HI_WRITE : 0) | HI_DIRTY;
@@ -157,7 +157,7 @@ export class FileFault {
     if (pfn < 0) return -VM_FAULT_OOM;
     frames.clear(pfn, ORDER_PAGE);
     if (files.kind(file) === FILE_REGULAR) this.readPage(file, pgoff, pfn);
-    frames.setFile(pfn, pgoff);
+    frames.setFile(pfn);
     files.cache.put(file, pgoff, pfn);
     return pfn;
   }

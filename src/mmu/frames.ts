@@ -6,15 +6,17 @@
  * (a THP, a hugetlb page, a part of a larger hugetlb page). Metadata exists for what is in use; untouched
  * RAM costs nothing. It lies in one pool:
  *
- * a broken block's run | 512 state words, one a page; then the pages' indexes and free list (frameindex.ts)
- * a compound page's record | state word, index (of a free record the next one + 1), reference count, map count
+ * a broken block's run | 512 state words, one a page
+ * a compound page's record | state word, reference count, map count
  *
  * state word | bits
  * small page | flags 11:0, reference count 21:12, map count 31:22
+ * free small page | 0 in 21:0, the next free page of the block + 1 in 31:22
  * compound page | flags 11:0
  * a frame of a 64 KiB hugetlb page, whose block is broken | FRAME_HUGETLB in 3:0, the place of its record 31:4
  *
- * The index is the virtual page number (anonymous) or the page offset (file), low 32 bits.
+ * A free run has the next one + 1 in its second word, a free record in its reference count. page->index is not kept: the
+ * reverse mapping goes from the file or the anon_vma to the VMAs, and their tables are looked at (rmap.ts).
  *
  * Tail pages have no record of their own: counts and flags are the head's, as in the kernel. A small
  * page's count that reaches 1023 stays there, and the page is never freed (as REFCOUNT_SATURATED).
@@ -22,7 +24,6 @@
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
-import { FrameIndex, NEXT_RUN, RUN_WORDS } from "./frameindex.js";
 
 /** Flags of a frame. */
 export const FRAME_DIRTY = 1 << 0;
@@ -110,23 +111,27 @@ export interface SpecialRange {
 }
 
 /** Words of a compound page's record, after the state word. */
-const INDEX = 1;
-const REFS = 2;
-const MAPS = 3;
-const RECORD_WORDS = 4;
+const REFS = 1;
+const MAPS = 2;
+const RECORD_WORDS = 3;
+const RUN_WORDS = 512;
+/** Word of a free run or record that leads to the next one: none that answers for a page of a free block. */
+const NEXT_PLACE = 1;
 /** Where the state word of a 64 KiB hugetlb page's frames has the place of their record. */
 const RECORD_SHIFT = 4;
 /** Block words. */
-const B = 7;
+const B = 8;
 const KIND = 0;
 /** The place of its run or record. */
 const RECORD = 1;
 const USED = 2;
+/** Its first free page + 1. */
+const FREE = 3;
 /** Pages from here on were never used. */
-const BUMP = 3;
-const NEXT = 4;
-const PREV = 5;
-const BORDER = 6;
+const BUMP = 4;
+const NEXT = 5;
+const PREV = 6;
+const BORDER = 7;
 
 const KIND_FREE = 0;
 const KIND_PAGES = 1;
@@ -150,7 +155,6 @@ export class Frames {
   readonly frames: number;
   private readonly blocks: I32Pool;
   private readonly recs: I32Pool;
-  private readonly index: FrameIndex;
   private readonly heads: I32Pool;
   /** Free pages of each hugetlb order: stacks of relative frame numbers. */
   private readonly pools: I32Pool[] = [];
@@ -170,7 +174,6 @@ export class Frames {
     this.blockLimit = this.frames / 512;
     this.blocks = sim.state.i32("frames.blocks", 64 * B);
     this.recs = sim.state.i32("frames.records", 2048);
-    this.index = new FrameIndex(sim.state, this.recs);
     this.specialRefs = sim.state.i32("frames.specialRefs", 1);
     this.heads = sim.state.i32("frames.heads", H_POOL + 2 * HUGETLB_ORDERS.length);
     this.zeroPfn = this.take(ORDER_PAGE);
@@ -223,7 +226,7 @@ export class Frames {
     const from = this.blocks.a[at + BUMP]!;
     const first = (from + 15) & ~15;
     const run = this.blocks.a[at + RECORD]!;
-    for (let i = from; i < first; i++) this.index.give(run, i);
+    for (let i = from; i < first; i++) this.giveBack(at, run, i);
     this.blocks.set(at + BUMP, first + 16);
     this.blocks.set(at + USED, this.blocks.a[at + USED]! + 16);
     if (this.blocks.a[at + USED] === 512) this.unlink(b);
@@ -292,7 +295,7 @@ export class Frames {
   /** The run of the page that takeRaw gave. */
   private rawRun = 0;
 
-  /** A 4 KiB page whose state word is not written yet; its index is 0. */
+  /** A 4 KiB page whose state word is not written yet. */
   private takeRaw(): number {
     let b = this.heads.a[H_PARTIAL]! - 1;
     if (b < 0) {
@@ -302,8 +305,9 @@ export class Frames {
     const blocks = this.blocks;
     const at = Math.imul(b, B);
     const run = blocks.a[at + RECORD]!;
-    let i = this.index.take(run);
-    if (i < 0) {
+    let i = blocks.a[at + FREE]! - 1;
+    if (i >= 0) blocks.set(at + FREE, this.recs.a[run + i]! >>> MAP_SHIFT);
+    else {
       i = blocks.a[at + BUMP]!;
       blocks.set(at + BUMP, i + 1);
     }
@@ -315,10 +319,10 @@ export class Frames {
   }
 
   /**
-   * alloc_zeroed_user_highpage with page_add_new_anon_rmap: a cleared page for one anonymous mapping
-   * at addr, with one reference and one mapping. @returns pfn or -1
+   * alloc_zeroed_user_highpage with page_add_new_anon_rmap: a cleared page for one anonymous mapping,
+   * with one reference and one mapping. @returns pfn or -1
    */
-  allocAnon(addr: number): number {
+  allocAnon(): number {
     const pfn = this.takeRaw();
     if (pfn < 0) return -1;
     const { bus, agents, costs } = this.sim;
@@ -326,16 +330,13 @@ export class Frames {
     this.data.clearPage(pfn);
     agents.charge(costs.pageAlloc + costs.pageClear);
     bus.emit(pageClear, pfn, ORDER_PAGE);
-    const i = (pfn - this.basePfn) & 511;
-    const vpn = (addr / 4096) | 0;
-    this.recs.set(this.rawRun + i, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
-    if (vpn !== 0) this.index.add(this.rawRun, i, vpn);
+    this.recs.set(this.rawRun + ((pfn - this.basePfn) & 511), FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
     return pfn;
   }
 
   private initRecord(record: number, flags: number): void {
-    this.recs.set2(record, flags, 0); // INDEX
-    this.recs.set2(record + REFS, 1, 0); // MAPS
+    this.recs.set2(record, flags, 1); // REFS
+    this.recs.set(record + MAPS, 0);
   }
 
   /** A free block, or -1. Freed ones first. */
@@ -374,13 +375,13 @@ export class Frames {
     const at = Math.imul(b, B);
     const heads = this.heads;
     let run = heads.a[H_FREE_RUN]! - 1;
-    if (run >= 0) heads.set(H_FREE_RUN, this.recs.a[run + NEXT_RUN]!);
+    if (run >= 0) heads.set(H_FREE_RUN, this.recs.a[run + NEXT_PLACE]!);
     else run = this.newWords(RUN_WORDS);
-    this.index.begin(run);
     const blocks = this.blocks;
     blocks.set(at + KIND, KIND_PAGES);
     blocks.set(at + RECORD, run);
     blocks.set(at + USED, 0);
+    blocks.set(at + FREE, 0);
     blocks.set(at + BUMP, 0);
     blocks.set(at + BORDER, 0);
   }
@@ -389,7 +390,7 @@ export class Frames {
   private newRecord(): number {
     const free = this.heads.a[H_FREE_SINGLE]! - 1;
     if (free < 0) return this.newWords(RECORD_WORDS);
-    this.heads.set(H_FREE_SINGLE, this.recs.a[free + INDEX]!);
+    this.heads.set(H_FREE_SINGLE, this.recs.a[free + NEXT_PLACE]!);
     return free;
   }
 
@@ -438,17 +439,6 @@ export class Frames {
     const own = record + (rel & 511);
     const word = this.recs.a[own]!;
     return (word & FRAME_HUGETLB) === 0 ? own : word >>> RECORD_SHIFT;
-  }
-
-  private setIndex(pfn: number, r: number, index: number): void {
-    const rel = pfn - this.basePfn;
-    if (this.isSmall(rel, r)) this.index.set(this.blocks.a[(rel >>> 9) * B + RECORD]!, rel & 511, index);
-    else this.recs.set(r + INDEX, index);
-  }
-
-  /** Has an index in its block's run: state word r is that of an ordinary page. */
-  private isSmall(rel: number, r: number): boolean {
-    return this.blocks.a[(rel >>> 9) * B + KIND] === KIND_PAGES && (this.recs.a[r]! & COMPOUND) === 0;
   }
 
   /** Adds to both counts of a record; a saturated count stays. @returns the references that are left */
@@ -527,23 +517,15 @@ export class Frames {
   }
 
   /** page_add_new_anon_rmap: a fresh page, with the reference it was allocated with, got its first mapping. */
-  newAnon(pfn: number, addr: number): void {
+  newAnon(pfn: number): void {
     const r = this.record(pfn);
     this.recs.set(r, this.recs.a[r]! | FRAME_ANON | FRAME_EXCLUSIVE);
-    this.setIndex(pfn, r, (addr / 4096) | 0);
     this.count(r, 0, 1);
   }
 
-  /** The reverse mapping of an anonymous frame follows a move. */
-  setAddress(pfn: number, addr: number): void {
-    this.setIndex(pfn, this.record(pfn), (addr / 4096) | 0);
-  }
-
   /** The frame belongs to a file's page cache. */
-  setFile(pfn: number, pgoff: number): void {
-    const r = this.record(pfn);
-    this.recs.set(r, this.recs.a[r]! | FRAME_FILE);
-    this.setIndex(pfn, r, pgoff | 0);
+  setFile(pfn: number): void {
+    this.setFlags(pfn, FRAME_FILE);
   }
 
   refcount(pfn: number): number {
@@ -638,16 +620,6 @@ export class Frames {
     for (const [i, order] of HUGETLB_ORDERS.entries()) n -= this.heads.a[H_POOL + 2 * i]! * 2 ** order;
     return n;
   }
-  /**
-   * The rmap: low 32 bits of the virtual page number where an anonymous frame (its compound head) was
-   * mapped, or of a file frame's page offset. Which address space it is, the tables tell.
-   */
-  pageIndex(pfn: number): number {
-    const rel = pfn - this.basePfn;
-    const r = this.record(pfn);
-    return (this.isSmall(rel, r) ? this.index.get(r - (rel & 511), rel & 511) : this.recs.a[r + INDEX]!) >>> 0;
-  }
-
   // ---- contents --------------------------------------------------------------------------------
 
   /** clear_page / clear_huge_page. */
@@ -693,16 +665,21 @@ export class Frames {
   }
 
   private freeRecord(record: number): void {
-    this.recs.set2(record, 0, this.heads.a[H_FREE_SINGLE]!); // INDEX
+    this.recs.set2(record, 0, this.heads.a[H_FREE_SINGLE]!); // NEXT_PLACE
     this.heads.set(H_FREE_SINGLE, record + 1);
+  }
+
+  /** Page i of the block at `at` is the first free one. */
+  private giveBack(at: number, run: number, i: number): void {
+    this.recs.set(run + i, this.blocks.a[at + FREE]! << MAP_SHIFT);
+    this.blocks.set(at + FREE, i + 1);
   }
 
   private freePage(b: number, i: number, record: number): void {
     const blocks = this.blocks;
     const at = Math.imul(b, B);
     const used = blocks.a[at + USED]!;
-    this.recs.set(record, 0);
-    this.index.give(record - i, i);
+    this.giveBack(at, record - i, i);
     blocks.set(at + USED, used - 1);
     if (used === 512) this.link(b);
     if (used === 1) this.dissolve(b);
@@ -712,7 +689,7 @@ export class Frames {
   private dissolve(b: number): void {
     this.unlink(b);
     const run = this.blocks.a[Math.imul(b, B) + RECORD]!;
-    this.recs.set(run + NEXT_RUN, this.heads.a[H_FREE_RUN]!);
+    this.recs.set(run + NEXT_PLACE, this.heads.a[H_FREE_RUN]!);
     this.heads.set(H_FREE_RUN, run + 1);
     this.pushFreeBlock(b);
   }
@@ -725,14 +702,10 @@ export class Frames {
     const b = (head - this.basePfn) >>> 9;
     const old = this.blocks.a[Math.imul(b, B) + RECORD]!;
     const flags = this.recs.a[old]! & FLAGS_MASK & ~FRAME_THP;
-    const vpn = this.recs.a[old + INDEX]!;
     this.freeRecord(old);
     this.breakBlock(b);
     const run = this.blocks.a[Math.imul(b, B) + RECORD]!;
-    for (let i = 0; i < 512; i++) {
-      this.recs.set(run + i, flags);
-      this.index.set(run, i, vpn + i);
-    }
+    for (let i = 0; i < 512; i++) this.recs.set(run + i, flags);
     this.blocks.set(Math.imul(b, B) + USED, 512);
     this.blocks.set(Math.imul(b, B) + BUMP, 512);
   }

@@ -66,7 +66,7 @@ export class Hugetlb {
       if (pfn < 0) return VM_FAULT_SIGBUS;
       frames.clear(pfn, order);
       if (mayShare) {
-        frames.setFile(pfn, pgoff);
+        frames.setFile(pfn);
         files.cache.put(file, pgoff, pfn);
       }
     }
@@ -74,7 +74,7 @@ export class Hugetlb {
     let hi = this.prot.hi(vma);
     if (!cached && !mayShare) {
       vmas.anonVmaPrepare(vma);
-      frames.newAnon(pfn, block);
+      frames.newAnon(pfn);
       // The write that follows finds the page exclusive and keeps it (hugetlb_wp): one entry is written for both.
       if (write) {
         hi |= HI_WRITE | HI_DIRTY;

@@ -177,7 +177,6 @@ export class Migrate {
     const pinned = frames.refcount(old) !== expected;
     if (!pinned) {
       frames.copy(to, old, order);
-      frames.setAddress(to, s[f + ADDR]!);
       frames.setFlags(to, frames.flags(old) & (FRAME_ANON | FRAME_FILE | FRAME_DIRTY | FRAME_EXCLUSIVE));
     }
     const goal = pinned ? old : to;

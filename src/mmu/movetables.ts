@@ -1,13 +1,8 @@
 /** mremap's move of entries: mm/mremap.c move_page_tables. */
-import { FRAME_ANON, type Frames } from "./frames.js";
 import { LEVEL_SIZE, nextBoundary, PMD_SIZE, type HostPageTables } from "./pagetable.js";
-import { descPfn } from "./pte.js";
 
 export class MoveTables {
-  constructor(
-    private readonly frames: Frames,
-    private readonly pt: HostPageTables,
-  ) {}
+  constructor(private readonly pt: HostPageTables) {}
 
   /**
    * The first address in [from, from + len) whose 2 MiB leaf cannot move as one (not wholly inside, or
@@ -32,23 +27,16 @@ export class MoveTables {
       pt.walk(mm, a);
       const { level, entry, lo, hi } = pt;
       if (!pt.none) {
-        const leaf = pt.leafLevel;
         const size = LEVEL_SIZE[level as 1 | 2 | 3];
         if (a % size !== 0) throw new Error(`the leaf at 0x${a.toString(16)} must be split before it moves`);
         pt.setEntry(mm, a, level, entry, 0, 0);
         const target = to + (a - from);
         pt.setEntry(mm, target, level, pt.ensure(mm, target, level), lo, hi);
-        if (leaf >= 0) this.rebase(descPfn(lo, hi), target);
         moved = true;
       }
       a = nextBoundary(a, level);
     }
     if (moved) pt.tlb.flushRange(mm, from, from + len);
     return len;
-  }
-
-  /** The rmap follows a page that only this mapping has. */
-  private rebase(pfn: number, addr: number): void {
-    if ((this.frames.flags(pfn) & FRAME_ANON) !== 0 && this.frames.head(pfn) === pfn) this.frames.setAddress(pfn, addr);
   }
 }

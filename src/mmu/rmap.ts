@@ -59,7 +59,7 @@ export class Rmap {
     const file = vmas.file(vma);
     const pgoff = vmas.pageIndex(vma, addr);
     if (files.cache.find(file, pgoff) !== from) return;
-    frames.setFile(to, pgoff);
+    frames.setFile(to);
     frames.get(to);
     files.cache.put(file, pgoff, to);
     frames.put(from);

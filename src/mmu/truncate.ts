@@ -170,7 +170,7 @@ export class Truncate {
       const pfn = order === 0 ? frames.alloc(0) : frames.hugetlbAlloc(order);
       if (pfn < 0) return sim.agents.ret(f, -ENOMEM);
       frames.clear(pfn, order);
-      frames.setFile(pfn, p);
+      frames.setFile(pfn);
       files.cache.put(file, p, pfn);
     }
     if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && offset + len > files.size(file)) files.setSize(file, offset + len);

@@ -472,10 +472,10 @@ export class Userfaultfd {
       const pgoff = vmas.pageIndex(v, at);
       if (pgoff * 4096 >= files.size(file)) return -EFAULT;
       if (files.cache.find(file, pgoff) >= 0) return -EEXIST;
-      frames.setFile(pfn, pgoff);
+      frames.setFile(pfn);
       files.cache.put(file, pgoff, pfn);
       frames.addMapping(pfn);
-    } else frames.newAnon(pfn, at);
+    } else frames.newAnon(pfn);
     this.setEntry(mm, v, at, pfn, wp);
     return 0;
   }

@@ -61,7 +61,7 @@ export class Zap {
     this.insert = new PfnInsert(frames, pt, vmas, this.prot);
     this.protect = new Protect(frames, pt, vmas, this.prot, d);
     this.forkCopy = new ForkCopy(sim, frames, pt, vmas);
-    this.moveTables = new MoveTables(frames, pt);
+    this.moveTables = new MoveTables(pt);
   }
 
   /**

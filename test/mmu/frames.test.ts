@@ -64,27 +64,20 @@ describe("the page allocator", () => {
     expect(g.alloc(ORDER_PMD)).toBeGreaterThan(0);
   });
 
-  it("costs nothing where a terabyte is not touched, and 6 bytes where a page is", () => {
+  it("costs nothing where a terabyte is not touched, and 4 bytes where a page is", () => {
     const { f, sim } = frames(2 ** 28);
     expect(sim.state.bytes()).toBeLessThan(200_000);
     for (let i = 0; i < 100_000; i++) f.alloc(0);
-    expect(words(sim) * 4).toBeLessThan(6.1 * 100_000 + 10_000);
+    expect(words(sim) * 4).toBeLessThan(4.1 * 100_000 + 10_000);
   });
 
-  it("takes 772 words for the pages of 2 MiB and 7 for the block; 513 more where their indexes have two upper halves", () => {
+  it("takes 512 words for the pages of 2 MiB and 8 for the block", () => {
     const { f, sim } = frames(2 ** 17);
-    const fill = (addr: (i: number) => number) => {
-      const before = words(sim);
-      for (let i = 0; i < 512; i++) expect(f.allocAnon(addr(i))).toBeGreaterThan(0);
-      return words(sim) - before;
-    };
     // To the end of a block, past those that the pools begin with.
     for (let i = 1; i < 64 * 512; i++) f.alloc(0);
-    const base = 0x7f0000000000;
-    expect(fill((i) => base + (i + 1) * 4096)).toBe(779);
-    expect(fill((i) => base + (i + 1 + (i & 1) * 65536) * 4096)).toBe(779 + 513);
-    // An index whose lower half is 0 is not told from index 0.
-    expect(fill((i) => base + i * 4096)).toBe(779 + 513);
+    const before = words(sim);
+    for (let i = 0; i < 512; i++) expect(f.allocAnon()).toBeGreaterThan(0);
+    expect(words(sim) - before).toBe(520);
   });
 
   it("keeps counts, dirtiness and poison at the head of a compound page", () => {
@@ -158,18 +151,11 @@ describe("the page allocator", () => {
   });
 });
 
-const ANON = 0x7f0000000000;
-/** Page numbers: of one upper half, of several, 0, and with a lower half of 0; beyond 32 bits as well. */
-const vpn = fc.oneof(
-  { weight: 4, arbitrary: fc.integer({ min: 1, max: 40 }).map((n) => ANON / 4096 + n) },
-  { weight: 2, arbitrary: fc.integer({ min: 0, max: 40 }) },
-  { weight: 1, arbitrary: fc.constantFrom(0, 0x10000, ANON / 4096, ANON / 4096 + 0x10000, ANON / 4096 + 0x1ffff, 0xffffffff) },
-);
 const step = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ op: fc.constant("anon" as const), n: fc.integer({ min: 1, max: 200 }), vpn }) },
+  { weight: 6, arbitrary: fc.record({ op: fc.constant("anon" as const), n: fc.integer({ min: 1, max: 200 }) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant("alloc" as const), order: fc.constantFrom(0, 0, ORDER_PMD) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant("hugetlb" as const) }) },
-  { weight: 3, arbitrary: fc.record({ op: fc.constantFrom("address" as const, "file" as const, "new" as const), page: fc.nat(), vpn }) },
+  { weight: 3, arbitrary: fc.record({ op: fc.constantFrom("file" as const, "new" as const), page: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant("map" as const), page: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant("unmap" as const), page: fc.nat() }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant("put" as const), page: fc.nat(), n: fc.integer({ min: 1, max: 250 }) }) },
@@ -179,7 +165,6 @@ type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
 interface Page {
   readonly order: number;
-  readonly index: number;
   readonly refs: number;
   readonly maps: number;
 }
@@ -191,10 +176,9 @@ function apply(f: Frames, model: Map<number, Page>, s: Step): void {
     expect(model.has(pfn)).toBe(false);
     model.set(pfn, page);
   };
-  if (s.op === "anon")
-    for (let i = 0; i < s.n; i++) fresh(f.allocAnon((s.vpn + i) * 4096), { order: 0, index: (s.vpn + i) % 2 ** 32, refs: 1, maps: 1 });
-  else if (s.op === "alloc") fresh(f.alloc(s.order), { order: s.order, index: 0, refs: 1, maps: 0 });
-  else if (s.op === "hugetlb") fresh(f.hugetlbAlloc(ORDER_CONT_PTE), { order: ORDER_CONT_PTE, index: 0, refs: 1, maps: 0 });
+  if (s.op === "anon") for (let i = 0; i < s.n; i++) fresh(f.allocAnon(), { order: 0, refs: 1, maps: 1 });
+  else if (s.op === "alloc") fresh(f.alloc(s.order), { order: s.order, refs: 1, maps: 0 });
+  else if (s.op === "hugetlb") fresh(f.hugetlbAlloc(ORDER_CONT_PTE), { order: ORDER_CONT_PTE, refs: 1, maps: 0 });
   else if (s.op === "put") for (let i = 0; i < s.n && model.size > 0; i++) drop(f, model, [...model.keys()][(s.page + i) % model.size]!, 0);
   else if (model.size > 0) {
     const pfn = [...model.keys()][s.page % model.size]!;
@@ -209,13 +193,12 @@ function apply(f: Frames, model: Map<number, Page>, s: Step): void {
       model.delete(pfn);
       for (let i = 0; i < 512; i++) {
         f.setCounts(pfn + i, i < s.keep ? 1 : 0, 0);
-        if (i < s.keep) model.set(pfn + i, { order: 0, index: (page.index + i) % 2 ** 32, refs: 1, maps: 0 });
+        if (i < s.keep) model.set(pfn + i, { order: 0, refs: 1, maps: 0 });
       }
     } else {
-      if (s.op === "address") f.setAddress(pfn, s.vpn * 4096);
-      else if (s.op === "file") f.setFile(pfn, s.vpn);
-      else f.newAnon(pfn, s.vpn * 4096);
-      model.set(pfn, { ...page, index: s.vpn % 2 ** 32, maps: page.maps + (s.op === "new" ? 1 : 0) });
+      if (s.op === "file") f.setFile(pfn);
+      else f.newAnon(pfn);
+      model.set(pfn, { ...page, maps: page.maps + (s.op === "new" ? 1 : 0) });
     }
   }
 }
@@ -229,9 +212,7 @@ function drop(f: Frames, model: Map<number, Page>, pfn: number, maps: number): v
 }
 
 function told(f: Frames, model: ReadonlyMap<number, Page>): Map<number, Page> {
-  return new Map(
-    [...model.keys()].map((pfn) => [pfn, { order: f.orderOf(pfn), index: f.pageIndex(pfn), refs: f.refcount(pfn), maps: f.mapcount(pfn) }]),
-  );
+  return new Map([...model.keys()].map((pfn) => [pfn, { order: f.orderOf(pfn), refs: f.refcount(pfn), maps: f.mapcount(pfn) }]));
 }
 
 describe("what the frames know of a page", () => {
