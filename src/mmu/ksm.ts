@@ -17,6 +17,9 @@ const MM = ARG;
 /** mergeTwo: the page that stays, the page that goes. */
 const STAYS = ARG + 1;
 const GOES = ARG + 2;
+/** Their frames, a reference of each is ours. */
+const STAYS_PFN = ARG + 3;
+const GOES_PFN = ARG + 4;
 /**
  * changeEntry: the address; the frame that it gets, -1: only write-protected. LO and HI: in, the entry that must
  * still be there for a replacement; then the old entry; at the end the new one.
@@ -31,7 +34,9 @@ export class Ksm {
   /**
    * (mm, addr that stays, addr that goes) -> R0 0 | -errno. Both are write-protected (each S, clear,
    * [change_pte], E), compared, and the second's entry is replaced by the first's page (S, clear,
-   * [change_pte], E). -EINVAL: not MADV_MERGEABLE; -EBUSY: contents differ; -EFAULT: no anonymous page there.
+   * [change_pte], E). A reference of each is held meanwhile: whoever writes or unmaps the first page does not
+   * free it. -EINVAL: not MADV_MERGEABLE; -EAGAIN: somebody else holds a reference, or wrote; -EBUSY: contents
+   * differ; -EFAULT: no anonymous page there.
    */
   readonly mergeTwo: Activity;
   /** (mm, addr, pfn or -1): one S, clear, [change_pte], E. */
@@ -55,11 +60,11 @@ export class Ksm {
       ["set", (f) => this.set(f)],
       ["done", (f) => agents.ret(f, agents.stack.a[f + ERROR]!, agents.stack.a[f + LO]!, agents.stack.a[f + HI]!)],
     ]);
-    this.mergeTwo = agents.activity("ksmMerge", "mm/ksm.c try_to_merge_two_pages", 3, [
+    this.mergeTwo = agents.activity("ksmMerge", "mm/ksm.c try_to_merge_two_pages", 5, [
       ["mmapLock", (f) => this.protectFirst(f)],
       ["protectSecond", (f) => this.protectSecond(f)],
       ["replace", (f) => this.replace(f)],
-      ["done", (f) => this.unlock(f, agents.stack.a[f + R0]!)],
+      ["done", (f) => this.finish(f, agents.stack.a[f + R0]!)],
     ]);
   }
 
@@ -67,6 +72,13 @@ export class Ksm {
     const { agents, locks } = this.sim;
     locks.unlockRead(this.locks.mmapLock(agents.stack.a[f + MM]!));
     return agents.ret(f, r);
+  }
+
+  private finish(f: number, r: number): number {
+    const s = this.sim.agents.stack.a;
+    this.frames.put(s[f + STAYS_PFN]!);
+    this.frames.put(s[f + GOES_PFN]!);
+    return this.unlock(f, r);
   }
 
   private candidate(mm: number, addr: number): number {
@@ -85,31 +97,35 @@ export class Ksm {
     const first = this.candidate(s[f + MM]!, s[f + STAYS]!);
     const second = this.candidate(s[f + MM]!, s[f + GOES]!);
     if (first < 0 || second < 0) return this.unlock(f, first < 0 ? first : second);
-    return first === second ? this.unlock(f, 0) : agents.call(f, this.mergeTwo.first + 1, this.changeEntry, s[f + MM]!, s[f + STAYS]!, -1);
+    if (first === second) return this.unlock(f, 0);
+    this.frames.get(first);
+    this.frames.get(second);
+    agents.stack.set(f + STAYS_PFN, first);
+    agents.stack.set(f + GOES_PFN, second);
+    return agents.call(f, this.mergeTwo.first + 1, this.changeEntry, s[f + MM]!, s[f + STAYS]!, -1);
   }
 
   /** The first page is KSM's now (set_page_stable_node): whoever writes it gets a copy. */
   private protectSecond(f: number): number {
+    const { pt } = this;
     const { agents } = this.sim;
     const s = agents.stack.a;
-    if (s[f + R0]! < 0) return this.unlock(f, s[f + R0]!);
-    const stays = this.candidate(s[f + MM]!, s[f + STAYS]!);
-    if (stays < 0 || this.pt.writable) return this.unlock(f, -EAGAIN);
-    this.frames.setFlags(stays, FRAME_KSM);
+    if (s[f + R0]! < 0) return this.finish(f, s[f + R0]!);
+    if (!pt.walk(s[f + MM]!, s[f + STAYS]!) || pt.leafPfn !== s[f + STAYS_PFN] || pt.writable) return this.finish(f, -EAGAIN);
+    this.frames.setFlags(s[f + STAYS_PFN]!, FRAME_KSM);
     return agents.call(f, this.mergeTwo.first + 2, this.changeEntry, s[f + MM]!, s[f + GOES]!, -1);
   }
 
-  /** Both are read-only now: pages_identical, then replace_page, if the entry is still what its protection left. */
+  /**
+   * The first page does not change any more, whether it is still mapped or not; replace_page finds out whether the
+   * second one's entry is still what its protection left.
+   */
   private replace(f: number): number {
     const { agents } = this.sim;
     const s = agents.stack.a;
-    if (s[f + R0]! < 0) return this.unlock(f, s[f + R0]!);
-    const mm = s[f + MM]!;
-    const goes = this.candidate(mm, s[f + GOES]!);
-    const stays = this.candidate(mm, s[f + STAYS]!);
-    const merged = stays >= 0 && !this.pt.writable && (this.frames.flags(stays) & FRAME_KSM) !== 0;
-    if (!merged || goes < 0 || !this.identical(stays, goes)) return this.unlock(f, -EBUSY);
-    return agents.call(f, this.mergeTwo.first + 3, this.changeEntry, mm, s[f + GOES]!, stays, s[f + R1]!, s[f + R2]!);
+    if (s[f + R0]! < 0) return this.finish(f, s[f + R0]!);
+    if (!this.identical(s[f + STAYS_PFN]!, s[f + GOES_PFN]!)) return this.finish(f, -EBUSY);
+    return agents.call(f, this.mergeTwo.first + 3, this.changeEntry, s[f + MM]!, s[f + GOES]!, s[f + STAYS_PFN]!, s[f + R1]!, s[f + R2]!);
   }
 
   private identical(a: number, b: number): boolean {
@@ -142,8 +158,8 @@ export class Ksm {
     const present = pt.walk(mm, addr);
     if (!pt.locks.lock(pt.entry)) return BLOCKED;
     if (!present || (replaces && (pt.lo !== s.a[f + LO] || pt.hi !== s.a[f + HI]))) return this.failed(f, -EFAULT);
-    // GUP has taken the page before it was protected: what it reads and writes would not be seen.
-    if (!replaces && (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn) || this.pages.lockedByOther(pt.leafPfn)))
+    // GUP has taken the page before it was protected: what it reads and writes would not be seen. One reference is ours.
+    if (!replaces && (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn) + 1 || this.pages.lockedByOther(pt.leafPfn)))
       return this.failed(f, -EAGAIN);
     const pfn = replaces ? s.a[f + PFN]! : pt.leafPfn;
     s.set(f + LO, pt.lo);

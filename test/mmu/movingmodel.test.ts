@@ -1,9 +1,10 @@
 /** Whatever kernel threads do to pages, and however they take turns with the VMM and a vCPU, memory holds what was stored. */
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { Call } from "../../src/api/calls.js";
 import { Machine } from "../../src/machine.js";
 import { MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE } from "../../src/mmu/madvise.js";
+import { EAGAIN } from "../../src/sim/errno.js";
 
 const BLOCK = 0x200000;
 const PAGES = 6;
@@ -93,4 +94,53 @@ test.each(ERAS)("%s: memory holds what was stored, whatever migration, swap, KSM
     }),
     { numRuns: 60 },
   );
+});
+
+describe.each(ERAS)("%s: KSM holds a reference of both pages until the second one's entry is replaced", (era) => {
+  /** A thread that merges page 3 with page 1 of a block, stopped where the replacement of page 3's entry begins. */
+  function replacing() {
+    const m = new Machine({ kernel: era, ram: 64 * 2 ** 20 });
+    const hva = m.call(0, { call: "mmap", length: BLOCK, align: BLOCK }).ret;
+    const page = (i: number) => hva + i * 4096;
+    m.call(0, { call: "madvise", addr: hva, length: BLOCK, advice: MADV_MERGEABLE });
+    m.call(0, { call: "madvise", addr: hva, length: BLOCK, advice: MADV_NOHUGEPAGE });
+    const write = (i: number, value: bigint) => m.call(0, { call: "write", addr: page(i), size: 8, value });
+    for (const i of [1, 3, 5]) write(i, 1n);
+    const ksmd = m.addKthread("ksmd");
+    m.sim.agents.interleaving = true;
+    m.begin(ksmd, { call: "try_to_merge_two_pages", addr: page(1), other: page(3) });
+    while (m.sim.agents.backtrace(ksmd)[1] !== "ksmMerge:done") expect(m.step(ksmd)).toBe(true);
+    const end = () => {
+      while (m.busy(ksmd)) m.step(ksmd);
+      return m.finish(ksmd).ret;
+    };
+    const read = (i: number) => m.call(0, { call: "read", addr: page(i), size: 8 }).value;
+    return { m, page, write, read, end };
+  }
+
+  test("a write to the page that stays does not free it under the entry that is about to name it", () => {
+    const { write, read, end } = replacing();
+    write(1, 7n);
+    write(6, 9n); // takes what was freed last
+    expect(end()).toBe(0);
+    expect([1, 3, 6].map(read)).toEqual([7n, 1n, 9n]);
+  });
+
+  test("another merge does not take the page that stays away", () => {
+    const { m, page, write, read, end } = replacing();
+    const other = m.call(0, { call: "try_to_merge_two_pages", addr: page(5), other: page(1) }).ret;
+    write(6, 9n);
+    expect(end()).toBe(0);
+    expect([1, 3, 5, 6].map(read)).toEqual([1n, 1n, 1n, 9n]);
+    expect(other).toBe(-EAGAIN);
+  });
+
+  test("and gives them back: a merged page that nobody maps any more is freed", () => {
+    const { m, write, end } = replacing();
+    expect(end()).toBe(0);
+    const before = m.mm.frames.allocated;
+    write(1, 7n);
+    write(3, 8n); // two copies for one page
+    expect(m.mm.frames.allocated).toBe(before + 1);
+  });
 });
