@@ -246,7 +246,8 @@ export class HostFault {
     if (type === SWP_HWPOISON) return VM_FAULT_HWPOISON;
     if (type !== SWP_SWAP) return DEFER_MIGRATION;
     const pfn = swapEntryPfn(pt.lo, pt.hi);
-    const mine = frames.refcount(pfn) === 1;
+    // reuse_swap_page, and what followed it: never a page of KSM.
+    const mine = frames.refcount(pfn) === 1 && (frames.flags(pfn) & FRAME_KSM) === 0;
     frames.addRmap(pfn); // the entry's reference is the mapping's now
     let lo = this.zap.prot.lo(vma);
     let hi = this.zap.prot.hi(vma);

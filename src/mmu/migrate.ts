@@ -6,7 +6,17 @@ import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import { EAGAIN, EBUSY, ENOENT, ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { MmRow } from "./decisions.js";
-import { FRAME_ANON, FRAME_DIRTY, FRAME_EXCLUSIVE, FRAME_FILE, FRAME_HUGETLB, ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
+import {
+  FRAME_ANON,
+  FRAME_DIRTY,
+  FRAME_EXCLUSIVE,
+  FRAME_FILE,
+  FRAME_HUGETLB,
+  FRAME_KSM,
+  ORDER_PAGE,
+  ORDER_PMD,
+  type Frames,
+} from "./frames.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { pmdStart, type HostPageTables } from "./pagetable.js";
 import { descPfn, HI_ADDR, HI_SPECIAL, HI_WRITE, pfnHi, pfnLo, SWP_MIGRATION_READ, SWP_MIGRATION_WRITE } from "./pte.js";
@@ -177,7 +187,7 @@ export class Migrate {
     const pinned = frames.refcount(old) !== expected;
     if (!pinned) {
       frames.copy(to, old, order);
-      frames.setFlags(to, frames.flags(old) & (FRAME_ANON | FRAME_FILE | FRAME_DIRTY | FRAME_EXCLUSIVE));
+      frames.setFlags(to, frames.flags(old) & (FRAME_ANON | FRAME_FILE | FRAME_DIRTY | FRAME_EXCLUSIVE | FRAME_KSM));
     }
     const goal = pinned ? old : to;
     for (let c = rmap.next(old, s[f + MM]!, s[f + ADDR]!, 0); c !== 0; c = rmap.next(old, s[f + MM]!, s[f + ADDR]!, c)) {

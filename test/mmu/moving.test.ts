@@ -182,6 +182,22 @@ describe("KSM", () => {
     }
   });
 
+  it("a merged page is KSM's after migration and swap too: who writes it gets a copy, also where nobody else maps it", () => {
+    for (const era of ["v4.0", "v5.11", "v6.12"])
+      for (const move of ["migratePage", "reclaimPage"] as const) {
+        const b = twins(era);
+        expect(b.run(b.mm.ksm.mergeTwo, 0, AT, AT + 0x1000)).toBe(0);
+        b.write(AT + 0x1000, 7);
+        if (move === "migratePage") expect(b.run(b.mm.migrate.migratePage, 0, AT)).toBe(0);
+        else expect(b.run(b.mm.reclaim.reclaimPage, 0, AT, 1)).toBe(0);
+        b.told();
+        b.write(AT, 8);
+        expect(without(b.told()), `${era} ${move}`).toEqual(PAGE);
+        b.read(AT);
+        expect(b.result(1)).toBe(8);
+      }
+  });
+
   it("does not merge what differs or was not offered", () => {
     const b = twins("v6.12");
     expect(b.run(b.mm.ksm.mergeTwo, 0, AT, AT + 0x2000)).toBe(-16);
