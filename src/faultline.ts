@@ -8,7 +8,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { Script } from "node:vm";
-import { collectLater, compileLater, inlineMore } from "./cli/v8flags.js";
+import { compileLater, inlineMore } from "./cli/v8flags.js";
 
 /** The compiled code, where there is some. */
 function compiled(file: string): Buffer | undefined {
@@ -21,7 +21,6 @@ function compiled(file: string): Buffer | undefined {
 
 inlineMore();
 compileLater();
-collectLater();
 const filename = join(import.meta.dirname, "command.cjs");
 const cachedData = compiled(join(import.meta.dirname, "command.cache"));
 const script = new Script(readFileSync(filename, "latin1"), {

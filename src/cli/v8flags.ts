@@ -22,12 +22,3 @@ export function inlineMore(): void {
 export function compileLater(): void {
   setFlagsFromString("--interrupt-budget=500000");
 }
-
-/**
- * The young generation doubles each time, from 1 MiB, when as much as it holds has survived: a run of a fifth of a second
- * would copy its first objects nine times and then mark all of the heap. Growing to its whole at the first occasion leaves five
- * collections and no marking.
- */
-export function collectLater(): void {
-  setFlagsFromString("--semi-space-growth-factor=16");
-}

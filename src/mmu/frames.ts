@@ -534,11 +534,13 @@ export class Frames {
     const word = this.recs.a[r]!;
     return (word & COMPOUND) !== 0 ? this.recs.a[r + REFS]! : (word >>> REF_SHIFT) & COUNT_MASK;
   }
+  /** 0 for a free page, whose word has the next free one there. */
   mapcount(pfn: number): number {
     if (!this.isRam(pfn)) return 0;
     const r = this.record(pfn);
     const word = this.recs.a[r]!;
-    return (word & COMPOUND) !== 0 ? this.recs.a[r + MAPS]! : word >>> MAP_SHIFT;
+    if ((word & COMPOUND) !== 0) return this.recs.a[r + MAPS]!;
+    return (word & (COUNT_MASK << REF_SHIFT)) === 0 ? 0 : word >>> MAP_SHIFT;
   }
   /** FRAME_* of a frame in use; 0 outside RAM. */
   flags(pfn: number): number {

@@ -207,8 +207,10 @@ function drop(f: Frames, model: Map<number, Page>, pfn: number, maps: number): v
   const page = model.get(pfn)!;
   if (maps === 0) f.put(pfn);
   else f.dropMapping(pfn);
-  if (page.refs === 1) model.delete(pfn);
-  else model.set(pfn, { ...page, refs: page.refs - 1, maps: page.maps - maps });
+  if (page.refs === 1) {
+    model.delete(pfn);
+    if (page.order === 0) expect([f.refcount(pfn), f.mapcount(pfn), f.flags(pfn)]).toEqual([0, 0, 0]);
+  } else model.set(pfn, { ...page, refs: page.refs - 1, maps: page.maps - maps });
 }
 
 function told(f: Frames, model: ReadonlyMap<number, Page>): Map<number, Page> {
