@@ -114,8 +114,8 @@ export function foldBy<T>(items: readonly T[], key: (item: T) => string | number
     let best = 1;
     let rounds = 1;
     for (let length = 1; length <= LONGEST_ROUND && i + FOLD * length <= keys.length; length++) {
-      // A multiple of a period repeats no longer than the period.
-      if (rounds > 1 && length % best === 0) continue;
+      // A multiple of a period, where it lies within what that repeats, repeats no longer.
+      if (rounds > 1 && length % best === 0 && length <= best * rounds) continue;
       let n = i + length;
       while (n < keys.length && keys[n] === keys[n - length]) n++;
       const count = Math.floor((n - i) / length);

@@ -96,6 +96,11 @@ describe("a text trace", () => {
     expect(folded[0]).toMatchObject({ rounds: 10 });
     expect(foldedLines(folded[0]!, plain).at(-1)).toMatch(/… and 9 more rounds of these 2 events, up to ipa=0x9000$/);
   });
+  test("folds rounds that begin with a repetition of their own", () => {
+    const round = [...Array.from({ length: 4 }, () => event("stage2_set")), event("tlbi")];
+    const folded = fold(Array.from({ length: 4 }, () => round).flat());
+    expect(folded.map((f) => [f.events.length, f.rounds])).toEqual([[5, 4]]);
+  });
   test("keeps what does not repeat", () => {
     const events = [event("kvm_guest_fault"), event("guest_abort"), event("kvm_mmio"), event("kvm_guest_fault")];
     expect(fold(events).map((f) => f.rounds)).toEqual([1, 1, 1, 1]);
