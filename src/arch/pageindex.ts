@@ -1,5 +1,5 @@
 /**
- * What each page of RAM holds, said in few words: the index over the data that phys.ts keeps.
+ * The machine's RAM: what each of its pages holds, said in few words. The data themselves are phys.ts's.
  *
  * top  [page >> 18]   group number, 0: no page of this GiB was ever touched
  * mid  [group << 12 | page >> 6 & 4095]   chunk, 0: no page of these 256 KiB was ever touched
@@ -56,8 +56,11 @@ export class PageIndex {
 
   /** The chunk of a page, 0 without. */
   chunkOf(page: number): number {
-    // Group 0 is empty: without a group this reads 0.
-    return this.mid.a[(this.top.a[page >>> GROUP_SHIFT]! << MID_SHIFT) | ((page >>> CHUNK_SHIFT) & MID_MASK)]!;
+    return this.mid.a[this.midAt(page)]!;
+  }
+  /** Its word of `mid`. Group 0 is empty: without a group that reads 0. */
+  private midAt(page: number): number {
+    return (this.top.a[page >>> GROUP_SHIFT]! << MID_SHIFT) | ((page >>> CHUNK_SHIFT) & MID_MASK);
   }
 
   /** The chunk of a page, made if needed. */
@@ -76,7 +79,7 @@ export class PageIndex {
     return this.place(page, ~this.take(NARROW_WORDS));
   }
   private place(page: number, chunk: number): number {
-    this.mid.set((this.top.a[page >>> GROUP_SHIFT]! << MID_SHIFT) | ((page >>> CHUNK_SHIFT) & MID_MASK), chunk);
+    this.mid.set(this.midAt(page), chunk);
     return chunk;
   }
   /** Takes words of `dir`, all zero. */
@@ -91,8 +94,7 @@ export class PageIndex {
 
   /** The slot of a page, made if needed. */
   slot(page: number): number {
-    let chunk = this.chunkOf(page);
-    if (chunk === 0) chunk = this.make(page);
+    const chunk = this.chunk(page);
     return chunk > 0 ? chunk + (page & CHUNK_MASK) : chunk - ((page & CHUNK_MASK) >> 2);
   }
 
@@ -106,11 +108,8 @@ export class PageIndex {
     return chunk >= 0 ? this.dir.a[chunk + (page & CHUNK_MASK)]! : this.narrowRef(chunk, page);
   }
   private narrowRef(chunk: number, page: number): number {
-    const dir = this.dir.a;
-    const byte = (dir[bytesAt(chunk, page)]! >>> byteShift(page)) & 0xff;
-    if (byte === 0) return 0;
-    const line = dir[runAt(chunk, page)]! + (page & RUN_MASK);
-    return (((line << TAG_BITS) | (byte - 1)) << 1) | 1;
+    const byte = this.byte(chunk, page);
+    return byte === 0 ? 0 : (((this.line(chunk, page) << TAG_BITS) | (byte - 1)) << 1) | 1;
   }
 
   // ---- narrow chunks

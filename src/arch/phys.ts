@@ -67,7 +67,6 @@ export class PhysicalMemory {
   /** Data of full pages: page ~ref at words ~ref << 10. */
   readonly full: I32Pool;
   private readonly index: PageIndex;
-  private readonly baseLo: number;
   private readonly recs: I32Pool;
   private readonly lines: I32Pool;
   private readonly meta: I32Pool;
@@ -96,7 +95,6 @@ export class PhysicalMemory {
       throw new FaultlineError("RAM must be whole pages, at most 1 TiB");
     this.ramBase = ramBase;
     this.ramSize = ramSize;
-    this.baseLo = ramBase | 0;
     const s = sim.state;
     this.index = new PageIndex(s, ramSize / PAGE_SIZE);
     this.dir = this.index.dir;
@@ -162,7 +160,7 @@ export class PhysicalMemory {
   }
   /** The reference of a RAM page by its slot in a narrow chunk that is still in use. @param paLo low word of its address */
   narrowRef(slot: number, paLo: number): number {
-    return this.index.refAt(slot, (paLo - this.baseLo) >> 12);
+    return this.index.refAt(slot, (paLo - this.ramBase) >> 12);
   }
   /** The slot of a RAM page in a wide chunk, from now on. */
   wideSlot(pa: Pa): number {

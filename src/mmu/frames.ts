@@ -288,12 +288,12 @@ export class Frames {
 
   private takePage(): number {
     const pfn = this.takeRaw();
-    if (pfn >= 0) this.recs.set(this.rawRun + ((pfn - this.basePfn) & 511), ONE_REF);
+    if (pfn >= 0) this.recs.set(this.rawRecord, ONE_REF);
     return pfn;
   }
 
-  /** The run of the page that takeRaw gave. */
-  private rawRun = 0;
+  /** The state word of the page that takeRaw gave. */
+  private rawRecord = 0;
 
   /** A 4 KiB page whose state word is not written yet. */
   private takeRaw(): number {
@@ -314,7 +314,7 @@ export class Frames {
     const used = blocks.a[at + USED]! + 1;
     blocks.set(at + USED, used);
     if (used === 512) this.unlink(b);
-    this.rawRun = run;
+    this.rawRecord = run + i;
     return this.basePfn + b * 512 + i;
   }
 
@@ -330,7 +330,7 @@ export class Frames {
     this.data.clearPage(pfn);
     agents.charge(costs.pageAlloc + costs.pageClear);
     bus.emit(pageClear, pfn, ORDER_PAGE);
-    this.recs.set(this.rawRun + ((pfn - this.basePfn) & 511), FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
+    this.recs.set(this.rawRecord, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
     return pfn;
   }
 
@@ -622,6 +622,7 @@ export class Frames {
     for (const [i, order] of HUGETLB_ORDERS.entries()) n -= this.heads.a[H_POOL + 2 * i]! * 2 ** order;
     return n;
   }
+
   // ---- contents --------------------------------------------------------------------------------
 
   /** clear_page / clear_huge_page. */
