@@ -1,6 +1,8 @@
-/** A freed page or table is not in use: no stage-2 entry, no TLB entry, no walk cache leads to it. */
-import { C_PA_HI, C_PA_LO, CTX_HOST, W_TABLE_LO } from "../../arch/tlb.js";
+/** A freed page or table is not in use: no entry of stage 2, of the host's tables or of a TLB, no walk cache leads to it. */
+import { C_PA_HI, C_PA_LO, L_DESC_HI, L_DESC_LO, L_SIZE, CTX_HOST, W_TABLE_LO } from "../../arch/tlb.js";
 import type { Machine } from "../../machine.js";
+import { leavesOf } from "../spec/tables.js";
+import { byContent } from "./bycontent.js";
 import { vmOf } from "./invalidation.js";
 import { hex, type Invariant } from "./invariant.js";
 import { eachVmLeaf, tablePages } from "./stage2leaves.js";
@@ -8,33 +10,52 @@ import { tlbEntries } from "./tlbentries.js";
 
 export const freedPage: Invariant = {
   name: "no-freed-page",
-  statement:
-    "When a page goes back to the allocator, no stage-2 entry, no TLB entry of a guest and no entry of the host's tables leads to it.",
+  statement: "When a page goes back to the allocator, no stage-2 entry, no TLB entry and no entry of the host's tables leads to it.",
   source: "mm/mmu_gather.c: pages are freed after the TLBs were flushed; KVM holds no reference to what stage 2 maps",
   on: {
     page_free: (w, _agent, ring, at) => {
+      const m = w.machine;
       const first = ring[at]! * 4096;
       const end = first + 4096 * 2 ** ring[at + 1]!;
-      const inTables = eachVmLeaf(w.machine, (leaf) =>
-        leaf.pa < end && leaf.pa + leaf.size > first
-          ? `page ${hex(first)} was freed while stage 2 maps it at IPA ${hex(leaf.ipa)}`
-          : undefined,
-      );
-      const mapped = w.machine.mm.frames.mapcount(ring[at]!);
-      const inHost = mapped > 0 ? `page ${hex(first)} was freed while the host maps it ${mapped} times` : undefined;
-      return inTables ?? inTlb(w.machine, first, end) ?? inHost;
+      const user = inStage2(m, first, end) ?? inTlb(m, first, end) ?? inHost(m, first, end);
+      return user === undefined ? undefined : `page ${hex(first)} was freed while ${user}`;
     },
   },
 };
 
+/** Whether an entry of `size` bytes leads into a page, or into a part of it. */
+const leads = (pa: number, size: number, first: number, end: number): boolean => pa < end && pa + size > first;
+
+const inStage2 = (m: Machine, first: number, end: number): string | undefined =>
+  eachVmLeaf(m, (leaf) => (leads(leaf.pa, leaf.size, first, end) ? `stage 2 maps it at IPA ${hex(leaf.ipa)}` : undefined));
+
 function inTlb(m: Machine, first: number, end: number): string | undefined {
+  const { combined, stage2 } = m.pe.tlbs;
   for (const { pool, at, cpu, kind, ids } of tlbEntries(m)) {
+    if (pool !== combined && pool !== stage2) continue;
     // Under the VMID of a VM that has ended nobody looks anything up before a rollover has flushed it.
-    if (pool !== m.pe.tlbs.combined || kind === CTX_HOST || vmOf(m, ids >>> 16) < 0) continue;
-    const pa = (pool.a[at + C_PA_HI]! >>> 0) * 4294967296 + ((pool.a[at + C_PA_LO]! & ~0xfff) >>> 0);
-    if (pa >= first && pa < end) return `page ${hex(pa)} was freed while the TLB of CPU ${cpu} holds it`;
+    if (kind !== CTX_HOST && vmOf(m, ids >>> 16) < 0) continue;
+    const pa =
+      pool === combined
+        ? address(pool.a[at + C_PA_HI]!, pool.a[at + C_PA_LO]!)
+        : address(pool.a[at + L_DESC_HI]! & 0xffff, pool.a[at + L_DESC_LO]!);
+    const size = pool === combined ? 4096 : 2 ** (pool.a[at + L_SIZE]! & 0xff);
+    if (leads(pa, size, first, end)) return `the TLB of CPU ${cpu} holds it${kind === CTX_HOST ? " for the host" : ""}`;
   }
   return undefined;
+}
+
+const address = (hi: number, lo: number): number => (hi >>> 0) * 4294967296 + ((lo & ~0xfff) >>> 0);
+
+/** The leaves of every address space. The count of a page's mappings does not do: it is gone with the page, and may be what is wrong. */
+const hostLeaves = byContent(["tables"], (m) => {
+  const memory = { words: m.tables.words.a, base: m.tables.base };
+  return Array.from({ length: m.mm.pt.limit }, (_, mm) => leavesOf(memory, m.mm.pt.root(mm), 0)).flat();
+});
+
+function inHost(m: Machine, first: number, end: number): string | undefined {
+  const leaf = hostLeaves(m).find((l) => leads(l.page * 4096, l.size, first, end));
+  return leaf === undefined ? undefined : `the host maps it at ${hex(leaf.at)}`;
 }
 
 export const freedTable: Invariant = {
