@@ -9,7 +9,7 @@ import { inside, LOGGING_BUSY } from "./busy.js";
 import { hex, type Invariant } from "./invariant.js";
 import { vmOf } from "./invalidation.js";
 import { eachVmLeaf } from "./stage2leaves.js";
-import { tlbEntries } from "./tlbentries.js";
+import { pageAddress, tlbEntries } from "./tlbentries.js";
 
 /** A page that may be written: what is wrong with that, or undefined. @param pa -1: not known */
 type Unseen = (m: Machine, vm: number, ipa: number, pa: number) => string | undefined;
@@ -29,7 +29,7 @@ function writable(m: Machine, unseen: Unseen): string | undefined {
     if (pool !== m.pe.tlbs.combined || kind === CTX_HOST) continue;
     if ((pool.a[at + C_FLAGS]! & (F_W0 | F_W1)) === 0) continue;
     const vm = vmOf(m, ids >>> 16);
-    const ipa = (pool.a[at + C_IPA_HI]! >>> 0) * 4294967296 + ((pool.a[at + C_IPA_LO]! & ~0xfff) >>> 0);
+    const ipa = pageAddress(pool.a[at + C_IPA_HI]!, pool.a[at + C_IPA_LO]!);
     const said = vm < 0 ? undefined : unseen(m, vm, ipa, -1);
     if (said !== undefined) return `the TLB of CPU ${cpu} lets the guest write ${said}`;
   }

@@ -6,7 +6,10 @@ import { byContent } from "./bycontent.js";
 import { vmOf } from "./invalidation.js";
 import { hex, type Invariant } from "./invariant.js";
 import { eachVmLeaf, tablePages } from "./stage2leaves.js";
-import { tlbEntries } from "./tlbentries.js";
+import { pageAddress, tlbEntries } from "./tlbentries.js";
+
+/** Bits 47:32 of an output address in the high word of a descriptor. */
+const ADDRESS_HIGH = 0xffff;
 
 export const freedPage: Invariant = {
   name: "no-freed-page",
@@ -35,17 +38,14 @@ function inTlb(m: Machine, first: number, end: number): string | undefined {
     if (pool !== combined && pool !== stage2) continue;
     // Under the VMID of a VM that has ended nobody looks anything up before a rollover has flushed it.
     if (kind !== CTX_HOST && vmOf(m, ids >>> 16) < 0) continue;
-    const pa =
-      pool === combined
-        ? address(pool.a[at + C_PA_HI]!, pool.a[at + C_PA_LO]!)
-        : address(pool.a[at + L_DESC_HI]! & 0xffff, pool.a[at + L_DESC_LO]!);
-    const size = pool === combined ? 4096 : 2 ** (pool.a[at + L_SIZE]! & 0xff);
-    if (leads(pa, size, first, end)) return `the TLB of CPU ${cpu} holds it${kind === CTX_HOST ? " for the host" : ""}`;
+    const { a } = pool;
+    const leaf = pool === stage2;
+    const pa = leaf ? pageAddress(a[at + L_DESC_HI]! & ADDRESS_HIGH, a[at + L_DESC_LO]!) : pageAddress(a[at + C_PA_HI]!, a[at + C_PA_LO]!);
+    if (leads(pa, leaf ? 2 ** (a[at + L_SIZE]! & 0xff) : 4096, first, end))
+      return `the TLB of CPU ${cpu} holds it${kind === CTX_HOST ? " for the host" : ""}`;
   }
   return undefined;
 }
-
-const address = (hi: number, lo: number): number => (hi >>> 0) * 4294967296 + ((lo & ~0xfff) >>> 0);
 
 /** The leaves of every address space. The count of a page's mappings does not do: it is gone with the page, and may be what is wrong. */
 const hostLeaves = byContent(["tables"], (m) => {

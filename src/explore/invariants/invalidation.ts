@@ -10,7 +10,7 @@ import type { Machine } from "../../machine.js";
 import { isInside } from "./busy.js";
 import { hex, type Invariant, type Watch } from "./invariant.js";
 import { eachLeaf } from "./stage2leaves.js";
-import { tlbEntries } from "./tlbentries.js";
+import { pageAddress, tlbEntries } from "./tlbentries.js";
 
 const RANGES = 4;
 const WORDS = 4;
@@ -130,7 +130,7 @@ function usable(w: Watch): string | undefined {
     const combined = pool === tlbs.combined;
     const lo = pool.a[at + (combined ? C_IPA_LO : L_LO)]!;
     const hi = pool.a[at + (combined ? C_IPA_HI : L_HI)]!;
-    const ipa = (hi >>> 0) * 4294967296 + ((lo & ~0xfff) >>> 0);
+    const ipa = pageAddress(hi, lo);
     const range = told(w, vm, ipa, combined || kind !== CTX_STAGE2 ? 4096 : 2 ** (pool.a[at + L_SIZE]! & 0xff));
     if (range !== undefined) return `the TLB of CPU ${cpu} still holds IPA ${hex(ipa)} after invalidate_range_start of ${range}`;
   }

@@ -8,11 +8,9 @@ import { S2_S2AP_R, S2_S2AP_W } from "../../arch/descriptors.js";
 import { C_FLAGS, C_IPA_HI, C_IPA_LO, CTX_OFF, F_R1, F_W1, L_DESC_LO, L_HI, L_LO, L_SIZE } from "../../arch/tlb.js";
 import { hex, type Invariant, type Watch } from "./invariant.js";
 import { vmOf } from "./invalidation.js";
-import { tlbEntries } from "./tlbentries.js";
+import { pageAddress, tlbEntries } from "./tlbentries.js";
 
 const AGENTS = 32;
-
-const wide = (hi: number, lo: number): number => (hi >>> 0) * 4294967296 + ((lo & ~0xfff) >>> 0);
 
 /** What the CPU of an agent keeps of an IPA that stage 2 gives more of. */
 function refused(w: Watch, agent: number, ipa: number): string | undefined {
@@ -24,7 +22,9 @@ function refused(w: Watch, agent: number, ipa: number): string | undefined {
     const combined = pool === tlbs.combined && kind === CTX_OFF;
     if (!combined && pool !== tlbs.stage2) continue;
     const bytes = combined ? 4096 : 2 ** (pool.a[at + L_SIZE]! & 0xff);
-    const page = combined ? wide(pool.a[at + C_IPA_HI]!, pool.a[at + C_IPA_LO]!) : wide(pool.a[at + L_HI]!, pool.a[at + L_LO]!);
+    const page = combined
+      ? pageAddress(pool.a[at + C_IPA_HI]!, pool.a[at + C_IPA_LO]!)
+      : pageAddress(pool.a[at + L_HI]!, pool.a[at + L_LO]!);
     if (Math.floor(page / bytes) !== Math.floor(ipa / bytes)) continue;
     const vm = vmOf(w.machine, ids >>> 16);
     if (vm < 0 || kvm.stage2.entries.find(vm, ipa) < 0) continue;

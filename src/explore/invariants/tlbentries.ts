@@ -20,3 +20,6 @@ export const tlbEntries: (m: Machine) => readonly TlbEntry[] = byContent(["tlb"]
   liveEntries(m.pe.tlbs, (pool, at, _words, cpu, kind, ids) => out.push({ pool, at, cpu, kind, ids }));
   return out;
 });
+
+/** The page's address in two words, whose low 12 bits are something else. */
+export const pageAddress = (hi: number, lo: number): number => (hi >>> 0) * 4294967296 + ((lo & ~0xfff) >>> 0);
