@@ -76,23 +76,25 @@ test("the merged state is the same for any number of jobs and any order in which
 const SPEC = { units: 20, window: 4 };
 const whole = () => campaign(toy, SPEC, { executor: inlineExecutor(toy, SPEC) });
 
-/** Lets `n` units through and then never answers. */
-function stuckAfter(n: number): Executor {
+/** Lets `n` units through and then never answers. @param stuck called when the next one is under way */
+function stuckAfter(n: number, stuck: () => void): Executor {
   const inline = inlineExecutor(toy, SPEC);
   let done = 0;
-  return { ...inline, run: (u, i) => (done++ < n ? inline.run(u, i) : new Promise(() => undefined)) };
+  const never = (): Promise<never> => {
+    setImmediate(stuck);
+    return new Promise(() => undefined);
+  };
+  return { ...inline, run: (u, i) => (done++ < n ? inline.run(u, i) : never()) };
 }
 
 test("an interrupted campaign gives what is merged, and its journal goes on to the state of one that was not interrupted", async () => {
   const folder = temporaryFolder();
   const controller = new AbortController();
-  const timer = setTimeout(() => controller.abort(), 200);
   const first = await campaign(toy, SPEC, {
-    executor: stuckAfter(7),
+    executor: stuckAfter(7, () => controller.abort()),
     journal: Journal.open(folder, "toy", SPEC, false),
     signal: controller.signal,
   });
-  clearTimeout(timer);
   expect({ units: first.units, ended: first.ended }).toEqual({ units: 7, ended: "interrupted" });
   let ran = 0;
   const inline = inlineExecutor(toy, SPEC);

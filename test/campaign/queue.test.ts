@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { beforeAll, expect, test, vi } from "vitest";
 import { redisPlace } from "../../src/campaign/redis.js";
-import { CLI, faultline, temporaryFolder } from "../cli/command.js";
+import { AT_TERMINAL, CLI, faultline, said, temporaryFolder } from "../cli/command.js";
 import { wrong } from "../cli/jsonschema.js";
 import { freePort, redisServer, start } from "./redisserver.js";
 
@@ -10,8 +10,8 @@ let port = 0;
 
 const PASSWORD = "open-sesame";
 const url = (password = PASSWORD): string => `redis://:${password}@127.0.0.1:${port}/2`;
-const worker = (...more: string[]): ReturnType<typeof start> =>
-  start(process.execPath, [CLI, "worker", "--queue", url(), "--lost-after", "2s", ...more]);
+const worker = (words: readonly string[] = [], node: readonly string[] = []): ReturnType<typeof start> =>
+  start(process.execPath, [...node, CLI, "worker", "--queue", url(), "--lost-after", "2s", ...words]);
 
 /** The time that it took is no part of a report. */
 const unclocked = (out: string): string => out.replace(/"seconds": [\d.e-]+/, "");
@@ -24,12 +24,12 @@ beforeAll(async () => {
 test("three workers, one of them killed in the middle, give the report of a local run byte for byte, each unit once", async () => {
   const args = ["fuzz", "--kernel", "v5.5,v7.2.12", "--runs", "800", "--json"];
   const cwd = temporaryFolder();
-  const workers = [worker("--json"), worker(), worker()];
-  let said = "";
-  workers[0]!.stdout!.on("data", (d: Buffer) => (said += d.toString()));
+  const workers = [worker(["--json"]), worker([], AT_TERMINAL), worker()];
+  let told = "";
+  workers[0]!.stdout!.on("data", (d: Buffer) => (told += d.toString()));
   const submitted = faultline([...args, "--corpus", "c", "--queue", url()], { cwd });
-  // One of them dies with a unit in its hands: as soon as it has told its first line of output it has one, or soon will.
-  await new Promise((resolve) => setTimeout(resolve, 1500));
+  // One of them dies with a unit in its hands: it says that it has done one just before it tells its result.
+  await said(workers[1]!.stderr!);
   workers[1]!.kill("SIGKILL");
   const [far, local] = [await submitted, await faultline([...args, "--corpus", "d"], { cwd })];
   expect({ ...far, out: far.out.replaceAll("c/failures", "d/failures") }).toEqual(local);
@@ -37,7 +37,7 @@ test("three workers, one of them killed in the middle, give the report of a loca
   const stopped = new Promise<number | null>((resolve) => workers[0]!.on("close", resolve));
   workers[0]!.kill("SIGINT");
   expect(await stopped).toBe(130);
-  expect(wrong("worker", JSON.parse(said))).toBe("");
+  expect(wrong("worker", JSON.parse(told))).toBe("");
 });
 
 test("explore, measure, litmus and conform give over the queue what they give here, and the same error for a budget that is used up", async () => {

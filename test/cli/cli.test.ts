@@ -343,8 +343,8 @@ describe("the command", () => {
     const script = join(temporaryFolder(), "long.guest");
     writeFileSync(script, "let a = mmap(0, 1G)\nfor p in a..a+1G step 4K { write8(p, 1) }\n");
     const status = await new Promise((resolve) => {
-      const p = spawn(process.execPath, [CLI, "run", script, "--quiet"]);
-      setTimeout(() => p.kill("SIGINT"), 600);
+      const p = spawn(process.execPath, [CLI, "run", script, "--format", "jsonl"]);
+      p.stdout.once("data", () => p.kill("SIGINT"));
       p.on("close", (code, signal) => resolve(code ?? signal));
     });
     expect([130, "SIGINT"]).toContain(status);

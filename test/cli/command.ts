@@ -6,7 +6,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-/** Of this worker alone: files of tests that run side by side do not write each other's. */
 /** The executable as test/built.ts has built it. */
 export const CLI = join(root, "node_modules/.cache/faultline-test/faultline.cjs");
 
@@ -32,6 +31,13 @@ export function faultline(
   });
 }
 
+/** Words for node: the command takes stderr for a terminal, and says there how far it is. */
+export const AT_TERMINAL = ["--import", "data:text/javascript,process.stderr.isTTY=true"];
+
+/** When a process has said something. */
+export const said = (stream: NodeJS.ReadableStream): Promise<void> => new Promise((resolve) => stream.once("data", () => resolve()));
+
+/** Of this worker alone: files of tests that run side by side do not write each other's. */
 export function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), "faultline-test-"));
 }
