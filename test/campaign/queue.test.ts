@@ -29,7 +29,7 @@ test("three workers, one of them killed in the middle, give the report of a loca
   workers[0]!.stdout!.on("data", (d: Buffer) => (told += d.toString()));
   const submitted = faultline([...args, "--corpus", "c", "--queue", url()], { cwd });
   // One of them dies with a unit in its hands: it says that it has done one just before it tells its result.
-  await said(workers[1]!.stderr!);
+  await said(workers[1]!.stderr!, "units done");
   workers[1]!.kill("SIGKILL");
   const [far, local] = [await submitted, await faultline([...args, "--corpus", "d"], { cwd })];
   expect({ ...far, out: far.out.replaceAll("c/failures", "d/failures") }).toEqual(local);

@@ -34,8 +34,16 @@ export function faultline(
 /** Words for node: the command takes stderr for a terminal, and says there how far it is. */
 export const AT_TERMINAL = ["--import", "data:text/javascript,process.stderr.isTTY=true"];
 
-/** When a process has said something. */
-export const said = (stream: NodeJS.ReadableStream): Promise<void> => new Promise((resolve) => stream.once("data", () => resolve()));
+/** When a process has said something with these words in it. */
+export function said(stream: NodeJS.ReadableStream, words: string): Promise<void> {
+  return new Promise((resolve) => {
+    let text = "";
+    stream.on("data", (d: Buffer) => {
+      text += d.toString();
+      if (text.includes(words)) resolve();
+    });
+  });
+}
 
 /** Of this worker alone: files of tests that run side by side do not write each other's. */
 export function temporaryFolder(): string {

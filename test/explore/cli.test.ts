@@ -84,12 +84,12 @@ test("Ctrl-C prints what is known so far, with exit status 130", async () => {
     .map((i) => `  vmm t${i} { madvise(mem + ${i * 4}K, 4K, MADV_DONTNEED)\n munmap(mem + ${i * 4}K, 4K) }\n`)
     .join("");
   writeFileSync(file, `${PREFIX}par {\n  guest { mov x1, RAM; str x1, [x1]; ldr x2, [x1] }\n${threads}}\n`);
-  // Not cut into parts, the one tree is under way from its first words on, for longer than anybody waits.
+  // Not cut into parts, the one tree is under way from where it is named on, for longer than anybody waits.
   const p = spawn(process.execPath, [...AT_TERMINAL, CLI, "explore", file, "--no-reduction", "--cut-after", "1000000000"]);
   let out = "";
   p.stdout.setEncoding("utf8").on("data", (d: string) => (out += d));
   const ended = new Promise<number | null>((resolve) => p.on("close", (status) => resolve(status)));
-  await said(p.stderr);
+  await said(p.stderr, "v6.12: ");
   p.kill("SIGINT");
   expect(await ended).toBe(130);
   expect(out).toMatch(/^v6.12: interrupted after [\d,]+ schedules, [\d,]+ states, [\d,]+ steps: no violation so far$/m);
