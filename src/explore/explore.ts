@@ -34,6 +34,9 @@ export interface ExploreOptions extends SearchOptions {
 /** Steps after which a tree is cut into parts. */
 export const TRUNK = 100_000;
 
+/** Steps between two pauses, in which Ctrl-C is heard: a fraction of a second where every state is new. */
+const STRETCH = 8192;
+
 /** What one worker does at a time: a whole tree as far as TRUNK goes, or one part of it. */
 export interface Unit {
   readonly variant: string;
@@ -217,7 +220,7 @@ export async function exploreUnit(
     ...(root === undefined ? {} : { from: root }),
   });
   search.begin();
-  while (!search.advance(65536)) if ((await pause?.(search.result())) === true) search.interrupt();
+  while (!search.advance(STRETCH)) if ((await pause?.(search.result())) === true) search.interrupt();
   let found = search.result();
   state.rollback(first);
   const ahead = root?.path ?? [];
