@@ -1,23 +1,8 @@
 /** Each way in which a page or table can be free and still in use, planted: the invariant that says so, and what it says. */
 import { describe, expect, test } from "vitest";
 import { TLBI_IPAS2E1, TlbiKind } from "../../src/arch/tlbi.js";
-import { observer, stage } from "../../src/explore/explore.js";
-import type { Wrong } from "../../src/explore/invariants/index.js";
-import { Search } from "../../src/explore/search.js";
-import { compile } from "../../src/guest/compile.js";
-import { machineWorld } from "../../src/guest/machineworld.js";
 import type { Machine } from "../../src/machine.js";
-
-/** Every interleaving of a script on a machine with a defect. @param only invariants to ask; all if absent */
-function explored(source: string, plant: (m: Machine) => void, only?: readonly string[]): string {
-  const program = compile("freed.guest", source, machineWorld);
-  const s = stage(program, program.variants[0]!, only)!;
-  plant(s.machine);
-  const last: { wrong: Wrong | undefined } = { wrong: undefined };
-  const found = new Search(s.system, observer(s, last), {}).run();
-  if (found.ending === "complete") return "clear";
-  return `${last.wrong!.invariant.name}: ${last.wrong!.what.replace(/0x[0-9a-f]+/g, "0x…")}`;
-}
+import { explored } from "./planted.js";
 
 const PREFIX = `variant v6.12
 let RAM = 0x80000000

@@ -2,6 +2,7 @@
  * References that a fault takes are given back: when every agent has ended, a page has as many references as its
  * mappings account for. What the run began with (page cache, pinned pages) is known from before.
  */
+import { FRAME_FILE, FRAME_HWPOISON, FRAME_KSM, FRAME_RESERVED, FRAME_SWAPCACHE } from "../../mmu/frames.js";
 import type { Machine } from "../../machine.js";
 import { hex, type Invariant } from "./invariant.js";
 
@@ -25,6 +26,9 @@ function excess(m: Machine): Map<number, number> {
   return out;
 }
 
+/** What others hold references of: the page cache, swap entries, KSM's tree, who took a broken page away; the zero pages are not counted. */
+const ELSEWHERE = FRAME_FILE | FRAME_SWAPCACHE | FRAME_KSM | FRAME_HWPOISON | FRAME_RESERVED;
+
 export const references: Invariant = {
   name: "references-given-back",
   statement: "When all is over, no page has more references than before beyond those of its mappings.",
@@ -32,9 +36,15 @@ export const references: Invariant = {
   end: (w) => {
     const before = baselines.get(w.machine);
     if (before === undefined) return undefined;
-    for (const [pfn, now] of excess(w.machine)) {
-      const then = before.get(pfn);
-      if (then !== undefined && now > then) return `page ${hex(pfn * 4096)} has ${now - then} references more than before`;
+    const { frames } = w.machine.mm;
+    const after = excess(w.machine);
+    for (const pfn of new Set([...after.keys(), ...before.keys()])) {
+      const mapped = before.has(pfn) && after.has(pfn);
+      // One that was not mapped before is fresh and had none; one that no longer is has none.
+      if (!mapped && (!frames.isRam(pfn) || (frames.flags(pfn) & ELSEWHERE) !== 0)) continue;
+      const then = before.get(pfn) ?? 0;
+      const now = after.get(pfn) ?? frames.refcount(pfn) - frames.mapcount(pfn);
+      if (now > then) return `page ${hex(pfn * 4096)} has ${now - then} references more than before`;
     }
     return undefined;
   },
