@@ -21,7 +21,8 @@ function phasesOf(m: Machine, activities: readonly string[]): Uint8Array {
   if (of === undefined) {
     const { agents } = m.sim;
     const declared = new Set(Array.from({ length: agents.phases }, (_, n) => agents.phaseName(n).split(":")[0]!));
-    for (const name of activities) if (!declared.has(name)) throw new Error(`an invariant asks about an activity ${name} that nobody declares`);
+    for (const name of activities)
+      if (!declared.has(name)) throw new Error(`an invariant asks about an activity ${name} that nobody declares`);
     of = Uint8Array.from({ length: agents.phases }, (_, n) => {
       const name = agents.phaseName(n);
       return activities.includes(name.slice(0, name.indexOf(":"))) ? 1 : 0;
