@@ -2,7 +2,7 @@
  * References that a fault takes are given back: when every agent has ended, a page has as many references as its
  * mappings account for. What the run began with (page cache, pinned pages) is known from before.
  */
-import { FRAME_FILE, FRAME_HWPOISON, FRAME_KSM, FRAME_RESERVED, FRAME_SWAPCACHE } from "../../mmu/frames.js";
+import { FRAME_ANON, FRAME_HWPOISON, FRAME_KSM, FRAME_SWAPCACHE } from "../../mmu/frames.js";
 import type { Machine } from "../../machine.js";
 import { hex, type Invariant } from "./invariant.js";
 
@@ -26,8 +26,8 @@ function excess(m: Machine): Map<number, number> {
   return out;
 }
 
-/** What others hold references of: the page cache, swap entries, KSM's tree, who took a broken page away; the zero pages are not counted. */
-const ELSEWHERE = FRAME_FILE | FRAME_SWAPCACHE | FRAME_KSM | FRAME_HWPOISON | FRAME_RESERVED;
+/** Who else holds references of anonymous pages: swap entries, KSM's tree, who took a broken page away. */
+const ELSEWHERE = FRAME_SWAPCACHE | FRAME_KSM | FRAME_HWPOISON;
 
 export const references: Invariant = {
   name: "references-given-back",
@@ -40,8 +40,8 @@ export const references: Invariant = {
     const after = excess(w.machine);
     for (const pfn of new Set([...after.keys(), ...before.keys()])) {
       const mapped = before.has(pfn) && after.has(pfn);
-      // One that was not mapped before is fresh and had none; one that no longer is has none.
-      if (!mapped && (!frames.isRam(pfn) || (frames.flags(pfn) & ELSEWHERE) !== 0)) continue;
+      // An anonymous one that was not mapped before is fresh and had none; one that no longer is has none.
+      if (!mapped && (frames.flags(pfn) & (FRAME_ANON | ELSEWHERE)) !== FRAME_ANON) continue;
       const then = before.get(pfn) ?? 0;
       const now = after.get(pfn) ?? frames.refcount(pfn) - frames.mapcount(pfn);
       if (now > then) return `page ${hex(pfn * 4096)} has ${now - then} references more than before`;
