@@ -103,10 +103,13 @@ export class GuestContext {
 
   /** True when this is not the context of vCPU v on the running CPU, as the registers stand now. */
   outdated(v: number): boolean {
+    return this.tlbs.epoch.a[0] !== this.epoch || this.tlbs.serial !== this.serial || this.registersDiffer(v);
+  }
+
+  private registersDiffer(v: number): boolean {
+    if (v !== this.v || this.agents.cpu !== this.cpu) return true;
     const r = this.regs.a;
     const b = Math.imul(v, REGS_WORDS);
-    if (v !== this.v || this.agents.cpu !== this.cpu || this.tlbs.epoch.a[0] !== this.epoch || this.tlbs.serial !== this.serial)
-      return true;
     return (
       ((r[b + SCTLR_EL1]! ^ this.sctlr) |
         (r[b + TCR_EL1]! ^ this.tcr) |
@@ -119,8 +122,13 @@ export class GuestContext {
     );
   }
 
-  /** Reads the registers of vCPU v and looks its contexts up. */
+  /** Makes this the context of vCPU v on the running CPU. */
   load(v: number): void {
+    if (this.registersDiffer(v)) this.readRegisters(v);
+    this.findTags();
+  }
+
+  private readRegisters(v: number): void {
     const r = this.regs.a;
     const b = Math.imul(v, REGS_WORDS);
     const sctlr = (this.sctlr = r[b + SCTLR_EL1]!);
@@ -151,6 +159,11 @@ export class GuestContext {
     this.asid = this.ttbr >>> 16;
     if ((tcrHi & TCR_AS_HI) === 0) this.asid &= 0xff;
     this.ids = (this.vmid << 16) | this.asid;
+  }
+
+  /** Looks the TLB contexts up that go with the registers: a TLBI may have taken them. */
+  private findTags(): void {
+    const { cpu } = this;
     const t = this.tlbs;
     if (this.stage1) {
       this.asidTag = t.context(cpu, CTX_ASID, this.vmid, this.asid);

@@ -14,7 +14,7 @@ import { bitsAt, blockAllowed, paBitsOf, startBits, tg0Shift, VTCR_DS_HI, VTCR_H
 import type { PhysicalMemory } from "./phys.js";
 import { HCR_DC, HCR_EL2, HCR_FWB_HI, HCR_VM, REGS_WORDS, VTCR_EL2, VTTBR_EL2, type RegisterFile } from "./registers.js";
 import { fscAt, FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_TRANSLATION } from "./syndrome.js";
-import type { TablePages } from "./tables.js";
+import { CHANGES, LINKS, type TablePages } from "./tables.js";
 import {
   F_R0,
   F_R1,
@@ -133,7 +133,7 @@ export class Stage2 {
         t.stage2.set(i + L_TAG, 0);
         continue;
       }
-      this.hit(v, i, hi, lo, shift, ipa);
+      this.hit(v, cpu, i, hi, lo, shift, ipa);
       return true;
     }
     if (!this.walk(v, cpu, tag, hi, lo, true)) return false;
@@ -141,11 +141,11 @@ export class Stage2 {
     return true;
   };
 
-  private hit(v: number, i: number, hi: number, lo: number, shift: number, ipa: Ipa): void {
+  private hit(v: number, cpu: number, i: number, hi: number, lo: number, shift: number, ipa: Ipa): void {
     const t = this.tlbs.stage2;
-    const changes = this.tables.changes.a[0]!;
+    const changes = this.tables.changes.a[CHANGES]!;
     if (t.a[i + L_CHANGES] !== changes) {
-      this.stale = this.differs(v, ipa, t.a[i + L_DESC_LO]!, t.a[i + L_DESC_HI]!, shift);
+      this.stale = !this.holds(i, cpu, hi, lo, shift) && this.differs(v, ipa, t.a[i + L_DESC_LO]!, t.a[i + L_DESC_HI]!, shift);
       t.set(i + L_CHANGES, changes);
     }
     const a = t.a;
@@ -156,6 +156,19 @@ export class Stage2 {
     this.fault = -1;
     this.cached = true;
     this.pa = this.leafAddress(hi, lo);
+  }
+
+  /** True when the level-3 table of a cached page is known to be the tree's, and has the descriptor still: a short way to see that nothing differs. */
+  private holds(i: number, cpu: number, hi: number, lo: number, shift: number): boolean {
+    if (shift !== 12) return false;
+    const table = this.tlbs.walk2.a;
+    const w = this.tlbs.walkAt(cpu, hi, lo);
+    const a = this.tlbs.stage2.a;
+    if (table[w + W_TAG] !== a[i + L_TAG] || table[w + W_LO] !== (lo & ~0x1fffff) || table[w + W_HI] !== hi) return false;
+    if (table[w + W_CHANGES] !== this.tables.changes.a[LINKS]) return false;
+    const words = this.tables.words.a;
+    const word = table[w + W_TABLE_LO]! + (((lo >>> 12) & 511) << 1);
+    return words[word] === a[i + L_DESC_LO] && words[word + 1] === a[i + L_DESC_HI];
   }
 
   /** True when the tables now give another output address or less permission than a cached leaf. */
@@ -195,7 +208,7 @@ export class Stage2 {
       a[i + L_DESC_LO] = this.lo;
       a[i + L_DESC_HI] = this.hi;
       a[i + L_SIZE] = (this.level << 8) | this.shift;
-      a[i + L_CHANGES] = this.tables.changes.a[0]!;
+      a[i + L_CHANGES] = this.tables.changes.a[CHANGES]!;
       return;
     }
     p.set(i + L_LO, lo & ~0xfff);
@@ -204,7 +217,7 @@ export class Stage2 {
     p.set(i + L_DESC_LO, this.lo);
     p.set(i + L_DESC_HI, this.hi);
     p.set(i + L_SIZE, (this.level << 8) | this.shift);
-    p.set(i + L_CHANGES, this.tables.changes.a[0]!);
+    p.set(i + L_CHANGES, this.tables.changes.a[CHANGES]!);
   }
 
   /** The walk. @param real with TLB, events, costs and hardware updates; else a look only */
@@ -277,14 +290,15 @@ export class Stage2 {
     const t = this.tlbs.walk2;
     const i = this.tlbs.walkAt(cpu, hi, lo);
     if (t.a[i + W_TAG] !== tag || t.a[i + W_LO] !== (lo & ~0x1fffff) || t.a[i + W_HI] !== hi) return -1;
-    const changes = this.tables.changes.a[0]!;
+    const links = this.tables.changes.a[LINKS]!;
     const table = t.a[i + W_TABLE_LO]!;
-    if (t.a[i + W_CHANGES] !== changes) {
+    const seen = t.a[i + W_CHANGES]!;
+    if (seen !== links && seen !== ~links) {
       // The table that the tree names now, by a look from the root.
-      const known = this.peekTable(v, ipa);
+      const same = this.peekTable(v, ipa) === table;
       this.cached = false;
-      if (known !== table) this.stale = true;
-      t.set(i + W_CHANGES, changes);
+      if (!same) this.stale = true;
+      t.set(i + W_CHANGES, same ? links : ~links);
     }
     return table;
   }
@@ -306,7 +320,7 @@ export class Stage2 {
     t.set(i + W_HI, hi);
     t.set(i + W_TAG, tag);
     t.set(i + W_TABLE_LO, table);
-    t.set(i + W_CHANGES, this.tables.changes.a[0]!);
+    t.set(i + W_CHANGES, this.tables.changes.a[LINKS]!);
   }
 
   private leaf(real: boolean, ipa: Ipa, hi: number, lo: number, word: number, dhi: number, dlo: number, level: number): boolean {

@@ -7,6 +7,7 @@
  */
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
+import { DESC_VALID, isTable } from "./descriptors.js";
 import type { PhysicalMemory } from "./phys.js";
 import { PAGE_SIZE, type Pa } from "./types.js";
 
@@ -16,6 +17,9 @@ export const TABLE_WORDS = 1024;
 const HIGH_WATER = 0;
 const FREE = 1;
 const MAX_ORDER = 4;
+/** Words of `changes`. */
+export const CHANGES = 0;
+export const LINKS = 1;
 
 export class TablePages {
   readonly words: I32Pool;
@@ -25,7 +29,7 @@ export class TablePages {
   readonly size: number;
   private readonly next: I32Pool;
   private readonly meta: I32Pool;
-  /** [0] counts changes of valid descriptors: a cached translation older than this may be stale. */
+  /** [CHANGES] counts changes of valid descriptors, [LINKS] those of table descriptors among them: a cached leaf or table older than its count may be stale. */
   readonly changes: I32Pool;
   /** Page number of the window, its low 32 bits. */
   private readonly basePage: number;
@@ -46,7 +50,7 @@ export class TablePages {
     this.next = sim.state.i32("tables.next", 16);
     this.meta = sim.state.i32("tables.meta", FREE + MAX_ORDER + 1);
     this.used = sim.state.i32("tables.used", 1);
-    this.changes = sim.state.i32("tables.changes", 1);
+    this.changes = sim.state.i32("tables.changes", 2);
     phys.attachTables(this);
   }
 
@@ -157,15 +161,23 @@ export class TablePages {
    * Stores a descriptor. A valid one that changes makes cached copies suspect (see `changes`).
    * The single writers of the host's and of the stage-2 tables go through here.
    */
-  write(word: number, hi: number, lo: number): void {
+  write(word: number, level: number, hi: number, lo: number): void {
     const words = this.words;
     const oldLo = words.a[word]!;
-    if ((oldLo & 1) !== 0 && (oldLo !== lo || words.a[word + 1] !== hi)) this.suspect();
+    if ((oldLo & DESC_VALID) !== 0 && (oldLo !== lo || words.a[word + 1] !== hi)) this.replaced(oldLo, level);
     words.set2(word, lo, hi);
   }
-  /** Every cached copy is looked at again before it is believed: descriptors changed, or a number in its tag stands for other tables. */
+  private replaced(oldLo: number, level: number): void {
+    this.changed(CHANGES);
+    if (isTable(oldLo, level)) this.changed(LINKS);
+  }
+  /** Every cached copy is looked at again before it is believed: a number in its tag stands for other tables. */
   suspect(): void {
-    this.changes.set(0, (this.changes.a[0]! + 1) | 0);
+    this.changed(CHANGES);
+    this.changed(LINKS);
+  }
+  private changed(of: number): void {
+    this.changes.set(of, (this.changes.a[of]! + 1) | 0);
   }
 
   /** Does a valid descriptor of a table page in use point into this range of physical addresses? Looks at all of them. */

@@ -131,15 +131,20 @@ export class Stage2Entries {
     if (was !== is) tables.refs.set(page, tables.refs.a[page]! + (is ? 1 : -1));
     if ((oldLo & DESC_VALID) !== 0) {
       if ((lo & DESC_VALID) !== 0 && (((oldLo ^ lo) & ~FREE_LO) !== 0 || ((oldHi ^ hi) & ~FREE_HI) !== 0)) {
-        this.sim.bus.emit(breakBeforeMakeViolation, tables.pageAddress(page), (word & (TABLE_WORDS - 1)) >> 1, oldHi, oldLo, hi, lo);
+        this.notBroken(word, oldHi, oldLo, hi, lo);
       }
       if (level === 3 || (oldLo & DESC_TABLE) === 0) this.count(vm, level, -1);
     }
     if ((lo & DESC_VALID) !== 0 && (level === 3 || (lo & DESC_TABLE) === 0)) this.count(vm, level, 1);
-    tables.write(word, hi, lo);
+    tables.write(word, level, hi, lo);
     const sim = this.sim;
     sim.agents.charge(sim.costs.tableWrite);
     sim.bus.emit(stage2Entry, tables.pageAddress(page), (word & (TABLE_WORDS - 1)) >> 1, level, ipa, oldHi, oldLo, hi, lo);
+  }
+
+  private notBroken(word: number, oldHi: number, oldLo: number, hi: number, lo: number): void {
+    const table = this.tables.pageAddress(word >> TABLE_SHIFT);
+    this.sim.bus.emit(breakBeforeMakeViolation, table, (word & (TABLE_WORDS - 1)) >> 1, oldHi, oldLo, hi, lo);
   }
 
   private count(vm: number, level: number, n: number): void {

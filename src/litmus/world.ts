@@ -195,7 +195,7 @@ export class LitmusWorld {
   /** Stage 2: everything at its own address, by 4 KiB pages where symbols lie. */
   private stage2(): void {
     for (let pa = RAM; pa < RAM + 0x1000000; pa += 0x200000) {
-      if (pa !== DATA_PA) this.tables.write(this.entry(pa, 2), leafHi(pa, 0), leafLo(pa, 2, stage2Lo(this.memAttr("rw"), 3, 3, true)));
+      if (pa !== DATA_PA) this.tables.write(this.entry(pa, 2), 2, leafHi(pa, 0), leafLo(pa, 2, stage2Lo(this.memAttr("rw"), 3, 3, true)));
     }
     for (const name of [...SYMBOLS, OTHER]) this.setStage2(name, this.paOf(name) >= RAM && this.paOf(name) < RAM + 0x1000000 ? "rw" : "nc");
   }
@@ -211,7 +211,7 @@ export class LitmusWorld {
       const a = this.tables.words.a;
       if ((a[word]! & 1) === 0) {
         const t = this.tables.alloc();
-        this.tables.write(word, leafHi(t, 0), tableLo(t));
+        this.tables.write(word, l, leafHi(t, 0), tableLo(t));
       }
       table = ((this.tables.words.a[word + 1]! & 0xffff) >>> 0) * 4294967296 + ((this.tables.words.a[word]! & ~0xfff) >>> 0);
     }
@@ -221,12 +221,12 @@ export class LitmusWorld {
     const ipa = this.page(symbol);
     const word = this.entry(ipa, 3);
     if (value === "invalid") {
-      this.tables.write(word, 0, 0);
+      this.tables.write(word, 3, 0, 0);
       return;
     }
     const pa = symbolIndex(value) >= 0 ? this.page(value) : ipa;
     const attrs = stage2Lo(this.memAttr(value), value === "ro" ? 1 : 3, 3, true);
-    this.tables.write(word, leafHi(pa, stage2Xn(0)), leafLo(pa, 3, attrs));
+    this.tables.write(word, 3, leafHi(pa, stage2Xn(0)), leafLo(pa, 3, attrs));
   }
 
   private vcpu(v: number): void {

@@ -112,7 +112,7 @@ describe("stage 2", () => {
     m.listen("bus_unclaimed");
     const word = m.entry(0x80000000, 3);
     // Bits 9:8 are OA[51:50], bits 49:48 are OA[49:48].
-    m.tables.write(word, 0x3_1234, 0x56789000 | (2 << 8) | 0x400 | 0xc0 | (6 << 2) | 3);
+    m.tables.write(word, 3, 0x3_1234, 0x56789000 | (2 << 8) | 0x400 | 0xc0 | (6 << 2) | 3);
     expect(m.read(0x80000008)).toBe(PE_OK);
     expect(m.events.map((e) => e["pa"])).toEqual([0xb_1234_5678_9008]);
   });

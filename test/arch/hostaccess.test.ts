@@ -28,16 +28,16 @@ class Mm {
       if (l === level) return word;
       if ((this.m.tables.words.a[word]! & 1) === 0) {
         const t = this.m.tables.alloc();
-        this.m.tables.write(word, leafHi(t, 0), tableLo(t));
+        this.m.tables.write(word, l, leafHi(t, 0), tableLo(t));
       }
       table = (this.m.tables.words.a[word + 1]! & 0xffff) * 4294967296 + ((this.m.tables.words.a[word]! & ~0xfff) >>> 0);
     }
   }
   map(hva: number, pa: number, lo = USER, hi = 0, level = 3): void {
-    this.m.tables.write(this.entry(hva, level), leafHi(pa, hi), ((pa & ~0xfff) | lo) & (level === 3 ? -1 : ~2));
+    this.m.tables.write(this.entry(hva, level), level, leafHi(pa, hi), ((pa & ~0xfff) | lo) & (level === 3 ? -1 : ~2));
   }
   unmap(hva: number, level = 3): void {
-    this.m.tables.write(this.entry(hva, level), 0, 0);
+    this.m.tables.write(this.entry(hva, level), level, 0, 0);
   }
   look(hva: number, write = false): number {
     return this.m.pe.hostLookup(this.root, this.asid, hva, write);

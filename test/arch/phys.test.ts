@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { WIDENED } from "../../src/arch/pageindex.js";
 import { PhysicalMemory } from "../../src/arch/phys.js";
-import { TablePages } from "../../src/arch/tables.js";
+import { CHANGES, LINKS, TablePages } from "../../src/arch/tables.js";
 import { Sim } from "../../src/sim/sim.js";
 import { MemoryDevice } from "./rig.js";
 
@@ -178,7 +178,7 @@ describe("physical memory", () => {
     phys.placeWindow(window, -1);
     expect(phys.windowAt(0x30000000)).toBe(-1);
     const t = tables.alloc();
-    tables.write(tables.word(t) + 6, 0x11, 0x22);
+    tables.write(tables.word(t) + 6, 3, 0x11, 0x22);
     phys.read(t + 24, 8);
     expect([phys.lo, phys.hi]).toEqual([0x22, 0x11]);
     phys.write(t + 24, 4, 0x33);
@@ -315,7 +315,7 @@ describe("translation-table pages", () => {
     const sixteen = tables.allocContiguous(16);
     const two = tables.allocContiguous(2);
     expect([sixteen % 65536, two % 8192, tables.pagesUsed]).toEqual([0, 0, 19]);
-    tables.write(tables.word(one) + 100, 5, 7);
+    tables.write(tables.word(one) + 100, 3, 5, 7);
     expect(tables.count(one)).toBe(1);
     tables.get(one);
     expect([tables.count(one), tables.put(one)]).toEqual([2, 1]);
@@ -331,20 +331,28 @@ describe("translation-table pages", () => {
     for (const p of all) expect((p >= sixteen && p < sixteen + 65536) || (p >= two && p < two + 8192)).toBe(false);
   });
 
-  it("count only changes of valid descriptors", () => {
+  it("count changes of valid descriptors, and those of table descriptors apart", () => {
     const { sim, phys } = memory();
     const tables = new TablePages(sim, phys, { base: BASE + SIZE, size: 0x1000000 });
     const w = tables.word(tables.alloc());
-    const changes = () => tables.changes.a[0];
-    tables.write(w, 0, 0x1003);
-    expect(changes()).toBe(0);
-    tables.write(w, 0, 0x1003);
-    expect(changes()).toBe(0);
-    tables.write(w, 0, 0);
-    expect(changes()).toBe(1);
-    tables.write(w, 0, 0x400);
-    tables.write(w, 0, 0);
-    expect(changes()).toBe(1);
+    const writes: [level: number, lo: number, changes: number, links: number][] = [
+      [3, 0x1003, 0, 0],
+      [3, 0x1003, 0, 0],
+      [3, 0, 1, 0],
+      [3, 0x400, 1, 0],
+      [3, 0, 1, 0],
+      [2, 0x1003, 1, 0],
+      [2, 0x1003, 1, 0],
+      [2, 0x2003, 2, 1],
+      [2, 0x200001, 3, 2],
+      [2, 0, 4, 2],
+    ];
+    for (const [level, lo, changes, links] of writes) {
+      tables.write(w, level, 0, lo);
+      expect([tables.changes.a[CHANGES], tables.changes.a[LINKS]]).toEqual([changes, links]);
+    }
+    tables.suspect();
+    expect([tables.changes.a[CHANGES], tables.changes.a[LINKS]]).toEqual([5, 3]);
   });
 
   it("refuse to grow beyond their window", () => {

@@ -116,7 +116,7 @@ export class Rig {
       const a = this.tables.words.a;
       if ((a[word]! & 1) === 0) {
         const t = this.tables.alloc();
-        this.tables.write(word, leafHi(t, 0), tableLo(t));
+        this.tables.write(word, l, leafHi(t, 0), tableLo(t));
       }
       table = outputAddress(this.tables.words.a[word + 1]!, this.tables.words.a[word]!);
     }
@@ -128,6 +128,7 @@ export class Rig {
     const attr = o.attr ?? ((this.o.fwb ?? this.features.s2fwb) ? 6 : 15);
     this.tables.write(
       this.entry(ipa, level),
+      level,
       leafHi(pa, stage2Xn(o.xn ?? 0)),
       leafLo(pa, level, stage2Lo(attr, o.s2ap ?? 3, o.sh ?? 3, o.af ?? true)),
     );
@@ -139,7 +140,7 @@ export class Rig {
     return (lo & 1) === 0 ? undefined : outputAddress(this.tables.words.a[w + 1]!, lo);
   }
   unmap(ipa: number, level = 3): void {
-    this.tables.write(this.entry(ipa, level), 0, 0);
+    this.tables.write(this.entry(ipa, level), level, 0, 0);
   }
   /** Maps an IPA to a fresh RAM page and gives its PA. */
   ram(ipa: number, o: { s2ap?: number; xn?: number; attr?: number; af?: boolean } = {}): number {

@@ -296,7 +296,7 @@ describe("stage-2 invalidation", () => {
     m.ram(0x80002000);
     m.read(0x80000000);
     const l2 = m.entry(0x80000000, 2);
-    m.tables.write(l2, 0, 0);
+    m.tables.write(l2, 2, 0, 0);
     m.listen("stale_translation");
     // Nothing was invalidated: the cached level-3 table still answers for the other page.
     expect(m.read(0x80001000)).toBe(PE_OK);
@@ -307,6 +307,23 @@ describe("stage-2 invalidation", () => {
     m.pe.hostDsb(DSB_ISH);
     expect(m.read(0x80002000)).toBe(PE_EL2);
     expect(m.esr2).toBe("0x92000006");
+  });
+
+  it("tells a cached page stale whose table was unlinked, though that table has its descriptor still", () => {
+    const m = new Rig();
+    for (const ipa of [0x80000000, 0x80001000, 0x80002000]) m.ram(ipa);
+    m.read(0x80000000);
+    m.read(0x80001000);
+    // Combined entries go, those of stage 2 stay.
+    m.pe.hypTlbi(2, true, 1, 0, 0);
+    m.pe.hostDsb(DSB_ISH);
+    m.tables.write(m.entry(0x80000000, 2), 2, 0, 0);
+    m.listen("stale_translation");
+    const told = (ipa: number) => [m.read(ipa), m.events.splice(0).length];
+    expect(told(0x80000000)).toEqual([PE_OK, 1]);
+    // By the walk cache, which now knows that the tree no longer names its table; then by the other cached page.
+    expect(told(0x80002000)).toEqual([PE_OK, 1]);
+    expect(told(0x80001000)).toEqual([PE_OK, 1]);
   });
 
   it("with a level hint drops only leaves of that level", () => {
@@ -468,8 +485,8 @@ describe("undo", () => {
     // A host page at the same address: level-0 entry 0, a 1 GiB block.
     const root = m.tables.alloc();
     const l1 = m.tables.alloc();
-    m.tables.write(m.tables.word(root), (l1 / 4294967296) | 0, l1 | 3 | 0);
-    m.tables.write(m.tables.word(l1) + 4, 0, 0x40000000 | 0x741);
+    m.tables.write(m.tables.word(root), 0, (l1 / 4294967296) | 0, l1 | 3 | 0);
+    m.tables.write(m.tables.word(l1) + 4, 1, 0, 0x40000000 | 0x741);
     m.sim.state.startRecording();
     const mark = m.sim.state.mark();
     expect([m.read(0x80000000), m.pe.d0]).toEqual([PE_OK, 5]);
