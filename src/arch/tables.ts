@@ -27,6 +27,8 @@ export class TablePages {
   private readonly meta: I32Pool;
   /** [0] counts changes of valid descriptors: a cached translation older than this may be stale. */
   readonly changes: I32Pool;
+  /** Counts what may have made a descriptor point to another table: whoever remembers where a walk came to, looks at it. */
+  reshaped = 0;
   /** Page number of the window, its low 32 bits. */
   private readonly basePage: number;
   /** Pages in use now, for memory figures. */
@@ -48,6 +50,7 @@ export class TablePages {
     this.used = sim.state.i32("tables.used", 1);
     this.changes = sim.state.i32("tables.changes", 1);
     phys.attachTables(this);
+    sim.state.tally({ store: () => undefined, load: () => this.reshaped++ });
   }
 
   contains(pa: Pa): boolean {

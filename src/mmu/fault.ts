@@ -139,7 +139,7 @@ export class HostFault {
       ["done", (f) => sim.agents.ret(f, 0)],
       ["handleUserfault", (f) => this.userfaultWait(f)],
     ]);
-    this.handleDeferred = { ...this.handleMmFault, begin: (f) => this.handleAnswered(f) };
+    this.handleDeferred = sim.agents.from(this.handleMmFault, 0, (f) => this.handleAnswered(f));
   }
 
   // ---- the straight line -----------------------------------------------------------------------

@@ -212,9 +212,10 @@ export class Agents {
     }
     return { name, first, begin: phases[0]![1], words: room, source };
   }
-  /** The same activity from its n-th phase on. */
-  from(act: Activity, n: number): Activity {
-    return { ...act, first: act.first + n, begin: this.phaseFns[act.first + n]! };
+  /** The same activity from its n-th phase on. @param begin what a straight run begins with instead of that phase's function */
+  from(act: Activity, n: number, begin = this.phaseFns[act.first + n]!): Activity {
+    // Written out: all activities have the same hidden class.
+    return { name: act.name, first: act.first + n, begin, words: act.words, source: act.source };
   }
 
   /** Phases of all activities. */
@@ -317,11 +318,12 @@ export class Agents {
     a4 = 0,
     a5 = 0,
   ): number => {
-    this.call(f, resume, act, a0, a1, a2, a3, a4, a5);
-    if (!this.straight) return CALLED;
     const agent = this.running.a[0]!;
     const s = this.stack;
-    const g = this.top.a[agent]!;
+    const g = f + this.frameWords[s.a[f]! | 0]!;
+    s.set(f + PHASE, resume);
+    this.push(agent, f, g, act, a0, a1, a2, a3, a4, a5);
+    if (!this.straight) return CALLED;
     let next = act.begin(g);
     while (next >= 0) {
       s.set(g + PHASE, next);
