@@ -188,15 +188,7 @@ export class Gup {
     const addr = s[f + ADDR]!;
     const write = this.writes(this.vmas.flags(this.vmas.covering(mm, addr)), s[f + FLAGS]! | 0);
     const flags = write ? FAULT_FLAG_WRITE : 0;
-    return this.sim.agents.callStraight(
-      f,
-      this.getUserPagesUnlocked.first + 1,
-      this.faultedIn,
-      this.fault.handleMmFault,
-      mm,
-      addr,
-      flags,
-    );
+    return this.sim.agents.callStraight(f, this.getUserPagesUnlocked.first + 1, this.faultedIn, this.fault.handleMmFault, mm, addr, flags);
   }
 
   private readonly faultedIn = (f: number): number => {
