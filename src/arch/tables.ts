@@ -31,6 +31,8 @@ export class TablePages {
   private readonly meta: I32Pool;
   /** [CHANGES] counts changes of valid descriptors, [LINKS] those of table descriptors among them: a cached leaf or table older than its count may be stale. */
   readonly changes: I32Pool;
+  /** Counts what may have made a descriptor point to another table: whoever remembers where a walk came to, looks at it. */
+  reshaped = 0;
   /** Page number of the window, its low 32 bits. */
   private readonly basePage: number;
   /** Pages in use now, for memory figures. */
@@ -52,6 +54,7 @@ export class TablePages {
     this.used = sim.state.i32("tables.used", 1);
     this.changes = sim.state.i32("tables.changes", 2);
     phys.attachTables(this);
+    sim.state.tally({ store: () => undefined, load: () => this.reshaped++ });
   }
 
   contains(pa: Pa): boolean {
@@ -165,6 +168,7 @@ export class TablePages {
     const words = this.words;
     const oldLo = words.a[word]!;
     if ((oldLo & DESC_VALID) !== 0 && (oldLo !== lo || words.a[word + 1] !== hi)) this.replaced(oldLo, level);
+    if (level < 3) this.reshaped++;
     words.set2(word, lo, hi);
   }
   private replaced(oldLo: number, level: number): void {

@@ -81,7 +81,7 @@ export class GfnToPfn {
     this.names = internNames(sim.bus, NAMES);
     this.slow = sim.agents.activity("hvaToPfn", "virt/kvm/kvm_main.c hva_to_pfn", WORDS, [
       ["slowGup", (f) => this.slowGup(f)],
-      ["upgrade", (f) => this.upgrade(f)],
+      ["upgrade", this.upgrade],
       ["remapped", this.remapped],
       ["fixedUp", this.fixedUp],
       ["faultin", (f) => this.faultIn(f)],
@@ -147,26 +147,28 @@ export class GfnToPfn {
   private slowGup(f: number): number {
     const s = this.sim.agents.stack.a;
     const { getUserPagesUnlocked } = this.mm.gup;
-    return this.sim.agents.call(f, this.slow.first + 1, getUserPagesUnlocked, s[f + MM]! | 0, s[f + HVA]!, this.gupFlags(f));
+    const next = this.slow.first + 1;
+    return this.sim.agents.callStraight(f, next, this.upgrade, getUserPagesUnlocked, s[f + MM]! | 0, s[f + HVA]!, this.gupFlags(f));
   }
   private faultIn(f: number): number {
     const s = this.sim.agents.stack.a;
     const { getUserPagesFaulting } = this.mm.gup;
-    return this.sim.agents.call(f, this.slow.first + 1, getUserPagesFaulting, s[f + MM]! | 0, s[f + HVA]!, this.gupFlags(f));
+    const next = this.slow.first + 1;
+    return this.sim.agents.callStraight(f, next, this.upgrade, getUserPagesFaulting, s[f + MM]! | 0, s[f + HVA]!, this.gupFlags(f));
   }
 
   /** A read fault tries once more for a writable page; a failed GUP goes on to the remapped path. */
-  private upgrade(f: number): number {
+  private readonly upgrade = (f: number): number => {
     const s = this.sim.agents.stack.a;
     const pfn = s[f + R0]!;
     if (pfn === -EHWPOISON) return this.error(f, EHWPOISON);
-    if (pfn < 0) return this.slow.first + 2;
+    if (pfn < 0) return this.sim.agents.go(f, this.slow.first + 2, this.remapped);
     if (s[f + WRITE] !== 0) return this.found(f, pfn, PFN_WRITABLE | PFN_REFERENCED, SLOW_GUP);
     const writable = this.mm.gup.gupFast(s[f + MM]! | 0, s[f + HVA]!, true);
     if (writable < 0) return this.found(f, pfn, PFN_REFERENCED, SLOW_GUP);
     this.mm.frames.put(pfn);
     return this.found(f, writable, PFN_WRITABLE | PFN_REFERENCED, SLOW_GUP);
-  }
+  };
 
   /** Under mmap_lock: the VMA again, and the host entry of a PFNMAP page (hva_to_pfn_remapped). */
   private readonly remapped = (f: number): number => {
@@ -204,7 +206,7 @@ export class GfnToPfn {
     const mm = s[f + MM]! | 0;
     const hva = s[f + HVA]!;
     const write = s[f + WRITE] !== 0;
-    const pfn = gup.followPfnmap(mm, hva);
+    const pfn = gup.followPfnmapOf(mm, hva);
     if (pfn < 0) {
       if (s[f + FIXUPS] !== 0) return this.failed(f, lock, this.names["no host entry after the fault handler"]);
       return this.fixup(f, mm, hva, write);

@@ -97,6 +97,11 @@ export interface FaultOptions {
 export class HostFault {
   /** (mm, addr, FAULT_FLAG_*) -> R0 VM_FAULT_* (0: mapped). The caller holds the mmap_lock for reading. */
   readonly handleMmFault: Activity;
+  /** The same begun with what `faultNow` has just answered: a straight run does not ask it twice. */
+  private readonly handleDeferred: Activity;
+  /** Of `deferred`, read at once. */
+  private deferredVma = -1;
+  private deferredFor = 0;
   readonly huge: HugeAnon;
   readonly hugetlb: Hugetlb;
   readonly fileFault: FileFault;
@@ -128,12 +133,13 @@ export class HostFault {
       ["setPteAtNotify", (f) => this.wpSetPte(f)],
       ["doHugePmdWpPage", (f) => this.hugeCopyLocked(f)],
       ["afterSplit", (f) => this.handle(f)],
-      ["afterHugeFault", (f) => this.afterOpsHuge(f)],
-      ["afterFault", (f) => sim.agents.ret(f, sim.agents.stack.a[f + R0]!)],
+      ["afterHugeFault", this.afterOpsHuge],
+      ["afterFault", this.afterOpsFault],
       ["hugetlbWp", (f) => this.hugetlbCowLocked(f)],
       ["done", (f) => sim.agents.ret(f, 0)],
       ["handleUserfault", (f) => this.userfaultWait(f)],
     ]);
+    this.handleDeferred = sim.agents.from(this.handleMmFault, 0, (f) => this.handleAnswered(f));
   }
 
   // ---- the straight line -----------------------------------------------------------------------
@@ -348,6 +354,18 @@ export class HostFault {
     return this.goOn(f, this.faultNow(mm, vma, addr, s.a[f + FLAGS]! | 0));
   }
 
+  /** `handleMmFault` for a caller to whom `faultNow` has just answered r, a DEFER_* code. */
+  deferred(vma: number, r: number): Activity {
+    this.deferredVma = vma;
+    this.deferredFor = r;
+    return this.handleDeferred;
+  }
+
+  private handleAnswered(f: number): number {
+    this.sim.agents.stack.set(f + VMA, this.deferredVma);
+    return this.goOn(f, this.deferredFor);
+  }
+
   private goOn(f: number, r: number): number {
     switch (r) {
       case DEFER_WP_COPY:
@@ -509,9 +527,10 @@ export class HostFault {
   private opsHuge(f: number): number {
     const s = this.sim.agents.stack.a;
     const act = this.files.vmOps(this.vmas.file(s[f + VMA]! | 0))!.hugeFault!;
-    return this.sim.agents.call(
+    return this.sim.agents.callStraight(
       f,
       this.handleMmFault.first + AFTER_OPS_HUGE,
+      this.afterOpsHuge,
       act,
       s[f + MM]! | 0,
       s[f + VMA]! | 0,
@@ -520,7 +539,7 @@ export class HostFault {
     );
   }
 
-  private afterOpsHuge(f: number): number {
+  private readonly afterOpsHuge = (f: number): number => {
     const s = this.sim.agents.stack.a;
     const r = s[f + R0]!;
     if ((r & VM_FAULT_FALLBACK) === 0) return this.sim.agents.ret(f, r);
@@ -529,7 +548,7 @@ export class HostFault {
     this.address = s[f + ADDR]!;
     this.pt.walk(mm, this.address);
     return this.goOn(f, this.pteFault(mm, vma, this.vmas.flags(vma), ((s[f + FLAGS]! | 0) & FAULT_FLAG_WRITE) !== 0));
-  }
+  };
 
   /** __do_fault: the driver's plain handler, refused under the VMA's lock. */
   private opsFault(f: number): number {
@@ -538,9 +557,10 @@ export class HostFault {
     if ((flags & FAULT_FLAG_VMA_LOCK) !== 0) return this.sim.agents.ret(f, VM_FAULT_RETRY);
     const ops = this.files.vmOps(this.vmas.file(s[f + VMA]! | 0));
     if (ops === undefined) return this.sim.agents.ret(f, VM_FAULT_SIGBUS);
-    return this.sim.agents.call(
+    return this.sim.agents.callStraight(
       f,
       this.handleMmFault.first + AFTER_OPS_FAULT,
+      this.afterOpsFault,
       ops.fault,
       s[f + MM]! | 0,
       s[f + VMA]! | 0,
@@ -548,6 +568,8 @@ export class HostFault {
       flags & FAULT_FLAG_WRITE,
     );
   }
+
+  private readonly afterOpsFault = (f: number): number => this.sim.agents.ret(f, this.sim.agents.stack.a[f + R0]!);
 
   // handle_userfault
 

@@ -251,14 +251,17 @@ export class Frames {
   /** pfn_valid: has a struct page. */
   pfnValid(pfn: number): boolean {
     if (this.isRam(pfn)) return true;
-    for (const r of this.special) if (pfn >= r.pfn && pfn < r.pfn + r.frames) return r.structPage;
-    return false;
+    return this.rangeOf(pfn)?.structPage === true;
   }
   /** pfn_is_map_memory: is in the kernel's linear map. */
   isMapMemory(pfn: number): boolean {
     if (this.isRam(pfn)) return true;
-    for (const r of this.special) if (pfn >= r.pfn && pfn < r.pfn + r.frames) return r.linear;
-    return false;
+    return this.rangeOf(pfn)?.linear === true;
+  }
+  private rangeOf(pfn: number): SpecialRange | undefined {
+    const { special } = this;
+    for (let i = 0; i < special.length; i++) if (pfn >= special[i]!.pfn && pfn < special[i]!.pfn + special[i]!.frames) return special[i];
+    return undefined;
   }
 
   // ---- allocation ------------------------------------------------------------------------------

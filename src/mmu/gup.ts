@@ -70,7 +70,7 @@ export class Gup {
   ) {
     this.getUserPagesUnlocked = sim.agents.activity("getUserPagesUnlocked", "mm/gup.c get_user_pages_unlocked", 3, [
       ["mmapLock", (f) => this.lockAndLookup(f)],
-      ["faultinPage", (f) => this.faultedIn(f)],
+      ["faultinPage", this.faultedIn],
       ["handleMmFault", (f) => this.faultIn(f)],
     ]);
     this.getUserPagesFaulting = sim.agents.from(this.getUserPagesUnlocked, 2);
@@ -187,17 +187,18 @@ export class Gup {
     const mm = s[f + MM]! | 0;
     const addr = s[f + ADDR]!;
     const write = this.writes(this.vmas.flags(this.vmas.covering(mm, addr)), s[f + FLAGS]! | 0);
-    return this.sim.agents.call(f, this.getUserPagesUnlocked.first + 1, this.fault.handleMmFault, mm, addr, write ? FAULT_FLAG_WRITE : 0);
+    const flags = write ? FAULT_FLAG_WRITE : 0;
+    return this.sim.agents.callStraight(f, this.getUserPagesUnlocked.first + 1, this.faultedIn, this.fault.handleMmFault, mm, addr, flags);
   }
 
-  private faultedIn(f: number): number {
+  private readonly faultedIn = (f: number): number => {
     const s = this.sim.agents.stack.a;
     const r = s[f + R0]!;
     // The handler dropped the mmap_lock: all over again.
     if ((r & VM_FAULT_RETRY) !== 0) return this.getUserPagesUnlocked.first;
     if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, s[f + FLAGS]! | 0));
     return this.lookedUp(f, this.lookupOf(f));
-  }
+  };
 
   /** follow_page_pte, follow_trans_huge_pmd on the walked leaf. @returns pfn with a reference, -1 to fault it in, -EFAULT where there is no page behind it */
   private followPage(write: boolean): number {
@@ -212,16 +213,21 @@ export class Gup {
   // ---- PFNMAP ----------------------------------------------------------------------------------
 
   /**
-   * follow_pfn, follow_pte, follow_pfnmap_start: what the tables hold for an address of a VM_IO or
+   * follow_pfn, follow_pte, follow_pfnmap_start: what the tables hold for an address in a VM_IO or
    * VM_PFNMAP mapping. The caller holds the mmap_lock; no reference is taken. Sets `writable`, `leafLevel`.
    * @returns pfn, or -1: no such VMA, nothing there, or a leaf that this release does not understand
    */
   followPfnmap(mm: number, addr: number): number {
+    const vma = this.vmas.findVma(mm, addr);
+    if (vma < 0 || this.vmas.start(vma) > addr || (this.vmas.flags(vma) & (VM_IO | VM_PFNMAP)) === 0) return -1;
+    return this.followPfnmapOf(mm, addr);
+  }
+
+  /** The same where the caller has the VMA, and knows that it is one. */
+  followPfnmapOf(mm: number, addr: number): number {
     const { pt } = this;
     this.writable = false;
     this.leafLevel = -1;
-    const vma = this.vmas.findVma(mm, addr);
-    if (vma < 0 || this.vmas.start(vma) > addr || (this.vmas.flags(vma) & (VM_IO | VM_PFNMAP)) === 0) return -1;
     pt.walk(mm, addr);
     this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pt.leafPfn, pt.writable ? 1 : 0);
     if (pt.leafLevel < 0 || (pt.leafLevel < 3 && this.d.followPfn === "pageOnly")) return -1;
@@ -247,7 +253,7 @@ export class Gup {
     const flags = write ? FAULT_FLAG_WRITE : 0;
     const r = this.fault.faultNow(mm, vma, addr, flags);
     if (r >= 0) return this.fixupDone(f, r);
-    return this.sim.agents.callStraight(f, this.fixupUserFault.first + 1, this.fixedUp, this.fault.handleMmFault, mm, addr, flags);
+    return this.sim.agents.callStraight(f, this.fixupUserFault.first + 1, this.fixedUp, this.fault.deferred(vma, r), mm, addr, flags);
   };
 
   private readonly fixedUp = (f: number): number => this.fixupDone(f, this.sim.agents.stack.a[f + R0]!);

@@ -89,6 +89,11 @@ export class HostPageTables {
   leafLevel = -1;
   /** Bytes between the start of an upper-level leaf and the address. */
   private offset = 0;
+  /** The last-level table that the last walk to one came to: of which mm, from which address on, its first word; and `reshaped` then. */
+  private tableMm = -1;
+  private tableStart = 0;
+  private table = 0;
+  private tableShape = 0;
 
   readonly locks: PageTableLocks;
   /** Per mm: physical address of the pgd, 0 without. */
@@ -145,6 +150,16 @@ export class HostPageTables {
    */
   walk(mm: number, addr: number): boolean {
     const { tables } = this;
+    const within = addr - this.tableStart;
+    if (within >= 0 && within < PMD_SIZE && this.tableMm === mm && this.tableShape === tables.reshaped) {
+      this.level = 3;
+      return this.readPte(this.table + ((within >>> 12) << 1));
+    }
+    return this.walkDown(mm, addr);
+  }
+
+  private walkDown(mm: number, addr: number): boolean {
+    const { tables } = this;
     const w = tables.words.a;
     const ahi = (addr / WORD) | 0;
     const alo = addr | 0;
@@ -158,7 +173,11 @@ export class HostPageTables {
     lo = w[e]!;
     if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(2, e, alo & 0x1fffff);
     this.level = 3;
-    return this.readPte(tables.tableWord(w[e + 1]!, lo) + (((alo >>> 12) & 511) << 1));
+    this.table = tables.tableWord(w[e + 1]!, lo);
+    this.tableMm = mm;
+    this.tableStart = pmdStart(addr);
+    this.tableShape = tables.reshaped;
+    return this.readPte(this.table + (((alo >>> 12) & 511) << 1));
   }
 
   private readPte(e: number): boolean {

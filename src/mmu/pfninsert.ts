@@ -44,9 +44,9 @@ export class PfnInsert {
     const { pt } = this;
     pt.walk(mm, addr);
     if (pt.leafLevel === 2 || pt.leafLevel === 1) return VM_FAULT_NOPAGE;
-    const e = pt.ensure(mm, addr, 3);
+    const e = pt.level === 3 ? pt.entry : pt.ensure(mm, addr, 3);
     if ((pt.tables.words.a[e]! | pt.tables.words.a[e + 1]!) !== 0) return VM_FAULT_NOPAGE;
-    pt.setEntry(mm, addr - (addr % 4096), 3, e, pfnLo(pfn) | this.prot.lo(vma), pfnHi(pfn) | this.prot.hi(vma) | HI_SPECIAL);
+    pt.setEntry(mm, addr - (addr & 0xfff), 3, e, pfnLo(pfn) | this.prot.lo(vma), pfnHi(pfn) | this.prot.hi(vma) | HI_SPECIAL);
     return VM_FAULT_NOPAGE;
   }
 

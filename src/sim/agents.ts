@@ -212,9 +212,10 @@ export class Agents {
     }
     return { name, first, begin: phases[0]![1], words: room, source };
   }
-  /** The same activity from its n-th phase on. */
-  from(act: Activity, n: number): Activity {
-    return { ...act, first: act.first + n, begin: this.phaseFns[act.first + n]! };
+  /** The same activity from its n-th phase on. @param begin what a straight run begins with instead of that phase's function */
+  from(act: Activity, n: number, begin = this.phaseFns[act.first + n]!): Activity {
+    // Written out: all activities have the same hidden class.
+    return { name: act.name, first: act.first + n, begin, words: act.words, source: act.source };
   }
 
   /** Phases of all activities. */
@@ -246,6 +247,8 @@ export class Agents {
     a5: number,
   ): void => {
     const words = act.words;
+    // No change: V8 learns that none of the sums below overflows.
+    at &= 0x3fffffff;
     if (at + ARG + words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.name(agent)} is full in ${act.name}`);
     this.top.set(agent, at);
     const s = this.stack;
@@ -294,10 +297,8 @@ export class Agents {
    * The caller runs again at `resume` with the child's results in its R0..R2.
    */
   readonly call = (f: number, resume: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): number => {
-    const s = this.stack;
-    const size = this.frameWords[s.a[f]! | 0]!;
-    s.set(f + PHASE, resume);
-    this.push(this.running.a[0]!, f, f + size, act, a0, a1, a2, a3, a4, a5);
+    this.stack.set(f + PHASE, resume);
+    this.push(this.running.a[0]!, f, f + this.frameWords[resume]!, act, a0, a1, a2, a3, a4, a5);
     return CALLED;
   };
 
@@ -317,11 +318,12 @@ export class Agents {
     a4 = 0,
     a5 = 0,
   ): number => {
-    this.call(f, resume, act, a0, a1, a2, a3, a4, a5);
-    if (!this.straight) return CALLED;
     const agent = this.running.a[0]!;
     const s = this.stack;
-    const g = this.top.a[agent]!;
+    const g = f + this.frameWords[resume]!;
+    s.set(f + PHASE, resume);
+    this.push(agent, f, g, act, a0, a1, a2, a3, a4, a5);
+    if (!this.straight) return CALLED;
     let next = act.begin(g);
     while (next >= 0) {
       s.set(g + PHASE, next);

@@ -44,7 +44,7 @@ export class BarStorage {
 
   /** First data word of the block at an offset, or -1 while it is all zero. */
   private block(bar: number, offset: number): number {
-    const table = this.directories.a[bar + Math.floor(offset / TABLE)]!;
+    const table = this.directories.a[bar + ((offset / TABLE) | 0)]!;
     if (table === 0) return -1;
     const block = this.tables.a[Math.imul(table - 1, TABLE_WORDS) + ((offset / BLOCK) & (TABLE_WORDS - 1))]!;
     return block === 0 ? -1 : Math.imul(block - 1, BLOCK_WORDS);
@@ -81,6 +81,16 @@ export class BarStorage {
     this.data.set(block + ((offset & (BLOCK - 1)) >> 2), value);
   }
 
+  /** Both words of an aligned 64-bit one, which lie in one block. */
+  private setWords(bar: number, offset: number, lo: number, hi: number): void {
+    let block = this.block(bar, offset);
+    if (block < 0) {
+      if ((lo | hi) === 0) return;
+      block = this.makeBlock(bar, offset);
+    }
+    this.data.set2(block + ((offset & (BLOCK - 1)) >> 2), lo, hi);
+  }
+
   /** Up to four bytes from any offset, zero-extended to 32 bits. */
   private part(bar: number, offset: number, size: number): number {
     const shift = (offset & 3) * 8;
@@ -107,6 +117,7 @@ export class BarStorage {
 
   /** Writes 1, 2, 4 or 8 bytes at any alignment. */
   write(bar: number, offset: number, size: number, lo: number, hi: number): void {
+    if (size === 8 && (offset & 7) === 0) return this.setWords(bar, offset, lo, hi);
     this.setPart(bar, offset, size < 4 ? size : 4, lo);
     if (size > 4) this.setPart(bar, offset + 4, size - 4, hi);
   }

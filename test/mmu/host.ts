@@ -20,6 +20,7 @@ export const BASE = 0x40_0000_0000;
 export class TestHost {
   readonly sim = new Sim();
   readonly mm: HostMm;
+  readonly phys: PhysicalMemory;
   /** Notifier ranges since `clearRanges`: "S UNMAP 0x1000-0x2000" relative to `BASE`. */
   ranges: string[] = [];
 
@@ -28,6 +29,7 @@ export class TestHost {
   constructor(era = "v6.12", set: Readonly<Record<string, string>> = {}, options: HostMmOptions = {}) {
     this.sim.agents.add("vmm", "vmm", 0);
     const phys = new PhysicalMemory(this.sim, { ramBase: 0x40000000, ramSize: 0x80000000 });
+    this.phys = phys;
     const tables = new TablePages(this.sim, phys, { base: 0x200000000, size: 0x10000000 });
     const pe = {
       tlbi: (_: number, op: number) => void this.tlbis.add(op),

@@ -177,3 +177,29 @@ describe("notifiers", () => {
     expect(h.mm.notifiers.hasNotifiers(1)).toBe(true);
   });
 });
+
+describe("a walk", () => {
+  it("does not end in a table that is the address's no more", () => {
+    const h = new TestHost();
+    const { pt } = h.mm;
+    h.mmap(BASE, 4 * MIB);
+    h.madvise(BASE, 4 * MIB, MADV_NOHUGEPAGE);
+    h.write(BASE, 1);
+    expect(pt.walk(0, BASE)).toBe(true);
+    const entry = pt.entry;
+    const before = h.sim.state.checkpoint();
+    h.munmap(BASE, 4 * MIB);
+    expect([pt.walk(0, BASE), pt.level < 3]).toEqual([false, true]);
+    h.mmap(BASE + 2 * MIB, 2 * MIB);
+    h.madvise(BASE + 2 * MIB, 2 * MIB, MADV_NOHUGEPAGE);
+    h.write(BASE + 2 * MIB, 2);
+    expect(pt.walk(0, BASE + 2 * MIB)).toBe(true);
+    h.sim.state.restore(before);
+    expect([pt.walk(0, BASE + 2 * MIB), pt.level < 3]).toEqual([false, true]);
+    expect([pt.walk(0, BASE), pt.entry]).toEqual([true, entry]);
+    // A store of a device to the table above.
+    const pmd = pt.entryAt(0, BASE, 2);
+    h.phys.write(pt.tables.base + pmd * 4, 8, 0, 0);
+    expect([pt.walk(0, BASE), pt.level]).toEqual([false, 2]);
+  });
+});
