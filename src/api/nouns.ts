@@ -23,7 +23,7 @@ export class HostProcess {
   }
   /** mmap(2). @returns the address, or -errno */
   mmap(args: Args<"mmap">): number {
-    return this.ret({ call: "mmap", ...args });
+    return this.ret({ ...args, call: "mmap" });
   }
   munmap(addr: number, length: number): number {
     return this.ret({ call: "munmap", addr, length });

@@ -98,7 +98,7 @@ export class Mmap {
   ) {
     this.mmap = mm.sim.agents.activity("mmap", "mm/mmap.c do_mmap, mmap_region", 10, [
       ["lock", (f) => this.lock(f)],
-      ["mmapRegion", (f) => this.region(f)],
+      ["mmapRegion", (f) => this.unmapped(f)],
       ["deviceMapped", (f) => this.deviceMapped(f)],
       ["undo", (f) => this.undo(f)],
       ["undone", (f) => this.undone(f)],
@@ -116,8 +116,17 @@ export class Mmap {
     if (error < 0) return this.leave(f, error);
     const start = s.a[f + ADDR]!;
     const end = start + s.a[f + LEN]!;
-    if (this.mm.vmas.overlaps(mm, start, end)) return sim.agents.call(f, this.mmap.first + 1, this.munmap.doMunmap, mm, start, end, 0);
-    return this.region(f);
+    const next = this.mm.vmas.findVma(mm, start);
+    if (next >= 0 && this.mm.vmas.start(next) < end)
+      return sim.agents.call(f, this.mmap.first + 1, this.munmap.doMunmap, mm, start, end, 0);
+    return this.region(f, next);
+  }
+
+  private unmapped(f: number): number {
+    const { sim, vmas } = this.mm;
+    const s = sim.agents.stack.a;
+    if (s[f + R0]! < 0) return this.leave(f, s[f + R0]!);
+    return this.region(f, vmas.findVma(s[f + MM]! | 0, s[f + ADDR]!));
   }
 
   /** do_mmap up to mmap_region: address, flags, the file's rules. @returns 0 or -errno */
@@ -204,11 +213,10 @@ export class Mmap {
     return unmappedArea(vmas, mm, wish, len, align);
   }
 
-  /** mmap_region, after what was there is gone. */
-  private region(f: number): number {
+  /** mmap_region, after what was there is gone. @param next the VMA above, or -1 */
+  private region(f: number, next: number): number {
     const { sim, vmas, files } = this.mm;
     const s = sim.agents.stack;
-    if (s.a[f + R0]! < 0) return this.leave(f, s.a[f + R0]!);
     const mm = s.a[f + MM]! | 0;
     const addr = s.a[f + ADDR]!;
     const len = s.a[f + LEN]!;
@@ -216,7 +224,7 @@ export class Mmap {
     const file = s.a[f + FD]!;
     const pgoff = s.a[f + OFFSET]! / PAGE_SIZE;
     const pageProt = (flags & VM_MTE) !== 0 ? PAGE_PROT_TAGGED : PAGE_PROT_NORMAL;
-    if (this.change.mergeMmap(mm, addr, addr + len, flags, file, pgoff, pageProt) >= 0) return this.mapped(f);
+    if (this.change.mergeMmap(mm, next, addr, addr + len, flags, file, pgoff, pageProt) >= 0) return this.mapped(f);
     if ((flags & VM_HUGETLB) !== 0 && (flags & VM_NORESERVE) === 0) {
       const error = files.reserveHugetlb(file, this.hugePagesToReserve(file, flags, s.a[f + OFFSET]!, len));
       if (error < 0) return this.leave(f, error);
@@ -226,7 +234,7 @@ export class Mmap {
     s.set(f + VMA, v);
     const ops = files.vmOps(file);
     if (ops !== undefined) return sim.agents.call(f, this.mmap.first + 2, ops.mmap, mm, v);
-    vmas.insert(v);
+    vmas.insertBelow(v, next);
     return this.mapped(f);
   }
 

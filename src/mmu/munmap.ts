@@ -83,33 +83,47 @@ export class Munmap {
     const end = s[f + END]!;
     const v = vmas.findVma(mm, start);
     if (v < 0 || vmas.start(v) >= end) return sim.agents.ret(f, 0);
-    if (start <= vmas.start(v)) return this.cutEnd(f);
+    if (start <= vmas.start(v)) return this.cutLast(f, v);
     if (end < vmas.end(v) && vmas.count(mm) >= MAX_MAP_COUNT) return sim.agents.ret(f, -ENOMEM);
     const newBelow = d.munmapStartCutNewPiece === "lower" ? 1 : 0;
     return sim.agents.call(f, this.doMunmap.first + 1, this.change.splitVma, v, start, newBelow);
   }
 
   private cutEnd(f: number): number {
-    const { sim, vmas, d } = this.mm;
+    const { sim, vmas } = this.mm;
     const s = sim.agents.stack.a;
     if (s[f + R0]! < 0) return sim.agents.ret(f, s[f + R0]!);
+    return this.cutLast(f, vmas.findVma(s[f + MM]! | 0, s[f + START]!));
+  }
+
+  /** The VMA that reaches over the end is cut. @param first the first of the range */
+  private cutLast(f: number, first: number): number {
+    const { sim, vmas, d } = this.mm;
+    const s = sim.agents.stack.a;
     const end = s[f + END]!;
-    const last = vmas.findVma(s[f + MM]! | 0, end);
-    if (last < 0 || end <= vmas.start(last)) return this.detach(f);
+    const endOfFirst = vmas.end(first);
+    const last = end <= endOfFirst ? first : vmas.findVma(s[f + MM]! | 0, end);
+    if (end === endOfFirst || last < 0 || end <= vmas.start(last)) return this.detachFrom(f, first);
     const newBelow = d.munmapEndCutNewPiece === "lower" ? 1 : 0;
     return sim.agents.call(f, this.doMunmap.first + 2, this.change.splitVma, last, end, newBelow);
   }
 
-  /** detach_vmas_to_be_unmapped, then the one announcement for the whole range, holes included. */
   private detach(f: number): number {
+    const { sim, vmas } = this.mm;
+    const s = sim.agents.stack.a;
+    if (s[f + R0]! < 0) return sim.agents.ret(f, s[f + R0]!);
+    return this.detachFrom(f, vmas.findVma(s[f + MM]! | 0, s[f + START]!));
+  }
+
+  /** detach_vmas_to_be_unmapped, then the one announcement for the whole range, holes included. @param first the first of the range */
+  private detachFrom(f: number, first: number): number {
     const { sim, vmas, notifiers } = this.mm;
     const s = sim.agents.stack;
-    if (s.a[f + R0]! < 0) return sim.agents.ret(f, s.a[f + R0]!);
     const mm = s.a[f + MM]! | 0;
     const start = s.a[f + START]!;
     const end = s.a[f + END]!;
     let tail = -1;
-    for (let v = vmas.findVma(mm, start); v >= 0 && vmas.start(v) < end;) {
+    for (let v = first; v >= 0 && vmas.start(v) < end;) {
       const next = vmas.next(v);
       vmas.detach(v);
       if (tail < 0) {
