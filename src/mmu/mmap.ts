@@ -151,7 +151,7 @@ export class Mmap {
     if (len > TASK_SIZE) return -ENOMEM;
     if (!anonymous && offset + len > Number.MAX_SAFE_INTEGER) return -EOVERFLOW;
     if (vmas.count(mm) > MAX_MAP_COUNT) return -ENOMEM;
-    const addr = this.address(mm, s.a[f + ADDR]!, len, flags, granule, 2 ** Math.floor(mode / ALIGN_SHIFT), anonymous);
+    const addr = this.address(mm, s.a[f + ADDR]!, len, mode, granule, anonymous);
     if (addr < 0) return addr;
 
     const type = flags & (MAP_SHARED | MAP_PRIVATE);
@@ -193,8 +193,9 @@ export class Mmap {
   }
 
   /** get_unmapped_area. */
-  private address(mm: number, hint: number, len: number, flags: number, granule: number, wished: number, anonymous: boolean): number {
+  private address(mm: number, hint: number, len: number, mode: number, granule: number, anonymous: boolean): number {
     const { vmas, d } = this.mm;
+    const flags = mapFlags(mode);
     const noreplace = (flags & MAP_FIXED_NOREPLACE) !== 0 && d.mapFixedNoreplace;
     if ((flags & MAP_FIXED) !== 0 || noreplace) {
       if (hint > TASK_SIZE - len) return -ENOMEM;
@@ -202,7 +203,7 @@ export class Mmap {
       if (noreplace && vmas.overlaps(mm, hint, hint + len)) return -EEXIST;
       return hint;
     }
-    const align = Math.max(granule, wished);
+    const align = Math.max(granule, 2 ** Math.floor(mode / ALIGN_SHIFT));
     const wish = hint === 0 ? 0 : Math.max(pageAlign(hint), MMAP_MIN_ADDR);
     const thp = d.anonMmapThpAligned;
     const aligns = thp === "large" || (thp === "multiples" && hint === 0 && len % 0x200000 === 0);
