@@ -303,8 +303,7 @@ export class Vmas {
     const mm = this.mm(v);
     const m = Math.imul(mm, MM_WORDS);
     const prev = next >= 0 ? this.prev(next) : this.last(mm);
-    this.w.set(w + PREV, prev + 1);
-    this.w.set(w + NEXT, next + 1);
+    this.w.set2(w + PREV, prev + 1, next + 1);
     if (prev >= 0) this.w.set(Math.imul(prev, WORDS) + NEXT, v + 1);
     else this.mms.set(m + MM_FIRST, v + 1);
     if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, v + 1);
@@ -328,8 +327,7 @@ export class Vmas {
     this.treeRemove(m, v);
     this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! - 1);
     if (this.mms.a[m + MM_CACHE] === v + 1) this.mms.set(m + MM_CACHE, next + 1);
-    this.w.set(w + PREV, 0);
-    this.w.set(w + NEXT, 0);
+    this.w.set2(w + PREV, 0, 0);
     this.d.set(Math.imul(v, DOUBLES) + LEFT, 0);
     this.d.set(Math.imul(v, DOUBLES) + RIGHT, 0);
   }
