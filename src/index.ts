@@ -40,8 +40,7 @@ export { type ThpPolicy } from "./mmu/hugeanon.js";
 export { type BarSpec, type DeviceSpec, type ModelName, type ResetMethod } from "./vfio/devicespec.js";
 export { type FabricOptions } from "./vfio/fabric.js";
 export { type OrderingOp } from "./vfio/orderingcalls.js";
-export { type CacheLineOp } from "./api/calls.js";
-export { type Args } from "./api/nouns.js";
+export { type Args, type CacheLineOp, type CallName } from "./api/calls.js";
 export { eventCatalogue, type EventDecl, type EventHead, type EventRecord, type Field, type FieldKind } from "./sim/events.js";
 export { errnoName } from "./sim/errno.js";
 export {

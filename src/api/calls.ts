@@ -188,6 +188,8 @@ export const CACHE_LINE_OPS = [
 export type CacheLineOp = (typeof CACHE_LINE_OPS)[number];
 
 export type CallName = Call["call"];
+/** The arguments of one call. */
+export type Args<N extends CallName> = Omit<Extract<Call, { call: N }>, "call">;
 
 /** A signal that the VMM's thread got from its own access or from KVM_RUN. */
 export interface SignalInfo {

@@ -16,7 +16,7 @@ import { EBADF, EBUSY, EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
 import { ORDERING_OPS } from "../vfio/orderingcalls.js";
 import { SYSFS_PCI } from "../vfio/sysfs.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
-import { CACHE_LINE_OPS, type Call, type CallName, type CallResult, type ExitInfo, type RegionInfo, type SignalInfo } from "./calls.js";
+import { CACHE_LINE_OPS, type Args, type CallName, type CallResult, type ExitInfo, type RegionInfo, type SignalInfo } from "./calls.js";
 import type { Stage2Leaf } from "./nouns.js";
 import { FaultlineError } from "../sim/errors.js";
 import { ProcessExit } from "./processexit.js";
@@ -25,11 +25,9 @@ const VMM_MM = 0;
 const CONFIG_REGION = 7;
 const MFD_HUGETLB = 4;
 
-type CallOf<N extends CallName> = Extract<Call, { call: N }>;
-
 /** How a call begins, and what it gives back beyond R0. */
 interface Handler<N extends CallName> {
-  begin(d: Dispatch, agent: number, c: CallOf<N>): void;
+  begin(d: Dispatch, agent: number, c: Args<N>): void;
   finish?(d: Dispatch, agent: number, ret: number): CallResult;
 }
 
@@ -322,18 +320,18 @@ export class Dispatch {
     this.exits = new ProcessExit(m, VMM_MM);
   }
 
-  /** @throws Error if the agent is in a call already */
-  begin(agent: number, call: Call): void {
-    if (this.m.sim.agents.busy(agent)) throw new Error(`${call.call}: this thread is in another call`);
+  /** @param args what observers of calls are told: with the name in it where there are any @throws Error if the agent is in a call already */
+  begin<N extends CallName>(agent: number, name: N, args: Args<N>): void {
+    if (this.m.sim.agents.busy(agent)) throw new Error(`${name}: this thread is in another call`);
     this.pending.ensure(agent + 1);
     this.keeps.ensure((agent + 1) * KEPT);
     // After the end of the process there is nobody who calls, and nothing to call for.
     const ended = !this.m.mm.isLive(VMM_MM);
-    const n = NUMBERS.get(ended ? "exit_group" : call.call)!;
+    const n = NUMBERS.get(ended ? "exit_group" : name)!;
     this.pending.set(agent, n + 1);
-    this.m.sim.bus.callBegan(agent, call);
+    this.m.sim.bus.callBegan(agent, args);
     if (ended) this.answer(agent, -ESRCH);
-    else BY_NUMBER[n]!.begin(this, agent, call);
+    else BY_NUMBER[n]!.begin(this, agent, args);
   }
 
   finish(agent: number): CallResult {

@@ -3,13 +3,10 @@
  * on the agent that makes it; a vCPU's `run` is made by the vCPU's own thread.
  */
 import type { Machine } from "../machine.js";
-import type { Call, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./calls.js";
+import type { Args, CallName, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./calls.js";
 import { FaultlineError } from "../sim/errors.js";
 
 const MAP_SHARED = 1;
-
-/** The arguments of one call. */
-export type Args<N extends Call["call"]> = Omit<Extract<Call, { call: N }>, "call">;
 
 /** The VMM's process: its memory and files. Methods return >= 0 or -errno. */
 export class HostProcess {
@@ -18,53 +15,53 @@ export class HostProcess {
     readonly agent: number,
   ) {}
 
-  private ret(call: Call): number {
-    return this.machine.call(this.agent, call).ret;
+  private ret<N extends CallName>(name: N, args: Args<N>): number {
+    return this.machine.make(this.agent, name, args).ret;
   }
   /** mmap(2). @returns the address, or -errno */
   mmap(args: Args<"mmap">): number {
-    return this.ret({ call: "mmap", ...args });
+    return this.ret("mmap", args);
   }
   munmap(addr: number, length: number): number {
-    return this.ret({ call: "munmap", addr, length });
+    return this.ret("munmap", { addr, length });
   }
   mprotect(addr: number, length: number, prot: number): number {
-    return this.ret({ call: "mprotect", addr, length, prot });
+    return this.ret("mprotect", { addr, length, prot });
   }
   madvise(addr: number, length: number, advice: number): number {
-    return this.ret({ call: "madvise", addr, length, advice });
+    return this.ret("madvise", { addr, length, advice });
   }
   /** mremap(2). @returns the new address, or -errno */
   mremap(args: Args<"mremap">): number {
-    return this.ret({ call: "mremap", ...args });
+    return this.ret("mremap", args);
   }
   /** memfd_create(2) and ftruncate(2). @returns the file descriptor */
   memfdCreate(size: number, flags = 0): number {
-    return this.ret({ call: "memfd_create", size, flags });
+    return this.ret("memfd_create", { size, flags });
   }
   /** A read-only regular file of this size with made-up contents. @returns the file descriptor */
   openReadOnlyFile(size: number): number {
-    return this.ret({ call: "open", size });
+    return this.ret("open", { size });
   }
   ftruncate(fd: number, length: number): number {
-    return this.ret({ call: "ftruncate", fd, length });
+    return this.ret("ftruncate", { fd, length });
   }
   fallocate(fd: number, mode: number, offset: number, length: number): number {
-    return this.ret({ call: "fallocate", fd, mode, offset, length });
+    return this.ret("fallocate", { fd, mode, offset, length });
   }
   /** fork(2): a child that only waits. @returns the child */
   fork(): number {
-    return this.ret({ call: "fork" });
+    return this.ret("fork", {});
   }
   /** Ends a child. */
   kill(pid: number): number {
-    return this.ret({ call: "kill", pid });
+    return this.ret("kill", { pid });
   }
   /** userfaultfd(2) and UFFDIO_API. @param flags UFFD_USER_MODE_ONLY 1 @throws Error where the kernel has none */
   userfaultfd(flags = 0): Userfault {
-    const uffd = this.ret({ call: "userfaultfd", flags });
+    const uffd = this.ret("userfaultfd", { flags });
     if (uffd < 0) throw new Error(`userfaultfd fails with errno ${-uffd}`);
-    this.ret({ call: "uffd_api", uffd });
+    this.ret("uffd_api", { uffd });
     return new Userfault(this.machine, this.agent, uffd);
   }
   /** The VMM's own load, 1 to 8 bytes. */
@@ -203,9 +200,8 @@ export class Vcpu {
   /** KVM_RUN. @param limits ends the call with exit BUDGET or NO_PROGRESS */
   run(limits?: { readonly maxInstructions?: number; readonly maxExits?: number }): RunResult {
     const agent = this.machine.vcpuAgent(this.id);
-    const call: Call = limits === undefined ? { call: "KVM_RUN", vcpu: this.id } : { call: "KVM_RUN", vcpu: this.id, ...limits };
     // KVM_RUN always has an exit.
-    return this.machine.call(agent, call) as RunResult;
+    return this.machine.make(agent, "KVM_RUN", limits === undefined ? { vcpu: this.id } : { vcpu: this.id, ...limits }) as RunResult;
   }
   /** Register by its A64 name: x0…x30, sp_el1, pc, pstate, esr_el1 … @throws Error for a name that is none */
   get(register: string): bigint {

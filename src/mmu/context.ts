@@ -48,5 +48,5 @@ export function pageAlign(bytes: number): number {
   return Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
 }
 export function isPageAligned(bytes: number): boolean {
-  return bytes % PAGE_SIZE === 0;
+  return bytes - Math.floor(bytes / PAGE_SIZE) * PAGE_SIZE === 0;
 }

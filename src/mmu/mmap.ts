@@ -98,7 +98,7 @@ export class Mmap {
   ) {
     this.mmap = mm.sim.agents.activity("mmap", "mm/mmap.c do_mmap, mmap_region", 10, [
       ["lock", (f) => this.lock(f)],
-      ["mmapRegion", (f) => this.region(f)],
+      ["mmapRegion", (f) => this.unmapped(f)],
       ["deviceMapped", (f) => this.deviceMapped(f)],
       ["undo", (f) => this.undo(f)],
       ["undone", (f) => this.undone(f)],
@@ -116,8 +116,17 @@ export class Mmap {
     if (error < 0) return this.leave(f, error);
     const start = s.a[f + ADDR]!;
     const end = start + s.a[f + LEN]!;
-    if (this.mm.vmas.overlaps(mm, start, end)) return sim.agents.call(f, this.mmap.first + 1, this.munmap.doMunmap, mm, start, end, 0);
-    return this.region(f);
+    const next = this.mm.vmas.findVma(mm, start);
+    if (next >= 0 && this.mm.vmas.start(next) < end)
+      return sim.agents.call(f, this.mmap.first + 1, this.munmap.doMunmap, mm, start, end, 0);
+    return this.region(f, next);
+  }
+
+  private unmapped(f: number): number {
+    const { sim, vmas } = this.mm;
+    const s = sim.agents.stack.a;
+    if (s[f + R0]! < 0) return this.leave(f, s[f + R0]!);
+    return this.region(f, vmas.findVma(s[f + MM]! | 0, s[f + ADDR]!));
   }
 
   /** do_mmap up to mmap_region: address, flags, the file's rules. @returns 0 or -errno */
@@ -142,7 +151,7 @@ export class Mmap {
     if (len > TASK_SIZE) return -ENOMEM;
     if (!anonymous && offset + len > Number.MAX_SAFE_INTEGER) return -EOVERFLOW;
     if (vmas.count(mm) > MAX_MAP_COUNT) return -ENOMEM;
-    const addr = this.address(mm, s.a[f + ADDR]!, len, flags, granule, 2 ** Math.floor(mode / ALIGN_SHIFT), anonymous);
+    const addr = this.address(mm, s.a[f + ADDR]!, len, mode, granule, anonymous);
     if (addr < 0) return addr;
 
     const type = flags & (MAP_SHARED | MAP_PRIVATE);
@@ -184,8 +193,9 @@ export class Mmap {
   }
 
   /** get_unmapped_area. */
-  private address(mm: number, hint: number, len: number, flags: number, granule: number, wished: number, anonymous: boolean): number {
+  private address(mm: number, hint: number, len: number, mode: number, granule: number, anonymous: boolean): number {
     const { vmas, d } = this.mm;
+    const flags = mapFlags(mode);
     const noreplace = (flags & MAP_FIXED_NOREPLACE) !== 0 && d.mapFixedNoreplace;
     if ((flags & MAP_FIXED) !== 0 || noreplace) {
       if (hint > TASK_SIZE - len) return -ENOMEM;
@@ -193,7 +203,7 @@ export class Mmap {
       if (noreplace && vmas.overlaps(mm, hint, hint + len)) return -EEXIST;
       return hint;
     }
-    const align = Math.max(granule, wished);
+    const align = Math.max(granule, 2 ** Math.floor(mode / ALIGN_SHIFT));
     const wish = hint === 0 ? 0 : Math.max(pageAlign(hint), MMAP_MIN_ADDR);
     const thp = d.anonMmapThpAligned;
     const aligns = thp === "large" || (thp === "multiples" && hint === 0 && len % 0x200000 === 0);
@@ -204,11 +214,10 @@ export class Mmap {
     return unmappedArea(vmas, mm, wish, len, align);
   }
 
-  /** mmap_region, after what was there is gone. */
-  private region(f: number): number {
+  /** mmap_region, after what was there is gone. @param next the VMA above, or -1 */
+  private region(f: number, next: number): number {
     const { sim, vmas, files } = this.mm;
     const s = sim.agents.stack;
-    if (s.a[f + R0]! < 0) return this.leave(f, s.a[f + R0]!);
     const mm = s.a[f + MM]! | 0;
     const addr = s.a[f + ADDR]!;
     const len = s.a[f + LEN]!;
@@ -216,7 +225,7 @@ export class Mmap {
     const file = s.a[f + FD]!;
     const pgoff = s.a[f + OFFSET]! / PAGE_SIZE;
     const pageProt = (flags & VM_MTE) !== 0 ? PAGE_PROT_TAGGED : PAGE_PROT_NORMAL;
-    if (this.change.mergeMmap(mm, addr, addr + len, flags, file, pgoff, pageProt) >= 0) return this.mapped(f);
+    if (this.change.mergeMmap(mm, next, addr, addr + len, flags, file, pgoff, pageProt) >= 0) return this.mapped(f);
     if ((flags & VM_HUGETLB) !== 0 && (flags & VM_NORESERVE) === 0) {
       const error = files.reserveHugetlb(file, this.hugePagesToReserve(file, flags, s.a[f + OFFSET]!, len));
       if (error < 0) return this.leave(f, error);
@@ -226,7 +235,7 @@ export class Mmap {
     s.set(f + VMA, v);
     const ops = files.vmOps(file);
     if (ops !== undefined) return sim.agents.call(f, this.mmap.first + 2, ops.mmap, mm, v);
-    vmas.insert(v);
+    vmas.insertBelow(v, next);
     return this.mapped(f);
   }
 

@@ -199,7 +199,7 @@ export class Mremap {
     const pgoff = untouched ? to / 4096 : vmas.pageIndex(v, s.a[f + ADDR]!);
     // mremap_userfaultfd_prep: without UFFD_FEATURE_EVENT_REMAP the moved mapping is registered no more.
     const flags = vmas.flags(v) & ~VM_UFFD_FLAGS;
-    let n = this.change.mergeNew(mm, to, to + len, flags, file, pgoff, vmas.pageProt(v), anon);
+    let n = this.change.mergeNew(mm, vmas.findVma(mm, to), to, to + len, flags, file, pgoff, vmas.pageProt(v), anon);
     if (n >= 0) {
       if (vmas.anonVma(n) === 0) vmas.setAnonVma(n, anon);
       s.set(f + NEW_VMA, n);

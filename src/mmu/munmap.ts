@@ -38,13 +38,13 @@ export class Munmap {
       ["cutStart", (f) => this.cutStart(f)],
       ["cutEnd", (f) => this.cutEnd(f)],
       ["detach", (f) => this.detach(f)],
-      ["unmap", (f) => this.unmap(f)],
-      ["freePgtables", (f) => this.freePgtables(f)],
+      ["unmap", this.unmap],
+      ["freePgtables", this.freePgtables],
       ["removeVma", (f) => this.removeVma(f)],
     ]);
     this.munmap = agents.activity("munmap", "mm/mmap.c __vm_munmap", 3, [
       ["lock", (f) => this.lock(f)],
-      ["unlock", (f) => this.unlock(f)],
+      ["unlock", this.unlock],
     ]);
   }
 
@@ -62,17 +62,17 @@ export class Munmap {
       return sim.agents.ret(f, -EINVAL);
     }
     const mayDowngrade = this.mm.d.munmapDowngrade ? 1 : 0;
-    return sim.agents.call(f, this.munmap.first + 1, this.doMunmap, mm, start, start + pageAlign(len), mayDowngrade);
+    return sim.agents.callStraight(f, this.munmap.first + 1, this.unlock, this.doMunmap, mm, start, start + pageAlign(len), mayDowngrade);
   }
 
-  private unlock(f: number): number {
+  private readonly unlock = (f: number): number => {
     const { sim } = this.mm;
     const s = sim.agents.stack.a;
     const lock = this.mm.mmapLock(s[f + MM]! | 0);
     if (s[f + R1] !== 0) sim.locks.unlockRead(lock);
     else sim.locks.unlockWrite(lock);
     return sim.agents.ret(f, s[f + R0]!);
-  }
+  };
 
   /** Nothing mapped: success, and nobody is told. Else the VMA that reaches over the start is cut. */
   private cutStart(f: number): number {
@@ -83,33 +83,47 @@ export class Munmap {
     const end = s[f + END]!;
     const v = vmas.findVma(mm, start);
     if (v < 0 || vmas.start(v) >= end) return sim.agents.ret(f, 0);
-    if (start <= vmas.start(v)) return this.cutEnd(f);
+    if (start <= vmas.start(v)) return this.cutLast(f, v);
     if (end < vmas.end(v) && vmas.count(mm) >= MAX_MAP_COUNT) return sim.agents.ret(f, -ENOMEM);
     const newBelow = d.munmapStartCutNewPiece === "lower" ? 1 : 0;
     return sim.agents.call(f, this.doMunmap.first + 1, this.change.splitVma, v, start, newBelow);
   }
 
   private cutEnd(f: number): number {
-    const { sim, vmas, d } = this.mm;
+    const { sim, vmas } = this.mm;
     const s = sim.agents.stack.a;
     if (s[f + R0]! < 0) return sim.agents.ret(f, s[f + R0]!);
+    return this.cutLast(f, vmas.findVma(s[f + MM]! | 0, s[f + START]!));
+  }
+
+  /** The VMA that reaches over the end is cut. @param first the first of the range */
+  private cutLast(f: number, first: number): number {
+    const { sim, vmas, d } = this.mm;
+    const s = sim.agents.stack.a;
     const end = s[f + END]!;
-    const last = vmas.findVma(s[f + MM]! | 0, end);
-    if (last < 0 || end <= vmas.start(last)) return this.detach(f);
+    const endOfFirst = vmas.end(first);
+    const last = end <= endOfFirst ? first : vmas.findVma(s[f + MM]! | 0, end);
+    if (end === endOfFirst || last < 0 || end <= vmas.start(last)) return this.detachFrom(f, first);
     const newBelow = d.munmapEndCutNewPiece === "lower" ? 1 : 0;
     return sim.agents.call(f, this.doMunmap.first + 2, this.change.splitVma, last, end, newBelow);
   }
 
-  /** detach_vmas_to_be_unmapped, then the one announcement for the whole range, holes included. */
   private detach(f: number): number {
+    const { sim, vmas } = this.mm;
+    const s = sim.agents.stack.a;
+    if (s[f + R0]! < 0) return sim.agents.ret(f, s[f + R0]!);
+    return this.detachFrom(f, vmas.findVma(s[f + MM]! | 0, s[f + START]!));
+  }
+
+  /** detach_vmas_to_be_unmapped, then the one announcement for the whole range, holes included. @param first the first of the range */
+  private detachFrom(f: number, first: number): number {
     const { sim, vmas, notifiers } = this.mm;
     const s = sim.agents.stack;
-    if (s.a[f + R0]! < 0) return sim.agents.ret(f, s.a[f + R0]!);
     const mm = s.a[f + MM]! | 0;
     const start = s.a[f + START]!;
     const end = s.a[f + END]!;
     let tail = -1;
-    for (let v = vmas.findVma(mm, start); v >= 0 && vmas.start(v) < end;) {
+    for (let v = first; v >= 0 && vmas.start(v) < end;) {
       const next = vmas.next(v);
       vmas.detach(v);
       if (tail < 0) {
@@ -122,11 +136,21 @@ export class Munmap {
     if (s.a[f + DOWNGRADE] !== 0) {
       sim.locks.downgrade(this.mm.mmapLock(mm));
     }
-    return sim.agents.call(f, this.doMunmap.first + 3, notifiers.invalidateRangeStart, mm, start, end, MMU_NOTIFY_UNMAP, 1);
+    return sim.agents.callStraight(
+      f,
+      this.doMunmap.first + 3,
+      this.unmap,
+      notifiers.invalidateRangeStart,
+      mm,
+      start,
+      end,
+      MMU_NOTIFY_UNMAP,
+      1,
+    );
   }
 
   /** unmap_vmas: each hugetlb mapping announces its part again where __unmap_hugepage_range does. */
-  private unmap(f: number): number {
+  private readonly unmap = (f: number): number => {
     const { sim, vmas, zap, notifiers, d } = this.mm;
     const stack = sim.agents.stack;
     const s = stack.a;
@@ -141,9 +165,10 @@ export class Munmap {
     }
     if (this.mm.pt.contended(s[f + MM]! | 0, s[f + START]!, s[f + END]!)) return BLOCKED;
     zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!);
-    return sim.agents.call(
+    return sim.agents.callStraight(
       f,
       this.doMunmap.first + 4,
+      this.freePgtables,
       notifiers.invalidateRangeEnd,
       s[f + MM]! | 0,
       s[f + START]!,
@@ -151,9 +176,9 @@ export class Munmap {
       MMU_NOTIFY_UNMAP,
       1,
     );
-  }
+  };
 
-  private freePgtables(f: number): number {
+  private readonly freePgtables = (f: number): number => {
     const { sim, vmas, zap } = this.mm;
     const s = sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
@@ -164,7 +189,7 @@ export class Munmap {
     for (let v = s[f + DETACHED]! - 1; v >= 0; v = vmas.next(v)) vmas.fileUnlink(v);
     zap.freePgtables(mm, s[f + START]!, s[f + END]!, floor, ceiling);
     return this.closeVma(f);
-  }
+  };
 
   private closeVma(f: number): number {
     const { sim, vmas, files } = this.mm;

@@ -125,12 +125,12 @@ export class MmuNotifiers {
     const source = "mm/mmu_notifier.c";
     const start = agents.activity("invalidateRangeStart", `${source} __mmu_notifier_invalidate_range_start`, 7, [
       ["announce", (f) => this.announceStart(f)],
-      ["tell", (f) => this.tell(f, true)],
+      ["tell", this.tellStart],
     ]);
     this.invalidateRangeStart = start;
     this.invalidateRangeEnd = agents.activity("invalidateRangeEnd", `${source} __mmu_notifier_invalidate_range_end`, 7, [
       ["announce", (f) => this.announceEnd(f)],
-      ["tell", (f) => this.tell(f, false)],
+      ["tell", this.tellEnd],
     ]);
     this.invalidateRange = agents.activity("invalidateRange", `${source} start and end`, 4, [
       ["start", (f) => this.range(f, 1, start)],
@@ -225,9 +225,13 @@ export class MmuNotifiers {
     return this.tell(f, false);
   }
 
+  private readonly tellStart = (f: number): number => this.tell(f, true);
+  private readonly tellEnd = (f: number): number => this.tell(f, false);
+
   private tell(f: number, start: boolean): number {
     const { agents } = this.sim;
     const stack = agents.stack;
+    const first = stack.a[f + NEXT] === 0;
     if (stack.a[f + NEXT]! > 0 && stack.a[f + R0]! < 0) stack.set(f + RESULT, stack.a[f + R0]!);
     const mm = stack.a[f + MM]! | 0;
     const s = this.next(stack.a[f + NEXT]!, mm);
@@ -238,17 +242,13 @@ export class MmuNotifiers {
     const act = start ? this.invalidateRangeStart : this.invalidateRangeEnd;
     const token = this.subs.a[Math.imul(s, SUB_WORDS) + SUB_TOKEN]!;
     const to = start ? kind.rangeStart : kind.rangeEnd;
-    return agents.call(
-      f,
-      act.first + 1,
-      to,
-      mm,
-      stack.a[f + START]!,
-      stack.a[f + END]!,
-      stack.a[f + TYPE]! | 0,
-      stack.a[f + BLOCKABLE]! | 0,
-      token,
-    );
+    const from = stack.a[f + START]!;
+    const end = stack.a[f + END]!;
+    const type = stack.a[f + TYPE]! | 0;
+    const blockable = stack.a[f + BLOCKABLE]! | 0;
+    // The loop of the agents takes up all but the first: the JavaScript stack does not grow with their number.
+    if (!first) return agents.call(f, act.first + 1, to, mm, from, end, type, blockable, token);
+    return agents.callStraight(f, act.first + 1, start ? this.tellStart : this.tellEnd, to, mm, from, end, type, blockable, token);
   }
 
   /** An activity (mm, a, b) that delivers an optional callback to everyone who has it; R0: the or of their answers. */

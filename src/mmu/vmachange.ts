@@ -105,12 +105,21 @@ export class VmaChange {
 
   /**
    * Joins a new range with the VMAs around it where they are alike (vma_merge, vma_merge_new_range).
-   * Nothing may be mapped in [start, end). @param anon its anon_vma, 0 for a fresh range
+   * Nothing may be mapped in [start, end). @param next the VMA above, or -1 @param anon its anon_vma, 0 for a fresh range
    * @returns the VMA that holds the range now, or -1: none of them is alike
    */
-  mergeNew(mm: number, start: number, end: number, flags: number, file: number, pgoff: number, pageProt: number, anon = 0): number {
+  mergeNew(
+    mm: number,
+    next: number,
+    start: number,
+    end: number,
+    flags: number,
+    file: number,
+    pgoff: number,
+    pageProt: number,
+    anon = 0,
+  ): number {
     const { vmas } = this.mm;
-    const next = vmas.findVma(mm, start);
     const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
     const pages = (end - start) / 4096;
     const withPrev =
@@ -124,10 +133,9 @@ export class VmaChange {
   }
 
   /** mergeNew of a fresh range of mmap. From v6.1 to v6.11 mmap_region asked the next VMA first, and the one before whether it fits to that. */
-  mergeMmap(mm: number, start: number, end: number, flags: number, file: number, pgoff: number, pageProt: number): number {
+  mergeMmap(mm: number, next: number, start: number, end: number, flags: number, file: number, pgoff: number, pageProt: number): number {
     const { vmas, d } = this.mm;
-    if (d.mmapMergeFirst === "prev") return this.mergeNew(mm, start, end, flags, file, pgoff, pageProt);
-    const next = vmas.findVma(mm, start);
+    if (d.mmapMergeFirst === "prev") return this.mergeNew(mm, next, start, end, flags, file, pgoff, pageProt);
     const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
     const pages = (end - start) / 4096;
     const withNext = next >= 0 && vmas.start(next) === end && vmas.canMergeBelow(next, pages, flags, file, pgoff, pageProt, 0);

@@ -70,6 +70,12 @@ function priority(v: number): number {
   return Math.imul(h ^ (h >>> 15), 0x85ebca6b) >>> 0;
 }
 
+/** The side of a tree's root where an address is to be looked for. @param d the double pool */
+function side(d: Float64Array, t: number, addr: number): number {
+  const at = Math.imul(t - 1, DOUBLES);
+  return at + (addr < d[at + START]! ? LEFT : RIGHT);
+}
+
 export class Vmas {
   /** Read by the getters; the layout is above. */
   private readonly w: I32Pool;
@@ -81,9 +87,6 @@ export class Vmas {
   private readonly fullFrom: F64Pool;
   /** Per file: its first mapping + 1. */
   private readonly fileFirst: I32Pool;
-  /** Scratch of `split`: the two halves, VMA + 1. */
-  private splitLow = 0;
-  private splitHigh = 0;
 
   constructor(private readonly sim: Sim) {
     this.w = sim.state.i32("vmas.words", 64 * WORDS);
@@ -189,11 +192,13 @@ export class Vmas {
     const d = this.d.a;
     const cache = this.mms.a[Math.imul(mm, MM_WORDS) + MM_CACHE]! - 1;
     if (cache >= 0) {
-      // The last one, the gap below it (what was just unmapped is mapped anew) or the one above it (a range ends there).
+      // The last one, the gap below it (what was just unmapped is mapped anew), the one below it (what was mapped there is
+      // touched) or the one above it (a range ends there).
       if (addr < d[Math.imul(cache, DOUBLES) + END]!) {
         if (d[Math.imul(cache, DOUBLES)]! <= addr) return cache;
         const below = this.prev(cache);
         if (below < 0 || d[Math.imul(below, DOUBLES) + END]! <= addr) return cache;
+        if (d[Math.imul(below, DOUBLES)]! <= addr) return this.keep(mm, below);
       } else {
         const above = this.next(cache);
         if (above < 0 || addr < d[Math.imul(above, DOUBLES) + END]!) return above;
@@ -203,14 +208,20 @@ export class Vmas {
     let best = -1;
     while (t !== 0) {
       const v = t - 1;
-      if (addr < d[Math.imul(v, DOUBLES) + END]!) {
+      const at = Math.imul(v, DOUBLES);
+      if (addr < d[at + END]!) {
         best = v;
-        if (d[Math.imul(v, DOUBLES)]! <= addr) break;
-        t = d[Math.imul(v, DOUBLES) + LEFT]!;
-      } else t = d[Math.imul(v, DOUBLES) + RIGHT]!;
+        if (d[at + START]! <= addr) break;
+        t = d[at + LEFT]! | 0;
+      } else t = d[at + RIGHT]! | 0;
     }
-    if (best >= 0) this.mms.set(Math.imul(mm, MM_WORDS) + MM_CACHE, best + 1);
-    return best;
+    return best < 0 ? best : this.keep(mm, best);
+  }
+
+  /** What was found is kept, for the next look-up. */
+  private keep(mm: number, v: number): number {
+    this.mms.set(Math.imul(mm, MM_WORDS) + MM_CACHE, v + 1);
+    return v;
   }
 
   /** A place below which a page may be free, and above which (up to `top`) none is: where a top-down look-up can begin. */
@@ -284,13 +295,15 @@ export class Vmas {
 
   /** Puts a VMA into its mm's tree and its file's list (vma_link). */
   insert(v: number): void {
+    this.insertBelow(v, this.findVma(this.mm(v), this.start(v)));
+  }
+  /** The same where it is known which VMA follows. @param next or -1 */
+  insertBelow(v: number, next: number): void {
     const w = Math.imul(v, WORDS);
     const mm = this.mm(v);
     const m = Math.imul(mm, MM_WORDS);
-    const next = this.findVma(mm, this.start(v));
     const prev = next >= 0 ? this.prev(next) : this.last(mm);
-    this.w.set(w + PREV, prev + 1);
-    this.w.set(w + NEXT, next + 1);
+    this.w.set2(w + PREV, prev + 1, next + 1);
     if (prev >= 0) this.w.set(Math.imul(prev, WORDS) + NEXT, v + 1);
     else this.mms.set(m + MM_FIRST, v + 1);
     if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, v + 1);
@@ -314,8 +327,7 @@ export class Vmas {
     this.treeRemove(m, v);
     this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! - 1);
     if (this.mms.a[m + MM_CACHE] === v + 1) this.mms.set(m + MM_CACHE, next + 1);
-    this.w.set(w + PREV, 0);
-    this.w.set(w + NEXT, 0);
+    this.w.set2(w + PREV, 0, 0);
     this.d.set(Math.imul(v, DOUBLES) + LEFT, 0);
     this.d.set(Math.imul(v, DOUBLES) + RIGHT, 0);
   }
@@ -364,10 +376,10 @@ export class Vmas {
 
   private reusableAnon(v: number, n: number): number {
     if (n < 0) return 0;
+    if (((this.flags(v) ^ this.flags(n)) & ~VM_ACCESS_FLAGS) !== 0 || this.file(v) !== this.file(n)) return 0;
     const adjacent = this.end(v) === this.start(n) || this.end(n) === this.start(v);
-    const alike = ((this.flags(v) ^ this.flags(n)) & ~VM_ACCESS_FLAGS) === 0 && this.file(v) === this.file(n);
     const contiguous = this.pgoff(n) - this.pgoff(v) === (this.start(n) - this.start(v)) / 4096;
-    return adjacent && alike && contiguous ? this.anonVma(n) : 0;
+    return adjacent && contiguous ? this.anonVma(n) : 0;
   }
 
   /** A new anon_vma for a VMA of a forked child, or of a moved one. */
@@ -413,22 +425,37 @@ export class Vmas {
 
   private treeInsert(m: number, v: number): void {
     const own = priority(v);
-    const start = this.start(v);
+    const d = this.d.a;
+    const start = d[Math.imul(v, DOUBLES) + START]!;
     let link = ROOT;
     let t = this.mms.a[m + MM_ROOT]!;
     while (t !== 0 && priority(t - 1) >= own) {
-      link = this.side(t, start);
-      t = this.d.a[link]!;
+      link = side(d, t, start);
+      t = d[link]! | 0;
     }
-    this.treeSplit(t, start);
-    this.d.set(Math.imul(v, DOUBLES) + LEFT, this.splitLow);
-    this.d.set(Math.imul(v, DOUBLES) + RIGHT, this.splitHigh);
     this.setLink(m, link, v + 1);
+    this.split(t, start, Math.imul(v, DOUBLES));
   }
 
-  /** The side of a tree's root where an address is to be looked for. */
-  private side(t: number, addr: number): number {
-    return Math.imul(t - 1, DOUBLES) + (addr < this.start(t - 1) ? LEFT : RIGHT);
+  /** Splits a tree at an address: the left side of the VMA whose doubles begin at `w` gets what starts below it, the right side the others. */
+  private split(tree: number, start: number, w: number): void {
+    const d = this.d;
+    let low = w + LEFT;
+    let high = w + RIGHT;
+    for (let t = tree; t !== 0;) {
+      const at = Math.imul(t - 1, DOUBLES);
+      if (d.a[at + START]! < start) {
+        d.set(low, t);
+        low = at + RIGHT;
+        t = d.a[low]! | 0;
+      } else {
+        d.set(high, t);
+        high = at + LEFT;
+        t = d.a[high]! | 0;
+      }
+    }
+    d.set(low, 0);
+    d.set(high, 0);
   }
 
   /** Hangs a tree at a VMA's side, or as the root of the mm whose words begin at m. */
@@ -437,49 +464,35 @@ export class Vmas {
     else this.d.set(link, t);
   }
 
-  /** Splits a tree at an address into splitLow (starts below it) and splitHigh. */
-  private treeSplit(t: number, at: number): void {
-    if (t === 0) {
-      this.splitLow = 0;
-      this.splitHigh = 0;
-      return;
-    }
-    const w = (t - 1) * DOUBLES;
-    if (this.start(t - 1) < at) {
-      this.treeSplit(this.d.a[w + RIGHT]!, at);
-      this.d.set(w + RIGHT, this.splitLow);
-      this.splitLow = t;
-    } else {
-      this.treeSplit(this.d.a[w + LEFT]!, at);
-      this.d.set(w + LEFT, this.splitHigh);
-      this.splitHigh = t;
-    }
-  }
-
   private treeRemove(m: number, v: number): void {
-    const start = this.start(v);
+    const d = this.d.a;
+    const at = Math.imul(v, DOUBLES);
+    const start = d[at + START]!;
     let link = ROOT;
     let t = this.mms.a[m + MM_ROOT]!;
     while (t !== v + 1) {
       if (t === 0) throw new Error("a VMA that is not in its tree is removed");
-      link = this.side(t, start);
-      t = this.d.a[link]!;
+      link = side(d, t, start);
+      t = d[link]! | 0;
     }
-    const w = Math.imul(v, DOUBLES);
-    this.setLink(m, link, this.treeMerge(this.d.a[w + LEFT]!, this.d.a[w + RIGHT]!));
+    this.merge(m, link, d[at + LEFT]! | 0, d[at + RIGHT]! | 0);
   }
 
-  private treeMerge(low: number, high: number): number {
-    if (low === 0) return high;
-    if (high === 0) return low;
-    if (priority(low - 1) > priority(high - 1)) {
-      const w = (low - 1) * DOUBLES + RIGHT;
-      this.d.set(w, this.treeMerge(this.d.a[w]!, high));
-      return low;
+  /** Hangs two trees, the one below the other, as one. */
+  private merge(m: number, at: number, low: number, high: number): void {
+    let link = at;
+    while (low !== 0 && high !== 0) {
+      const above = priority(low - 1) > priority(high - 1) ? low : high;
+      this.setLink(m, link, above);
+      if (above === low) {
+        link = Math.imul(low - 1, DOUBLES) + RIGHT;
+        low = this.d.a[link]! | 0;
+      } else {
+        link = Math.imul(high - 1, DOUBLES) + LEFT;
+        high = this.d.a[link]! | 0;
+      }
     }
-    const w = (high - 1) * DOUBLES + LEFT;
-    this.d.set(w, this.treeMerge(low, this.d.a[w]!));
-    return high;
+    this.setLink(m, link, low === 0 ? high : low);
   }
 
   // The file's list of mappings.

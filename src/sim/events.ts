@@ -268,6 +268,10 @@ export class EventBus {
     if (n > 0) for (const sink of this.sinks) sink(this.ring, 0, n);
   }
 
+  /** Somebody observes the calls. */
+  get callsWatched(): boolean {
+    return this.callSinks.length > 0;
+  }
   /** An agent begins a call. */
   callBegan(agent: number, call: unknown): void {
     if (this.callSinks.length === 0) return;

@@ -305,27 +305,31 @@ export class I32Pool {
     this.salt = Math.imul(id + 1, 0x3c6ef372) | 1;
   }
 
+  /** Short, as V8 puts only so much code into the one that calls. */
   set(i: number, v: number): void {
-    const a = this.a;
-    if (this.registry.recording === true) {
-      const old = a[i]!;
-      const now = v | 0;
-      if (old === now) return;
-      this.registry.record(this, i, old, now);
-    }
-    a[i] = v;
+    if (this.registry.recording === true) this.record(i, v);
+    else this.a[i] = v;
+  }
+  private record(i: number, v: number): void {
+    const old = this.a[i]!;
+    const now = v | 0;
+    if (old === now) return;
+    this.registry.record(this, i, old, now);
+    this.a[i] = now;
   }
 
   /** Writes two adjacent words, low and high half of a register or descriptor: one test for both. */
   set2(i: number, v0: number, v1: number): void {
-    if (this.registry.recording === true) {
-      this.set(i, v0);
-      this.set(i + 1, v1);
-      return;
+    if (this.registry.recording === true) this.record2(i, v0, v1);
+    else {
+      const a = this.a;
+      a[i] = v0;
+      a[i + 1] = v1;
     }
-    const a = this.a;
-    a[i] = v0;
-    a[i + 1] = v1;
+  }
+  private record2(i: number, v0: number, v1: number): void {
+    this.record(i, v0);
+    this.record(i + 1, v1);
   }
 
   /** Moves n words from index `from` to index `to`; the two may overlap where `to` is the lower. */
@@ -390,28 +394,32 @@ export class F64Pool {
     this.salt = Math.imul(id + 1, 0x3c6ef372) | 1;
   }
 
+  /** Short, as V8 puts only so much code into the one that calls. */
   set(i: number, v: number): void {
-    const a = this.a;
-    if (this.registry.recording === true) {
-      const old = a[i]!;
-      if (old === v) return;
-      this.registry.record(this, i, old, v);
-    }
-    a[i] = v;
+    if (this.registry.recording === true) this.record(i, v);
+    else this.a[i] = v;
+  }
+  private record(i: number, v: number): void {
+    const old = this.a[i]!;
+    if (old === v) return;
+    this.registry.record(this, i, old, v);
+    this.a[i] = v;
   }
 
   /** Writes three adjacent words. */
   set3(i: number, v0: number, v1: number, v2: number): void {
-    if (this.registry.recording === true) {
-      this.set(i, v0);
-      this.set(i + 1, v1);
-      this.set(i + 2, v2);
-      return;
+    if (this.registry.recording === true) this.record3(i, v0, v1, v2);
+    else {
+      const a = this.a;
+      a[i] = v0;
+      a[i + 1] = v1;
+      a[i + 2] = v2;
     }
-    const a = this.a;
-    a[i] = v0;
-    a[i + 1] = v1;
-    a[i + 2] = v2;
+  }
+  private record3(i: number, v0: number, v1: number, v2: number): void {
+    this.record(i, v0);
+    this.record(i + 1, v1);
+    this.record(i + 2, v2);
   }
 
   /** Bytes of the words that somebody asked for. */
