@@ -5,7 +5,7 @@ import type { Workload } from "./harness.js";
 const PAGE = 4096;
 
 export function bulkUnmap(quick: boolean): Workload {
-  const pages = quick ? 2 ** 13 : 2 ** 18;
+  const pages = quick ? 2 ** 14 : 2 ** 18;
   let g: Guest | undefined;
   let hva = 0;
   return {

@@ -5,7 +5,7 @@ import type { Workload } from "./harness.js";
 const BLOCK = 0x200000;
 
 export function demandFault2m(quick: boolean): Workload {
-  const blocks = quick ? 1024 : 32768;
+  const blocks = quick ? 4096 : 32768;
   const bytes = blocks * BLOCK;
   let g: Guest | undefined;
   let hva = 0;

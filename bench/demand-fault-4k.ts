@@ -5,7 +5,7 @@ import type { Workload } from "./harness.js";
 const PAGE = 4096;
 
 export function demandFault4k(quick: boolean): Workload {
-  const pages = quick ? 2 ** 14 : 2 ** 20;
+  const pages = quick ? 2 ** 15 : 2 ** 20;
   let g: Guest | undefined;
   let hva = 0;
   let perPage = 0;

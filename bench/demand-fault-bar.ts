@@ -14,7 +14,7 @@ const BAR_ADDRESS = 0xa0_0000_0000;
 const FIRST_IPA = MEMORY_IPA + PAGE;
 
 export function demandFaultBar(quick: boolean): Workload {
-  const pages = quick ? 2 ** 13 : 2 ** 17;
+  const pages = quick ? 2 ** 14 : 2 ** 17;
   const length = pages * PAGE;
   let g: Guest | undefined;
   let device: VfioDevice;

@@ -6,7 +6,7 @@ const PAGE = 4096;
 const KVM_MEM_LOG_DIRTY_PAGES = 1;
 
 export function dirtyLogRound(quick: boolean): Workload {
-  const pages = quick ? 2 ** 13 : 2 ** 18;
+  const pages = quick ? 2 ** 14 : 2 ** 18;
   let g: Guest | undefined;
   let value = 1;
   let dirty: readonly number[] = [];

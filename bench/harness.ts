@@ -19,8 +19,8 @@ export interface Workload {
   readonly ops: number;
   /** Operations per second that this project promises; not a test's limit. */
   readonly floor?: number;
-  /** Each run is a process of its own, so a quick bench warms nothing up. */
-  readonly cold?: boolean;
+  /** A quick bench need not warm it up: making it has run it, or each run is a process of its own. */
+  readonly warm?: boolean;
   /** Before every run, not timed. */
   prepare(): void;
   /** What is timed. */
@@ -31,7 +31,7 @@ export interface Workload {
   notes?(): string[];
 }
 
-/** Makes a workload. @param quick a run of some tens of milliseconds, so that a second of them is compiled nearly to the end */
+/** Makes a workload. @param quick about a tenth of the work */
 export type WorkloadFactory = (quick: boolean) => Workload;
 
 export interface BenchResult {
@@ -65,7 +65,7 @@ export interface BenchReport {
   readonly failed: readonly string[];
 }
 
-/** Per name: the share of the baseline's ratio that may be lost; "default" for the others. */
+/** Per name: the share of the baseline's ratio that may be lost; "default" for the others, "quick" at least in a quick run: two samples of code that is half compiled. */
 type Tolerance = Readonly<Record<string, number>>;
 type Ratios = Readonly<Record<string, number>>;
 /** Which of a baseline's ratios a report is compared with. */
@@ -138,7 +138,7 @@ function firstLine(e: unknown): string {
 
 async function measure(benny: typeof import("benny"), w: Workload, calibration: number, quick: boolean): Promise<BenchResult> {
   // A run of ten milliseconds is compiled to its end after a hundred of them: by count and by time.
-  const [runs, time] = quick ? (w.cold === true ? [0, 0] : [1, 1000]) : [3, 2000];
+  const [runs, time] = quick ? [w.warm === true ? 0 : 1, 0] : [3, 2000];
   const began = performance.now();
   for (let i = 0; i < runs || performance.now() - began < time; i++) {
     w.prepare();
@@ -157,7 +157,7 @@ async function measure(benny: typeof import("benny"), w: Workload, calibration: 
   const said = console.log;
   console.log = () => {};
   try {
-    const options = quick ? { minSamples: 3, maxTime: 0.3, minTime: 0.02 } : { minSamples: 10, maxTime: 5, minTime: 0.05 };
+    const options = quick ? { minSamples: 2, maxTime: 0.3, minTime: 0.01 } : { minSamples: 10, maxTime: 5, minTime: 0.05 };
     const summary = await benny.suite(w.name, benny.add(w.name, timed, options));
     if (pending) w.check();
     const result = summary.results[0]!;
@@ -256,7 +256,7 @@ export function regressions(report: BenchReport, folder = "bench"): string[] {
   return report.results.flatMap((r) => {
     const before = ratioBefore(baselines, report, r.name);
     if (before === undefined) return [];
-    const may = tolerance[r.name] ?? tolerance["default"] ?? 0.4;
+    const may = Math.max(tolerance[r.name] ?? tolerance["default"] ?? 0.4, report.quick ? (tolerance["quick"] ?? 0) : 0);
     if (r.ratio >= before * (1 - may)) return [];
     return [
       `${r.name}: ${r.ratio.toPrecision(3)} of the calibration loop, ${before.toPrecision(3)} before; ${Math.round(may * 100)} % may be lost`,

@@ -40,7 +40,7 @@ export function sparseGuest(): Workload {
     compares: `a process with a 1 TiB guest of which ${TOUCHED} pages are touched, from start to exit, against one with two`,
     unit: "guests",
     ops: 1,
-    cold: true,
+    warm: true,
     prepare() {
       if (empty === 0) empty = child("empty");
     },

@@ -21,7 +21,7 @@ round: str x1, [x0]
 `;
 
 export function unmapRefault(quick: boolean): Workload {
-  const rounds = quick ? 1000 : 20000;
+  const rounds = quick ? 2000 : 20000;
   let g: Guest | undefined;
   let hva = 0;
   return {

@@ -54,6 +54,15 @@ test("a quick run is compared with quick runs, and with nothing where there is n
   expect(slower("fast", false, { a: 6 })).toEqual([]);
 });
 
+test("a quick run may lose what the tolerance gives quick runs, where that is more", () => {
+  writeFileSync(join(folder, "tolerance.json"), `{ "default": 0.4, "quick": 0.6, "b": 0.7 }`);
+  saveBaseline(report("fast", true, { a: 10, b: 10 }), folder);
+  saveBaseline(report("fast", false, { a: 10 }), folder);
+  expect(slower("fast", true, { a: 4.1, b: 3.1 })).toEqual([]);
+  expect(slower("fast", true, { a: 3.9, b: 2.9 })).toEqual(["a", "b"]);
+  expect(slower("fast", false, { a: 5.9 })).toEqual(["a"]);
+});
+
 test("a baseline of some workloads leaves the others and the other processors as they were", () => {
   saveBaseline(report("fast", false, { a: 10, b: 10 }), folder);
   saveBaseline(report("slow", false, { a: 2 }), folder);
