@@ -9,7 +9,7 @@ const MADV_DONTNEED = 4;
 const SETTLED = 8;
 
 export function garbage(quick: boolean): Workload {
-  const rounds = quick ? 8 : 64;
+  const rounds = quick ? 4 : 64;
   let g: Guest | undefined;
   let hva = 0;
   let heap: number[] = [];

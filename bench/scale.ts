@@ -26,7 +26,7 @@ const POINTS: readonly Point[] = [
 const LARGEST = POINTS.at(-1)!;
 
 export function scale(quick: boolean): Workload {
-  const runs = quick ? 32 : 512;
+  const runs = quick ? 16 : 512;
   const repeats = quick ? 2 : 5;
   let big: Spread;
   return {
