@@ -94,6 +94,8 @@ export class HostPageTables {
   private tableStart = 0;
   private table = 0;
   private tableShape = 0;
+  /** Argument of `walkDown`: as an argument it would be a new object for each walk. */
+  private address = 0;
 
   readonly locks: PageTableLocks;
   /** Per mm: physical address of the pgd, 0 without. */
@@ -155,11 +157,13 @@ export class HostPageTables {
       this.level = 3;
       return this.readPte(this.table + ((within >>> 12) << 1));
     }
-    return this.walkDown(mm, addr);
+    this.address = addr;
+    return this.walkDown(mm);
   }
 
-  private walkDown(mm: number, addr: number): boolean {
+  private walkDown(mm: number): boolean {
     const { tables } = this;
+    const addr = this.address;
     const w = tables.words.a;
     const ahi = (addr / WORD) | 0;
     const alo = addr | 0;
