@@ -454,7 +454,7 @@ export class PhysicalMemory {
     const tables = this.tables;
     if (tables !== undefined && tables.contains(pa)) {
       tables.words.ensure((tables.index(pa) + 1) * PAGE_WORDS);
-      tables.reshaped++;
+      tables.relinked();
       this.writeWords(tables.words, tables.index(pa) << 10, pa & 4095, size, lo, hi, lo2, hi2);
     } else if (size === 16) {
       this.writeWindow(pa, 8, lo, hi);

@@ -31,7 +31,7 @@ export class TablePages {
   private readonly meta: I32Pool;
   /** [CHANGES] counts changes of valid descriptors, [LINKS] those of table descriptors among them: a cached leaf or table older than its count may be stale. */
   readonly changes: I32Pool;
-  /** Counts what may have made a descriptor point to another table: whoever remembers where a walk came to, looks at it. */
+  /** Counts as [LINKS] does, and each time that state is put back: for who remembers outside of the pools where a walk came to. */
   reshaped = 0;
   /** Page number of the window, its low 32 bits. */
   private readonly basePage: number;
@@ -168,17 +168,21 @@ export class TablePages {
     const words = this.words;
     const oldLo = words.a[word]!;
     if ((oldLo & DESC_VALID) !== 0 && (oldLo !== lo || words.a[word + 1] !== hi)) this.replaced(oldLo, level);
-    if (level < 3) this.reshaped++;
     words.set2(word, lo, hi);
   }
   private replaced(oldLo: number, level: number): void {
     this.changed(CHANGES);
-    if (isTable(oldLo, level)) this.changed(LINKS);
+    if (isTable(oldLo, level)) this.relinked();
+  }
+  /** A descriptor that pointed to a table may point to another one, or to none. */
+  relinked(): void {
+    this.reshaped++;
+    this.changed(LINKS);
   }
   /** Every cached copy is looked at again before it is believed: a number in its tag stands for other tables. */
   suspect(): void {
     this.changed(CHANGES);
-    this.changed(LINKS);
+    this.relinked();
   }
   private changed(of: number): void {
     this.changes.set(of, (this.changes.a[of]! + 1) | 0);

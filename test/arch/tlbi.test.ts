@@ -326,6 +326,16 @@ describe("stage-2 invalidation", () => {
     expect(told(0x80001000)).toEqual([PE_OK, 1]);
   });
 
+  it("tells a cached table stale that a store of a device unlinked", () => {
+    const m = new Rig();
+    for (const ipa of [0x80000000, 0x80001000, 0x80400000]) m.ram(ipa);
+    m.read(0x80000000);
+    m.phys.write(m.tables.base + m.entry(0x80000000, 2) * 4, 8, 0, 0);
+    m.unmap(0x80400000);
+    m.listen("stale_translation");
+    expect([m.read(0x80001000), m.events.length]).toEqual([PE_OK, 1]);
+  });
+
   it("with a level hint drops only leaves of that level", () => {
     for (const [hint, dropped] of [
       [0, true],
