@@ -161,11 +161,10 @@ export class Stage2 {
   /** True when the level-3 table of a cached page is known to be the tree's, and has the descriptor still: a short way to see that nothing differs. */
   private holds(i: number, cpu: number, hi: number, lo: number, shift: number): boolean {
     if (shift !== 12) return false;
-    const table = this.tlbs.walk2.a;
-    const w = this.tlbs.walkAt(cpu, hi, lo);
     const a = this.tlbs.stage2.a;
-    if (table[w + W_TAG] !== a[i + L_TAG] || table[w + W_LO] !== (lo & ~0x1fffff) || table[w + W_HI] !== hi) return false;
-    if (table[w + W_CHANGES] !== this.tables.changes.a[LINKS]) return false;
+    const table = this.tlbs.walk2.a;
+    const w = this.cachedTableAt(cpu, a[i + L_TAG]!, hi, lo);
+    if (w < 0 || table[w + W_CHANGES] !== this.tables.changes.a[LINKS]) return false;
     const words = this.tables.words.a;
     const word = table[w + W_TABLE_LO]! + (((lo >>> 12) & 511) << 1);
     return words[word] === a[i + L_DESC_LO] && words[word + 1] === a[i + L_DESC_HI];
@@ -285,11 +284,18 @@ export class Stage2 {
     return -1;
   }
 
+  /** The walk cache's entry for the level-3 table of an IPA, or -1. */
+  private cachedTableAt(cpu: number, tag: number, hi: number, lo: number): number {
+    const a = this.tlbs.walk2.a;
+    const i = this.tlbs.walkAt(cpu, hi, lo);
+    return a[i + W_TAG] === tag && a[i + W_LO] === (lo & ~0x1fffff) && a[i + W_HI] === hi ? i : -1;
+  }
+
   private cachedTable(cpu: number, tag: number, hi: number, lo: number, ipa: Ipa, v: number, real: boolean): number {
     if (!real || this.pageShift !== 12) return -1;
     const t = this.tlbs.walk2;
-    const i = this.tlbs.walkAt(cpu, hi, lo);
-    if (t.a[i + W_TAG] !== tag || t.a[i + W_LO] !== (lo & ~0x1fffff) || t.a[i + W_HI] !== hi) return -1;
+    const i = this.cachedTableAt(cpu, tag, hi, lo);
+    if (i < 0) return -1;
     const links = this.tables.changes.a[LINKS]!;
     const table = t.a[i + W_TABLE_LO]!;
     const seen = t.a[i + W_CHANGES]!;

@@ -48,5 +48,6 @@ export function pageAlign(bytes: number): number {
   return Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
 }
 export function isPageAligned(bytes: number): boolean {
+  // Not by %, which for doubles is a call of the C library.
   return bytes - Math.floor(bytes / PAGE_SIZE) * PAGE_SIZE === 0;
 }

@@ -318,12 +318,11 @@ export class Agents {
     a4 = 0,
     a5 = 0,
   ): number => {
+    this.call(f, resume, act, a0, a1, a2, a3, a4, a5);
+    if (!this.straight) return CALLED;
     const agent = this.running.a[0]!;
     const s = this.stack;
     const g = f + this.frameWords[resume]!;
-    s.set(f + PHASE, resume);
-    this.push(agent, f, g, act, a0, a1, a2, a3, a4, a5);
-    if (!this.straight) return CALLED;
     let next = act.begin(g);
     while (next >= 0) {
       s.set(g + PHASE, next);

@@ -50,7 +50,7 @@ export class BarStorage {
     return block === 0 ? -1 : Math.imul(block - 1, BLOCK_WORDS);
   }
 
-  /** As `block`, made where it is absent. */
+  /** A block where there is none. */
   private makeBlock(bar: number, offset: number): number {
     const d = bar + Math.floor(offset / TABLE);
     if (this.directories.a[d] === 0) {
@@ -72,23 +72,21 @@ export class BarStorage {
     return block < 0 ? 0 : this.data.a[block + ((offset & (BLOCK - 1)) >> 2)]!;
   }
 
+  /** As `block`, made where it is absent and something else than zero is to be written. */
+  private blockFor(bar: number, offset: number, value: number): number {
+    const block = this.block(bar, offset);
+    return block >= 0 || value === 0 ? block : this.makeBlock(bar, offset);
+  }
+
   private setWord(bar: number, offset: number, value: number): void {
-    let block = this.block(bar, offset);
-    if (block < 0) {
-      if (value === 0) return;
-      block = this.makeBlock(bar, offset);
-    }
-    this.data.set(block + ((offset & (BLOCK - 1)) >> 2), value);
+    const block = this.blockFor(bar, offset, value);
+    if (block >= 0) this.data.set(block + ((offset & (BLOCK - 1)) >> 2), value);
   }
 
   /** Both words of an aligned 64-bit one, which lie in one block. */
   private setWords(bar: number, offset: number, lo: number, hi: number): void {
-    let block = this.block(bar, offset);
-    if (block < 0) {
-      if ((lo | hi) === 0) return;
-      block = this.makeBlock(bar, offset);
-    }
-    this.data.set2(block + ((offset & (BLOCK - 1)) >> 2), lo, hi);
+    const block = this.blockFor(bar, offset, lo | hi);
+    if (block >= 0) this.data.set2(block + ((offset & (BLOCK - 1)) >> 2), lo, hi);
   }
 
   /** Up to four bytes from any offset, zero-extended to 32 bits. */

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { TLBI_IPAS2E1, TlbiKind } from "../../src/arch/tlbi.js";
 import type { Machine } from "../../src/machine.js";
+import { STAGE1 } from "./mutants/scripts.js";
 import { explored } from "./planted.js";
 
 const PREFIX = `variant v6.12
@@ -18,21 +19,8 @@ const DISCARD = script("vmm { madvise(mem, 4K, MADV_DONTNEED) }");
 /** The thread that discards has reached the page itself. */
 const REACHED = script("vmm { read64(mem)\n madvise(mem, 4K, MADV_DONTNEED) }", IDLE);
 const FORK = script("vmm { fork()\n munmap(mem, 4K) }");
-/** Stage 1 on, one block of 1 GiB: TLBs hold leaves of stage 2 by themselves. */
-const STAGE1 = `${PREFIX}let TABLE = 0x50000000
-let table = mmap(0, 64K)
-KVM_SET_USER_MEMORY_REGION(slot=3, guest_phys_addr=TABLE, memory_size=64K, userspace_addr=table)
-write64(table + 8, 0x40000705)
-write64(table + 16, 0x80000705)
-KVM_SET_ONE_REG(mair_el1, 0x4404ff00)
-KVM_SET_ONE_REG(tcr_el1, 0x200803519)
-KVM_SET_ONE_REG(ttbr0_el1, TABLE)
-KVM_SET_ONE_REG(sctlr_el1, 0x30d0199d)
-par {
-  guest { mov x1, RAM; ldr x2, [x1] }
-  vmm { madvise(mem, 4K, MADV_DONTNEED) }
-}
-`;
+/** With stage 1 on: TLBs hold leaves of stage 2 by themselves. */
+const APART = DISCARD.replace("par {", `${STAGE1}par {`);
 
 /** No TLBI of this kind (its low four bits) is issued. */
 function without({ pe: { maintenance } }: Machine, kind: number): void {
@@ -45,7 +33,7 @@ const freed = (source: string, plant: (m: Machine) => void): string => explored(
 const WHILE = "no-freed-page: page 0x… was freed while ";
 
 describe("a page that is freed while something leads to it", () => {
-  test.each([DISCARD, REACHED, FORK, STAGE1])("is all that is wrong: without a defect the script is clear", (source) => {
+  test.each([DISCARD, REACHED, FORK, APART])("is all that is wrong: without a defect the script is clear", (source) => {
     expect(explored(source, () => undefined)).toBe("clear");
   });
 
@@ -73,7 +61,7 @@ describe("a page that is freed while something leads to it", () => {
 
   test.each([
     ["translations", DISCARD, TlbiKind.Vmalle1],
-    ["leaves of stage 2", STAGE1, TLBI_IPAS2E1],
+    ["leaves of stage 2", APART, TLBI_IPAS2E1],
   ])("KVM leaves the TLB's %s", (_, source, kind) => {
     expect(freed(source, (m) => without(m, kind))).toBe(`${WHILE}the TLB of CPU 0 holds it`);
   });

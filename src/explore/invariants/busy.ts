@@ -20,13 +20,10 @@ function phasesOf(m: Machine, activities: readonly string[]): Uint8Array {
   let of = known.get(activities);
   if (of === undefined) {
     const { agents } = m.sim;
-    const declared = new Set(Array.from({ length: agents.phases }, (_, n) => agents.phaseName(n).split(":")[0]!));
+    const names = Array.from({ length: agents.phases }, (_, n) => agents.phaseName(n).split(":")[0]!);
     for (const name of activities)
-      if (!declared.has(name)) throw new Error(`an invariant asks about an activity ${name} that nobody declares`);
-    of = Uint8Array.from({ length: agents.phases }, (_, n) => {
-      const name = agents.phaseName(n);
-      return activities.includes(name.slice(0, name.indexOf(":"))) ? 1 : 0;
-    });
+      if (!names.includes(name)) throw new Error(`an invariant asks about an activity ${name} that nobody declares`);
+    of = Uint8Array.from(names, (name) => (activities.includes(name) ? 1 : 0));
     known.set(activities, of);
   }
   return of;

@@ -1,4 +1,5 @@
 /** A freed page or table is not in use: no entry of stage 2, of the host's tables or of a TLB, no walk cache leads to it. */
+import { outputAddress } from "../../arch/descriptors.js";
 import { C_PA_HI, C_PA_LO, L_DESC_HI, L_DESC_LO, L_SIZE, CTX_HOST, W_TABLE_LO } from "../../arch/tlb.js";
 import type { Machine } from "../../machine.js";
 import { leavesOf } from "../spec/tables.js";
@@ -7,9 +8,6 @@ import { vmOf } from "./invalidation.js";
 import { hex, type Invariant } from "./invariant.js";
 import { eachVmLeaf, tablePages } from "./stage2leaves.js";
 import { pageAddress, tlbEntries } from "./tlbentries.js";
-
-/** Bits 47:32 of an output address in the high word of a descriptor. */
-const ADDRESS_HIGH = 0xffff;
 
 export const freedPage: Invariant = {
   name: "no-freed-page",
@@ -40,7 +38,7 @@ function inTlb(m: Machine, first: number, end: number): string | undefined {
     if (kind !== CTX_HOST && vmOf(m, ids >>> 16) < 0) continue;
     const { a } = pool;
     const leaf = pool === stage2;
-    const pa = leaf ? pageAddress(a[at + L_DESC_HI]! & ADDRESS_HIGH, a[at + L_DESC_LO]!) : pageAddress(a[at + C_PA_HI]!, a[at + C_PA_LO]!);
+    const pa = leaf ? outputAddress(a[at + L_DESC_HI]!, a[at + L_DESC_LO]!) : pageAddress(a[at + C_PA_HI]!, a[at + C_PA_LO]!);
     if (leads(pa, leaf ? 2 ** (a[at + L_SIZE]! & 0xff) : 4096, first, end))
       return `the TLB of CPU ${cpu} holds it${kind === CTX_HOST ? " for the host" : ""}`;
   }

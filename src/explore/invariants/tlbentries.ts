@@ -1,4 +1,5 @@
 /** The entries of all TLBs that can be hit, as invariants see them. */
+import { joinWords } from "../../arch/types.js";
 import type { Machine } from "../../machine.js";
 import type { I32Pool } from "../../sim/state.js";
 import { liveEntries } from "../tlbdigest.js";
@@ -22,4 +23,4 @@ export const tlbEntries: (m: Machine) => readonly TlbEntry[] = byContent(["tlb"]
 });
 
 /** The page's address in two words, whose low 12 bits are something else. */
-export const pageAddress = (hi: number, lo: number): number => (hi >>> 0) * 4294967296 + ((lo & ~0xfff) >>> 0);
+export const pageAddress = (hi: number, lo: number): number => joinWords(hi, lo & ~0xfff);

@@ -79,7 +79,7 @@ const mapped = (header: string, open: string, rest: string, last = ""): string =
   `${header}${ROOM}let file = ${open}\n${par(AGING, `vmm { let va = mmap(mem + 1M, 8K, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, file${rest})\n  ${last} }`)}`;
 
 /** Stage 1 on: one block of 1 GiB of memory, so that TLBs hold stage-2 translations apart from stage-1 ones. */
-const STAGE1 = `let TABLE = 0x50000000
+export const STAGE1 = `let TABLE = 0x50000000
 let table = mmap(0, 64K)
 KVM_SET_USER_MEMORY_REGION(slot=3, guest_phys_addr=TABLE, memory_size=64K, userspace_addr=table)
 write64(table + 8, 0x40000705)
