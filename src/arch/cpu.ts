@@ -311,8 +311,7 @@ export class Cpu {
     const pages = this.pages;
     const dir = this.dir;
     let full = this.full.a;
-    const clock = this.sim.agents.clock;
-    const agent = this.sim.agents.current;
+    const { agents } = this.sim;
     const cost = this.sim.costs.instruction | 0;
     const ramCost = this.sim.costs.ramAccess | 0;
     this.contexts++;
@@ -468,7 +467,7 @@ export class Cpu {
                     }
                   } else {
                     pool.set(b + PC, pcLo);
-                    clock.set(agent, clock.a[agent]! + (charged - left) * cost + ram);
+                    agents.charge((charged - left) * cost + ram);
                     charged = left;
                     ram = 0;
                     const changes = this.changes.a[0]!;
@@ -511,7 +510,7 @@ export class Cpu {
                     }
                   } else {
                     pool.set(b + PC, pcLo);
-                    clock.set(agent, clock.a[agent]! + (charged - left) * cost + ram);
+                    agents.charge((charged - left) * cost + ram);
                     charged = left;
                     ram = 0;
                     const changes = this.changes.a[0]!;

@@ -133,7 +133,7 @@ export class HostPageTables {
 
   /** No address space has this number or a higher one. */
   get limit(): number {
-    return this.roots.a.length;
+    return this.roots.needed;
   }
 
   /** Physical address of the pgd: what TTBR0 holds; 0 where no address space has the number. */

@@ -54,12 +54,12 @@ export class Agents {
   /** Per agent: the frame on top (-1 idle), the physical CPU it runs on. */
   private readonly top: I32Pool;
   private readonly cpuOf: I32Pool;
-  /** Per agent: its clock in cycles; of the running one without `owed`. */
-  readonly clock: F64Pool;
+  /** Per agent: its clock in cycles; of the running one as it stood at the last `settle`. */
+  private readonly clock: F64Pool;
   /** What `cpuOf` holds for the running agent: every access asks for it. */
   private placed = 0;
-  /** Cycles that the running agent was charged since its clock was last written. */
-  private owed = 0;
+  /** The running agent's clock. */
+  private time = 0;
   /** Per agent: three result words of the last finished top-level activity. */
   private readonly results: F64Pool;
   /** [0] the agent that runs now. */
@@ -94,8 +94,7 @@ export class Agents {
     state.tally({
       store: () => this.settle(),
       load: () => {
-        this.owed = 0;
-        this.place();
+        this.take();
       },
     });
   }
@@ -154,22 +153,32 @@ export class Agents {
   private place(): void {
     this.placed = this.cpuOf.a[this.running.a[0]!]!;
   }
+  /** The running agent's clock and place, as the state has them. */
+  private take(): void {
+    this.time = this.clock.a[this.running.a[0]!]!;
+    this.place();
+  }
+  /** Another agent runs, or the same again. */
+  private switchTo(agent: number): void {
+    this.settle();
+    this.running.set(0, agent);
+    this.take();
+  }
   /** Advances the running agent's clock by a cost. */
   charge(cycles: number): void {
-    this.owed += cycles;
+    this.time += cycles;
   }
   /** The running agent's clock. */
   get now(): number {
-    return this.clock.a[this.running.a[0]!]! + this.owed;
+    return this.time;
   }
   /** An agent's clock, in cycles. */
   clockOf(agent: number): number {
-    return this.clock.a[agent]! + (agent === this.running.a[0] ? this.owed : 0);
+    return agent === this.running.a[0] ? this.time : this.clock.a[agent]!;
   }
   /** The running agent waits until then, if that is not past. */
   waitUntil(time: number): void {
-    const clock = this.clock.a[this.running.a[0]!]!;
-    if (time > clock + this.owed) this.owed = time - clock;
+    if (time > this.time) this.time = time;
   }
   /** The clock of the agent that is furthest. */
   get latest(): number {
@@ -183,16 +192,15 @@ export class Agents {
     this.settle();
     if (this.clock.a[agent]! >= time) return;
     this.clock.set(agent, time);
+    if (agent === this.running.a[0]) this.time = time;
     this.onCatchUp?.(agent, time);
   }
   /** Told of every `catchUp` that moved a clock: it comes from outside of the machine, and a repetition needs it. */
   onCatchUp: ((agent: number, time: number) => void) | undefined;
-  /** Brings the running agent's clock up to date. */
+  /** Brings the running agent's clock into the state. */
   private settle(): void {
-    if (this.owed === 0) return;
     const agent = this.running.a[0]!;
-    this.clock.set(agent, this.clock.a[agent]! + this.owed);
-    this.owed = 0;
+    if (this.clock.a[agent] !== this.time) this.clock.set(agent, this.time);
   }
 
   /**
@@ -318,11 +326,13 @@ export class Agents {
     a4 = 0,
     a5 = 0,
   ): number => {
-    this.call(f, resume, act, a0, a1, a2, a3, a4, a5);
-    if (!this.straight) return CALLED;
     const agent = this.running.a[0]!;
     const s = this.stack;
     const g = f + this.frameWords[resume]!;
+    s.set(f + PHASE, resume);
+    this.push(agent, f, g, act, a0, a1, a2, a3, a4, a5);
+    // Compared with a constant: what else the field might hold V8 would ask one by one.
+    if (this.straight !== true) return CALLED;
     let next = act.begin(g);
     while (next >= 0) {
       s.set(g + PHASE, next);
@@ -334,7 +344,7 @@ export class Agents {
 
   /** On to another phase of the same activity: `return agents.go(f, phase, fn)`. A run to the end does that at once. */
   go(f: number, phase: number, fn: PhaseFn): number {
-    if (!this.straight) return phase;
+    if (this.straight !== true) return phase;
     this.stack.set(f + PHASE, phase);
     return fn(f);
   }
@@ -377,9 +387,7 @@ export class Agents {
   step(agent: number): boolean {
     const f = this.top.a[agent]!;
     if (f < 0) return false;
-    this.settle();
-    this.running.set(0, agent);
-    this.place();
+    this.switchTo(agent);
     this.straight = false;
     this.queued = false;
     let next = this.phaseFns[this.stack.a[f]! | 0]!(f);
@@ -412,9 +420,7 @@ export class Agents {
 
   /** Runs an agent's phases until it is idle. @returns false if it blocked. */
   runToEnd(agent: number): boolean {
-    this.settle();
-    this.running.set(0, agent);
-    this.place();
+    this.switchTo(agent);
     this.straight = !this.interleaving;
     const top = this.top;
     const s = this.stack;

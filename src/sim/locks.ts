@@ -60,9 +60,9 @@ export class Locks {
     private readonly bus: EventBus,
     private readonly costs: CostTable,
   ) {
-    this.held = state.i32("locks.held", 16);
-    this.writers = state.i32("locks.writers", 16);
-    this.releasedAt = state.f64("locks.releasedAt", 16);
+    this.held = state.i32("locks.held", 64);
+    this.writers = state.i32("locks.writers", 64);
+    this.releasedAt = state.f64("locks.releasedAt", 64);
     this.owned = state.i32("locks.owned", 4 * (1 + DEPTH));
   }
 

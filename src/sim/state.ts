@@ -269,6 +269,9 @@ export class StateRegistry {
   }
 }
 
+/** Bytes of the smallest array: one of up to 64 lies in V8's own heap, where it may move, and each access looks for its place. */
+const SMALLEST = 128;
+
 /** Up to so many words a pool doubles; beyond, four times as much: memory that nobody has touched yet costs no memory, copying does. */
 const LARGE = 1 << 20;
 
@@ -300,7 +303,7 @@ export class I32Pool {
     readonly name: string,
     length: number,
   ) {
-    this.a = new Int32Array(length);
+    this.a = new Int32Array(Math.max(length, SMALLEST / 4));
     this.needed = length;
     this.salt = Math.imul(id + 1, 0x3c6ef372) | 1;
   }
@@ -389,7 +392,7 @@ export class F64Pool {
     readonly name: string,
     length: number,
   ) {
-    this.a = new Float64Array(length);
+    this.a = new Float64Array(Math.max(length, SMALLEST / 8));
     this.needed = length;
     this.salt = Math.imul(id + 1, 0x3c6ef372) | 1;
   }

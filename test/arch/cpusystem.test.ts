@@ -186,7 +186,7 @@ describe("ways out of the guest", () => {
       while (m.cpu.run(m.v, slice) === RUN_BUDGET) {
         // on
       }
-      return m.sim.state.hash() + ` ${m.sim.agents.clock.a[0]!}`;
+      return m.sim.state.hash() + ` ${m.sim.agents.clockOf(0)}`;
     };
     const whole = state(1e6);
     for (const slice of [1, 2, 3, 7, 50]) expect(state(slice)).toBe(whole);

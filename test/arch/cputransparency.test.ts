@@ -100,7 +100,7 @@ function execute(program: readonly string[], mmu: boolean, slice: number, record
     if (reason !== RUN_BUDGET || executed >= 3000) break;
   }
   m.sim.bus.flush();
-  return { state: m.sim.state.hash(), clock: m.sim.agents.clock.a[0]!, trace };
+  return { state: m.sim.state.hash(), clock: m.sim.agents.clockOf(0), trace };
 }
 
 describe("what the interpreter remembers is never visible", () => {

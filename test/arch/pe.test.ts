@@ -33,9 +33,9 @@ describe("an access with stage 1 off", () => {
       const pa = m.ram(two);
       const slot = () => m.pe.tlbs.combined.a[m.pe.tlbs.combinedAt(0, 0, two | 0) + C_SLOT]!;
       const timed = (): number => {
-        const before = m.sim.agents.clock.a[0]!;
+        const before = m.sim.agents.clockOf(0);
         expect(access(m, two + 8)).toBe(PE_OK);
-        return m.sim.agents.clock.a[0]! - before;
+        return m.sim.agents.clockOf(0) - before;
       };
       m.write(one, 1);
       m.write(two + 8, 5);
