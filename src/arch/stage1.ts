@@ -290,9 +290,11 @@ export class Stage1 {
     this.leafPa = ipa as number;
     if (!c.stage2) return -1;
     const s2 = this.stage2;
-    if (!s2.translate(v, c.cpu, c.stage2Tag, ipa, false)) return s2.fault;
+    const hi = (ipa / 4294967296) | 0;
+    const lo = ipa | 0;
+    if (!s2.translate(v, c.cpu, c.stage2Tag, hi, lo, false)) return s2.fault;
     this.stale ||= s2.stale;
-    if (!s2.readable && s2.cached && !s2.translate(v, c.cpu, c.stage2Tag, ipa, true)) return s2.fault;
+    if (!s2.readable && s2.cached && !s2.translate(v, c.cpu, c.stage2Tag, hi, lo, true)) return s2.fault;
     if (!s2.readable || (s2.isDevice(s2.fwb(v)) && this.protectedWalk(v))) return fscAt(FSC_PERMISSION, s2.level);
     this.leafPa = s2.pa;
     return -1;
@@ -316,11 +318,13 @@ export class Stage1 {
         return rc === S1_OK ? -1 : this.fault;
       }
       const s2 = this.stage2;
-      if (!s2.translate(v, c.cpu, c.stage2Tag, this.leafIpa, false)) return s2.fault;
-      if (!s2.writable && s2.cached && !s2.translate(v, c.cpu, c.stage2Tag, this.leafIpa, true)) return s2.fault;
+      const ipaHi = (this.leafIpa / 4294967296) | 0;
+      const ipaLo = this.leafIpa | 0;
+      if (!s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, false)) return s2.fault;
+      if (!s2.writable && s2.cached && !s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true)) return s2.fault;
       if (!s2.writable) {
         if (!s2.canDirty()) return fscAt(FSC_PERMISSION, s2.level);
-        s2.setDirty(v, this.leafIpa);
+        s2.setDirty(v, ipaHi, ipaLo);
       }
     }
     this.phys.read(this.leafPa, 4);

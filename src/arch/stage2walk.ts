@@ -72,6 +72,8 @@ export class Stage2 {
   private start = -2;
   private pageShift = 12;
   private ipaLimit = 0;
+  /** log2 of `ipaLimit`, in the high word; negative below 4 GiB. */
+  private ipaShift = 0;
   private firstBits = 0;
   private paLimit = 0;
   private lpa2 = false;
@@ -106,46 +108,61 @@ export class Stage2 {
     this.start = vtcrStartLevel(lo, hi);
     const isize = 64 - (lo & 0x3f);
     this.ipaLimit = POW2[isize]!;
+    this.ipaShift = Math.min(isize - 32, 31);
     this.firstBits = startBits(isize, this.start, this.pageShift);
     this.lpa2 = this.features.lpa2 && (hi & VTCR_DS_HI) !== 0;
     this.paLimit = POW2[Math.min(paBitsOf((lo >>> 16) & 7), this.features.paBits, this.lpa2 || this.pageShift === 16 ? 52 : 48)]!;
   }
 
   /**
-   * Translates an IPA by way of the TLB. @param tag the VMID's stage-2 context on this CPU
+   * Translates an IPA, in two words, by way of the TLB. @param tag the VMID's stage-2 context on this CPU
    * @param fresh do not trust a cached leaf: its permission was not enough
    * @returns true when a leaf with its access flag set was found; else `fault` says why not
    */
-  readonly translate = (v: number, cpu: number, tag: number, ipa: Ipa, fresh: boolean): boolean => {
-    const hi = (ipa / 4294967296) | 0;
-    const lo = ipa | 0;
+  readonly translate = (v: number, cpu: number, tag: number, hi: number, lo: number, fresh: boolean): boolean => {
     this.stale = false;
-    const t = this.tlbs;
-    const sizes = t.stage2Sizes(cpu);
-    const a = t.stage2.a;
-    for (let size = 0, left = sizes; left !== 0; size++, left >>= 1) {
-      if ((left & 1) === 0) continue;
-      const i = t.stage2At(cpu, hi, lo, size);
-      if (a[i + L_TAG] !== tag) continue;
-      const shift = a[i + L_SIZE]! & 0xff;
-      if (shift >= 32 ? (hi ^ a[i + L_HI]!) >>> (shift - 32) !== 0 : hi !== a[i + L_HI]! || (lo ^ a[i + L_LO]!) >>> shift !== 0) continue;
-      if (fresh) {
-        t.stage2.set(i + L_TAG, 0);
-        continue;
+    const sizes = this.tlbs.stage2Sizes(cpu);
+    if (fresh) this.drop(cpu, tag, hi, lo, sizes);
+    else {
+      let i = (sizes & 1) !== 0 ? this.cachedLeaf(cpu, tag, hi, lo, 0) : -1;
+      if (i < 0 && sizes > 1) i = this.cachedBlock(cpu, tag, hi, lo, sizes);
+      if (i >= 0) {
+        this.hit(v, cpu, i, hi, lo);
+        return true;
       }
-      this.hit(v, cpu, i, hi, lo, shift, ipa);
-      return true;
     }
     if (!this.walk(v, cpu, tag, hi, lo, true)) return false;
     this.fill(cpu, tag, hi, lo);
     return true;
   };
 
-  private hit(v: number, cpu: number, i: number, hi: number, lo: number, shift: number, ipa: Ipa): void {
+  /** The TLB's entry of a size for an IPA, or -1. */
+  private cachedLeaf(cpu: number, tag: number, hi: number, lo: number, size: number): number {
+    const a = this.tlbs.stage2.a;
+    const i = this.tlbs.stage2At(cpu, hi, lo, size);
+    if (a[i + L_TAG] !== tag) return -1;
+    const shift = a[i + L_SIZE]! & 0xff;
+    const same = shift >= 32 ? (hi ^ a[i + L_HI]!) >>> (shift - 32) === 0 : hi === a[i + L_HI]! && (lo ^ a[i + L_LO]!) >>> shift === 0;
+    return same ? i : -1;
+  }
+  private cachedBlock(cpu: number, tag: number, hi: number, lo: number, sizes: number): number {
+    const i = (sizes & 2) !== 0 ? this.cachedLeaf(cpu, tag, hi, lo, 1) : -1;
+    return i < 0 && (sizes & 4) !== 0 ? this.cachedLeaf(cpu, tag, hi, lo, 2) : i;
+  }
+  private drop(cpu: number, tag: number, hi: number, lo: number, sizes: number): void {
+    for (let size = 0; size < 3; size++) {
+      if ((sizes & (1 << size)) === 0) continue;
+      const i = this.cachedLeaf(cpu, tag, hi, lo, size);
+      if (i >= 0) this.tlbs.stage2.set(i + L_TAG, 0);
+    }
+  }
+
+  private hit(v: number, cpu: number, i: number, hi: number, lo: number): void {
     const t = this.tlbs.stage2;
+    const shift = t.a[i + L_SIZE]! & 0xff;
     const changes = this.tables.changes.a[CHANGES]!;
     if (t.a[i + L_CHANGES] !== changes) {
-      this.stale = !this.holds(i, cpu, hi, lo, shift) && this.differs(v, ipa, t.a[i + L_DESC_LO]!, t.a[i + L_DESC_HI]!, shift);
+      this.stale = !this.holds(i, cpu, hi, lo, shift) && this.differs(v, hi, lo, i, shift);
       t.set(i + L_CHANGES, changes);
     }
     const a = t.a;
@@ -171,14 +188,15 @@ export class Stage2 {
   }
 
   /** True when the tables now give another output address or less permission than a cached leaf. */
-  private differs(v: number, ipa: Ipa, lo: number, hi: number, shift: number): boolean {
-    if (!this.peek(v, ipa)) return true;
+  private differs(v: number, hi: number, lo: number, i: number, shift: number): boolean {
+    if (!this.walk(v, -1, 0, hi, lo, false)) return true;
+    const a = this.tlbs.stage2.a;
     const now = this.pa;
-    const less = (lo & ~this.lo & (S2_S2AP_R | S2_S2AP_W)) !== 0;
-    this.lo = lo;
-    this.hi = hi;
+    const less = (a[i + L_DESC_LO]! & ~this.lo & (S2_S2AP_R | S2_S2AP_W)) !== 0;
+    this.lo = a[i + L_DESC_LO]!;
+    this.hi = a[i + L_DESC_HI]!;
     this.shift = shift;
-    return less || this.leafAddress((ipa / 4294967296) | 0, ipa | 0) !== now;
+    return less || this.leafAddress(hi, lo) !== now;
   }
 
   /** Walks the tables without TLB, events or costs; updates nothing. @returns false on a fault. Fills the fields. */
@@ -221,26 +239,26 @@ export class Stage2 {
 
   /** The walk. @param real with TLB, events, costs and hardware updates; else a look only */
   private readonly walk = (v: number, cpu: number, tag: number, hi: number, lo: number, real: boolean): boolean => {
-    const ipa: Ipa = joinWords(hi, lo);
     const r = this.regs.a;
     const b = Math.imul(v, REGS_WORDS);
     if (r[b + VTCR_EL2] !== this.vtcrLo || r[b + VTCR_EL2 + 1] !== this.vtcrHi) this.decode(r[b + VTCR_EL2]!, r[b + VTCR_EL2 + 1]!);
     this.cached = false;
     let level = this.start;
-    if (level === -2 || ipa >= this.ipaLimit) return this.failed(real, ipa, FSC_TRANSLATION, 0, 0, 0);
+    const beyond = this.ipaShift >= 0 ? hi >>> this.ipaShift !== 0 : joinWords(hi, lo) >= this.ipaLimit;
+    if (level === -2 || beyond) return this.failed(real, hi, lo, FSC_TRANSLATION, 0, 0, 0);
     const tables = this.tables;
     const words = tables.words;
     const pageShift = this.pageShift;
     let word: number;
-    let at = this.cachedTable(cpu, tag, hi, lo, ipa, v, real);
+    let at = this.cachedTable(cpu, tag, hi, lo, v, real);
     if (at >= 0) {
       level = 3;
       word = at + (((lo >>> 12) & 511) << 1);
     } else {
       const shift = pageShift + (pageShift - 3) * (3 - level);
       at = joinWords(r[b + VTTBR_EL2 + 1]! & 0xffff, r[b + VTTBR_EL2]! & ~1);
-      if (at >= this.paLimit) return this.failed(real, ipa, FSC_ADDRESS_SIZE, 0, 0, 0);
-      word = this.wordOf(at, bitsAt(hi, lo, shift, this.firstBits));
+      if (at >= this.paLimit) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, 0, 0, 0);
+      word = this.wordOf(at, bitsAt(hi, lo, shift, this.firstBits)) | 0;
     }
     for (;;) {
       let dlo: number;
@@ -254,17 +272,17 @@ export class Stage2 {
         dhi = this.phys.hi;
       }
       if (real) this.sim.agents.charge(this.sim.costs.walkStep);
-      if ((dlo & DESC_VALID) === 0) return this.failed(real, ipa, FSC_TRANSLATION, level, dhi, dlo);
+      if ((dlo & DESC_VALID) === 0) return this.failed(real, hi, lo, FSC_TRANSLATION, level, dhi, dlo);
       const table = (dlo & DESC_TABLE) !== 0;
       if (level === 3 || !table) {
-        if (level === 3 ? !table : !blockAllowed(level, pageShift)) return this.failed(real, ipa, FSC_TRANSLATION, level, dhi, dlo);
-        return this.leaf(real, ipa, hi, lo, word, dhi, dlo, level);
+        if (level === 3 ? !table : !blockAllowed(level, pageShift)) return this.failed(real, hi, lo, FSC_TRANSLATION, level, dhi, dlo);
+        return this.leaf(real, hi, lo, word, dhi, dlo, level);
       }
       const next = outputAddressAt(dhi, dlo, pageShift, pageShift, this.lpa2);
-      if (next >= this.paLimit) return this.failed(real, ipa, FSC_ADDRESS_SIZE, level, dhi, dlo);
+      if (next >= this.paLimit) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, level, dhi, dlo);
       level++;
       const shift = pageShift + (pageShift - 3) * (3 - level);
-      word = this.wordOf(next, bitsAt(hi, lo, shift, pageShift - 3));
+      word = this.wordOf(next, bitsAt(hi, lo, shift, pageShift - 3)) | 0;
       if (level === 3 && pageShift === 12 && word >= 0) {
         this.lastTable = word - (((lo >>> 12) & 511) << 1);
         if (real) this.cacheTable(cpu, tag, hi, lo, this.lastTable);
@@ -291,7 +309,7 @@ export class Stage2 {
     return a[i + W_TAG] === tag && a[i + W_LO] === (lo & ~0x1fffff) && a[i + W_HI] === hi ? i : -1;
   }
 
-  private cachedTable(cpu: number, tag: number, hi: number, lo: number, ipa: Ipa, v: number, real: boolean): number {
+  private cachedTable(cpu: number, tag: number, hi: number, lo: number, v: number, real: boolean): number {
     if (!real || this.pageShift !== 12) return -1;
     const t = this.tlbs.walk2;
     const i = this.cachedTableAt(cpu, tag, hi, lo);
@@ -301,7 +319,7 @@ export class Stage2 {
     const seen = t.a[i + W_CHANGES]!;
     if (seen !== links && seen !== ~links) {
       // The table that the tree names now, by a look from the root.
-      const same = this.peekTable(v, ipa) === table;
+      const same = this.peekTable(v, hi, lo) === table;
       this.cached = false;
       if (!same) this.stale = true;
       t.set(i + W_CHANGES, same ? links : ~links);
@@ -310,9 +328,9 @@ export class Stage2 {
   }
 
   /** Words of the level-3 table that the tree names for an IPA, or -1. */
-  private peekTable(v: number, ipa: Ipa): number {
+  private peekTable(v: number, hi: number, lo: number): number {
     this.lastTable = -1;
-    this.peek(v, ipa);
+    this.walk(v, -1, 0, hi, lo, false);
     return this.lastTable;
   }
   private lastTable = -1;
@@ -329,7 +347,7 @@ export class Stage2 {
     t.set(i + W_CHANGES, this.tables.changes.a[LINKS]!);
   }
 
-  private leaf(real: boolean, ipa: Ipa, hi: number, lo: number, word: number, dhi: number, dlo: number, level: number): boolean {
+  private leaf(real: boolean, hi: number, lo: number, word: number, dhi: number, dlo: number, level: number): boolean {
     const shift = this.pageShift + (this.pageShift - 3) * (3 - level);
     this.lo = dlo;
     this.hi = dhi;
@@ -337,13 +355,13 @@ export class Stage2 {
     this.shift = shift;
     this.word = word;
     this.pa = this.leafAddress(hi, lo);
-    if (this.pa >= this.paLimit) return this.failed(real, ipa, FSC_ADDRESS_SIZE, level, dhi, dlo);
+    if (this.pa >= this.paLimit) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, level, dhi, dlo);
     if ((dlo & DESC_AF) === 0 && real) {
-      if ((this.vtcrLo & VTCR_HA) === 0 || !this.features.hafdbs) return this.failed(real, ipa, FSC_ACCESS_FLAG, level, dhi, dlo);
+      if ((this.vtcrLo & VTCR_HA) === 0 || !this.features.hafdbs) return this.failed(real, hi, lo, FSC_ACCESS_FLAG, level, dhi, dlo);
       this.update(word, dlo | DESC_AF);
     }
     this.fault = -1;
-    if (real) this.sim.bus.emit(stage2Walk, ipa, level, this.hi, this.lo, this.pa, 0);
+    if (real) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, this.hi, this.lo, this.pa, 0);
     return true;
   }
 
@@ -359,16 +377,16 @@ export class Stage2 {
     return this.features.hafdbs && (this.hi & HI_DBM) !== 0 && (this.vtcrLo & (VTCR_HA | VTCR_HD)) === (VTCR_HA | VTCR_HD);
   }
   /** Sets S2AP[1] in the tables for an IPA whose fresh walk has just succeeded. */
-  setDirty(v: number, ipa: Ipa): void {
-    if (this.peek(v, ipa)) this.update(this.word, this.lo | S2_S2AP_W);
+  setDirty(v: number, hi: number, lo: number): void {
+    if (this.walk(v, -1, 0, hi, lo, false)) this.update(this.word, this.lo | S2_S2AP_W);
   }
 
-  private failed(real: boolean, ipa: Ipa, kind: number, level: number, dhi: number, dlo: number): boolean {
+  private failed(real: boolean, hi: number, lo: number, kind: number, level: number, dhi: number, dlo: number): boolean {
     this.fault = fscAt(kind, level);
     this.level = level;
     this.lo = dlo;
     this.hi = dhi;
-    if (real) this.sim.bus.emit(stage2Walk, ipa, level, dhi, dlo, 0, 1);
+    if (real) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, dhi, dlo, 0, 1);
     return false;
   }
 
@@ -379,7 +397,7 @@ export class Stage2 {
   }
   /** SH of the leaf; with LPA2 it is VTCR_EL2.SH0. */
   get sh(): number {
-    return this.lpa2 ? (this.vtcrLo >>> 12) & 3 : (this.lo >>> 8) & SH_INNER;
+    return this.lpa2 === true ? (this.vtcrLo >>> 12) & 3 : (this.lo >>> 8) & SH_INNER;
   }
   /** True when MemAttr means Device. */
   isDevice(fwb: boolean): boolean {

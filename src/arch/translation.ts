@@ -95,7 +95,7 @@ import {
   F_X1,
   type Tlbs,
 } from "./tlb.js";
-import { joinWords, type Ipa, type Pa } from "./types.js";
+import { joinWords, type Pa } from "./types.js";
 
 /** The access was made. */
 export const PE_OK = 0;
@@ -186,12 +186,12 @@ export class Translation {
   private flags = 0;
   /** VA[63:32] as the instruction gave it, for FAR. */
   private vaHi = 0;
-  /** Permission that the access needs in an entry. */
-  private need = 0;
   private perms = ALL;
   private attr = 0;
   private sh = 0;
-  private ipa: Ipa = 0;
+  /** The IPA in two words: a double would be made of them twice, and taken apart three times. */
+  private ipaHi = 0;
+  private ipaLo = 0;
   private pa: Pa = 0;
   private tag = 0;
   /** Stage-1 leaf: level << 8 | log2 of its size. */
@@ -219,7 +219,6 @@ export class Translation {
     this.iss = iss;
     this.flags = flags;
     this.vaHi = vaHi;
-    this.need = access === ACCESS_READ ? c.readMask : access === ACCESS_WRITE ? c.writeMask : c.fetchMask;
     const rc = c.stage1 ? this.first(v, c, hi, lo) : this.identity(v, c, hi, lo);
     return rc === PE_OK ? this.second(v, c, hi, lo) : rc;
   };
@@ -228,7 +227,9 @@ export class Translation {
   private first(v: number, c: GuestContext, hi: number, lo: number): number {
     const s1 = this.stage1;
     const b = Math.imul(v, REGS_WORDS);
-    const need = this.need;
+    const { access } = this;
+    /** Permission that the access needs in an entry. */
+    const need = access === ACCESS_READ ? c.readMask : access === ACCESS_WRITE ? c.writeMask : c.fetchMask;
     const checked = (this.flags & T_ANY) === 0;
     let rc = s1.translate(v, c, hi, lo, c.el0, false);
     if (rc !== S1_OK) return this.stage1Failed(v, c, rc, lo);
@@ -253,7 +254,8 @@ export class Translation {
     this.perms = perms;
     this.attr = attr;
     this.sh = (s1.lo >>> 8) & 3;
-    this.ipa = s1.ipa;
+    this.ipaHi = (s1.ipa / 4294967296) | 0;
+    this.ipaLo = s1.ipa | 0;
     this.tag = (s1.lo & (1 << 11)) !== 0 ? c.asidTag : c.globalTag;
     this.size = (s1.level << 8) | s1.shift;
     this.stale = s1.stale;
@@ -267,10 +269,16 @@ export class Translation {
     const cacheable = (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2]! & HCR_DC) !== 0;
     if ((this.flags & T_UNALIGNED) !== 0 && !cacheable && this.profile.mmuOffAlignmentFaults) return this.toEl1(v, c, FSC_ALIGNMENT, lo);
     this.perms = ALL;
-    const tagged = (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & HCR_DCT_HI) !== 0 && this.features.mte;
-    this.attr = !cacheable ? 0 : tagged ? ATTR_TAGGED : ATTR_WB;
-    this.sh = cacheable ? 0 : SH_OSH;
-    this.ipa = joinWords(hi, lo);
+    if (cacheable) {
+      const tagged = (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & HCR_DCT_HI) !== 0 && this.features.mte;
+      this.attr = tagged ? ATTR_TAGGED : ATTR_WB;
+      this.sh = 0;
+    } else {
+      this.attr = 0;
+      this.sh = SH_OSH;
+    }
+    this.ipaHi = hi;
+    this.ipaLo = lo;
     this.tag = c.asidTag;
     this.size = 12;
     this.stale = false;
@@ -288,7 +296,7 @@ export class Translation {
 
   /** Stage 2 of the final IPA, the resulting type, the entry. */
   private readonly second = (v: number, c: GuestContext, hi: number, lo: number): number => {
-    const ipa = this.ipa;
+    const { ipaHi, ipaLo } = this;
     const attr = this.attr;
     const flags = this.flags;
     const access = this.access;
@@ -296,12 +304,12 @@ export class Translation {
     let perms = this.perms;
     let result: number;
     let pa: number;
-    if (c.stage2) {
+    if (c.stage2 === true) {
       const s2 = this.stage2;
       const checked = (flags & T_ANY) === 0;
-      if (!s2.translate(v, c.cpu, c.stage2Tag, ipa, false)) return this.toEl2(v, s2.fault, false, ipa, lo);
-      if (checked && s2.cached && !this.stage2Permits(access, c.el0) && !s2.translate(v, c.cpu, c.stage2Tag, ipa, true)) {
-        return this.toEl2(v, s2.fault, false, ipa, lo);
+      if (!s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, false)) return this.toEl2(v, s2.fault, false, ipaHi, ipaLo, lo);
+      if (checked && s2.cached && !this.stage2Permits(access, c.el0) && !s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true)) {
+        return this.toEl2(v, s2.fault, false, ipaHi, ipaLo, lo);
       }
       if (s2.stale) this.stale = true;
       const fwb = s2.fwb(v);
@@ -310,34 +318,34 @@ export class Translation {
       // HCR_EL2.CD: what stage 2 calls Normal is non-cacheable.
       if (!device && (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & 1) !== 0) result = ATTR_NC | (SH_OSH << RESULT_SH_SHIFT);
       // With stage 1 off an access whose unaligned form is let through is so whatever stage 2 says.
-      if (device && (flags & T_UNALIGNED) !== 0 && !device1) return this.toEl2(v, FSC_ALIGNMENT, false, ipa, lo);
-      if (checked && !this.stage2Permits(access, c.el0)) {
-        if (access !== ACCESS_WRITE || !s2.canDirty()) return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, ipa, lo);
-        s2.setDirty(v, ipa);
-        s2.translate(v, c.cpu, c.stage2Tag, ipa, true);
+      if (device && (flags & T_UNALIGNED) !== 0 && !device1) return this.toEl2(v, FSC_ALIGNMENT, false, ipaHi, ipaLo, lo);
+      if (checked && this.stage2Permits(access, c.el0) !== true) {
+        if (access !== ACCESS_WRITE || !s2.canDirty()) return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, ipaHi, ipaLo, lo);
+        s2.setDirty(v, ipaHi, ipaLo);
+        s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true);
       }
       if (access === ACCESS_FETCH && !this.fetchesDevice && s2.isDevice(fwb)) {
-        return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, ipa, lo);
+        return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, ipaHi, ipaLo, lo);
       }
       perms &= s2.permissions;
       pa = s2.pa;
     } else {
       result = stage1Only(attr, this.sh);
-      pa = ipa as number;
+      pa = joinWords(ipaHi, ipaLo);
     }
     const atomics = supportsAtomics(result & RESULT_ATTR) && ((result >> RESULT_SH_SHIFT) & 3) !== 0;
     if ((flags & T_ATOMIC) !== 0 && !atomics) {
       const answer = this.profile.unsupportedAtomics;
-      if (answer === "sea") return this.toEl2(v, FSC_SEA, false, ipa, lo);
+      if (answer === "sea") return this.toEl2(v, FSC_SEA, false, ipaHi, ipaLo, lo);
       // Stage 1 is the cause unless its own attributes would have done.
-      if (answer === "fault35" && c.stage2 && supportsAtomics(attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, ipa, lo);
+      if (answer === "fault35" && c.stage2 && supportsAtomics(attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, ipaHi, ipaLo, lo);
       if (answer === "fault35") return this.toEl1(v, c, FSC_UNSUPPORTED_ATOMIC, lo);
     }
     let marks = (device1 ? F_DEVICE1 : 0) | (isDevice(result & RESULT_ATTR) ? F_DEVICE : 0) | (atomics ? F_ATOMICS : 0);
     if (BRACKETS && this.phys.cache !== undefined) marks |= this.cacheMarks(v, c, result & RESULT_ATTR);
     this.pa = pa;
     this.fill(c, hi, lo, result | perms | marks);
-    if (this.stale) this.reportStale(hi, lo, ipa, pa, -1);
+    if (this.stale) this.reportStale(hi, lo, joinWords(ipaHi, ipaLo), pa, -1);
     return PE_OK;
   };
 
@@ -370,7 +378,7 @@ export class Translation {
   }
 
   private readonly fill = (c: GuestContext, hi: number, lo: number, flags: number): void => {
-    const { ipa, pa } = this;
+    const { pa } = this;
     const tag = this.tag;
     const size = this.size;
     const t = this.combined;
@@ -387,8 +395,8 @@ export class Translation {
       a[i + C_CHANGES] = this.tables.changes.a[0]!;
       a[i + C_PA_LO] = pa & ~0xfff;
       a[i + C_PA_HI] = (pa / 4294967296) | 0;
-      a[i + C_IPA_LO] = ipa & ~0xfff;
-      a[i + C_IPA_HI] = (ipa / 4294967296) | 0;
+      a[i + C_IPA_LO] = this.ipaLo & ~0xfff;
+      a[i + C_IPA_HI] = this.ipaHi;
       a[i + C_S1] = size;
       a[i + C_IDS] = c.ids;
       return;
@@ -401,8 +409,8 @@ export class Translation {
     t.set(i + C_CHANGES, this.tables.changes.a[0]!);
     t.set(i + C_PA_LO, pa & ~0xfff);
     t.set(i + C_PA_HI, (pa / 4294967296) | 0);
-    t.set(i + C_IPA_LO, ipa & ~0xfff);
-    t.set(i + C_IPA_HI, (ipa / 4294967296) | 0);
+    t.set(i + C_IPA_LO, this.ipaLo & ~0xfff);
+    t.set(i + C_IPA_HI, this.ipaHi);
     t.set(i + C_S1, size);
     t.set(i + C_IDS, c.ids);
   };
@@ -431,7 +439,7 @@ export class Translation {
 
   private stage1Failed(v: number, c: GuestContext, rc: number, lo: number): number {
     if (rc === S1_FAULT) return this.toEl1(v, c, this.stage1.fault, lo);
-    return this.toEl2(v, this.walkFault(), true, this.stage1.walkIpa, lo);
+    return this.toEl2(v, this.walkFault(), true, (this.stage1.walkIpa / 4294967296) | 0, this.stage1.walkIpa | 0, lo);
   }
 
   /** Status code of a stage-2 fault on a stage-1 walk, with the level that this machine reports. */
@@ -455,7 +463,7 @@ export class Translation {
     this.iss = 0;
     this.vaHi = vaHi;
     const a = this.combined.a;
-    return this.toEl2(v, FSC_SEA, false, joinWords(a[i + C_IPA_HI]!, a[i + C_IPA_LO]!) + (vaLo & 0xfff), vaLo);
+    return this.toEl2(v, FSC_SEA, false, a[i + C_IPA_HI]!, a[i + C_IPA_LO]! | (vaLo & 0xfff), vaLo);
   }
 
   /** The stage-2 fault of AT's stage-1 walk: to EL2 as cache maintenance. */
@@ -464,7 +472,7 @@ export class Translation {
     this.flags = T_CM;
     this.iss = 0;
     this.vaHi = vaHi;
-    return this.toEl2(v, this.walkFault(), true, this.stage1.walkIpa, vaLo);
+    return this.toEl2(v, this.walkFault(), true, (this.stage1.walkIpa / 4294967296) | 0, this.stage1.walkIpa | 0, vaLo);
   }
 
   /** A stage-1 fault: exception to EL1. */
@@ -481,7 +489,7 @@ export class Translation {
   }
 
   /** A stage-2 fault: the syndrome is latched for EL2. @param walk it is a fault of the stage-1 walk */
-  private readonly toEl2 = (v: number, fsc: number, walk: boolean, ipa: Ipa, vaLo: number): number => {
+  private readonly toEl2 = (v: number, fsc: number, walk: boolean, ipaHi: number, ipaLo: number, vaLo: number): number => {
     const maintenance = (this.flags & T_CM) !== 0;
     let iss = walk ? ISS_S1PTW : 0;
     if (maintenance) iss |= ISS_CM | ISS_WNR;
@@ -497,10 +505,9 @@ export class Translation {
     p.set2(b + FAR_EL2, vaLo, this.vaHi);
     // HPFAR is valid for translation, access flag and address size faults, and for every fault of a walk.
     if (walk || (fsc & 0x3c) !== FSC_PERMISSION || this.profile.hpfarOnPermission === "written") {
-      const ipaHi = (ipa / 4294967296) | 0;
-      p.set2(b + HPFAR_EL2, hpfarLo(ipaHi, ipa | 0), hpfarHi(ipaHi));
+      p.set2(b + HPFAR_EL2, hpfarLo(ipaHi, ipaLo), hpfarHi(ipaHi));
     }
-    this.sim.bus.emit(memoryAbort, esr >>> 0, this.vaHi, vaLo, ipa, 2);
+    this.sim.bus.emit(memoryAbort, esr >>> 0, this.vaHi, vaLo, joinWords(ipaHi, ipaLo), 2);
     return PE_EL2;
   };
 }

@@ -5,7 +5,7 @@
  */
 import { ESR_EL2, FAR_EL2, HPFAR_EL2, PC, type RegisterFile } from "../arch/registers.js";
 import { ipaOfHpfar, ISS_CM, ISS_EA, ISS_FNV, ISS_FSC, ISS_S1PTW, ISS_WNR } from "../arch/syndrome.js";
-import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, FRAME, R0, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EFAULT, ENOEXEC } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
@@ -140,6 +140,7 @@ export class GuestAbort {
 
   /** Everything up to user_mem_abort. Nothing in it sleeps. */
   private readonly classify = (f: number): number => {
+    f &= FRAME;
     const { regs, d, vms, vcpus } = this;
     const stack = this.sim.agents.stack;
     const v = stack.a[f + V]! | 0;
@@ -169,10 +170,7 @@ export class GuestAbort {
       if (d.externalAbort === "before-trace-data-only" && !iabt) return this.unclaimedSea(f, v);
       if (d.externalAbort === "before-trace-data-only") this.chose(this.n.externalAbort, this.n["before-trace-data-only"]);
     }
-    const pc = regs.base(v) + PC;
-    const a = regs.pool.a;
-    const farLo = regs.lo(v, FAR_EL2);
-    this.sim.bus.emit(kvmGuestFault, a[pc + 1], a[pc], regs.hi(v, ESR_EL2), esr, regs.hi(v, FAR_EL2), farLo, ipa);
+    if (!this.sim.bus.unheard()) this.traceFault(v, esr, ipa);
     const exclusive = fsc === FSC_EXCLUSIVE && d.exclusiveFaults;
     if (type !== TYPE_TRANSLATION && type !== TYPE_PERMISSION && !(type === TYPE_ACCESS && d.accessFlagFaults) && !exclusive) {
       if (type === TYPE_ACCESS) this.chose(this.n.accessFlagFaults, this.n.false);
@@ -188,9 +186,10 @@ export class GuestAbort {
     const valid = slot >= 0 && (this.memslots.flags(slot) & KVM_MEMSLOT_INVALID) === 0;
     const hva = valid ? this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096 : 0;
     const slotWritable = valid && (this.memslots.flags(slot) & KVM_MEM_READONLY) === 0;
-    this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), hva, slotWritable ? 1 : 0);
+    if (!this.sim.bus.unheard())
+      this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), hva, slotWritable ? 1 : 0);
     const write = this.isWriteFault(esr, iabt, type);
-    if (!valid || (write && !slotWritable)) return this.offMemslot(f, v, vm, ipa + (farLo & 0xfff), esr, iabt, valid);
+    if (!valid || (write && !slotWritable)) return this.offMemslot(f, v, vm, ipa + (regs.lo(v, FAR_EL2) & 0xfff), esr, iabt, valid);
     if (ipa >= POWER[vms.ipaBits(vm)]!) throw new Error(`a memslot lies beyond the VM's IPA space: 0x${ipa.toString(16)}`);
     if (type === TYPE_ACCESS) return this.first + 1;
     this.branch(this.n.memslot);
@@ -213,6 +212,13 @@ export class GuestAbort {
       exclusive ? kind | FAULT_EXCLUSIVE : kind,
     );
   };
+
+  private traceFault(v: number, esr: number, ipa: number): void {
+    const { regs } = this;
+    const pc = regs.base(v) + PC;
+    const a = regs.pool.a;
+    this.sim.bus.emit(kvmGuestFault, a[pc + 1], a[pc], regs.hi(v, ESR_EL2), esr, regs.hi(v, FAR_EL2), regs.lo(v, FAR_EL2), ipa);
+  }
 
   /** Beyond the host's IPA limit: size fault; beyond the VM's: external abort with the IPA in FAR. No kvm_guest_fault. */
   private outOfRange(v: number, vm: number, ipa: number, iabt: boolean): boolean {
@@ -354,6 +360,7 @@ export class GuestAbort {
 
   /** user_mem_abort returned: 0 becomes 1, -ENOEXEC an injected prefetch abort. */
   private readonly finish = (f: number): number => {
+    f &= FRAME;
     const { d, n } = this;
     const s = this.sim.agents.stack.a;
     const v = s[f + V]! | 0;

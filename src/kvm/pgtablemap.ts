@@ -63,7 +63,6 @@ export class PgtableMap {
     let ret = this.begin(vm, ipa, size, pa, prot);
     if (ret !== 0) return ret;
     this.addr = ipa;
-    this.end = ipa + Math.ceil(size / 4096) * 4096;
     this.phys = pa;
     while (this.addr < this.end) {
       ret = this.mapOne(vm, cache, prot);
@@ -75,12 +74,13 @@ export class PgtableMap {
     return ret;
   };
 
-  /** What comes before the walk. @returns 0, -EINVAL or -ERANGE */
+  /** What comes before the walk. Sets `end`. @returns 0, -EINVAL or -ERANGE */
   begin(vm: number, ipa: number, size: number, pa: number, prot: number): number {
     const entries = this.entries;
     entries.sim.bus.emit(stage2Map, ipa, size, pa, prot & 31);
     if (this.badProt(prot)) return -EINVAL;
-    return ipa + Math.ceil(size / 4096) * 4096 > entries.vms.ipaSize(vm) ? -ERANGE : 0;
+    this.end = ipa + Math.ceil(size / 4096) * 4096;
+    return this.end > entries.vms.ipaSize(vm) ? -ERANGE : 0;
   }
 
   /** Descends to where one leaf fits and tries it there. Sets `step` to the bytes that it maps. */

@@ -126,9 +126,8 @@ export class Stage2Entries {
     const oldHi = words[word + 1]!;
     const tables = this.tables;
     const page = word >> TABLE_SHIFT;
-    const was = (oldLo | oldHi) !== 0;
-    const is = (lo | hi) !== 0;
-    if (was !== is) tables.refs.set(page, tables.refs.a[page]! + (is ? 1 : -1));
+    const entries = ((lo | hi) !== 0 ? 1 : 0) - ((oldLo | oldHi) !== 0 ? 1 : 0);
+    if (entries !== 0) tables.refs.set(page, tables.refs.a[page]! + entries);
     if ((oldLo & DESC_VALID) !== 0) {
       if ((lo & DESC_VALID) !== 0 && (((oldLo ^ lo) & ~FREE_LO) !== 0 || ((oldHi ^ hi) & ~FREE_HI) !== 0)) {
         this.notBroken(word, oldHi, oldLo, hi, lo);
@@ -139,6 +138,7 @@ export class Stage2Entries {
     tables.write(word, level, hi, lo);
     const sim = this.sim;
     sim.agents.charge(sim.costs.tableWrite);
+    if (sim.bus.unheard()) return;
     sim.bus.emit(stage2Entry, tables.pageAddress(page), (word & (TABLE_WORDS - 1)) >> 1, level, ipa, oldHi, oldLo, hi, lo);
   }
 

@@ -22,7 +22,7 @@ import { BY_KERNEL, CLEAN_INVALIDATE } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
 import type { MachineProfile } from "../arch/profile.js";
 import { ESR_EL2, SCTLR_EL1, type RegisterFile } from "../arch/registers.js";
-import { ARG, BLOCKED, CALLED, R0, R1, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, CALLED, FRAME, R0, R1, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EAGAIN, EFAULT, EHWPOISON, ENOEXEC, ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
@@ -224,6 +224,7 @@ export class UserMemAbort {
    * of its flags; where the era does so also the table cache (before) and the sequence (inside).
    */
   private readonly vma = (f: number): number => {
+    f &= FRAME;
     const { sim, d, n } = this;
     const stack = sim.agents.stack;
     const s = stack.a;
@@ -400,6 +401,7 @@ export class UserMemAbort {
 
   /** Up to v6.1: mmap_lock is gone already when the sequence is read. */
   private readonly snapshot = (f: number): number => {
+    f &= FRAME;
     const stack = this.sim.agents.stack;
     const s = stack.a;
     const v = s[f + V]! | 0;
@@ -411,6 +413,7 @@ export class UserMemAbort {
 
   /** gfn_to_pfn_prot / __kvm_faultin_pfn: fast GUP at once, the rest as an activity. */
   private readonly pfn = (f: number): number => {
+    f &= FRAME;
     const { agents } = this.sim;
     const s = agents.stack.a;
     const slot = s[f + SLOT]! | 0;
@@ -428,6 +431,7 @@ export class UserMemAbort {
   };
 
   private readonly gotPfn = (f: number): number => {
+    f &= FRAME;
     const s = this.sim.agents.stack.a;
     return this.havePfn(f, s[f + R0]!, s[f + R1]!);
   };
@@ -474,6 +478,7 @@ export class UserMemAbort {
 
   /** Device or memory, cacheable or not, logging and read-only, exec on device: everything before mmu_lock. */
   private readonly decide = (f: number): number => {
+    f &= FRAME;
     const { d, n } = this;
     const stack = this.sim.agents.stack;
     const s = stack.a;
@@ -559,38 +564,38 @@ export class UserMemAbort {
   // ----------------------------------------------------------------------------------- install
 
   /** Bytes of an entry at the level that the syndrome reports. */
-  private granule(f: number): number {
-    const fsc = this.regs.lo(this.sim.agents.stack.a[f + V]! | 0, ESR_EL2) & 0x3f;
-    return GRANULE[fsc & 3]!;
+  private granule(v: number): number {
+    return GRANULE[this.regs.lo(v, ESR_EL2) & 3]!;
   }
 
   /** From taking mmu_lock to dropping it, and what the era does right after. */
   private readonly install = (f: number): number => {
+    f &= FRAME;
     const { sim, d, n, vms } = this;
     const stack = sim.agents.stack;
     const s = stack.a;
-    const vm = this.vcpus.vm(s[f + V]! | 0);
+    const v = s[f + V]! | 0;
+    const vm = this.vcpus.vm(v);
     const kind = s[f + KIND]! | 0;
-    const granule = this.granule(f);
     const shared =
       d.faultLock === "read" ||
       (d.faultLock === "read-for-logged-writes" &&
         (kind & (FAULT_PERMISSION | FAULT_WRITE | LOGGING)) === (FAULT_PERMISSION | FAULT_WRITE | LOGGING) &&
-        granule === PAGE_SIZE);
+        this.granule(v) === PAGE_SIZE);
     const lock = vms.mmuLock(vm);
     if (!(shared ? sim.locks.read(lock) : sim.locks.write(lock))) return BLOCKED;
     const pfn = s[f + PFN]!;
     if ((vms.inProgress(vm) !== 0 || vms.seq(vm) !== s[f + SEQ]!) && d.invalidateRetry === "check") {
       sim.bus.emit(mmuRetry, vm, s[f + SEQ]!, vms.seq(vm), vms.inProgress(vm));
       this.branch(n["invalidation raced"]);
-      return this.unlock(f, lock, shared, kind, pfn, -EAGAIN, 0);
+      return this.unlock(f, v, lock, shared, kind, pfn, -EAGAIN, 0);
     }
-    const size = this.adjustSize(f, kind, granule);
-    return size === CALLED ? CALLED : this.installSize(f, vm, kind, granule, shared, size);
+    const size = this.adjustSize(f, v, kind);
+    return size === CALLED ? CALLED : this.installSize(f, v, vm, kind, shared, size);
   };
 
   /** The size is known: the checks that come after it, and the entry. */
-  private readonly installSize = (f: number, vm: number, kind: number, granule: number, shared: boolean, size: number): number => {
+  private readonly installSize = (f: number, v: number, vm: number, kind: number, shared: boolean, size: number): number => {
     const { sim, d, n, vms } = this;
     const s = sim.agents.stack.a;
     const lock = vms.mmuLock(vm);
@@ -598,27 +603,28 @@ export class UserMemAbort {
     if (size === CRASH_NO_ENTRY) return this.crash("get_user_mapping_size", "the user's page-table entry vanished");
     if (size < 0) {
       this.branch(n["host entry vanished"]);
-      return this.unlock(f, lock, shared, kind, s[f + PFN]!, size, 0);
+      return this.unlock(f, v, lock, shared, kind, s[f + PFN]!, size, 0);
     }
     if (vms.mte(vm) && (kind & (DEVICE | FAULT_PERMISSION | MTE_ALLOWED)) === 0)
-      return this.unlock(f, lock, shared, kind, s[f + PFN]!, -EFAULT, 0);
-    const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, vm, size, granule, kind);
+      return this.unlock(f, v, lock, shared, kind, s[f + PFN]!, -EFAULT, 0);
+    const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, v, vm, size, kind);
     if (ret === CALLED) return CALLED;
     if (sim.crashed !== undefined) return -1;
-    return this.unlock(f, lock, shared, kind, s[f + PFN]!, ret, size);
+    return this.unlock(f, v, lock, shared, kind, s[f + PFN]!, ret, size);
   };
 
   /** The walk has ended that went step by step: the rest of `install`. */
   private readonly installed = (f: number): number => {
     const s = this.sim.agents.stack.a;
-    const vm = this.vcpus.vm(s[f + V]! | 0);
+    const v = s[f + V]! | 0;
+    const vm = this.vcpus.vm(v);
     const kind = s[f + KIND]! | 0;
     const size = s[f + SIZE]!;
     const ret = s[f + R0]!;
     if (ret === 0 && (kind & WRITABLE) !== 0 && this.d.mapCode === "walker" && this.d.dirtyMark === "after-map")
-      this.markDirty(f, vm, size);
+      this.markDirty(f, v, vm, size);
     const lock = this.vms.mmuLock(vm);
-    return this.unlock(f, lock, !this.sim.locks.heldForWrite(lock), kind, s[f + PFN]!, ret, size);
+    return this.unlock(f, v, lock, !this.sim.locks.heldForWrite(lock), kind, s[f + PFN]!, ret, size);
   };
 
   private crash(where: string, why: string): number {
@@ -629,7 +635,7 @@ export class UserMemAbort {
    * transparent_hugepage_adjust: a page-sized mapping becomes a PMD block where a huge host page is
    * behind it. Moves IPA and PFN in the frame. @returns the size, -EAGAIN, or CRASH_*
    */
-  private readonly adjustSize = (f: number, kind: number, granule: number): number => {
+  private readonly adjustSize = (f: number, v: number, kind: number): number => {
     const { d, n } = this;
     const stack = this.sim.agents.stack;
     const s = stack.a;
@@ -639,7 +645,7 @@ export class UserMemAbort {
       if (!d.thpAdjustDevices) return size;
       this.chose(n.thpAdjustDevices, n.true);
     }
-    if (d.permissionKeepsGranule && (kind & FAULT_PERMISSION) !== 0 && granule > PAGE_SIZE) return granule;
+    if (d.permissionKeepsGranule && (kind & FAULT_PERMISSION) !== 0 && this.granule(v) > PAGE_SIZE) return this.granule(v);
     const slot = s[f + SLOT]! | 0;
     const hva = s[f + HVA]!;
     const fits = d.slotFitsBlock === "thp-congruence" ? this.congruent(slot, PMD_SIZE) : this.supports(slot, hva, PMD_SIZE);
@@ -648,7 +654,7 @@ export class UserMemAbort {
     if (d.thpAdjust === "user-table") {
       const { agents } = this.sim;
       if (agents.interleaving)
-        return agents.call(f, this.first + 7, this.userTables.activity, this.vms.mm(this.vcpus.vm(s[f + V]! | 0)), hva);
+        return agents.call(f, this.first + 7, this.userTables.activity, this.vms.mm(this.vcpus.vm(v)), hva);
       const leaf = this.userMappingSize(f, hva);
       if (leaf < PMD_SIZE) return this.unadjusted(f, leaf);
     } else {
@@ -679,11 +685,12 @@ export class UserMemAbort {
   /** The walk of the user's tables has ended that went step by step: the rest of `install`. */
   private readonly measured = (f: number): number => {
     const s = this.sim.agents.stack.a;
-    const vm = this.vcpus.vm(s[f + V]! | 0);
+    const v = s[f + V]! | 0;
+    const vm = this.vcpus.vm(v);
     const leaf = s[f + R0]!;
     const size = leaf < PMD_SIZE ? this.unadjusted(f, leaf) : this.adjusted(f);
     const shared = !this.sim.locks.heldForWrite(this.vms.mmuLock(vm));
-    return this.installSize(f, vm, s[f + KIND]! | 0, this.granule(f), shared, size);
+    return this.installSize(f, v, vm, s[f + KIND]! | 0, shared, size);
   };
 
   /** get_user_mapping_size: bytes of the host leaf, 0 where the entry vanished. */
@@ -764,15 +771,14 @@ export class UserMemAbort {
   // ---------------------------------------------------------------- the walker: map or relax
 
   /** v5.10 on: permissions are added to an entry of the right size, anything else is mapped. */
-  private readonly mapOrRelax = (f: number, vm: number, size: number, granule: number, kind: number): number => {
+  private readonly mapOrRelax = (f: number, v: number, vm: number, size: number, kind: number): number => {
     const { d, n, sim } = this;
     const s = sim.agents.stack.a;
-    const v = s[f + V]! | 0;
     const ipa = s[f + IPA]!;
     const pfn = s[f + PFN]!;
     const noncacheable = (kind & FORCE_NONCACHEABLE) !== 0;
     const writable = (kind & WRITABLE) !== 0;
-    if (d.dirtyMark === "before-map" && writable) this.markDirty(f, vm, size);
+    if (d.dirtyMark === "before-map" && writable) this.markDirty(f, v, vm, size);
     if (this.cleansData(f, kind)) {
       this.stage2.cacheOps.dcache(pfn * PAGE_SIZE, size, CLEAN_INVALIDATE, BY_KERNEL);
       sim.agents.charge(sim.costs.cacheLine * (size / 64));
@@ -788,7 +794,7 @@ export class UserMemAbort {
       if (d.stage2Memory === "non-cacheable" && (kind & FAULT_EXEC) === 0) prot = (prot & ~PROT_X) | PROT_NORMAL_NC;
     }
     let ret: number;
-    if ((kind & FAULT_PERMISSION) !== 0 && size === granule) {
+    if ((kind & FAULT_PERMISSION) !== 0 && size === this.granule(v)) {
       this.branch(n.relaxed);
       if (sim.agents.interleaving) return this.step(f, this.stage2.steps.relax, vm, ipa, size, prot & (PROT_R | PROT_W | PROT_X));
       ret = this.stage2.relax(vm, ipa, prot & (PROT_R | PROT_W | PROT_X));
@@ -797,7 +803,7 @@ export class UserMemAbort {
       if (sim.agents.interleaving) return this.step(f, this.stage2.steps.map, vm, alignDown(ipa, size), size, prot);
       ret = this.stage2.install(vm, this.vcpus.memcache(v), alignDown(ipa, size) / PAGE_SIZE, size, pfn, prot);
     }
-    if (ret === 0 && writable && d.dirtyMark === "after-map") this.markDirty(f, vm, size);
+    if (ret === 0 && writable && d.dirtyMark === "after-map") this.markDirty(f, v, vm, size);
     return ret;
   };
 
@@ -822,24 +828,23 @@ export class UserMemAbort {
   }
 
   /** kvm_set_pfn_dirty and mark_page_dirty_in_slot. */
-  private markDirty(f: number, vm: number, size: number): void {
+  private markDirty(f: number, v: number, vm: number, size: number): void {
     const s = this.sim.agents.stack.a;
     const pfn = s[f + PFN]!;
     this.mm.frames.setDirty(pfn);
     const gfn = this.d.dirtyGfn === "block-head" ? alignDown(s[f + IPA]!, size) / PAGE_SIZE : s[f + GFN]!;
-    this.dirtyLog.markPageDirty(vm, s[f + SLOT]! | 0, gfn, s[f + V]! | 0);
+    this.dirtyLog.markPageDirty(vm, s[f + SLOT]! | 0, gfn, v);
   }
 
   // ------------------------------------------------------------------------------------ unlock
 
   /** Drops lock and page, marks dirty where that comes after the unlock. -EAGAIN is a retry: 0. */
-  private unlock(f: number, lock: number, shared: boolean, kind: number, pfn: number, ret: number, size: number): number {
+  private unlock(f: number, v: number, lock: number, shared: boolean, kind: number, pfn: number, ret: number, size: number): number {
     const { sim, d } = this;
     if (d.releasePage === "under-lock") this.release(kind, pfn);
     if (shared) sim.locks.unlockRead(lock);
     else sim.locks.unlockWrite(lock);
-    const v = sim.agents.stack.a[f + V]! | 0;
-    if (d.dirtyMark === "after-unlock" && ret === 0 && size > 0 && (kind & WRITABLE) !== 0) this.markDirty(f, this.vcpus.vm(v), size);
+    if (d.dirtyMark === "after-unlock" && ret === 0 && size > 0 && (kind & WRITABLE) !== 0) this.markDirty(f, v, this.vcpus.vm(v), size);
     if (d.releasePage === "after-unlock") this.release(kind, pfn);
     return this.ret(f, ret === -EAGAIN ? 0 : ret);
   }

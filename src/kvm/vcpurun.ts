@@ -10,7 +10,7 @@ import { READ_UNCONTAINED } from "../arch/storebuffer.js";
 import { ESR_EL2, FAR_EL2, HPFAR_EL2, PC, VTTBR_EL2, X, type RegisterFile } from "../arch/registers.js";
 import { RUN_BREAKPOINT, RUN_BUDGET, RUN_EL2, RUN_SELF_BRANCH, RUN_WFI } from "../arch/cpu.js";
 import { ISS_FSC, ISS_S1PTW } from "../arch/syndrome.js";
-import { ARG, PHASE, R0, type Activity } from "../sim/agents.js";
+import { ARG, FRAME, PHASE, R0, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EINTR, EIO, ENXIO } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
@@ -133,6 +133,7 @@ export class VcpuRun {
 
   /** The top of the loop: requests, signals, VMID; then the guest. */
   private readonly enter = (f: number): number => {
+    f &= FRAME;
     const { sim, vcpus, regs } = this;
     const s = sim.agents.stack.a;
     const v = s[f + V]! | 0;
@@ -154,12 +155,12 @@ export class VcpuRun {
     }
     this.load(v);
     const pc = regs.base(v) + PC;
-    sim.bus.emit(kvmEntry, regs.pool.a[pc + 1], regs.pool.a[pc]);
+    if (!sim.bus.unheard()) sim.bus.emit(kvmEntry, regs.pool.a[pc + 1], regs.pool.a[pc]);
     if (vcpus.needsAdjust(v)) this.injector.adjustPc(v);
     sim.agents.charge(sim.costs.eret);
     // By the loop or at once, the frame is left the same: what is left of it on the stack counts for a state's hash.
     sim.agents.stack.set(f + PHASE, this.first + 2);
-    return sim.agents.straight ? this.first + 2 : this.guest(f);
+    return sim.agents.straight === true ? this.first + 2 : this.guest(f);
   };
 
   /** kvm_arch_vcpu_load when the thread arrives on a CPU or comes back to it after another vCPU's (kvm_sched_in), the VMID update, and VTTBR_EL2. */
@@ -181,6 +182,7 @@ export class VcpuRun {
 
   /** Guest code runs until it needs EL2, or its slice is over. */
   private readonly guest = (f: number): number => {
+    f &= FRAME;
     const { sim, vcpus } = this;
     const stack = sim.agents.stack;
     const v = stack.a[f + V]! | 0;
@@ -233,6 +235,7 @@ export class VcpuRun {
   }
 
   private traceExit(v: number, ret: number, ec: number): void {
+    if (this.sim.bus.unheard()) return;
     const pc = this.regs.base(v) + PC;
     const a = this.regs.pool.a;
     this.sim.bus.emit(kvmExit, ret, ec, a[pc + 1], a[pc]);
@@ -361,6 +364,7 @@ export class VcpuRun {
 
   /** A handler returned: 1 goes on, 0 and errors go to userspace. */
   private readonly handled = (f: number): number => {
+    f &= FRAME;
     const s = this.sim.agents.stack.a;
     const r = s[f + R0]!;
     if (r > 0) return this.enter(f);

@@ -95,7 +95,7 @@ export class Gup {
   fastWalk(mm: number, addr: number, write: boolean): boolean {
     const { pt } = this;
     pt.walk(mm, addr);
-    this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pt.leafPfn, pt.writable ? 1 : 0);
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pt.leafPfn, pt.writable ? 1 : 0);
     if (pt.leafLevel < 0 || pt.special) return false;
     if ((pt.lo & (PTE_VALID | PTE_USER)) !== (PTE_VALID | PTE_USER)) return false;
     return !write || pt.writable;
@@ -229,7 +229,7 @@ export class Gup {
     this.writable = false;
     this.leafLevel = -1;
     pt.walk(mm, addr);
-    this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pt.leafPfn, pt.writable ? 1 : 0);
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pt.leafPfn, pt.writable ? 1 : 0);
     if (pt.leafLevel < 0 || (pt.leafLevel < 3 && this.d.followPfn === "pageOnly")) return -1;
     this.writable = pt.writable;
     this.leafLevel = pt.leafLevel;

@@ -306,6 +306,7 @@ export class HostPageTables {
   private store(mm: number, addr: number, level: number, e: number, oldLo: number, oldHi: number, lo: number, hi: number): void {
     this.tables.write(e, level, hi, lo);
     this.sim.agents.charge(this.sim.costs.tableWrite);
+    if (this.sim.bus.unheard()) return;
     this.sim.bus.emit(hostEntry, mm, addr, level, this.tableAddress(e), oldHi, oldLo, hi, lo);
   }
 

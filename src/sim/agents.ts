@@ -21,6 +21,8 @@ export const R0 = 2;
 export const R1 = 3;
 export const R2 = 4;
 export const ARG = 5;
+/** `f &= FRAME` changes no frame: V8 learns that the sums for its words do not overflow, and leaves the test out at each. */
+export const FRAME = 0x3fffffff;
 /** Every frame has room for so many arguments. */
 const ARGUMENTS = 6;
 
@@ -255,8 +257,7 @@ export class Agents {
     a5: number,
   ): void => {
     const words = act.words;
-    // No change: V8 learns that none of the sums below overflows.
-    at &= 0x3fffffff;
+    at &= FRAME;
     if (at + ARG + words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.name(agent)} is full in ${act.name}`);
     this.top.set(agent, at);
     const s = this.stack;
@@ -273,7 +274,11 @@ export class Agents {
       a[at + ARG + 3] = a3;
       a[at + ARG + 4] = a4;
       a[at + ARG + 5] = a5;
-      for (let i = ARGUMENTS; i < words; i++) a[at + ARG + i] = 0;
+      const end = at + ARG + words;
+      let i = at + ARG + ARGUMENTS;
+      // Four a turn, as in I32Pool.clear.
+      for (; i + 4 <= end; i += 4) a[i] = a[i + 1] = a[i + 2] = a[i + 3] = 0;
+      for (; i < end; i++) a[i] = 0;
       return;
     }
     this.pushRecorded(at, prev, act, a0, a1, a2, a3, a4, a5);

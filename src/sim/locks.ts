@@ -153,7 +153,7 @@ export class Locks {
     if (this.tracking) this.keep(lock, mode);
     this.agents.waitUntil(this.releasedAt.a[lock]!);
     this.agents.charge(this.costs.lock);
-    this.bus.emit(lockAcquired, this.names[lock]!, mode);
+    if (!this.bus.unheard()) this.bus.emit(lockAcquired, this.names[lock]!, mode);
   }
 
   unlockRead(lock: number): void {
@@ -172,7 +172,7 @@ export class Locks {
   private released(lock: number, mode: number): void {
     if (this.tracking) this.forget(lock, mode);
     this.releasedAt.set(lock, this.agents.now);
-    this.bus.emit(lockReleased, this.names[lock]!, mode);
+    if (!this.bus.unheard()) this.bus.emit(lockReleased, this.names[lock]!, mode);
   }
 
   // ---- owners and order
