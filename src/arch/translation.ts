@@ -307,9 +307,9 @@ export class Translation {
     if (c.stage2 === true) {
       const s2 = this.stage2;
       const checked = (flags & T_ANY) === 0;
-      if (!s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, false)) return this.toEl2(v, s2.fault, false, ipaHi, ipaLo, lo);
+      if (!s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, false)) return this.toEl2(v, s2.fault, false, lo);
       if (checked && s2.cached && !this.stage2Permits(access, c.el0) && !s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true)) {
-        return this.toEl2(v, s2.fault, false, ipaHi, ipaLo, lo);
+        return this.toEl2(v, s2.fault, false, lo);
       }
       if (s2.stale) this.stale = true;
       const fwb = s2.fwb(v);
@@ -318,14 +318,14 @@ export class Translation {
       // HCR_EL2.CD: what stage 2 calls Normal is non-cacheable.
       if (!device && (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & 1) !== 0) result = ATTR_NC | (SH_OSH << RESULT_SH_SHIFT);
       // With stage 1 off an access whose unaligned form is let through is so whatever stage 2 says.
-      if (device && (flags & T_UNALIGNED) !== 0 && !device1) return this.toEl2(v, FSC_ALIGNMENT, false, ipaHi, ipaLo, lo);
+      if (device && (flags & T_UNALIGNED) !== 0 && !device1) return this.toEl2(v, FSC_ALIGNMENT, false, lo);
       if (checked && this.stage2Permits(access, c.el0) !== true) {
-        if (access !== ACCESS_WRITE || !s2.canDirty()) return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, ipaHi, ipaLo, lo);
+        if (access !== ACCESS_WRITE || !s2.canDirty()) return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, lo);
         s2.setDirty(v, ipaHi, ipaLo);
         s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true);
       }
       if (access === ACCESS_FETCH && !this.fetchesDevice && s2.isDevice(fwb)) {
-        return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, ipaHi, ipaLo, lo);
+        return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, lo);
       }
       perms &= s2.permissions;
       pa = s2.pa;
@@ -335,11 +335,8 @@ export class Translation {
     }
     const atomics = supportsAtomics(result & RESULT_ATTR) && ((result >> RESULT_SH_SHIFT) & 3) !== 0;
     if ((flags & T_ATOMIC) !== 0 && !atomics) {
-      const answer = this.profile.unsupportedAtomics;
-      if (answer === "sea") return this.toEl2(v, FSC_SEA, false, ipaHi, ipaLo, lo);
-      // Stage 1 is the cause unless its own attributes would have done.
-      if (answer === "fault35" && c.stage2 && supportsAtomics(attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, ipaHi, ipaLo, lo);
-      if (answer === "fault35") return this.toEl1(v, c, FSC_UNSUPPORTED_ATOMIC, lo);
+      const rc = this.unsupportedAtomic(v, c, lo);
+      if (rc !== PE_OK) return rc;
     }
     let marks = (device1 ? F_DEVICE1 : 0) | (isDevice(result & RESULT_ATTR) ? F_DEVICE : 0) | (atomics ? F_ATOMICS : 0);
     if (BRACKETS && this.phys.cache !== undefined) marks |= this.cacheMarks(v, c, result & RESULT_ATTR);
@@ -348,6 +345,14 @@ export class Translation {
     if (this.stale) this.reportStale(hi, lo, joinWords(ipaHi, ipaLo), pa, -1);
     return PE_OK;
   };
+
+  private unsupportedAtomic(v: number, c: GuestContext, lo: number): number {
+    const answer = this.profile.unsupportedAtomics;
+    if (answer === "sea") return this.toEl2(v, FSC_SEA, false, lo);
+    // Stage 1 is the cause unless its own attributes would have done.
+    if (answer === "fault35" && c.stage2 && supportsAtomics(this.attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, lo);
+    return answer === "fault35" ? this.toEl1(v, c, FSC_UNSUPPORTED_ATOMIC, lo) : PE_OK;
+  }
 
   /**
    * How data accesses and fetches of this translation use the caches. A type that is not cacheable both
@@ -439,7 +444,14 @@ export class Translation {
 
   private stage1Failed(v: number, c: GuestContext, rc: number, lo: number): number {
     if (rc === S1_FAULT) return this.toEl1(v, c, this.stage1.fault, lo);
-    return this.toEl2(v, this.walkFault(), true, (this.stage1.walkIpa / 4294967296) | 0, this.stage1.walkIpa | 0, lo);
+    return this.walkFailed(v, lo);
+  }
+
+  /** A stage-2 fault of the stage-1 walk. */
+  private walkFailed(v: number, vaLo: number): number {
+    this.ipaHi = (this.stage1.walkIpa / 4294967296) | 0;
+    this.ipaLo = this.stage1.walkIpa | 0;
+    return this.toEl2(v, this.walkFault(), true, vaLo);
   }
 
   /** Status code of a stage-2 fault on a stage-1 walk, with the level that this machine reports. */
@@ -463,7 +475,9 @@ export class Translation {
     this.iss = 0;
     this.vaHi = vaHi;
     const a = this.combined.a;
-    return this.toEl2(v, FSC_SEA, false, a[i + C_IPA_HI]!, a[i + C_IPA_LO]! | (vaLo & 0xfff), vaLo);
+    this.ipaHi = a[i + C_IPA_HI]!;
+    this.ipaLo = a[i + C_IPA_LO]! | (vaLo & 0xfff);
+    return this.toEl2(v, FSC_SEA, false, vaLo);
   }
 
   /** The stage-2 fault of AT's stage-1 walk: to EL2 as cache maintenance. */
@@ -472,7 +486,7 @@ export class Translation {
     this.flags = T_CM;
     this.iss = 0;
     this.vaHi = vaHi;
-    return this.toEl2(v, this.walkFault(), true, (this.stage1.walkIpa / 4294967296) | 0, this.stage1.walkIpa | 0, vaLo);
+    return this.walkFailed(v, vaLo);
   }
 
   /** A stage-1 fault: exception to EL1. */
@@ -488,8 +502,9 @@ export class Translation {
     return PE_EL1;
   }
 
-  /** A stage-2 fault: the syndrome is latched for EL2. @param walk it is a fault of the stage-1 walk */
-  private readonly toEl2 = (v: number, fsc: number, walk: boolean, ipaHi: number, ipaLo: number, vaLo: number): number => {
+  /** A stage-2 fault at the IPA in `ipaHi`, `ipaLo`: the syndrome is latched for EL2. @param walk it is a fault of the stage-1 walk */
+  private readonly toEl2 = (v: number, fsc: number, walk: boolean, vaLo: number): number => {
+    const { ipaHi, ipaLo } = this;
     const maintenance = (this.flags & T_CM) !== 0;
     let iss = walk ? ISS_S1PTW : 0;
     if (maintenance) iss |= ISS_CM | ISS_WNR;
