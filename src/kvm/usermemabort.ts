@@ -267,7 +267,7 @@ export class UserMemAbort {
       stack.set(f + SEQ, this.vms.seq(vm));
       sim.locks.unlockRead(lock);
       if (d.memcacheTopup === "after-unlock" && !this.topup(v, vm, kind)) return this.ret(f, -ENOMEM);
-      return sim.agents.go(f, this.first + 2, this.pfn);
+      return sim.agents.goApart(f, this.first + 2);
     }
     sim.locks.unlockRead(lock);
     return sim.agents.go(f, this.first + 1, this.snapshot);
@@ -408,7 +408,7 @@ export class UserMemAbort {
     const vm = this.vcpus.vm(v);
     if (this.d.memcacheTopup === "after-unlock" && !this.topup(v, vm, s[f + KIND]! | 0)) return this.ret(f, -ENOMEM);
     stack.set(f + SEQ, this.vms.seq(vm));
-    return this.sim.agents.go(f, this.first + 2, this.pfn);
+    return this.sim.agents.goApart(f, this.first + 2);
   };
 
   /** gfn_to_pfn_prot / __kvm_faultin_pfn: fast GUP at once, the rest as an activity. */
@@ -505,7 +505,7 @@ export class UserMemAbort {
       else if (d.mteCheck === "before-lock") return this.refuse(f, -EFAULT);
     }
     stack.set(f + KIND, kind);
-    return this.sim.agents.go(f, this.first + 5, this.install);
+    return this.sim.agents.goApart(f, this.first + 5);
   };
 
   private mteAllowed(vmaFlags: number): boolean {

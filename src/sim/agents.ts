@@ -354,6 +354,16 @@ export class Agents {
     return fn(f);
   }
 
+  /**
+   * As `go`, by the phase's number: V8 does not know where that leads and compiles the phase by itself. For one that would
+   * be too much in the caller: V8 would leave out whatever comes last, or is in use elsewhere.
+   */
+  goApart(f: number, phase: number): number {
+    if (this.straight !== true) return phase;
+    this.stack.set(f + PHASE, phase);
+    return this.phaseFns[phase]!(f);
+  }
+
   /** Ends an activity: `return agents.ret(f, r0, …)`. The results go to the caller's R0..R2. */
   ret(f: number, r0 = 0, r1 = 0, r2 = 0): number {
     const s = this.stack;
