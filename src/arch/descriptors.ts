@@ -64,7 +64,8 @@ export function outputAddress(hi: number, lo: number): number {
  */
 export function outputAddressAt(hi: number, lo: number, shift: number, pageShift: number, lpa2: boolean): number {
   let high = hi & HI_OA;
-  if (pageShift === 12 && lpa2 !== true) return shift < 32 ? joinWords(high, lo & (-1 << shift)) : joinWords(high & (-1 << (shift - 32)), 0);
+  if (pageShift === 12 && lpa2 !== true)
+    return shift < 32 ? joinWords(high, lo & (-1 << shift)) : joinWords(high & (-1 << (shift - 32)), 0);
   // The constant first: of a field's truth V8 asks everything else that it could be.
   if (lpa2 === true && pageShift !== 16) high = (hi & 0x3ffff) | (((lo >>> 8) & 3) << 18);
   else if (pageShift === 16) high |= ((lo >>> 12) & 0xf) << 16;

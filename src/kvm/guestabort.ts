@@ -186,8 +186,7 @@ export class GuestAbort {
     const valid = slot >= 0 && (this.memslots.flags(slot) & KVM_MEMSLOT_INVALID) === 0;
     const hva = valid ? this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096 : 0;
     const slotWritable = valid && (this.memslots.flags(slot) & KVM_MEM_READONLY) === 0;
-    if (!this.sim.bus.unheard())
-      this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), hva, slotWritable ? 1 : 0);
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), hva, slotWritable ? 1 : 0);
     const write = this.isWriteFault(esr, iabt, type);
     if (!valid || (write && !slotWritable)) return this.offMemslot(f, v, vm, ipa + (regs.lo(v, FAR_EL2) & 0xfff), esr, iabt, valid);
     if (ipa >= POWER[vms.ipaBits(vm)]!) throw new Error(`a memslot lies beyond the VM's IPA space: 0x${ipa.toString(16)}`);

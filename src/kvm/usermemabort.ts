@@ -653,8 +653,7 @@ export class UserMemAbort {
     const pfn = s[f + PFN]!;
     if (d.thpAdjust === "user-table") {
       const { agents } = this.sim;
-      if (agents.interleaving)
-        return agents.call(f, this.first + 7, this.userTables.activity, this.vms.mm(this.vcpus.vm(v)), hva);
+      if (agents.interleaving) return agents.call(f, this.first + 7, this.userTables.activity, this.vms.mm(this.vcpus.vm(v)), hva);
       const leaf = this.userMappingSize(f, hva);
       if (leaf < PMD_SIZE) return this.unadjusted(f, leaf);
     } else {

@@ -182,8 +182,7 @@ export class Vmas {
     const v = this.findVma(mm, addr);
     const found = v >= 0 && this.d.a[Math.imul(v, DOUBLES)]! <= addr;
     this.sim.agents.charge(this.sim.costs.vmaLookup);
-    if (!this.sim.bus.unheard())
-      this.sim.bus.emit(vmaLookup, mm, addr, found ? 1 : 0, found ? this.start(v) : 0, found ? this.end(v) : 0);
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(vmaLookup, mm, addr, found ? 1 : 0, found ? this.start(v) : 0, found ? this.end(v) : 0);
     return found ? v : -1;
   }
 
