@@ -226,8 +226,10 @@ export class Stage2 {
       a[i + L_DESC_HI] = this.hi;
       a[i + L_SIZE] = (this.level << 8) | this.shift;
       a[i + L_CHANGES] = this.tables.changes.a[CHANGES]!;
-      return;
-    }
+    } else this.fillRecorded(i, tag, hi, lo);
+  }
+  private fillRecorded(i: number, tag: number, hi: number, lo: number): void {
+    const p = this.tlbs.stage2;
     p.set(i + L_LO, lo & ~0xfff);
     p.set(i + L_HI, hi);
     p.set(i + L_TAG, tag);

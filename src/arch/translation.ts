@@ -404,11 +404,15 @@ export class Translation {
       a[i + C_IPA_HI] = this.ipaHi;
       a[i + C_S1] = size;
       a[i + C_IDS] = c.ids;
-      return;
-    }
+    } else this.fillRecorded(c, i, hi, lo, flags);
+  };
+
+  /** The same writes with the journal: apart, as its bytes would count where V8 puts the other together. */
+  private fillRecorded(c: GuestContext, i: number, hi: number, lo: number, flags: number): void {
+    const { pa, combined: t } = this;
     t.set(i + C_VA_LO, lo & ~0xfff);
     t.set(i + C_VA_HI, hi);
-    t.set(i + C_TAG, tag);
+    t.set(i + C_TAG, this.tag);
     t.set(i + C_FLAGS, flags);
     t.set(i + C_SLOT, this.phys.directSlot(pa));
     t.set(i + C_CHANGES, this.tables.changes.a[0]!);
@@ -416,9 +420,9 @@ export class Translation {
     t.set(i + C_PA_HI, (pa / 4294967296) | 0);
     t.set(i + C_IPA_LO, this.ipaLo & ~0xfff);
     t.set(i + C_IPA_HI, this.ipaHi);
-    t.set(i + C_S1, size);
+    t.set(i + C_S1, this.size);
     t.set(i + C_IDS, c.ids);
-  };
+  }
 
   /**
    * A combined entry is older than the last change of a valid descriptor: is it still what stage 2 says?
