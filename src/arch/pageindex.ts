@@ -44,7 +44,7 @@ const WORDS = 1;
 export class PageIndex {
   readonly dir: I32Pool;
   private readonly top: I32Pool;
-  private readonly mid: I32Pool;
+  readonly mid: I32Pool;
   private readonly counts: I32Pool;
 
   constructor(state: StateRegistry, pages: number) {
@@ -58,8 +58,8 @@ export class PageIndex {
   chunkOf(page: number): number {
     return this.mid.a[this.midAt(page)]!;
   }
-  /** Its word of `mid`. Group 0 is empty: without a group that reads 0. */
-  private midAt(page: number): number {
+  /** Its word of `mid`; that of the next chunk follows, within a GiB. Group 0 is empty: without a group that reads 0. */
+  midAt(page: number): number {
     return (this.top.a[page >>> GROUP_SHIFT]! << MID_SHIFT) | ((page >>> CHUNK_SHIFT) & MID_MASK);
   }
 
@@ -140,7 +140,23 @@ export class PageIndex {
     return (this.dir.a[bytesAt(chunk, page)]! >>> byteShift(page)) & 0xff;
   }
 
-  /** Pages [page, end) become zero. */
+  /** All pages of a narrow chunk become zero. A run without lines has never had data: its words are not looked at. */
+  clearAll(chunk: number): void {
+    const dir = this.dir.a;
+    const at = ~chunk;
+    if (dir[at + RUNS] !== 0) this.clearRun(at);
+    if (dir[at + RUNS + 1] !== 0) this.clearRun(at + 4);
+    if (dir[at + RUNS + 2] !== 0) this.clearRun(at + 8);
+    if (dir[at + RUNS + 3] !== 0) this.clearRun(at + 12);
+  }
+  private clearRun(at: number): void {
+    const dir = this.dir.a;
+    if (dir[at] !== 0) this.dir.set(at, 0);
+    if (dir[at + 1] !== 0) this.dir.set(at + 1, 0);
+    if (dir[at + 2] !== 0) this.dir.set(at + 2, 0);
+    if (dir[at + 3] !== 0) this.dir.set(at + 3, 0);
+  }
+  /** Pages [page, end) of a narrow chunk become zero. */
   clear(chunk: number, page: number, end: number): void {
     const dir = this.dir.a;
     const first = bytesAt(chunk, page);

@@ -27,6 +27,8 @@ const RECORD_LINES = 8;
 /** Words of a cache's line of 64 bytes. */
 const CACHE_LINE_WORDS = 16;
 const PAGE_WORDS = 1024;
+/** Pages of a block of 2 MiB. */
+const PMD_PAGES = 512;
 
 /** meta words: how many of each were ever made, and the heads of the free lists (0: empty). */
 const LINES = 0;
@@ -181,17 +183,36 @@ export class PhysicalMemory {
       this.cache.clearPages(pfn, count);
       return;
     }
-    const dir = this.dir.a;
+    if (count === PMD_PAGES && (page & (PMD_PAGES - 1)) === 0) {
+      this.clearBlock(page);
+      return;
+    }
     while (page < end) {
       const next = Math.min(end, (page | (CHUNK_PAGES - 1)) + 1);
       const chunk = this.index.chunkOf(page);
       if (chunk < 0) this.index.clear(chunk, page, next);
-      else if (chunk > 0) {
-        const first = this.index.slot(page);
-        for (let i = first; i < first + next - page; i++) if (dir[i] !== 0) this.clearSlot(i);
-      }
+      else if (chunk > 0) this.clearWide(chunk + (page & (CHUNK_PAGES - 1)), next - page);
       page = next;
     }
+  }
+
+  /** The same of an aligned block: eight chunks, whose words of `mid` lie side by side. */
+  private clearBlock(page: number): void {
+    const mid = this.index.mid.a;
+    const at = this.index.midAt(page);
+    for (let i = at; i < at + PMD_PAGES / CHUNK_PAGES; i += 4) {
+      if ((mid[i]! | mid[i + 1]! | mid[i + 2]! | mid[i + 3]!) === 0) continue;
+      for (let k = i; k < i + 4; k++) this.clearChunk(mid[k]!);
+    }
+  }
+  private clearChunk(chunk: number): void {
+    if (chunk < 0) this.index.clearAll(chunk);
+    else if (chunk > 0) this.clearWide(chunk, CHUNK_PAGES);
+  }
+
+  private clearWide(slot: number, pages: number): void {
+    const dir = this.dir.a;
+    for (let i = slot; i < slot + pages; i++) if (dir[i] !== 0) this.clearSlot(i);
   }
 
   private clearSlot(slot: number): void {

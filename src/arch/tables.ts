@@ -31,7 +31,7 @@ export class TablePages {
   private readonly meta: I32Pool;
   /** [CHANGES] counts changes of valid descriptors, [LINKS] those of table descriptors among them: a cached leaf or table older than its count may be stale. */
   readonly changes: I32Pool;
-  /** Counts as [LINKS] does, and each time that state is put back: for who remembers outside of the pools where a walk came to. */
+  /** Counts as [LINKS] does, and each time that a table is freed or state put back: for who remembers outside of the pools where a walk came to. */
   reshaped = 0;
   /** Page number of the window, its low 32 bits. */
   private readonly basePage: number;
@@ -138,6 +138,7 @@ export class TablePages {
   free(pa: Pa, n = 1): void {
     const page = this.index(pa);
     const order = orderOf(n);
+    this.reshaped++;
     for (let i = 0; i < 1 << order; i++) this.refs.set(page + i, 0);
     this.used.set(0, this.used.a[0]! - (1 << order));
     this.push(page, order);

@@ -5,12 +5,12 @@
  * KVM learns nothing here that the kernel could not know: the VMA's flags, the host entry, whether
  * the pfn has a struct page.
  */
-import { ARG, BLOCKED, R0, R1, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, R0, R1, RETURN, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EFAULT, EHWPOISON } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { HostMm } from "../mmu/mm.js";
-import { FOLL_HWPOISON, FOLL_WRITE, GUP_CONTENDED, GUP_FAULTING } from "../mmu/gup.js";
+import { fixupErrno, FOLL_HWPOISON, FOLL_WRITE, GUP_CONTENDED, GUP_FAULTING } from "../mmu/gup.js";
 import { VM_IO, VM_PFNMAP } from "../mmu/vmflags.js";
 import type { faultPathDecisions } from "./decisions.js";
 import { branchTaken, internNames, decisionTaken, pfnLookup, type Names } from "./trace.js";
@@ -19,6 +19,11 @@ import { branchTaken, internNames, decisionTaken, pfnLookup, type Names } from "
 export const PFN_WRITABLE = 1;
 /** The lookup holds a reference on the page: release it. */
 export const PFN_REFERENCED = 2;
+
+/** slowNow: the lookup is not done, call `rest`. */
+export const REST = -2000;
+/** The VMA's fault handler must be called first. */
+const FIXUP = -2001;
 
 const FAST_GUP = 0;
 const SLOW_GUP = 1;
@@ -67,10 +72,15 @@ export class GfnToPfn {
   private readonly slowFaulting: Activity;
   private readonly slowRemapped: Activity;
   private readonly slowPoisoned: Activity;
+  private readonly slowFixup: Activity;
   /** (mm, hva, write 0|1) -> as \`slow\`: the whole lookup, for agents that take turns. */
   readonly lookup: Activity;
-  /** Of the last slowNow that answered -1; read at once. */
+  /** PFN_* of the page that was found last; read at once. */
+  flags = 0;
+  /** Of the last slowNow that answered REST; read at once. With FIXUP: the VMA, and how often its handler was called. */
   private gupAnswer = 0;
+  private fixupVma = -1;
+  private fixups = 0;
   private readonly names: Names<(typeof NAMES)[number]>;
 
   constructor(
@@ -93,6 +103,7 @@ export class GfnToPfn {
     this.slowPoisoned = sim.agents.from(this.slow, 5);
     this.slowRemapped = sim.agents.from(this.slow, 2);
     this.slowFaulting = sim.agents.from(this.slow, 4);
+    this.slowFixup = sim.agents.from(this.slow, 2, (f) => this.fixupFirst(f));
   }
 
   /**
@@ -121,22 +132,20 @@ export class GfnToPfn {
   }
 
   /**
-   * hva_to_pfn_slow for a write fault, as far as it goes without waiting: the phases slowGup and upgrade in
-   * one step. Emits the lookup when it succeeds. @returns pfn (referenced, writable), or -1: call `rest`
+   * hva_to_pfn_slow for a write fault, as far as it goes without waiting: the phases slowGup and upgrade in one step, and
+   * where a run goes straight on the remapped path too. @returns pfn with `flags`, -EFAULT, REST: call `rest`, or RETURN: the host has crashed
    */
   slowNow(mm: number, hva: number): number {
     const pfn = this.mm.gup.tryUnlocked(mm, hva, FOLL_HWPOISON | FOLL_WRITE);
-    if (pfn >= 0) {
-      this.sim.bus.emit(pfnLookup, pfn, 0, 0, PFN_WRITABLE, SLOW_GUP);
-      return pfn;
-    }
+    if (pfn >= 0) return this.told(pfn, PFN_WRITABLE | PFN_REFERENCED, SLOW_GUP);
     this.gupAnswer = pfn;
-    return -1;
+    return pfn === -EFAULT && this.sim.agents.straight ? this.remappedNow(mm, hva, true) : REST;
   }
-  /** What is left of the lookup after `slowNow` answered -1; for a read all of it. */
+  /** What is left of the lookup after `slowNow` answered REST; for a read all of it. */
   rest(write: boolean): Activity {
     if (!write || this.gupAnswer === GUP_CONTENDED) return this.slow;
     if (this.gupAnswer === GUP_FAULTING) return this.slowFaulting;
+    if (this.gupAnswer === FIXUP) return this.slowFixup;
     return this.gupAnswer === -EHWPOISON ? this.slowPoisoned : this.slowRemapped;
   }
 
@@ -170,47 +179,71 @@ export class GfnToPfn {
     return this.found(f, writable, PFN_WRITABLE | PFN_REFERENCED, SLOW_GUP);
   };
 
-  /** Under mmap_lock: the VMA again, and the host entry of a PFNMAP page (hva_to_pfn_remapped). */
+  /** hva_to_pfn_remapped: under mmap_lock the VMA again, and the host entry of a PFNMAP page. */
   private readonly remapped = (f: number): number => {
     const { agents, locks } = this.sim;
     const s = agents.stack.a;
     const mm = s[f + MM]! | 0;
-    const lock = this.mm.mmapLock(mm);
-    if (!locks.read(lock)) return BLOCKED;
-    const vma = this.mm.vmas.covering(mm, s[f + HVA]!);
-    const wanted = this.d.remappedVma === "pfnmap" ? VM_PFNMAP : VM_PFNMAP | VM_IO;
-    if (vma < 0 || (this.mm.vmas.flags(vma) & wanted) === 0) {
-      locks.unlockRead(lock);
-      return this.refused(f, vma < 0 ? this.names["no VMA at the address"] : this.names["GUP failed and the VMA is no PFN mapping"]);
-    }
-    if (this.d.pfnmapLookup === "arithmetic") return this.arithmetic(f, vma, lock);
+    if (!locks.read(this.mm.mmapLock(mm))) return BLOCKED;
+    const vma = this.remappedVma(mm, s[f + HVA]!);
     agents.stack.set(f + VMA, vma);
-    return this.follow(f, lock, FOLLOW);
+    return vma < 0 ? this.answer(f, -EFAULT) : this.follow(f, vma, FOLLOW);
+  };
+  private follow(f: number, vma: number, source: number): number {
+    const s = this.sim.agents.stack.a;
+    const r = this.followVma(s[f + MM]! | 0, s[f + HVA]!, s[f + WRITE] !== 0, vma, s[f + FIXUPS]! | 0, source);
+    return r === FIXUP ? this.fixup(f, this.mm.gup.fixupUserFault) : this.answer(f, r);
+  }
+
+  /** The same in one step, for a straight run: it needs an activity only where it waits. @returns pfn with `flags`, -EFAULT, or REST */
+  private readonly remappedNow = (mm: number, hva: number, write: boolean): number => {
+    const { locks } = this.sim;
+    const lock = this.mm.mmapLock(mm);
+    if (locks.heldByWriter(lock)) return REST;
+    locks.read(lock);
+    const vma = this.remappedVma(mm, hva);
+    if (vma < 0) return -EFAULT;
+    for (let fixups = 0; ; fixups++) {
+      const r = this.followVma(mm, hva, write, vma, fixups, fixups === 0 ? FOLLOW : FIXUP_FOLLOW);
+      if (r !== FIXUP) return r;
+      const error = this.mm.gup.fixupNow(mm, hva, write);
+      if (error === GUP_FAULTING) {
+        this.fixupVma = vma;
+        this.fixups = fixups;
+        this.gupAnswer = FIXUP;
+        return REST;
+      }
+      if (error < 0 || fixupErrno(error) < 0) return this.failed(lock, this.names["the VMA's fault handler failed"]);
+    }
   };
 
+  /** Under mmap_lock: the VMA, -1 where it has no page that GUP does not find; then the lock is dropped. */
+  private remappedVma(mm: number, hva: number): number {
+    const vma = this.mm.vmas.covering(mm, hva);
+    const wanted = this.d.remappedVma === "pfnmap" ? VM_PFNMAP : VM_PFNMAP | VM_IO;
+    if (vma >= 0 && (this.mm.vmas.flags(vma) & wanted) !== 0) return vma;
+    const why = vma < 0 ? this.names["no VMA at the address"] : this.names["GUP failed and the VMA is no PFN mapping"];
+    this.failed(this.mm.mmapLock(mm), why);
+    return -1;
+  }
+
   /** v4.0: vm_pgoff plus the offset; the host page table is not consulted, the fault handler never called. */
-  private arithmetic(f: number, vma: number, lock: number): number {
-    const s = this.sim.agents.stack.a;
-    const pfn = this.mm.vmas.pageIndex(vma, s[f + HVA]!);
+  private arithmetic(hva: number, write: boolean, vma: number, lock: number): number {
+    const pfn = this.mm.vmas.pageIndex(vma, hva);
     this.sim.bus.emit(decisionTaken, this.names.pfnmapLookup, this.names.arithmetic);
     this.sim.locks.unlockRead(lock);
     if (!this.mm.frames.isReserved(pfn)) return this.sim.crash("hva_to_pfn", "BUG: the computed PFN is ordinary memory");
-    return this.found(f, pfn, s[f + WRITE] !== 0 ? PFN_WRITABLE : 0, ARITHMETIC);
+    return this.told(pfn, write ? PFN_WRITABLE : 0, ARITHMETIC);
   }
 
-  /** Reads the host entry; absent: calls the VMA's fault handler, once. mmap_lock is held. */
-  private follow(f: number, lock: number, source: number): number {
-    const { agents, locks, bus } = this.sim;
+  /** Reads the host entry, under mmap_lock. @returns pfn with `flags` or -EFAULT, the lock dropped; FIXUP: call the VMA's fault handler first */
+  private followVma(mm: number, hva: number, write: boolean, vma: number, fixups: number, source: number): number {
+    const { locks, bus } = this.sim;
     const { gup, frames } = this.mm;
-    const s = agents.stack.a;
-    const mm = s[f + MM]! | 0;
-    const hva = s[f + HVA]!;
-    const write = s[f + WRITE] !== 0;
+    const lock = this.mm.mmapLock(mm);
+    if (this.d.pfnmapLookup === "arithmetic") return this.arithmetic(hva, write, vma, lock);
     const pfn = gup.followPfnmapOf(mm, hva);
-    if (pfn < 0) {
-      if (s[f + FIXUPS] !== 0) return this.failed(f, lock, this.names["no host entry after the fault handler"]);
-      return this.fixup(f, mm, hva, write);
-    }
+    if (pfn < 0) return fixups === 0 ? FIXUP : this.failed(lock, this.names["no host entry after the fault handler"]);
     let writable = true;
     if (this.d.pfnmapWritable === "host-entry") {
       writable = gup.writable;
@@ -218,51 +251,58 @@ export class GfnToPfn {
         bus.emit(decisionTaken, this.names.pfnmapWritable, this.names["host-entry"]);
         bus.emit(decisionTaken, this.names.pfnmapWriteRetry, this.d.pfnmapWriteRetry ? this.names.true : this.names.false);
         // One call for an absent entry, one more for a read-only one.
-        if (this.d.pfnmapWriteRetry && s[f + FIXUPS]! < 2) return this.fixup(f, mm, hva, write);
-        return this.failed(f, lock, this.names["write fault on a read-only PFNMAP entry"]);
+        if (this.d.pfnmapWriteRetry && fixups < 2) return FIXUP;
+        return this.failed(lock, this.names["write fault on a read-only PFNMAP entry"]);
       }
     }
     let flags = writable ? PFN_WRITABLE : 0;
     if (this.d.pfnmapReference !== "none" && frames.pfnValid(pfn)) {
       if (this.d.pfnmapReference === "unless-zero" && frames.refcount(pfn) === 0) {
         bus.emit(decisionTaken, this.names.pfnmapReference, this.names["unless-zero"]);
-        return this.failed(f, lock, this.names["page with reference count zero"]);
+        return this.failed(lock, this.names["page with reference count zero"]);
       }
       frames.get(pfn);
       flags |= PFN_REFERENCED;
     }
     locks.unlockRead(lock);
-    return this.found(f, pfn, flags, source);
+    return this.told(pfn, flags, source);
   }
 
-  private fixup(f: number, mm: number, hva: number, write: boolean): number {
+  /** The begin of `slowFixup`. */
+  private fixupFirst(f: number): number {
+    const { stack } = this.sim.agents;
+    stack.set(f + VMA, this.fixupVma);
+    stack.set(f + FIXUPS, this.fixups);
+    return this.fixup(f, this.mm.gup.fixupRest);
+  }
+  private fixup(f: number, handler: Activity): number {
     const { agents } = this.sim;
-    agents.stack.set(f + FIXUPS, (agents.stack.a[f + FIXUPS]! | 0) + 1);
-    return agents.callStraight(f, this.slow.first + 3, this.fixedUp, this.mm.gup.fixupUserFault, mm, hva, write ? 1 : 0);
+    const s = agents.stack.a;
+    agents.stack.set(f + FIXUPS, (s[f + FIXUPS]! | 0) + 1);
+    const write = s[f + WRITE] !== 0 ? 1 : 0;
+    return agents.callStraight(f, this.slow.first + 3, this.fixedUp, handler, s[f + MM]! | 0, s[f + HVA]!, write);
   }
 
   /** fixup_user_fault returned; mmap_lock is still held. */
   private readonly fixedUp = (f: number): number => {
     const s = this.sim.agents.stack.a;
     const lock = this.mm.mmapLock(s[f + MM]! | 0);
-    if (s[f + R0]! < 0) return this.failed(f, lock, this.names["the VMA's fault handler failed"]);
+    if (s[f + R0]! < 0) return this.answer(f, this.failed(lock, this.names["the VMA's fault handler failed"]));
     if (s[f + R1] !== 0) {
       // The handler dropped mmap_lock: everything again from the VMA search.
       this.sim.locks.unlockRead(lock);
       this.sim.agents.stack.set(f + FIXUPS, 0);
       return this.slow.first + 2;
     }
-    return this.follow(f, lock, FIXUP_FOLLOW);
+    return this.follow(f, s[f + VMA]! | 0, FIXUP_FOLLOW);
   };
 
   /** Gives up under mmap_lock. @param why interned branch */
-  private failed(f: number, lock: number, why: number): number {
+  private failed(lock: number, why: number): number {
     this.sim.locks.unlockRead(lock);
-    return this.refused(f, why);
-  }
-  private refused(f: number, why: number): number {
     this.sim.bus.emit(branchTaken, this.names.hva_to_pfn, why);
-    return this.error(f, EFAULT);
+    this.sim.bus.emit(pfnLookup, 0, 1, EFAULT, 0, NONE);
+    return -EFAULT;
   }
 
   private error(f: number, errno: number): number {
@@ -271,8 +311,17 @@ export class GfnToPfn {
   }
 
   private found(f: number, pfn: number, flags: number, source: number): number {
+    return this.answer(f, this.told(pfn, flags, source));
+  }
+  /** The lookup has succeeded. @returns the pfn, with `flags` beside it */
+  private told(pfn: number, flags: number, source: number): number {
     this.sim.bus.emit(pfnLookup, pfn, 0, 0, flags & PFN_WRITABLE, source);
-    return this.sim.agents.ret(f, pfn, flags);
+    this.flags = flags;
+    return pfn;
+  }
+  /** Ends the activity with a pfn and its `flags`, or -EFAULT. A crash has no answer. */
+  private answer(f: number, r: number): number {
+    return r === RETURN ? RETURN : this.sim.agents.ret(f, r, r < 0 ? 0 : this.flags);
   }
 
   /** kvm_release_pfn_clean / kvm_release_faultin_page. */

@@ -36,6 +36,7 @@ export class PgtableAttributes {
   }
 
   private visit(vm: number, op: number, table: number, level: number, mask: number, from: number, to: number): void {
+    if (level === 3) return this.pages(vm, op, table, mask, from, to);
     const entries = this.entries;
     const size = LEVEL_SIZE[level]!;
     for (let ipa = from; ipa < to;) {
@@ -45,10 +46,19 @@ export class PgtableAttributes {
       const lo = entries.words.a[at]!;
       if ((lo & DESC_VALID) !== 0) {
         const hi = entries.words.a[at + 1]!;
-        if (level < 3 && (lo & DESC_TABLE) !== 0) this.visit(vm, op, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next);
+        if ((lo & DESC_TABLE) !== 0) this.visit(vm, op, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next);
         else this.leaf(vm, op, at, level, start, hi, lo);
       }
       ipa = next;
+    }
+  }
+
+  private pages(vm: number, op: number, table: number, mask: number, from: number, to: number): void {
+    const { words } = this.entries;
+    let at = table + 2 * entryIndex((from / 4294967296) | 0, from | 0, 3, mask);
+    for (let ipa = entryStart(from, 3); ipa < to; ipa += 4096, at += 2) {
+      const lo = words.a[at]!;
+      if ((lo & DESC_VALID) !== 0) this.leaf(vm, op, at, 3, ipa, words.a[at + 1]!, lo);
     }
   }
 

@@ -9,7 +9,17 @@
 import { DESC_TABLE, DESC_VALID, leafHi, S2_S2AP_R, S2_S2AP_W, tableLo } from "../arch/descriptors.js";
 import { EAGAIN, EINVAL, ENOMEM, ERANGE } from "../sim/errno.js";
 import type { MemoryCaches } from "./pgtablecache.js";
-import { entryIndex, entryStart, INVALID_LOCKED, LEVEL_SIZE, ROOT_MASK, S2_XN, TABLE_MASK, type Stage2Entries } from "./stage2walk.js";
+import {
+  entryIndex,
+  entryStart,
+  INVALID_LOCKED,
+  LEVEL_SIZE,
+  PMD_SIZE,
+  ROOT_MASK,
+  S2_XN,
+  TABLE_MASK,
+  type Stage2Entries,
+} from "./stage2walk.js";
 import type { TlbFlush } from "./tlbflush.js";
 import { PROT_DEVICE, PROT_NORMAL_NC, PROT_X, stage2Map } from "./trace.js";
 
@@ -91,8 +101,12 @@ export class PgtableMap {
     const ihi = (ipa / 4294967296) | 0;
     const ilo = ipa | 0;
     const left = this.end - ipa;
-    let level = entries.vms.startLevel(vm);
-    let at = entries.tables.word(entries.vms.root(vm)) + 2 * entryIndex(ihi, ilo, level, ROOT_MASK);
+    let level = 3;
+    let at = left < PMD_SIZE ? entries.pageEntry(vm, ipa) : -1;
+    if (at < 0) {
+      level = entries.vms.startLevel(vm);
+      at = entries.tables.word(entries.vms.root(vm)) + 2 * entryIndex(ihi, ilo, level, ROOT_MASK);
+    }
     for (;;) {
       const lo = entries.words.a[at]!;
       const hi = entries.words.a[at + 1]!;
@@ -110,6 +124,7 @@ export class PgtableMap {
       }
       level++;
       at = entries.childWord(chi, clo) + 2 * entryIndex(ihi, ilo, level, TABLE_MASK);
+      if (level === 3) entries.cameTo(vm, ipa, at);
     }
   }
 

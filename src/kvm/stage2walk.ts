@@ -63,6 +63,9 @@ export function entryStart(ipa: number, level: number): number {
   if (level === 0) return Math.floor(ipa / 549755813888) * 549755813888;
   return ipa - ((ipa | 0) & (LEVEL_SIZE[level]! - 1));
 }
+function isLeaf(lo: number, level: number): boolean {
+  return (lo & DESC_VALID) !== 0 && (level === 3 || (lo & DESC_TABLE) === 0);
+}
 /** Entry-level tables have up to 16 concatenated pages. */
 export const ROOT_MASK = 0x1fff;
 export const TABLE_MASK = 0x1ff;
@@ -89,6 +92,11 @@ export class Stage2Entries {
   word = 0;
   lo = 0;
   hi = 0;
+  /** The last-level table that the last walk to one came to: of which VM, from which address on, its first word; and `reshaped` then. */
+  private tableVm = -1;
+  private tableStart = 0;
+  private table = 0;
+  private tableShape = 0;
 
   constructor(
     readonly sim: Sim,
@@ -132,9 +140,9 @@ export class Stage2Entries {
       if ((lo & DESC_VALID) !== 0 && (((oldLo ^ lo) & ~FREE_LO) !== 0 || ((oldHi ^ hi) & ~FREE_HI) !== 0)) {
         this.notBroken(word, oldHi, oldLo, hi, lo);
       }
-      if (level === 3 || (oldLo & DESC_TABLE) === 0) this.count(vm, level, -1);
     }
-    if ((lo & DESC_VALID) !== 0 && (level === 3 || (lo & DESC_TABLE) === 0)) this.count(vm, level, 1);
+    const wasLeaf = isLeaf(oldLo, level);
+    if (wasLeaf !== isLeaf(lo, level)) this.count(vm, level, wasLeaf ? -1 : 1);
     tables.write(word, level, hi, lo);
     const sim = this.sim;
     sim.agents.charge(sim.costs.tableWrite);
@@ -204,6 +212,20 @@ export class Stage2Entries {
 
   // --------------------------------------------------------------------------------- the walk
 
+  /** The last-level entry of an address, if it lies in the table that the last walk came to; else -1. */
+  pageEntry(vm: number, ipa: number): number {
+    const within = ipa - this.tableStart;
+    const known = within >= 0 && within < PMD_SIZE && this.tableVm === vm && this.tableShape === this.tables.reshaped;
+    return known ? this.table + ((within >>> 12) << 1) : -1;
+  }
+  /** A walk has come to the last-level entry of an address. */
+  cameTo(vm: number, ipa: number, at: number): void {
+    this.tableVm = vm;
+    this.tableStart = ipa - (ipa & (PMD_SIZE - 1));
+    this.table = at & ~(TABLE_WORDS - 1);
+    this.tableShape = this.tables.reshaped;
+  }
+
   /**
    * Walks to the leaf that maps `ipa`. Fills word, lo, hi, stopLevel.
    * @returns the leaf's level, or -1 where the entry is invalid or the address beyond the tables
@@ -215,8 +237,12 @@ export class Stage2Entries {
     const ihi = (ipa / 4294967296) | 0;
     const ilo = ipa | 0;
     const words = this.words.a;
-    let level = this.vms.startLevel(vm);
-    let at = this.tables.word(root) + 2 * entryIndex(ihi, ilo, level, ROOT_MASK);
+    let level = 3;
+    let at = this.pageEntry(vm, ipa);
+    if (at < 0) {
+      level = this.vms.startLevel(vm);
+      at = this.tables.word(root) + 2 * entryIndex(ihi, ilo, level, ROOT_MASK);
+    }
     for (;;) {
       const lo = words[at]!;
       const hi = words[at + 1]!;
@@ -228,6 +254,7 @@ export class Stage2Entries {
       if (level === 3 || (lo & DESC_TABLE) === 0) return (this.level = level);
       level++;
       at = this.childWord(hi, lo) + 2 * entryIndex(ihi, ilo, level, TABLE_MASK);
+      if (level === 3) this.cameTo(vm, ipa, at);
     }
   }
 

@@ -22,7 +22,7 @@ import { BY_KERNEL, CLEAN_INVALIDATE } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
 import type { MachineProfile } from "../arch/profile.js";
 import { ESR_EL2, SCTLR_EL1, type RegisterFile } from "../arch/registers.js";
-import { ARG, BLOCKED, CALLED, FRAME, R0, R1, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, CALLED, FRAME, R0, R1, RETURN, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EAGAIN, EFAULT, EHWPOISON, ENOEXEC, ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
@@ -43,7 +43,7 @@ import type { HostMm } from "../mmu/mm.js";
 import { HI_UFFD_WP } from "../mmu/pte.js";
 import type { kvmDecisions } from "./decisions.js";
 import type { DirtyLog } from "./dirtylog.js";
-import { PFN_REFERENCED, PFN_WRITABLE, type GfnToPfn } from "./gfntopfn.js";
+import { PFN_REFERENCED, PFN_WRITABLE, REST, type GfnToPfn } from "./gfntopfn.js";
 import type { Memslots } from "./memslots.js";
 import { KVM_MEM_DMABUF, KVM_MEM_INCOHERENT, KVM_MEM_READONLY, type DmaBufPort } from "./ports.js";
 import { SET_LOGGING } from "./pgtablesteps.js";
@@ -423,9 +423,9 @@ export class UserMemAbort {
     const pfn = this.pfns.fast(mm, hva);
     if (pfn < 0) {
       const write = (s[f + KIND]! & FAULT_WRITE) !== 0;
-      const faulted = write ? this.pfns.slowNow(mm, hva) : -1;
-      if (faulted < 0) return agents.callStraight(f, this.first + 3, this.gotPfn, this.pfns.rest(write), mm, hva, write ? 1 : 0);
-      return this.havePfn(f, faulted, PFN_WRITABLE | PFN_REFERENCED);
+      const faulted = write ? this.pfns.slowNow(mm, hva) : REST;
+      if (faulted === REST) return agents.callStraight(f, this.first + 3, this.gotPfn, this.pfns.rest(write), mm, hva, write ? 1 : 0);
+      return faulted === RETURN ? RETURN : this.havePfn(f, faulted, this.pfns.flags);
     }
     return this.havePfn(f, pfn, PFN_WRITABLE | PFN_REFERENCED);
   };

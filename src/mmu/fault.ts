@@ -361,6 +361,17 @@ export class HostFault {
     return this.handleDeferred;
   }
 
+  /**
+   * Goes on where `faultNow` has just answered r, and only a driver's page fault that does not wait is left of the fault.
+   * For straight runs: one that goes phase by phase finds the driver's activity. @returns VM_FAULT_*, or r: call `deferred`
+   */
+  driverNow(mm: number, vma: number, addr: number, r: number): number {
+    if (r !== DEFER_OPS_FAULT || !this.sim.agents.straight) return r;
+    const now = this.files.vmOps(this.vmas.file(vma))?.faultNow;
+    const done = now === undefined ? -1 : now(mm, vma, addr);
+    return done < 0 ? r : done;
+  }
+
   private handleAnswered(f: number): number {
     this.sim.agents.stack.set(f + VMA, this.deferredVma);
     return this.goOn(f, this.deferredFor);

@@ -31,6 +31,8 @@ export interface VmOperations {
   readonly mmap: Activity;
   /** (mm, vma, addr, write) -> R0 VM_FAULT_*. */
   readonly fault: Activity;
+  /** `fault` in one step where nothing in it waits. @returns VM_FAULT_*, or -1: it would wait, and nothing has happened */
+  readonly faultNow?: (mm: number, vma: number, addr: number) => number;
   /** (mm, vma, addr, order) -> R0 VM_FAULT_*, FALLBACK for the next smaller order. */
   readonly hugeFault?: Activity;
   /** (mm, vma): a VMA came into being by a split or a fork; it is not in the tree yet. */

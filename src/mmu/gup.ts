@@ -53,6 +53,11 @@ export class Gup {
   readonly getUserPagesFaulting: Activity;
   /** fixup_user_fault: (mm, addr, write 0|1) -> R0 0 | -errno, R1 1 if the mmap_lock was dropped meanwhile. The caller holds it for reading, before and after. */
   readonly fixupUserFault: Activity;
+  /** The same from where `fixupNow` answered GUP_FAULTING. */
+  readonly fixupRest: Activity;
+  /** What that had found: the VMA, and the answer of the fault handler. Read at once. */
+  private fixupVma = -1;
+  private fixupAnswer = 0;
   /** Of the last followPfnmap: may the leaf be written, and its level (1..3, -1 none). */
   writable = false;
   leafLevel = -1;
@@ -79,6 +84,7 @@ export class Gup {
       ["done", this.fixedUp],
       ["relock", (f) => this.fixupRelock(f)],
     ]);
+    this.fixupRest = sim.agents.from(this.fixupUserFault, 0, this.fixupFaulting);
   }
 
   /**
@@ -229,11 +235,12 @@ export class Gup {
     this.writable = false;
     this.leafLevel = -1;
     pt.walk(mm, addr);
-    if (!this.sim.bus.unheard()) this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pt.leafPfn, pt.writable ? 1 : 0);
+    const pfn = pt.leafPfn;
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pfn, pt.writable ? 1 : 0);
     if (pt.leafLevel < 0 || (pt.leafLevel < 3 && this.d.followPfn === "pageOnly")) return -1;
     this.writable = pt.writable;
     this.leafLevel = pt.leafLevel;
-    return pt.leafPfn;
+    return pfn;
   }
 
   /** KVM's walk of the user's tables (get_user_mapping_size): bytes of the valid leaf at addr, 0 without one. */
@@ -244,23 +251,41 @@ export class Gup {
 
   private readonly fixup = (f: number): number => {
     const s = this.sim.agents.stack.a;
-    const mm = s[f + MM]! | 0;
-    const addr = s[f + ADDR]!;
-    const write = (s[f + FLAGS]! | 0) !== 0;
+    const r = this.fixupNow(s[f + MM]! | 0, s[f + ADDR]!, (s[f + FLAGS]! | 0) !== 0);
+    if (r === GUP_FAULTING) return this.fixupFaulting(f);
+    return r < 0 ? this.sim.agents.ret(f, r) : this.fixupDone(f, r);
+  };
+
+  /**
+   * fixup_user_fault as far as it goes in one step, for a caller who holds the mmap_lock. @returns VM_FAULT_* without RETRY;
+   * -EFAULT: no such VMA, or not permitted; GUP_FAULTING: go on with `fixupRest`
+   */
+  fixupNow(mm: number, addr: number, write: boolean): number {
     const vma = this.vmas.covering(mm, addr);
-    if (vma < 0) return this.sim.agents.ret(f, -EFAULT);
-    if ((this.vmas.flags(vma) & (write ? VM_WRITE : VM_READ)) === 0) return this.sim.agents.ret(f, -EFAULT);
-    const flags = write ? FAULT_FLAG_WRITE : 0;
-    const r = this.fault.faultNow(mm, vma, addr, flags);
+    if (vma < 0) return -EFAULT;
+    if ((this.vmas.flags(vma) & (write ? VM_WRITE : VM_READ)) === 0) return -EFAULT;
+    let r = this.fault.faultNow(mm, vma, addr, write ? FAULT_FLAG_WRITE : 0);
+    if (r < 0) r = this.fault.driverNow(mm, vma, addr, r);
+    if (r >= 0 && (r & VM_FAULT_RETRY) === 0) return r;
+    this.fixupVma = vma;
+    this.fixupAnswer = r;
+    return GUP_FAULTING;
+  }
+
+  private readonly fixupFaulting = (f: number): number => {
+    const r = this.fixupAnswer;
     if (r >= 0) return this.fixupDone(f, r);
-    return this.sim.agents.callStraight(f, this.fixupUserFault.first + 1, this.fixedUp, this.fault.deferred(vma, r), mm, addr, flags);
+    const s = this.sim.agents.stack.a;
+    const flags = (s[f + FLAGS]! | 0) !== 0 ? FAULT_FLAG_WRITE : 0;
+    const act = this.fault.deferred(this.fixupVma, r);
+    return this.sim.agents.callStraight(f, this.fixupUserFault.first + 1, this.fixedUp, act, s[f + MM]! | 0, s[f + ADDR]!, flags);
   };
 
   private readonly fixedUp = (f: number): number => this.fixupDone(f, this.sim.agents.stack.a[f + R0]!);
 
   private fixupDone(f: number, r: number): number {
     if ((r & VM_FAULT_RETRY) !== 0) return this.fixupRelock(f);
-    return this.sim.agents.ret(f, (r & VM_FAULT_ERROR) !== 0 ? vmFaultToErrno(r, 0) : 0, this.sim.agents.stack.a[f + UNLOCKED]!);
+    return this.sim.agents.ret(f, fixupErrno(r), this.sim.agents.stack.a[f + UNLOCKED]!);
   }
 
   /** The handler dropped the mmap_lock: it is taken again, and the fault tried again. */
@@ -273,6 +298,11 @@ export class Gup {
     s.set(f + UNLOCKED, 1);
     return this.fixupUserFault.first;
   }
+}
+
+/** What fixup_user_fault answers for VM_FAULT_* without RETRY. */
+export function fixupErrno(r: number): number {
+  return (r & VM_FAULT_ERROR) !== 0 ? vmFaultToErrno(r, 0) : 0;
 }
 
 /** vm_fault_to_errno. */

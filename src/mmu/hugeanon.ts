@@ -36,7 +36,7 @@ export class HugeAnon {
     return block >= this.vmas.start(vma) && block + PMD_SIZE <= this.vmas.end(vma);
   }
 
-  /** do_huge_pmd_anonymous_page on an empty PMD. @returns 0, or VM_FAULT_FALLBACK when no 2 MiB are to be had */
+  /** do_huge_pmd_anonymous_page on an empty PMD, where the last walk has stopped. @returns 0, or VM_FAULT_FALLBACK when no 2 MiB are to be had */
   fault(mm: number, vma: number, addr: number, write: boolean): number {
     const { frames, pt } = this;
     const block = pmdStart(addr);
@@ -58,7 +58,8 @@ export class HugeAnon {
         lo &= ~PTE_RDONLY;
       }
     }
-    pt.setEntry(mm, block, 2, pt.ensure(mm, block, 2), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    const e = pt.level === 2 ? pt.entry : pt.ensure(mm, block, 2);
+    pt.setEntry(mm, block, 2, e, pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     return 0;
   }
 

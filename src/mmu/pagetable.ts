@@ -94,6 +94,11 @@ export class HostPageTables {
   private tableStart = 0;
   private table = 0;
   private tableShape = 0;
+  /** The same of the last-but-one table. */
+  private pmdMm = -1;
+  private pmdStart = 0;
+  private pmdTable = 0;
+  private pmdShape = 0;
   /** Argument of `walkDown`: as an argument it would be a new object for each walk. */
   private address = 0;
 
@@ -167,13 +172,24 @@ export class HostPageTables {
     const w = tables.words.a;
     const ahi = (addr / WORD) | 0;
     const alo = addr | 0;
-    let e = this.rootWord.a[mm]! + ((ahi >>> 7) << 1);
-    let lo = w[e]!;
-    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(0, e, 0);
-    e = tables.tableWord(w[e + 1]!, lo) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
-    lo = w[e]!;
-    if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(1, e, alo & 0x3fffffff);
-    e = tables.tableWord(w[e + 1]!, lo) + (((alo >>> 21) & 511) << 1);
+    const within = addr - this.pmdStart;
+    let e: number;
+    let lo: number;
+    if (within >= 0 && within < PUD_SIZE && this.pmdMm === mm && this.pmdShape === tables.reshaped) e = this.pmdTable;
+    else {
+      e = this.rootWord.a[mm]! + ((ahi >>> 7) << 1);
+      lo = w[e]!;
+      if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(0, e, 0);
+      e = tables.tableWord(w[e + 1]!, lo) + ((((ahi & 0x7f) << 2) | (alo >>> 30)) << 1);
+      lo = w[e]!;
+      if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(1, e, alo & 0x3fffffff);
+      e = tables.tableWord(w[e + 1]!, lo);
+      this.pmdTable = e;
+      this.pmdMm = mm;
+      this.pmdStart = addr - (alo & 0x3fffffff);
+      this.pmdShape = tables.reshaped;
+    }
+    e += ((alo >>> 21) & 511) << 1;
     lo = w[e]!;
     if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(2, e, alo & 0x1fffff);
     this.level = 3;
@@ -204,7 +220,9 @@ export class HostPageTables {
 
   /** Walks again to the address of the last walk, of which no table was freed since: down to the entry only if it stopped above. */
   rewalk(mm: number, addr: number): boolean {
-    return this.level === 3 ? this.readPte(this.entry) : this.walk(mm, addr);
+    if (this.level === 3) return this.readPte(this.entry);
+    if (this.level === 2 && (this.tables.words.a[this.entry]! & TYPE_MASK) !== TYPE_TABLE) return this.upper(2, this.entry, this.offset);
+    return this.walk(mm, addr);
   }
 
   /** A level-0..2 entry that is no table: a block, or nothing present. */

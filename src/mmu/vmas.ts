@@ -179,11 +179,23 @@ export class Vmas {
    * The VMA that contains the address, or -1 (vma_lookup). Charges the lookup and emits `vma_lookup`.
    */
   covering(mm: number, addr: number): number {
-    const v = this.findVma(mm, addr);
-    const found = v >= 0 && this.d.a[Math.imul(v, DOUBLES)]! <= addr;
+    const d = this.d.a;
+    // Mostly the last one: said here once more, that its bounds are read once.
+    let v = this.mms.a[Math.imul(mm, MM_WORDS) + MM_CACHE]! - 1;
+    let start = v < 0 ? Infinity : d[Math.imul(v, DOUBLES) + START]!;
+    let end = v < 0 ? 0 : d[Math.imul(v, DOUBLES) + END]!;
+    if (addr < start || addr >= end) {
+      v = this.findVma(mm, addr);
+      start = v < 0 ? Infinity : d[Math.imul(v, DOUBLES) + START]!;
+      end = v < 0 ? 0 : d[Math.imul(v, DOUBLES) + END]!;
+    }
     this.sim.agents.charge(this.sim.costs.vmaLookup);
-    if (!this.sim.bus.unheard()) this.sim.bus.emit(vmaLookup, mm, addr, found ? 1 : 0, found ? this.start(v) : 0, found ? this.end(v) : 0);
-    return found ? v : -1;
+    if (addr < start) {
+      this.sim.bus.emit(vmaLookup, mm, addr, 0);
+      return -1;
+    }
+    this.sim.bus.emit(vmaLookup, mm, addr, 1, start, end);
+    return v;
   }
 
   /** The first VMA that ends after the address, or -1 (find_vma). No event, no cost. */

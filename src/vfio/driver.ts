@@ -96,13 +96,14 @@ export class VfioPci {
     ]);
     const mmap = new VfioMmap(this.devices, this.list, this.mmapTypes, this.release);
     const fault = new VfioFault(this.devices, this.list);
-    const { hugeFault } = fault;
+    const { hugeFault, faultNow } = fault;
     this.ops = {
       mmap: mmap.mmap,
       fault: fault.fault,
       open: mmap.open,
       close: mmap.close,
       ...(hugeFault === undefined ? {} : { hugeFault }),
+      ...(faultNow === undefined ? {} : { faultNow }),
     };
     mm.files.declareDriver(this.ops);
     this.open = agents.activity("vfioPciCoreEnable", `${core} vfio_pci_core_enable`, 1, [

@@ -26,6 +26,8 @@ const NOT_EMPTY_REASON = "BUG: a page-table entry is not empty";
 export class VfioFault {
   /** vm_ops->fault: (mm, vma, addr, write) -> VM_FAULT_*. */
   readonly fault: Activity;
+  /** The same in one step, in eras that map one page for each fault. @returns VM_FAULT_*, or WAIT: nothing has happened */
+  readonly faultNow: ((mm: number, vma: number, addr: number) => number) | undefined;
   /** vm_ops->huge_fault: (mm, vma, addr, order) -> VM_FAULT_*; undefined in eras without it. */
   readonly hugeFault: Activity | undefined;
 
@@ -37,7 +39,9 @@ export class VfioFault {
     const source = "drivers/vfio/pci/vfio_pci_core.c";
     if (v.d.vfioPtes === "perFault") {
       this.fault = agents.activity("vfioPciMmapPageFault", `${source} vfio_pci_mmap_page_fault`, 4, [["insert", (f) => this.pageFault(f)]]);
+      this.faultNow = this.pageFaultNow;
     } else {
+      this.faultNow = undefined;
       this.fault = agents.activity("vfioPciMmapFault", `${source} vfio_pci_mmap_fault`, 4, [
         ["vmaLock", (f) => this.lockVmaList(f)],
         ["memoryLock", (f) => this.mapTracked(f)],
@@ -104,9 +108,12 @@ export class VfioFault {
   }
 
   private done(f: number, dev: number, ret: number): number {
-    const { sim } = this.v;
-    sim.bus.emit(vfioFault, ret, this.v.d.vfioPtes === "perFault" ? 1 : 0, this.v.function(dev).name, sim.agents.stack.a[f + ADDR]);
-    return sim.agents.ret(f, ret);
+    const { agents } = this.v.sim;
+    this.tell(dev, ret, agents.stack.a[f + ADDR]!);
+    return agents.ret(f, ret);
+  }
+  private tell(dev: number, ret: number, addr: number): void {
+    this.v.sim.bus.emit(vfioFault, ret, this.v.d.vfioPtes === "perFault" ? 1 : 0, this.v.function(dev).name, addr);
   }
 
   // One page or block for each fault (v6.12 and later).
@@ -119,6 +126,15 @@ export class VfioFault {
     const ret = this.insert(dev, a[f + MM]! | 0, vma, a[f + ADDR]!, 0);
     return ret === WAIT ? BLOCKED : this.done(f, dev, ret);
   }
+
+  private readonly pageFaultNow = (mm: number, vma: number, addr: number): number => {
+    const dev = this.v.ofVma(vma);
+    // Only the activity tells that it waits for a lock.
+    if (this.v.sim.locks.heldByWriter(this.v.memoryLock[dev]!)) return WAIT;
+    const ret = this.insert(dev, mm, vma, addr, 0);
+    if (ret !== WAIT) this.tell(dev, ret, addr);
+    return ret;
+  };
 
   private huge(f: number): number {
     const { agents } = this.v.sim;
