@@ -4,7 +4,7 @@
  * Physical memory map: RAM from 1 GiB (from 1 TiB when it is larger than 448 GiB), translation tables
  * in a window of host RAM of their own, BARs where the host bridge places them.
  */
-import { Dispatch } from "./api/dispatch.js";
+import { callName, callNumber, Dispatch, type CallNumber } from "./api/dispatch.js";
 import type { Args, Call, CallName, CallResult, ExitInfo } from "./api/calls.js";
 import type { EventName, Events } from "./api/events.js";
 import { HostProcess, Vfio, Vm, type Stage2Leaf } from "./api/nouns.js";
@@ -195,7 +195,7 @@ export class Machine {
   /** Begins a call on an idle agent. */
   begin(agent: number, call: Call): void {
     if (this.tape !== undefined) this.tape.note({ kind: "begin", agent, call });
-    this.dispatch.begin(agent, call.call, call);
+    this.dispatch.begin(agent, callNumber(call.call), call);
   }
   /** Runs one phase. @returns false if the agent is blocked or idle */
   step(agent: number): boolean {
@@ -213,16 +213,16 @@ export class Machine {
   call(agent: number, call: Call): CallResult {
     this.begin(agent, call);
     if (this.tape !== undefined) this.tape.note({ kind: "run", agent });
-    return this.toEnd(agent, call.call);
+    return this.toEnd(agent, callNumber(call.call));
   }
-  /** `call` with the name beside its arguments: the two are put together only where somebody keeps or watches calls. */
-  make<N extends CallName>(agent: number, name: N, args: Args<N>): CallResult {
-    if (this.tape !== undefined || this.sim.bus.callsWatched) return this.call(agent, { call: name, ...args } as unknown as Call);
-    this.dispatch.begin(agent, name, args);
-    return this.toEnd(agent, name);
+  /** `call` with its number beside its arguments: the two are put together only where somebody keeps or watches calls. */
+  make<N extends CallName>(agent: number, n: CallNumber<N>, args: Args<N>): CallResult {
+    if (this.tape !== undefined || this.sim.bus.callsWatched) return this.call(agent, { call: callName(n), ...args } as unknown as Call);
+    this.dispatch.begin(agent, n, args);
+    return this.toEnd(agent, n);
   }
-  private toEnd(agent: number, name: CallName): CallResult {
-    if (!this.sim.agents.runToEnd(agent)) throw new Error(`${name} waits for ever: ${this.sim.agents.backtrace(agent).join(" < ")}`);
+  private toEnd(agent: number, n: number): CallResult {
+    if (!this.sim.agents.runToEnd(agent)) throw new Error(`${callName(n)} waits for ever: ${this.sim.agents.backtrace(agent).join(" < ")}`);
     return this.dispatch.finish(agent);
   }
 

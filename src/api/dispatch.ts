@@ -287,9 +287,31 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   vfio_write: { begin: (d, a, c) => d.deviceAccess(a, c.fd, c.index, c.offset, c.size, 1, low(c.value), high(c.value)) },
 };
 
-/** The handlers by the number that stands for a pending call, and those numbers by name. */
-const BY_NUMBER = Object.values(HANDLERS) as Handler<CallName>[];
-const NUMBERS = new Map(Object.keys(HANDLERS).map((name, n) => [name, n]));
+/** The number that stands for a call. */
+export type CallNumber<N extends CallName> = number & { readonly call?: N };
+
+/** The names and the two parts of the handlers by number: in lists of their own, as objects of many shapes are slow to read. */
+const NAMES: CallName[] = [];
+const BEGIN: Handler<CallName>["begin"][] = [];
+const FINISH: Handler<CallName>["finish"][] = [];
+const NUMBERS = new Map<CallName, number>();
+for (const [name, { begin, finish }] of Object.entries(HANDLERS) as [CallName, Handler<CallName>][]) {
+  NUMBERS.set(name, NAMES.length);
+  NAMES.push(name);
+  BEGIN.push(begin);
+  FINISH.push(finish);
+}
+
+/** The number of a call, which stays the same: what makes the same call again and again asks once. */
+export function callNumber<N extends CallName>(name: N): CallNumber<N> {
+  return NUMBERS.get(name)!;
+}
+/** The name of a call's number. */
+export function callName(n: number): CallName {
+  return NAMES[n]!;
+}
+const EXIT_GROUP = callNumber("exit_group");
+
 /** The low `bytes` (1, 2, 4, 8) of two words as a BigInt: no BigInt arithmetic for what is nearly every exit. */
 function bits(hi: number, lo: number, bytes: number): bigint {
   if (bytes < 4) return BigInt(lo & (bytes === 1 ? 0xff : 0xffff));
@@ -321,24 +343,23 @@ export class Dispatch {
   }
 
   /** @param args what observers of calls are told: with the name in it where there are any @throws Error if the agent is in a call already */
-  begin<N extends CallName>(agent: number, name: N, args: Args<N>): void {
-    if (this.m.sim.agents.busy(agent)) throw new Error(`${name}: this thread is in another call`);
+  begin<N extends CallName>(agent: number, n: CallNumber<N>, args: Args<N>): void {
+    if (this.m.sim.agents.busy(agent)) throw new Error(`${callName(n)}: this thread is in another call`);
     this.pending.ensure(agent + 1);
     this.keeps.ensure((agent + 1) * KEPT);
     // After the end of the process there is nobody who calls, and nothing to call for.
     const ended = !this.m.mm.isLive(VMM_MM);
-    const n = NUMBERS.get(ended ? "exit_group" : name)!;
-    this.pending.set(agent, n + 1);
+    this.pending.set(agent, (ended ? EXIT_GROUP : n) + 1);
     this.m.sim.bus.callBegan(agent, args);
     if (ended) this.answer(agent, -ESRCH);
-    else BY_NUMBER[n]!.begin(this, agent, args);
+    else BEGIN[n]!(this, agent, args);
   }
 
   finish(agent: number): CallResult {
     const ret = this.m.crashed === undefined ? this.m.sim.agents.result(agent) : -1;
     this.m.sim.bus.callEnded(agent, ret);
-    const handler = BY_NUMBER[this.pending.a[agent]! - 1]!;
-    return handler.finish === undefined ? { ret } : handler.finish(this, agent, ret);
+    const finish = FINISH[this.pending.a[agent]! - 1];
+    return finish === undefined ? { ret } : finish(this, agent, ret);
   }
 
   start(agent: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): void {

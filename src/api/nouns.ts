@@ -4,7 +4,13 @@
  */
 import type { Machine } from "../machine.js";
 import type { Args, CallName, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./calls.js";
+import { callNumber } from "./dispatch.js";
 import { FaultlineError } from "../sim/errors.js";
+
+/** The calls that are made most. */
+const MMAP = callNumber("mmap");
+const MUNMAP = callNumber("munmap");
+const KVM_RUN = callNumber("KVM_RUN");
 
 const MAP_SHARED = 1;
 
@@ -16,14 +22,14 @@ export class HostProcess {
   ) {}
 
   private ret<N extends CallName>(name: N, args: Args<N>): number {
-    return this.machine.make(this.agent, name, args).ret;
+    return this.machine.make(this.agent, callNumber(name), args).ret;
   }
   /** mmap(2). @returns the address, or -errno */
   mmap(args: Args<"mmap">): number {
-    return this.ret("mmap", args);
+    return this.machine.make(this.agent, MMAP, args).ret;
   }
   munmap(addr: number, length: number): number {
-    return this.ret("munmap", { addr, length });
+    return this.machine.make(this.agent, MUNMAP, { addr, length }).ret;
   }
   mprotect(addr: number, length: number, prot: number): number {
     return this.ret("mprotect", { addr, length, prot });
@@ -201,7 +207,7 @@ export class Vcpu {
   run(limits?: { readonly maxInstructions?: number; readonly maxExits?: number }): RunResult {
     const agent = this.machine.vcpuAgent(this.id);
     // KVM_RUN always has an exit.
-    return this.machine.make(agent, "KVM_RUN", limits === undefined ? { vcpu: this.id } : { vcpu: this.id, ...limits }) as RunResult;
+    return this.machine.make(agent, KVM_RUN, limits === undefined ? { vcpu: this.id } : { vcpu: this.id, ...limits }) as RunResult;
   }
   /** Register by its A64 name: x0…x30, sp_el1, pc, pstate, esr_el1 … @throws Error for a name that is none */
   get(register: string): bigint {

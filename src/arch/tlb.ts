@@ -15,7 +15,7 @@
  * write however many entries die. All of it is state: snapshots and undo include what the TLBs hold.
  */
 import type { Sim } from "../sim/sim.js";
-import type { I32Pool } from "../sim/state.js";
+import type { I32Pool, StateRegistry } from "../sim/state.js";
 
 // ---- kinds of context
 /** EL1&0, stage 1 on, entry with nG: this ASID only. */
@@ -136,6 +136,7 @@ export class Tlbs {
   readonly walk2: I32Pool;
   private readonly contexts: I32Pool;
   private readonly meta: I32Pool;
+  private readonly state: StateRegistry;
   /** [0] changes with every context given out or forgotten: a cached context number is good while it stands. */
   readonly epoch: I32Pool;
   /**
@@ -149,7 +150,7 @@ export class Tlbs {
     sim: Sim,
     readonly cpus: number,
   ) {
-    const s = sim.state;
+    const s = (this.state = sim.state);
     this.combined = s.i32("tlb.combined", (cpus * COMBINED) << C_SHIFT);
     this.stage1 = s.i32("tlb.stage1", (cpus * STAGE1) << L_SHIFT);
     this.stage2 = s.i32("tlb.stage2", (cpus * STAGE2) << L_SHIFT);
@@ -193,17 +194,26 @@ export class Tlbs {
 
   /** The number of a context on a CPU, given out if it has none. */
   context(cpu: number, kind: number, vmid: number, asid: number): number {
-    const found = this.findContext(cpu, kind, vmid, asid);
-    if (found !== 0) return found;
     const ids = (vmid << 16) | asid;
     const at = this.contextAt(cpu, kind, ids);
+    const generation = this.generation(cpu, kind, vmid);
+    const c = this.contexts.a;
+    const found = c[at + K_NUMBER]!;
+    if (found !== 0 && c[at + K_IDS] === ids && c[at + K_KIND] === kind && c[at + K_GENERATION] === generation) return found;
     const next = this.meta.a[Math.imul(cpu, M_WORDS) + M_NEXT]! + 1;
-    this.meta.set(Math.imul(cpu, M_WORDS) + M_NEXT, next);
-    this.contexts.set(at + K_IDS, ids);
-    this.contexts.set(at + K_KIND, kind);
-    this.contexts.set(at + K_NUMBER, next);
-    this.contexts.set(at + K_GENERATION, this.generation(cpu, kind, vmid));
     this.changed();
+    if (this.state.recording) {
+      this.meta.set(Math.imul(cpu, M_WORDS) + M_NEXT, next);
+      this.contexts.set2(at + K_IDS, ids, kind);
+      this.contexts.set2(at + K_NUMBER, next, generation);
+    } else {
+      // The same writes: after a VMALLE1 this is deep in what V8 inlines, and a call of `set` from there looks up everything.
+      this.meta.a[Math.imul(cpu, M_WORDS) + M_NEXT] = next;
+      c[at + K_IDS] = ids;
+      c[at + K_KIND] = kind;
+      c[at + K_NUMBER] = next;
+      c[at + K_GENERATION] = generation;
+    }
     return next;
   }
 
@@ -228,13 +238,20 @@ export class Tlbs {
 
   private changed(): void {
     this.serial++;
-    this.epoch.set(0, (this.epoch.a[0]! + 1) | 0);
+    const next = (this.epoch.a[0]! + 1) | 0;
+    if (this.state.recording) this.epoch.set(0, next);
+    else this.epoch.a[0] = next;
   }
 
-  private bump(cpu: number, word: number): void {
-    const at = Math.imul(cpu, M_WORDS) + word;
-    this.meta.set(at, (this.meta.a[at]! + 1) | 0);
-    this.changed();
+  private bump(from: number, to: number, word: number): void {
+    const { meta } = this;
+    const end = Math.imul(to, M_WORDS);
+    if (this.state.recording) {
+      for (let m = Math.imul(from, M_WORDS); m < end; m += M_WORDS) meta.set(m + word, (meta.a[m + word]! + 1) | 0);
+    } else {
+      const a = meta.a;
+      for (let m = Math.imul(from, M_WORDS); m < end; m += M_WORDS) a[m + word] = (a[m + word]! + 1) | 0;
+    }
   }
 
   // ---- marks that make invalidation by address exact
@@ -271,18 +288,21 @@ export class Tlbs {
 
   /** Everything of EL1&0, every VMID, both stages (ALLE1). */
   dropAll(cpu: number): void {
-    this.bump(cpu, M_ALL);
+    this.bump(cpu, cpu + 1, M_ALL);
+    this.changed();
     this.meta.set(Math.imul(cpu, M_WORDS) + M_BIG, 0);
     this.meta.set(Math.imul(cpu, M_WORDS) + M_S2SIZES, 0);
   }
-  /** Combined and stage-1 entries of a VMID (VMALLE1); stage-2 ones too if asked (VMALLS12E1). */
-  dropVmid(cpu: number, vmid: number, stage2: boolean): void {
-    this.bump(cpu, M_S1GEN + (vmid & 255));
-    if (stage2) this.bump(cpu, M_S2GEN + (vmid & 255));
+  /** On CPUs [from, to): combined and stage-1 entries of a VMID (VMALLE1); stage-2 ones too if asked (VMALLS12E1). */
+  dropVmid(from: number, to: number, vmid: number, stage2: boolean): void {
+    this.bump(from, to, M_S1GEN + (vmid & 255));
+    if (stage2) this.bump(from, to, M_S2GEN + (vmid & 255));
+    this.changed();
   }
   /** The host's regime (ALLE2, or VMALLE1 at EL2 with TGE). */
   dropHost(cpu: number): void {
-    this.bump(cpu, M_HOST);
+    this.bump(cpu, cpu + 1, M_HOST);
+    this.changed();
   }
   /** The non-global entries of an ASID, of a guest or (kind CTX_HOST) of the host. */
   dropAsid(cpu: number, kind: number, vmid: number, asid: number): void {
@@ -295,31 +315,40 @@ export class Tlbs {
   // ---- by virtual address
 
   /**
-   * Drops what translates one VA page, with every piece of the leaf that contains it.
+   * Drops on CPUs [from, to) what translates one VA page, with every piece of the leaf that contains it.
    * @param asid -1: any ASID @param walks also the walk cache @param level leaf level of the hint, 0 none
    */
-  dropVa(cpu: number, host: boolean, vmid: number, asid: number, hi: number, lo: number, walks: boolean, level: number): void {
+  dropVa(from: number, to: number, host: boolean, vmid: number, asid: number, hi: number, lo: number, walks: boolean, level: number): void {
     const page = lo & ~0xfff;
-    if (this.meta.a[Math.imul(cpu, M_WORDS) + M_BIG] !== 0) {
-      this.dropVaPieces(cpu, host, vmid, asid, hi, page, level);
-    } else {
-      const c = this.combinedAt(cpu, hi, page);
-      if (
-        this.combined.a[c + C_VA_LO] === page &&
-        this.combined.a[c + C_VA_HI] === hi &&
-        this.levelFits(this.combined.a[c + C_S1]!, level)
-      ) {
-        this.dropIf(this.combined, c + C_TAG, this.combined.a[c + C_IDS]!, cpu, host, vmid, asid);
+    const { combined, stage1, walk1 } = this;
+    const [ca, la, wa] = [combined.a, stage1.a, walk1.a];
+    const leads = walks && leadsTo(level);
+    // An entry lies at the same place in each CPU's part.
+    const [c0, l0, w0] = [this.combinedAt(0, hi, page), this.stage1At(0, hi, page), this.walkAt(0, hi, lo)];
+    const meta = this.meta.a;
+    const block = (hi << 11) | (lo >>> 21);
+    const byAsid = host && asid >= 0;
+    for (let cpu = from; cpu < to; cpu++) {
+      let m = Math.imul(cpu, M_WORDS);
+      // As in dropVaRange.
+      for (; cpu < to && byAsid && (block >= meta[m + M_HOST_END]! || block < meta[m + M_HOST_FIRST]!); cpu++) m += M_WORDS;
+      if (cpu === to) return;
+      if (meta[m + M_BIG] !== 0) {
+        this.dropVaPieces(cpu, host, vmid, asid, hi, page, level);
+      } else {
+        const c = c0 + (Math.imul(cpu, COMBINED) << C_SHIFT);
+        if (ca[c + C_VA_LO] === page && ca[c + C_VA_HI] === hi && this.levelFits(ca[c + C_S1]!, level)) {
+          this.dropIf(combined, c + C_TAG, ca[c + C_IDS]!, cpu, host, vmid, asid);
+        }
+        const l = l0 + (Math.imul(cpu, STAGE1) << L_SHIFT);
+        if (la[l + L_LO] === page && la[l + L_HI] === hi && this.levelFits(la[l + L_SIZE]!, level)) {
+          this.dropIf(stage1, l + L_TAG, la[l + L_IDS]!, cpu, host, vmid, asid);
+        }
       }
-      const l = this.stage1At(cpu, hi, page);
-      if (this.stage1.a[l + L_LO] === page && this.stage1.a[l + L_HI] === hi && this.levelFits(this.stage1.a[l + L_SIZE]!, level)) {
-        this.dropIf(this.stage1, l + L_TAG, this.stage1.a[l + L_IDS]!, cpu, host, vmid, asid);
+      const w = w0 + (Math.imul(cpu, WALK) << L_SHIFT);
+      if (leads && wa[w + W_LO] === (lo & ~0x1fffff) && wa[w + W_HI] === hi) {
+        this.dropIf(walk1, w + W_TAG, wa[w + W_IDS]!, cpu, host, vmid, asid);
       }
-    }
-    if (!walks || !leadsTo(level)) return;
-    const w = this.walkAt(cpu, hi, lo);
-    if (this.walk1.a[w + W_LO] === (lo & ~0x1fffff) && this.walk1.a[w + W_HI] === hi) {
-      this.dropIf(this.walk1, w + W_TAG, this.walk1.a[w + W_IDS]!, cpu, host, vmid, asid);
     }
   }
 
@@ -366,7 +395,7 @@ export class Tlbs {
   dropVaRange(cpu: number, host: boolean, vmid: number, asid: number, first: number, pages: number, walks: boolean, level: number): void {
     if (pages <= 16) {
       for (let p = first; p < first + pages; p++) {
-        this.dropVa(cpu, host, vmid, asid, (p / 1048576) | 0, p << 12, walks, level);
+        this.dropVa(cpu, cpu + 1, host, vmid, asid, (p / 1048576) | 0, p << 12, walks, level);
       }
       return;
     }
@@ -398,12 +427,25 @@ export class Tlbs {
   // ---- by intermediate physical address
 
   /**
-   * Drops the stage-2 leaf that contains an IPA, and (unless last-level only) the walk cache of it. Combined entries stay.
+   * Drops on CPUs [from, to) the stage-2 leaf that contains an IPA, and (unless last-level only) the walk cache of it. Combined
+   * entries stay.
    * @param level the leaf's level as the TTL says, 0 any: a hint of level 1 or 2 asks for nothing of what leads to level 3
    */
-  dropIpa(cpu: number, vmid: number, hi: number, lo: number, walks: boolean, level: number): void {
-    const tag = this.findContext(cpu, CTX_STAGE2, vmid, 0);
-    if (tag === 0) return;
+  dropIpa(from: number, to: number, vmid: number, hi: number, lo: number, walks: boolean, level: number): void {
+    const c = this.contexts.a;
+    const ids = vmid << 16;
+    const at0 = this.contextAt(0, CTX_STAGE2, ids);
+    const leads = walks && leadsTo(level);
+    for (let cpu = from; cpu < to; cpu++) {
+      // Nearly all have nothing of it: a loop without calls passes over those.
+      let at = at0 + (Math.imul(cpu, CONTEXTS) << 2);
+      for (; cpu < to && c[at + K_IDS] !== ids; cpu++) at += CONTEXTS << 2;
+      if (cpu === to) return;
+      const tag = this.findContext(cpu, CTX_STAGE2, vmid, 0);
+      if (tag !== 0) this.dropTaggedIpa(cpu, tag, hi, lo, leads, level);
+    }
+  }
+  private dropTaggedIpa(cpu: number, tag: number, hi: number, lo: number, leads: boolean, level: number): void {
     const sizes = this.stage2Sizes(cpu);
     for (let size = 0; size < 3; size++) {
       if ((sizes & (1 << size)) === 0) continue;
@@ -412,7 +454,7 @@ export class Tlbs {
       if (a[i + L_TAG] !== tag || !sameLeaf(a[i + L_HI]!, a[i + L_LO]!, hi, lo, a[i + L_SIZE]! & 0xff)) continue;
       if (level === 0 || a[i + L_SIZE]! >> 8 === level) this.stage2.set(i + L_TAG, 0);
     }
-    if (!walks || !leadsTo(level)) return;
+    if (!leads) return;
     const w = this.walkAt(cpu, hi, lo);
     const a = this.walk2.a;
     if (a[w + W_TAG] === tag && a[w + W_LO] === (lo & ~0x1fffff) && a[w + W_HI] === hi) this.walk2.set(w + W_TAG, 0);
@@ -423,7 +465,7 @@ export class Tlbs {
     const tag = this.findContext(cpu, CTX_STAGE2, vmid, 0);
     if (tag === 0) return;
     if (pages <= 8) {
-      for (let p = first; p < first + pages; p++) this.dropIpa(cpu, vmid, (p / 1048576) | 0, p << 12, walks, level);
+      for (let p = first; p < first + pages; p++) this.dropIpa(cpu, cpu + 1, vmid, (p / 1048576) | 0, p << 12, walks, level);
       return;
     }
     const end = first + pages;

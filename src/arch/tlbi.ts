@@ -272,9 +272,8 @@ export class TlbMaintenance {
     const asid = hi >>> 16;
     switch (op & KIND) {
       case TlbiKind.Vmalle1:
-        for (let c = from; c < to; c++)
-          if (host) t.dropHost(c);
-          else t.dropVmid(c, vmid, false);
+        if (host) for (let c = from; c < to; c++) t.dropHost(c);
+        else t.dropVmid(from, to, vmid, false);
         return;
       case TlbiKind.Aside1:
         for (let c = from; c < to; c++) t.dropAsid(c, host ? CTX_HOST : CTX_ASID, host ? 0 : vmid, asid);
@@ -289,7 +288,7 @@ export class TlbMaintenance {
         // VA[55:12]; the bits above copy bit 55.
         const vaHi = (((hi << 12) | (lo >>> 20)) << 8) >> 8;
         const level = this.ttlLevel(hi);
-        for (let c = from; c < to; c++) t.dropVa(c, host, vmid, any ? -1 : asid, vaHi, lo << 12, walks, level);
+        t.dropVa(from, to, host, vmid, any ? -1 : asid, vaHi, lo << 12, walks, level);
         return;
       }
       case TlbiKind.Rvae1:
@@ -313,7 +312,7 @@ export class TlbMaintenance {
       case TLBI_IPAS2LE1: {
         const ipaHi = ((hi & 0xff) << 12) | (lo >>> 20);
         const level = this.ttlLevel(hi);
-        for (let c = from; c < to; c++) t.dropIpa(c, vmid, ipaHi, lo << 12, (op & KIND) === TLBI_IPAS2E1, level);
+        t.dropIpa(from, to, vmid, ipaHi, lo << 12, (op & KIND) === TLBI_IPAS2E1, level);
         return;
       }
       case TLBI_RIPAS2E1:
@@ -327,7 +326,7 @@ export class TlbMaintenance {
         return;
       }
       case TLBI_VMALLS12E1:
-        for (let c = from; c < to; c++) t.dropVmid(c, vmid, true);
+        t.dropVmid(from, to, vmid, true);
         return;
       default: // ALLE1
         for (let c = from; c < to; c++) t.dropAll(c);

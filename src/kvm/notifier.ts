@@ -8,7 +8,7 @@
 import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import type { Sim } from "../sim/sim.js";
-import type { MmuNotifiers, MmuSubscriber } from "../mmu/notifiers.js";
+import type { MmuNotifiers, MmuSubscriber, SubscriberNow } from "../mmu/notifiers.js";
 import type { kvmDecisions } from "./decisions.js";
 import type { Memslots } from "./memslots.js";
 import { NO_CACHE, type Stage2 } from "./stage2.js";
@@ -72,12 +72,18 @@ export class KvmNotifier {
     this.clearYoung = agents.activity("kvmClearYoung", `${src} kvm_mmu_notifier_clear_young`, 4, [["age", (f) => this.age(f, false)]]);
     this.testYoung = agents.activity("kvmTestYoung", `${src} kvm_mmu_notifier_test_young`, 4, [["test", (f) => this.testAge(f)]]);
     const { rangeStart, rangeEnd, release } = this;
+    const now: SubscriberNow = {
+      ready: (vm) => !sim.locks.isHeld(vms.mmuLock(vm)),
+      rangeStart: (vm, start, end) => this.startNow(vm, start, end),
+      rangeEnd: (vm, start, end) => this.endNow(vm, start, end),
+    };
     this.subscriber = Object.freeze({
       rangeStart,
       rangeEnd,
       release,
       clearFlushYoung: this.clearFlushYoung,
       testYoung: this.testYoung,
+      now,
       ...(d.changePte ? { changePte: this.changePte } : {}),
       ...(d.ageHandlers === "both" ? { clearYoung: this.clearYoung } : {}),
     });
@@ -96,12 +102,25 @@ export class KvmNotifier {
 
   /** From v5.14: the trace point first of all, without any lock; the count of active invalidations. */
   private announce(f: number): number {
-    if (this.d.invalidateTrace === "first") {
-      const s = this.sim.agents.stack.a;
-      this.sim.bus.emit(kvmUnmapHvaRange, s[f + START], s[f + END]);
-      this.vms.addMnActive(s[f + RANGE_VM]! | 0, 1);
-    }
+    const s = this.sim.agents.stack.a;
+    this.announceRange(s[f + RANGE_VM]! | 0, s[f + START]!, s[f + END]!);
     return this.unmap(f);
+  }
+  private announceRange(vm: number, start: number, end: number): void {
+    if (this.d.invalidateTrace !== "first") return;
+    this.sim.bus.emit(kvmUnmapHvaRange, start, end);
+    this.vms.addMnActive(vm, 1);
+  }
+
+  /** `announce` and `unmap` where mmu_lock is free and agents do not take turns. */
+  private startNow(vm: number, start: number, end: number): void {
+    this.announceRange(vm, start, end);
+    const at = this.memslots.nextInHvaRange(vm, -1, start, end);
+    if (at < 0 && this.d.invalidateCounts === "overlap") return;
+    this.sim.locks.write(this.vms.mmuLock(vm));
+    this.counted(vm, start, end);
+    this.unmapSlots(vm, at, start, end);
+    this.sim.locks.unlockWrite(this.vms.mmuLock(vm));
   }
 
   /** Under mmu_lock, for writing: in progress + 1, and stage 2 of every slot in the range emptied. */
@@ -111,17 +130,25 @@ export class KvmNotifier {
     const vm = s[f + RANGE_VM]! | 0;
     const start = s[f + START]!;
     const end = s[f + END]!;
-    let at = memslots.nextInHvaRange(vm, -1, start, end);
+    const at = memslots.nextInHvaRange(vm, -1, start, end);
     const lock = vms.mmuLock(vm);
     // From v5.15 nothing is locked or counted when no slot overlaps.
     if (at < 0 && d.invalidateCounts === "overlap") return sim.agents.ret(f);
     if (!sim.locks.write(lock)) return this.wait(f);
-    vms.addInProgress(vm, 1);
-    if (d.invalidateTrace === "arch-code" && vms.root(vm) !== 0) sim.bus.emit(kvmUnmapHvaRange, start, end);
+    this.counted(vm, start, end);
     if (sim.agents.interleaving && at >= 0 && this.oneWalk(vm, at, start, end))
       return this.walkOnly(f, vm, memslots.at(vm, at), start, end);
-    for (; at >= 0; at = memslots.nextInHvaRange(vm, at, start, end)) this.unmapSlot(vm, memslots.at(vm, at), start, end);
+    this.unmapSlots(vm, at, start, end);
     return this.unmapped(f, vm);
+  }
+  private counted(vm: number, start: number, end: number): void {
+    this.vms.addInProgress(vm, 1);
+    if (this.d.invalidateTrace === "arch-code" && this.vms.root(vm) !== 0) this.sim.bus.emit(kvmUnmapHvaRange, start, end);
+  }
+  /** @param first place of the first slot in the range, or -1 */
+  private unmapSlots(vm: number, first: number, start: number, end: number): void {
+    const { memslots } = this;
+    for (let at = first; at >= 0; at = memslots.nextInHvaRange(vm, at, start, end)) this.unmapSlot(vm, memslots.at(vm, at), start, end);
   }
 
   /** Whether one slot and one walk cover a range. @param at place of the first slot in it */
@@ -188,20 +215,24 @@ export class KvmNotifier {
 
   /** Sequence + 1, a write barrier, in progress - 1: no unmap, no TLBI. */
   private end(f: number): number {
+    const { agents } = this.sim;
+    const s = agents.stack.a;
+    return this.endNow(s[f + RANGE_VM]! | 0, s[f + START]!, s[f + END]!) ? agents.ret(f) : BLOCKED;
+  }
+  /** @returns false if mmu_lock is taken: nothing was done */
+  private endNow(vm: number, start: number, end: number): boolean {
     const { sim, vms, d } = this;
-    const s = sim.agents.stack.a;
-    const vm = s[f + RANGE_VM]! | 0;
-    const overlap = d.invalidateCounts === "always" || this.memslots.nextInHvaRange(vm, -1, s[f + START]!, s[f + END]!) >= 0;
+    const overlap = d.invalidateCounts === "always" || this.memslots.nextInHvaRange(vm, -1, start, end) >= 0;
     if (overlap) {
       const lock = vms.mmuLock(vm);
-      if (!sim.locks.write(lock)) return BLOCKED;
+      if (!sim.locks.write(lock)) return false;
       sim.locks.assertHeld(lock); // as kvm_mmu_invalidate_end does since v6.8
       vms.bumpSeq(vm);
       vms.addInProgress(vm, -1);
       sim.locks.unlockWrite(lock);
     }
     if (d.invalidateTrace === "first") vms.addMnActive(vm, -1);
-    return sim.agents.ret(f);
+    return true;
   }
 
   // ----------------------------------------------------------------------------------- change_pte

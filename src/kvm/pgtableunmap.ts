@@ -8,6 +8,7 @@
  * part goes completely; what is left of it faults back.
  */
 import { DESC_TABLE, DESC_VALID, S2_MEMATTR_SHIFT } from "../arch/descriptors.js";
+import { TABLE_WORDS } from "../arch/tables.js";
 import type { MemoryCaches } from "./pgtablecache.js";
 import type { PgtableMap } from "./pgtablemap.js";
 import {
@@ -69,7 +70,18 @@ export class PgtableUnmap {
   walkChunk(vm: number, ipa: number, end: number, tables = true): boolean {
     const entries = this.entries;
     const to = Math.min(end, entries.vms.ipaSize(vm));
-    return ipa < to && this.walk(vm, entries.tables.word(entries.vms.root(vm)), entries.vms.startLevel(vm), ROOT_MASK, ipa, to, tables);
+    if (ipa >= to) return false;
+    const at = entries.pageEntry(vm, ipa);
+    if (at >= 0 && this.staysFilled(at, ipa, to)) {
+      this.walkPages(vm, at & ~(TABLE_WORDS - 1), ipa, to);
+      return false;
+    }
+    return this.walk(vm, entries.tables.word(entries.vms.root(vm)), entries.vms.startLevel(vm), ROOT_MASK, ipa, to, tables);
+  }
+  /** Whether a range lies in the table of its first address's entry, and does not empty it. */
+  private staysFilled(at: number, from: number, to: number): boolean {
+    const pages = (to - from) / 4096;
+    return (at & (TABLE_WORDS - 1)) + 2 * pages <= TABLE_WORDS && this.entries.tables.refs.a[(at / TABLE_WORDS) | 0]! > 1 + pages;
   }
   flushChunk(vm: number, ipa: number, end: number): void {
     if (this.deferLeaves) this.tlb.flushRange(vm, ipa, end - ipa);
@@ -93,8 +105,11 @@ export class PgtableUnmap {
       if ((lo & DESC_VALID) === 0) {
         if ((lo | hi) !== 0) entries.write(vm, at, level, start, 0, 0);
       } else if (level < 3 && (lo & DESC_TABLE) !== 0) {
-        if (level === 2) this.walkPages(vm, entries.childWord(hi, lo), ipa, next);
-        else if (this.walk(vm, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next, tables)) left = true;
+        if (level === 2) {
+          const pages = entries.childWord(hi, lo);
+          entries.cameTo(vm, ipa, pages);
+          this.walkPages(vm, pages, ipa, next);
+        } else if (this.walk(vm, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next, tables)) left = true;
         if (tables) this.freeIfEmpty(vm, at, level, ipa, hi, lo);
         else if (entries.tables.count(entries.outputAddress(hi, lo)) === 1) left = true;
       } else {

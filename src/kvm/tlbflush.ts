@@ -60,6 +60,11 @@ export class TlbFlush {
     }
   }
 
+  /** The level hint of a single page that a range leaves over. */
+  private get leftoverLevel(): number {
+    return this.d.rangeTlbiLeftover === "level-0" ? 0 : TTL_UNKNOWN;
+  }
+
   /** One TLBI by the running CPU. */
   private tlbi(op: number, vmid: number, hi: number, lo: number): void {
     this.maintenance.issue(this.sim.agents.cpu, op, vmid, hi, lo);
@@ -111,6 +116,7 @@ export class TlbFlush {
   /** kvm_tlb_flush_vmid_range: the range with FEAT_TLBIRANGE, else the whole VMID. */
   flushRange(vm: number, ipa: number, size: number): void {
     if (!this.features.tlbiRange) return this.flushVmid(vm);
+    if (size === 4096) return this.flushIpa(vm, ipa, this.leftoverLevel);
     let at = ipa;
     for (let pages = Math.ceil(size / 4096); pages > 0;) {
       const n = Math.min(pages, MAX_TLBI_RANGE_PAGES);
@@ -124,12 +130,11 @@ export class TlbFlush {
   private flushPages(vm: number, ipa: number, count: number): void {
     const vmid = this.vms.vmid(vm);
     this.leadingBarrier(true);
-    const leftover = this.d.rangeTlbiLeftover === "level-0" ? 0 : TTL_UNKNOWN;
     let at = ipa;
     let pages = count;
     for (let scale = 3; pages > 0;) {
       if (pages === 1) {
-        this.ipas2e1(TLBI_IS, vmid, at, leftover);
+        this.ipas2e1(TLBI_IS, vmid, at, this.leftoverLevel);
         break;
       }
       const shift = 5 * scale + 1;

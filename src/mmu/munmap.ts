@@ -136,6 +136,7 @@ export class Munmap {
     if (s.a[f + DOWNGRADE] !== 0) {
       sim.locks.downgrade(this.mm.mmapLock(mm));
     }
+    if (notifiers.startNow(mm, start, end, MMU_NOTIFY_UNMAP)) return sim.agents.go(f, this.doMunmap.first + 3, this.unmap);
     return sim.agents.callStraight(
       f,
       this.doMunmap.first + 3,
@@ -165,6 +166,8 @@ export class Munmap {
     }
     if (this.mm.pt.contended(s[f + MM]! | 0, s[f + START]!, s[f + END]!)) return BLOCKED;
     zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!);
+    if (notifiers.endNow(s[f + MM]! | 0, s[f + START]!, s[f + END]!, MMU_NOTIFY_UNMAP))
+      return sim.agents.go(f, this.doMunmap.first + 4, this.freePgtables);
     return sim.agents.callStraight(
       f,
       this.doMunmap.first + 4,

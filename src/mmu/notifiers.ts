@@ -69,6 +69,16 @@ export interface MmuSubscriber {
   readonly clearFlushYoung?: Activity;
   readonly clearYoung?: Activity;
   readonly testYoung?: Activity;
+  /** rangeStart and rangeEnd without frames. */
+  readonly now?: SubscriberNow;
+}
+
+/** What a subscriber does where it need not wait, in one step: exactly what its activities do. */
+export interface SubscriberNow {
+  /** Neither of the two would have to wait now. Reads only. */
+  ready(token: number): boolean;
+  rangeStart(token: number, start: number, end: number): void;
+  rangeEnd(token: number, start: number, end: number): void;
 }
 
 /** Which optional callback `callEach` delivers. */
@@ -115,6 +125,7 @@ export class MmuNotifiers {
   private readonly count: I32Pool;
   /** Kinds of subscribers: static configuration, one per class that registers. */
   private readonly kinds: MmuSubscriber[] = [];
+  private readonly nows: (SubscriberNow | undefined)[] = [];
   /** The phases in which a walk of the subscriptions is under way. */
   private readonly walking: readonly number[];
 
@@ -154,7 +165,10 @@ export class MmuNotifiers {
    */
   register(mm: number, subscriber: MmuSubscriber, token = 0): number {
     let kind = this.kinds.indexOf(subscriber);
-    if (kind < 0) kind = this.kinds.push(subscriber) - 1;
+    if (kind < 0) {
+      kind = this.kinds.push(subscriber) - 1;
+      this.nows.push(subscriber.now);
+    }
     const n = this.count.a[0]!;
     let s = 0;
     while (s < n && this.subs.a[Math.imul(s, SUB_WORDS) + SUB_LIVE] !== 0) s++;
@@ -211,6 +225,51 @@ export class MmuNotifiers {
     const n = this.count.a[0]!;
     for (; s < n; s++) if (a[Math.imul(s, SUB_WORDS) + SUB_LIVE] !== 0 && a[Math.imul(s, SUB_WORDS) + SUB_MM] === mm) return s;
     return -1;
+  }
+
+  /**
+   * invalidateRangeStart and invalidateRangeEnd without frames: in a straight run, where nobody would have to wait and nobody
+   * listens, who would ask in the middle where the agent is. @returns false if it is not so: nothing was done
+   */
+  startNow(mm: number, start: number, end: number, type: number): boolean {
+    if (!this.allReady(mm)) return false;
+    this.sim.bus.emit(rangeStartEvent, mm, start, end, type);
+    const a = this.subs.a;
+    const words = this.words;
+    for (let s = 0; s < words; s += SUB_WORDS) {
+      if (a[s + SUB_LIVE] === 0 || a[s + SUB_MM] !== mm) continue;
+      this.sim.agents.charge(this.sim.costs.notifier);
+      this.nows[a[s + SUB_KIND]!]!.rangeStart(a[s + SUB_TOKEN]!, start, end);
+    }
+    return true;
+  }
+  endNow(mm: number, start: number, end: number, type: number): boolean {
+    if (!this.allReady(mm)) return false;
+    this.sim.bus.emit(rangeEndEvent, mm, start, end, type);
+    const a = this.subs.a;
+    const words = this.words;
+    for (let s = 0; s < words; s += SUB_WORDS) {
+      if (a[s + SUB_LIVE] === 0 || a[s + SUB_MM] !== mm) continue;
+      this.sim.agents.charge(this.sim.costs.notifier);
+      this.nows[a[s + SUB_KIND]!]!.rangeEnd(a[s + SUB_TOKEN]!, start, end);
+    }
+    return true;
+  }
+
+  private allReady(mm: number): boolean {
+    if (!this.sim.agents.straight || this.sim.bus.listening) return false;
+    const a = this.subs.a;
+    const words = this.words;
+    for (let s = 0; s < words; s += SUB_WORDS) {
+      if (a[s + SUB_LIVE] === 0 || a[s + SUB_MM] !== mm) continue;
+      const now = this.nows[a[s + SUB_KIND]!];
+      if (now === undefined || !now.ready(a[s + SUB_TOKEN]!)) return false;
+    }
+    return true;
+  }
+  /** Words of all subscriptions. */
+  private get words(): number {
+    return Math.imul(this.count.a[0]!, SUB_WORDS);
   }
 
   private announceStart(f: number): number {

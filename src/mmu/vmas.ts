@@ -10,8 +10,9 @@
  * 0 FLAGS   | VM_* (vmflags.ts)              0 START       | first address
  * 1 FILE    | file + 1, 0 anonymous          1 END         | first address after it
  * 2 PAGE_PROT | memory type of its PTEs      2 LEFT, RIGHT | the tree: VMA + 1, 0 none
- * 3 MM      | address space + 1, 0 free      4 PGOFF       | vm_pgoff, pages
- * 4.. PREV, NEXT, FILE_PREV, FILE_NEXT: VMA + 1, 0 none
+ * 3 MM      | address space + 1, 0 free      4 LINK        | the double of another VMA that it hangs at, ROOT
+ * 4.. PREV, NEXT, FILE_PREV, FILE_NEXT       5 PGOFF       | vm_pgoff, pages
+ *           | VMA + 1, 0 none
  *
  * What a look-up reads lies in one cache line of the double pool. The anon_vma (0 none yet) has a pool of its own: it is
  * the one thing of a VMA that changes under mmap_lock for reading.
@@ -43,8 +44,10 @@ const START = 0;
 const END = 1;
 const LEFT = 2;
 const RIGHT = 3;
-const PGOFF = 4;
+const LINK = 4;
+const PGOFF = 5;
 const DOUBLES = 8;
+const DOUBLES_SHIFT = 3;
 /** No VMA's side: the root of a tree. */
 const ROOT = -1;
 
@@ -68,12 +71,6 @@ export const MAX_MAP_COUNT = 65530;
 function priority(v: number): number {
   const h = Math.imul(v ^ 0x5bd1e995, 0x9e3779b1);
   return Math.imul(h ^ (h >>> 15), 0x85ebca6b) >>> 0;
-}
-
-/** The side of a tree's root where an address is to be looked for. @param d the double pool */
-function side(d: Float64Array, t: number, addr: number): number {
-  const at = Math.imul(t - 1, DOUBLES);
-  return at + (addr < d[at + START]! ? LEFT : RIGHT);
 }
 
 export class Vmas {
@@ -204,7 +201,7 @@ export class Vmas {
     const cache = this.mms.a[Math.imul(mm, MM_WORDS) + MM_CACHE]! - 1;
     if (cache >= 0) {
       // The last one, the gap below it (what was just unmapped is mapped anew), the one below it (what was mapped there is
-      // touched) or the one above it (a range ends there).
+      // touched), the one above it (a range ends there) or the next (every other page is asked for).
       if (addr < d[Math.imul(cache, DOUBLES) + END]!) {
         if (d[Math.imul(cache, DOUBLES)]! <= addr) return cache;
         const below = this.prev(cache);
@@ -213,6 +210,8 @@ export class Vmas {
       } else {
         const above = this.next(cache);
         if (above < 0 || addr < d[Math.imul(above, DOUBLES) + END]!) return above;
+        const second = this.next(above);
+        if (second >= 0 && addr < d[Math.imul(second, DOUBLES) + END]!) return this.keep(mm, second);
       }
     }
     let t = this.mms.a[Math.imul(mm, MM_WORDS) + MM_ROOT]!;
@@ -292,15 +291,16 @@ export class Vmas {
     return n;
   }
 
-  /** Gives a VMA's record back; it must be in no tree (vm_area_free). */
+  /** Gives a VMA's record back; it must be in no tree, nor in its file's list (vm_area_free). */
   free(v: number): void {
     const w = Math.imul(v, WORDS);
-    this.w.clear(w, WORDS);
+    // What links it is zero already.
+    this.w.set2(w + FLAGS, 0, 0);
+    this.w.set2(w + PAGE_PROT, 0, 0);
+    this.w.set(w + NEXT, this.globals.a[FREE]!);
     this.anon.set(v, 0);
     this.d.set3(Math.imul(v, DOUBLES) + START, 0, 0, 0);
-    this.d.set(Math.imul(v, DOUBLES) + RIGHT, 0);
     this.d.set(Math.imul(v, DOUBLES) + PGOFF, 0);
-    this.w.set(w + NEXT, this.globals.a[FREE]!);
     this.globals.set(FREE, v + 1);
   }
 
@@ -319,7 +319,7 @@ export class Vmas {
     else this.mms.set(m + MM_FIRST, v + 1);
     if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, v + 1);
     else this.mms.set(m + MM_LAST, v + 1);
-    this.treeInsert(m, v);
+    this.treeInsert(m, v, prev, next);
     this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! + 1);
     this.fileLink(v);
   }
@@ -339,8 +339,6 @@ export class Vmas {
     this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! - 1);
     if (this.mms.a[m + MM_CACHE] === v + 1) this.mms.set(m + MM_CACHE, next + 1);
     this.w.set2(w + PREV, 0, 0);
-    this.d.set(Math.imul(v, DOUBLES) + LEFT, 0);
-    this.d.set(Math.imul(v, DOUBLES) + RIGHT, 0);
   }
 
   /** detach, fileUnlink and free in one (vma_expand and vma_merge drop the swallowed VMA like this). */
@@ -434,59 +432,53 @@ export class Vmas {
 
   // The treap. A node is VMA + 1, 0 is the empty tree.
 
-  private treeInsert(m: number, v: number): void {
+  /** Between its neighbours one side is free; from there up, past what has less priority, is the place where a VMA belongs. */
+  private treeInsert(m: number, v: number, prev: number, next: number): void {
     const own = priority(v);
     const d = this.d.a;
-    const start = d[Math.imul(v, DOUBLES) + START]!;
-    let link = ROOT;
-    let t = this.mms.a[m + MM_ROOT]!;
-    while (t !== 0 && priority(t - 1) >= own) {
-      link = side(d, t, start);
-      t = d[link]! | 0;
-    }
-    this.setLink(m, link, v + 1);
-    this.split(t, start, Math.imul(v, DOUBLES));
+    const w = Math.imul(v, DOUBLES);
+    let link = prev >= 0 ? Math.imul(prev, DOUBLES) + RIGHT : ROOT;
+    if (next >= 0 && (prev < 0 || d[link] !== 0)) link = Math.imul(next, DOUBLES) + LEFT;
+    while (link !== ROOT && priority(link >> DOUBLES_SHIFT) < own) link = d[(link & -DOUBLES) + LINK]! | 0;
+    const t = link === ROOT ? this.mms.a[m + MM_ROOT]! : d[link]! | 0;
+    this.hang(m, link, v + 1);
+    this.split(m, t, d[w + START]!, w);
   }
 
   /** Splits a tree at an address: the left side of the VMA whose doubles begin at `w` gets what starts below it, the right side the others. */
-  private split(tree: number, start: number, w: number): void {
-    const d = this.d;
+  private split(m: number, tree: number, start: number, w: number): void {
+    const d = this.d.a;
     let low = w + LEFT;
     let high = w + RIGHT;
     for (let t = tree; t !== 0;) {
       const at = Math.imul(t - 1, DOUBLES);
-      if (d.a[at + START]! < start) {
-        d.set(low, t);
+      if (d[at + START]! < start) {
+        this.hang(m, low, t);
         low = at + RIGHT;
-        t = d.a[low]! | 0;
+        t = d[low]! | 0;
       } else {
-        d.set(high, t);
+        this.hang(m, high, t);
         high = at + LEFT;
-        t = d.a[high]! | 0;
+        t = d[high]! | 0;
       }
     }
-    d.set(low, 0);
-    d.set(high, 0);
+    this.d.set(low, 0);
+    this.d.set(high, 0);
   }
 
   /** Hangs a tree at a VMA's side, or as the root of the mm whose words begin at m. */
-  private setLink(m: number, link: number, t: number): void {
+  private hang(m: number, link: number, t: number): void {
     if (link === ROOT) this.mms.set(m + MM_ROOT, t);
     else this.d.set(link, t);
+    if (t !== 0) this.d.set(Math.imul(t - 1, DOUBLES) + LINK, link);
   }
 
   private treeRemove(m: number, v: number): void {
     const d = this.d.a;
-    const at = Math.imul(v, DOUBLES);
-    const start = d[at + START]!;
-    let link = ROOT;
-    let t = this.mms.a[m + MM_ROOT]!;
-    while (t !== v + 1) {
-      if (t === 0) throw new Error("a VMA that is not in its tree is removed");
-      link = side(d, t, start);
-      t = d[link]! | 0;
-    }
-    this.merge(m, link, d[at + LEFT]! | 0, d[at + RIGHT]! | 0);
+    const w = Math.imul(v, DOUBLES);
+    if (d[w + LINK] === 0) throw new Error("a VMA that is not in its tree is removed");
+    this.merge(m, d[w + LINK]! | 0, d[w + LEFT]! | 0, d[w + RIGHT]! | 0);
+    this.d.set3(w + LEFT, 0, 0, 0);
   }
 
   /** Hangs two trees, the one below the other, as one. */
@@ -494,7 +486,7 @@ export class Vmas {
     let link = at;
     while (low !== 0 && high !== 0) {
       const above = priority(low - 1) > priority(high - 1) ? low : high;
-      this.setLink(m, link, above);
+      this.hang(m, link, above);
       if (above === low) {
         link = Math.imul(low - 1, DOUBLES) + RIGHT;
         low = this.d.a[link]! | 0;
@@ -503,7 +495,7 @@ export class Vmas {
         high = this.d.a[link]! | 0;
       }
     }
-    this.setLink(m, link, low === 0 ? high : low);
+    this.hang(m, link, low === 0 ? high : low);
   }
 
   // The file's list of mappings.

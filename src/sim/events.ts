@@ -100,7 +100,7 @@ export class EventBus {
   private callSinks: CallSink[] = [];
   private readonly emitter = new EventEmitter<string>();
   /** True while somebody looks. */
-  private listening = false;
+  listening = false;
   private listeners = 0;
   private readonly names = new Texts();
   private agents: Agents | undefined;

@@ -63,7 +63,7 @@ describe("VMAs", () => {
     );
   });
 
-  it("are found from the last one found: in it, in the gap below it, above it, behind the last", () => {
+  it("are found from the last one found: in it, in the gap below it, above it, in the next but one, behind the last", () => {
     const vmas = make();
     const at = (page: number): number => vmas.alloc(0, page * PAGE, (page + 1) * PAGE, VM_READ, -1, page, 0);
     const [a, b, c] = [at(2), at(5), at(9)] as const;
@@ -80,6 +80,45 @@ describe("VMAs", () => {
     vmas.findVma(0, 9 * PAGE);
     vmas.remove(c);
     expect(vmas.findVma(0, 9 * PAGE)).toBe(-1);
+  });
+
+  it("form the one treap that their numbers and addresses give, each with the place that it hangs at", () => {
+    const priority = (v: number): number => {
+      const h = Math.imul(v ^ 0x5bd1e995, 0x9e3779b1);
+      return Math.imul(h ^ (h >>> 15), 0x85ebca6b) >>> 0;
+    };
+    const [LEFT, RIGHT, LINK, DOUBLES] = [2, 3, 4, 8];
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 0, max: 60 }), { maxLength: 150 }), (pages) => {
+        const vmas = make();
+        const have = new Map<number, number>();
+        for (const page of pages) {
+          const old = have.get(page);
+          if (old === undefined) {
+            const v = vmas.alloc(0, page * PAGE, (page + 1) * PAGE, VM_READ, -1, page, 0);
+            vmas.insert(v);
+            have.set(page, v);
+          } else {
+            vmas.remove(old);
+            have.delete(page);
+          }
+        }
+        const { d, mms } = vmas as unknown as { d: { a: Float64Array }; mms: { a: Int32Array } };
+        const order = [...have.keys()].sort((a, b) => a - b).map((page) => have.get(page)!);
+        const expectTree = (t: number, link: number, from: number, to: number): void => {
+          const top = order.slice(from, to).sort((a, b) => priority(b) - priority(a))[0];
+          expect(t).toBe(top === undefined ? 0 : top + 1);
+          if (top === undefined) return;
+          const at = top * DOUBLES;
+          expect(d.a[at + LINK]).toBe(link);
+          const middle = order.indexOf(top);
+          expectTree(d.a[at + LEFT]!, at + LEFT, from, middle);
+          expectTree(d.a[at + RIGHT]!, at + RIGHT, middle + 1, to);
+        };
+        expectTree(mms.a[0]!, -1, 0, order.length);
+      }),
+      { numRuns: 200 },
+    );
   });
 
   it("are found in logarithmic depth among 10,000", () => {
