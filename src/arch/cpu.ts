@@ -13,6 +13,11 @@
  *   load, store or arithmetic.
  *
  * Neither outlives a run, so no other agent, nor undo, can come between.
+ *
+ * A loop that is taken often becomes a function (compiled.ts), which the branch back enters when its words are those that
+ * were compiled and a fetch of each would hit. It makes accesses to data pages that are known by itself and calls `loopLoad` and
+ * `loopStore` for all others, with PC, clock, flags and registers where the instruction has them; it is left before any
+ * instruction that it cannot finish. While anybody records or steps nothing is entered, nor a loop with a breakpoint in it.
  */
 import { PE_EL2, STEP_EL2, STEP_NEXT, STEP_RELOAD } from "./a64access.js";
 import { addFlagsW, addFlagsX, Alu, flagsNz, holds, subFlagsW, subFlagsX } from "./a64alu.js";
@@ -20,6 +25,8 @@ import { DataOps } from "./a64data.js";
 import { MemoryOps, spOffset } from "./a64memory.js";
 import { ACCESS_BYTES, ACCESS_SIGNED, ACCESS_X, F_HI, F_ISS, F_LO, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
 import { SystemOps } from "./a64systemops.js";
+import { LOOP_TRIPS, LOOP_WORDS, Loops } from "./compiled.js";
+import { IO_HI, IO_LEFT, IO_LO, IO_RAM, IO_STAMP, IO_WORDS, LOOP_LEAVE } from "./compiledtext.js";
 import { decodeInto } from "./decode.js";
 import { EC_PC_ALIGN, Exceptions, syndromeOf, VECTOR_SYNC } from "./exception.js";
 import type { CpuFeatures } from "./features.js";
@@ -58,10 +65,20 @@ const MAX_BUDGET = 0x7ffffffe;
 /** The window, by address in the page: [stamp, decoded fields …, word], 16 words an instruction. */
 const WINDOW_WORDS = 1024 * 16;
 const W_WORD = 1 + FIELD_WORDS;
+/** Of a branch back in its page: trips, its compiled loop (-1: cannot be compiled), and the stamp under which its words were compared. */
+const W_TRIPS = W_WORD + 1;
+const W_LOOP = W_WORD + 2;
+const W_COMPARED = W_WORD + 3;
+/** One of so many trips (a mask) asks for a compiled loop, all of them once it has paid. */
+const ASK_TRIPS = 15;
 /** Data pages: 16 of [page, VA high, stamp, first word] for loads, then the same for stores. */
 const PAGE_ENTRIES = 16;
+/** Budget below which it does not pay to enter a compiled loop. */
+const LEAST_BUDGET = 16;
 /** Decoded words kept before all are forgotten. */
 const DECODED_LIMIT = 1 << 15;
+
+type LoopEntry = (at: number, off: number, v: number, b: number, code: number, pcLo: number, pcHi: number) => number;
 
 export class Cpu {
   readonly exceptions: Exceptions;
@@ -71,9 +88,9 @@ export class Cpu {
   private readonly alu = new Alu();
   private readonly pool: I32Pool;
 
-  // Memo of decodeInto: open addressing by word. `keys` holds the entry number + 1.
-  private decoded = new Int32Array(256 * FIELD_WORDS);
-  private words = new Int32Array(256);
+  // Memo of decodeInto: open addressing by word. `keys` holds the entry number + 1 and is twice as long as the others.
+  private decoded = new Int32Array(512 * FIELD_WORDS);
+  private words = new Int32Array(512);
   private decodedCount = 0;
   private keys = new Int32Array(1024);
 
@@ -98,11 +115,24 @@ export class Cpu {
   private wChanges = 0;
   private wContext = 0;
 
+  // Loops that are compiled: the words that pass between the interpreter and their functions, and where such a function stands.
+  readonly loops: Loops;
+  private readonly io = new Int32Array(IO_WORDS);
+  private readonly loopWords = new Int32Array(LOOP_WORDS);
+  /** Instructions that the last run executed, with the one that it ended in. */
+  executed = 0;
+  private charged = 0;
+  private loopV = 0;
+  private loopBase = 0;
+  private loopPc = 0;
+
+  /** @param trips of a loop before it is compiled, Infinity: never */
   constructor(
     private readonly sim: Sim,
     private readonly regs: RegisterFile,
     private readonly pe: Pe,
     readonly features: CpuFeatures,
+    trips = LOOP_TRIPS,
   ) {
     this.pool = regs.pool;
     this.combined = pe.tlbs.combined;
@@ -113,6 +143,14 @@ export class Cpu {
     this.data = new DataOps(regs.pool);
     this.memory = new MemoryOps(regs.pool, pe, this.exceptions);
     this.system = new SystemOps(sim, regs.pool, pe, this.exceptions, features);
+    this.loops = new Loops(trips, features, [
+      this.pages,
+      this.io,
+      sim.costs.ramAccess | 0,
+      this.loopLoad,
+      this.loopStore,
+      (fields: Int32Array, d: number, b: number): boolean => this.data.execute(fields, d, b),
+    ]);
   }
 
   /** Offset of a word's fields in `decoded`. */
@@ -270,6 +308,7 @@ export class Cpu {
       const from = this.lookup(word);
       for (let k = 0; k < FIELD_WORDS; k++) w[at + 1 + k] = this.decoded[from + k]!;
       w[at + W_WORD] = word;
+      w[at + W_TRIPS] = w[at + W_LOOP] = w[at + W_COMPARED] = 0;
     }
     w[at] = this.wSlot >= 0 ? stamp : -1;
     return STEP_NEXT;
@@ -513,9 +552,9 @@ export class Cpu {
                     agents.charge((charged - left) * cost + ram);
                     charged = left;
                     ram = 0;
-                    const changes = this.changes.a[0]!;
                     pe.d0 = r[t]!;
                     pe.d1 = r[t + 1]!;
+                    const changes = this.changes.a[0]!;
                     const outcome = pe.writeHere(v, vh, vl, size, dec[d + F_ISS]!);
                     if (outcome !== 0) {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
@@ -873,6 +912,25 @@ export class Cpu {
                 this.syncPc(b, pcLo, pcHi);
                 stamp = this.newStamp() | 0;
                 code = -1;
+              } else if (off < 0 && btype === 0 && left > LEAST_BUDGET) {
+                const trips = dec[at + W_TRIPS]!;
+                if ((trips & ASK_TRIPS) !== 0) dec[at + W_TRIPS] = trips + 1;
+                else {
+                  this.io[IO_LEFT] = left;
+                  this.io[IO_RAM] = ram;
+                  this.charged = charged;
+                  const end = this.loopEntries[(trips >> 4) & 1]!(at, off, v, b, code, pcLo, pcHi) | 0;
+                  left = this.io[IO_LEFT]!;
+                  ram = this.io[IO_RAM]!;
+                  charged = this.charged | 0;
+                  if (this.stamp !== stamp) code = -1;
+                  stamp = this.stamp | 0;
+                  pageStamp = this.pageStamp | 0;
+                  full = this.full.a;
+                  step = end & 3;
+                  if (step !== STEP_NEXT) break done;
+                  pcLo = (pcLo + end) | 0;
+                }
               }
               continue;
             }
@@ -922,10 +980,164 @@ export class Cpu {
     }
     this.syncPc(b, pcLo, pcHi);
     this.charge((charged - left) * cost + ram);
+    this.executed = (Math.min(budget, MAX_BUDGET) - left) | 0;
     // Leaving the guest for EL2 and coming back is an exception return: the monitor is lost.
     if ((reason === RUN_EL2 || reason === RUN_WFI) && r[b + MONITOR] !== 0) pool.set(b + MONITOR, 0);
     return reason;
   };
+
+  /** What is still known after a load of a page that was not. @param changes of the tables before it */
+  private loaded(changes: number, vh: number, vl: number, size: number): void {
+    if (!this.windowHolds()) this.newStamp();
+    this.accessed(changes, vh, vl, size, 0);
+  }
+  /** The same for a store. */
+  private stored(changes: number, vh: number, vl: number, size: number): void {
+    if (!this.windowHolds() || this.storedToWindow(vh, vl, size)) this.newStamp();
+    this.accessed(changes, vh, vl, size, PAGE_ENTRIES * 4);
+  }
+  /** @param table of loads or stores */
+  private accessed(changes: number, vh: number, vl: number, size: number, table: number): void {
+    if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) {
+      this.newPageStamp();
+      return;
+    }
+    const k = (((vl >>> 12) ^ (vl >>> 22) ^ vh) & (PAGE_ENTRIES - 1)) << 2;
+    this.pages[k + 2] = 0;
+    this.pages[k + PAGE_ENTRIES * 4 + 2] = 0;
+    this.rememberPage(k + table, vh, vl, this.pageStamp);
+  }
+
+  /**
+   * Two ways into `loop`, taken in turns: V8 makes a function that it knows part of `run`, and has to make all of `run` again when the first
+   * loop is compiled.
+   */
+  private readonly loopEntries: readonly LoopEntry[] = [
+    (at, off, v, b, code, pcLo, pcHi) => this.loop(at, off, v, b, code, pcLo, pcHi),
+    (at, off, v, b, code, pcLo, pcHi) => this.loop(at, off, v, b, code, pcLo, pcHi),
+  ];
+  /**
+   * A branch back has been taken that was taken often: runs its loop's function, if it has one and the words are still the same.
+   * @param at the branch in the window @param off its offset @param code see `run`
+   * @returns distance from the loop's first instruction of the one at which to go on, or a STEP_ code
+   */
+  private loop(at: number, off: number, v: number, b: number, code: number, pcLo: number, pcHi: number): number {
+    const dec = this.window;
+    const { loops } = this;
+    const first = at + (off << 2);
+    let n = dec[at + W_LOOP]!;
+    const r = this.pool.a;
+    const length = 1 - (off >> 2);
+    const stops = r[b + STOP_ENABLED] !== 0 && r[b + STOP_PC + 1] === pcHi && (r[b + STOP_PC]! - pcLo) >>> 0 < length << 2;
+    const plain = !this.sim.state.recording && !this.pe.modelled && !stops;
+    if (!plain || n < 0 || (n === 0 && dec[at + W_TRIPS]! < loops.trips)) {
+      dec[at + W_TRIPS]!++;
+      return 0;
+    }
+    if (n === 0) {
+      if (length <= LOOP_WORDS) {
+        for (let k = 0; k < length; k++) {
+          const i = first + 16 * k;
+          if (dec[i] !== this.stamp && code < 0) return 0;
+          this.loopWords[k] = this.fetched(i, code);
+        }
+        if (loops.full) {
+          loops.forget();
+          for (let i = W_LOOP; i < WINDOW_WORDS; i += 16) dec[i] = 0;
+        }
+        n = loops.make(this.loopWords, length);
+      } else n = -1;
+      dec[at + W_LOOP] = n;
+      if (n < 0) return 0;
+    }
+    const loop = loops.get(n);
+    const left = this.io[IO_LEFT]!;
+    if (left < loop.words.length) return 0;
+    if (dec[at + W_COMPARED] !== this.stamp) {
+      const { words } = loop;
+      for (let k = 0; k < words.length; k++) {
+        const i = first + 16 * k;
+        if (dec[i] !== this.stamp && code < 0) return 0;
+        if (this.fetched(i, code) !== words[k]) {
+          // Other code has come to the same place.
+          dec[at + W_LOOP] = 0;
+          return 0;
+        }
+      }
+      dec[at + W_COMPARED] = this.stamp;
+    }
+    this.loopV = v;
+    this.loopBase = b;
+    this.loopPc = pcLo;
+    this.io[IO_STAMP] = this.pageStamp;
+    const end = loop.run(r, b, this.full.a, pcLo, pcHi);
+    // It was left in its first trip (a fault, most often): the interpreter makes the next ones.
+    dec[at + W_TRIPS] = left - this.io[IO_LEFT]! < loop.words.length ? 1 : 0;
+    return end;
+  }
+  /** The word of an instruction that was fetched in this run, or that a fetch would find. @param i its place in the window */
+  private fetched(i: number, code: number): number {
+    const dec = this.window;
+    return dec[i] === this.stamp ? dec[i + W_WORD]! : this.full.a[code + (i >> 4)]!;
+  }
+  /** What a loop's function calls for an access that it does not make itself; its registers are in the file. @returns a STEP_ code, or LOOP_LEAVE */
+  private readonly loopLoad = (vl: number, vh: number, size: number, iss: number, n: number, left: number, ram: number): number => {
+    const { stamp, io, pages } = this;
+    const k = (((vl >>> 12) ^ (vl >>> 22) ^ vh) & (PAGE_ENTRIES - 1)) << 2;
+    if (
+      pages[k + 2] === this.pageStamp &&
+      pages[k] === (vl & (~0xfff | (size - 1))) &&
+      pages[k + 1] === vh &&
+      this.dir.a[~pages[k + 3]!] === 0
+    ) {
+      // A page that is zero.
+      io[IO_LO] = io[IO_HI] = 0;
+      io[IO_RAM] = ram + this.sim.costs.ramAccess;
+      return STEP_NEXT;
+    }
+    this.inLoop(n, left, ram);
+    const full = this.full.a;
+    const changes = this.changes.a[0]!;
+    const outcome = this.pe.readHere(this.loopV, vh, vl, size, iss);
+    if (outcome !== 0) return outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
+    this.loaded(changes, vh, vl, size);
+    io[IO_STAMP] = this.pageStamp;
+    io[IO_LO] = this.pe.d0;
+    io[IO_HI] = this.pe.d1;
+    return this.stamp === stamp && this.full.a === full ? STEP_NEXT : LOOP_LEAVE;
+  };
+  private readonly loopStore = (
+    vl: number,
+    vh: number,
+    lo: number,
+    hi: number,
+    size: number,
+    iss: number,
+    n: number,
+    left: number,
+    ram: number,
+  ): number => {
+    this.inLoop(n, left, ram);
+    const { stamp, io } = this;
+    const full = this.full.a;
+    this.pe.d0 = lo;
+    this.pe.d1 = hi;
+    const changes = this.changes.a[0]!;
+    const outcome = this.pe.writeHere(this.loopV, vh, vl, size, iss);
+    if (outcome !== 0) return outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
+    this.stored(changes, vh, vl, size);
+    io[IO_STAMP] = this.pageStamp;
+    return this.stamp === stamp && this.full.a === full ? STEP_NEXT : LOOP_LEAVE;
+  };
+  /** PC and clock at instruction n of a loop. */
+  private inLoop(n: number, left: number, ram: number): void {
+    const { io } = this;
+    this.pool.set(this.loopBase + PC, (this.loopPc + (n << 2)) | 0);
+    this.sim.agents.charge((this.charged - left) * this.sim.costs.instruction + ram);
+    this.charged = left;
+    io[IO_LEFT] = left;
+    io[IO_RAM] = 0;
+  }
 
   // Register writes outside the hot paths.
   private syncPc(b: number, lo: number, hi: number): void {

@@ -7,6 +7,8 @@
 export interface GuestCpu {
   /** Runs vCPU v for at most `budget` instructions. @returns RUN_* */
   run(v: number, budget: number): number;
+  /** Instructions that the last run executed, with the one that it ended in. */
+  readonly executed: number;
 }
 
 /** Address translation by the processing element (src/arch/pe.ts). */

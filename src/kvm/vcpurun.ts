@@ -58,8 +58,6 @@ const SYSTEM_EVENT_RESET = 2;
 
 /** Guest instructions in one phase while nothing else can run. */
 const SLICE = 65536;
-/** The same while instructions are counted: an exit in between may hide so many. */
-const COUNTED_SLICE = 64;
 
 const V = ARG;
 /** Guest instructions and exits that may still happen. */
@@ -193,7 +191,7 @@ export class VcpuRun {
     }
     const { hardware } = this.pe;
     if (hardware !== undefined) hardware.act(v);
-    const slice = sim.agents.interleaving || hardware !== undefined ? 1 : left === Infinity ? SLICE : Math.min(left, COUNTED_SLICE);
+    const slice = sim.agents.interleaving || hardware !== undefined ? 1 : Math.min(left, SLICE);
     const reason = this.cpu.run(v, slice);
     // handle_exit_early, kvm_handle_guest_serror: what no RAS record says of the guest gets; Uncontained is the host's end.
     const serror = this.pe.takeSerror();
@@ -202,14 +200,15 @@ export class VcpuRun {
       if (serror === READ_UNCONTAINED) return sim.crash("arm64_serror_panic", "Asynchronous SError Interrupt");
       this.injector.serror(v);
     }
-    // A slice that an exit ends early counts as one instruction.
-    if (left !== Infinity) stack.set(f + INSTRUCTIONS, left - (reason === RUN_BUDGET ? slice : 1));
+    // An exit counts too where nothing was executed before it (the fetch aborted).
+    const used = Math.max(this.cpu.executed, 1);
+    if (left !== Infinity) stack.set(f + INSTRUCTIONS, left - used);
     switch (reason) {
       case RUN_BUDGET:
         if (left > slice) return this.first + 2;
         return this.stopped(f, v, EXIT_BUDGET);
       case RUN_EL2:
-        if (left <= 1) return this.stopped(f, v, EXIT_BUDGET);
+        if (left <= used) return this.stopped(f, v, EXIT_BUDGET);
         return this.exit(f, v);
       case RUN_BREAKPOINT:
         this.traceExit(v, EXIT_TRAP, EC_BREAKPT_LOW);

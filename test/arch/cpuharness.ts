@@ -22,14 +22,18 @@ export class Bare {
   readonly cpu: Cpu;
   readonly v: number;
 
-  constructor(readonly features: CpuFeatures = cpuProfile("max")) {
+  /** @param trips of a loop before it is compiled */
+  constructor(
+    readonly features: CpuFeatures = cpuProfile("max"),
+    trips?: number,
+  ) {
     this.sim.agents.add("vcpu0", "vcpu", 0);
     this.phys = new PhysicalMemory(this.sim, { ramBase: CODE, ramSize: 0x10000000 });
     this.tables = new TablePages(this.sim, this.phys, { base: CODE + 0x10000000, size: 0x1000000 });
     this.regs = new RegisterFile(this.sim);
     // Stage 1 is off: with the architectural profile every unaligned access would fault.
     this.pe = new Pe(this.sim, this.regs, this.phys, this.tables, features, { profile: RECORDED });
-    this.cpu = new Cpu(this.sim, this.regs, this.pe, features);
+    this.cpu = new Cpu(this.sim, this.regs, this.pe, features, trips);
     this.v = this.regs.add(features);
     this.regs.setNum(this.v, VBAR_EL1, VECTORS);
     this.regs.setNum(this.v, PC, CODE);
