@@ -183,7 +183,7 @@ export class Gup {
           : this.fault.faultWalked(mm, vma, vmFlags, addr, write);
       if (r < 0) return GUP_FAULTING;
       if ((r & VM_FAULT_ERROR) !== 0) return vmFaultToErrno(r, gupFlags);
-      present = this.pt.rewalk(mm, addr);
+      present = this.pt.walk(mm, addr);
     }
   };
 

@@ -218,13 +218,6 @@ export class HostPageTables {
     return this.readPte(e) && this.valid ? this.leafSize : 0;
   }
 
-  /** Walks again to the address of the last walk, of which no table was freed since: down to the entry only if it stopped above. */
-  rewalk(mm: number, addr: number): boolean {
-    if (this.level === 3) return this.readPte(this.entry);
-    if (this.level === 2 && (this.tables.words.a[this.entry]! & TYPE_MASK) !== TYPE_TABLE) return this.upper(2, this.entry, this.offset);
-    return this.walk(mm, addr);
-  }
-
   /** A level-0..2 entry that is no table: a block, or nothing present. */
   private upper(level: number, e: number, offset: number): boolean {
     const lo = this.tables.words.a[e]!;
