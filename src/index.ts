@@ -41,6 +41,7 @@ export { type BarSpec, type DeviceSpec, type ModelName, type ResetMethod } from 
 export { type FabricOptions } from "./vfio/fabric.js";
 export { type OrderingOp } from "./vfio/orderingcalls.js";
 export { type Args, type CacheLineOp, type CallName } from "./api/calls.js";
+export { callNumber, type CallNumber } from "./api/dispatch.js";
 export { eventCatalogue, type EventDecl, type EventHead, type EventRecord, type Field, type FieldKind } from "./sim/events.js";
 export { errnoName } from "./sim/errno.js";
 export {
