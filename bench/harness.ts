@@ -98,7 +98,7 @@ export function calibrationLoop(): number {
 }
 
 /** Iterations per second: the best of several, so that a busy machine does not flatter the ratios. */
-export function calibrate(rounds = 12): number {
+export function calibrate(rounds: number): number {
   let best = 0;
   for (let i = 0; i < rounds; i++) {
     const before = process.hrtime.bigint();
@@ -111,7 +111,7 @@ export function calibrate(rounds = 12): number {
 /** Runs one workload in this process; benny's own chatter is dropped. */
 export async function runWorkload(factory: WorkloadFactory, quick: boolean): Promise<BenchReport> {
   const benny = await loadBenny();
-  const calibration = calibrate();
+  const calibration = calibrate(quick ? 4 : 12);
   const results: BenchResult[] = [];
   const failed: string[] = [];
   const w = factory(quick);

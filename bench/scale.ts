@@ -27,7 +27,7 @@ const LARGEST = POINTS.at(-1)!;
 
 export function scale(quick: boolean): Workload {
   const runs = quick ? 16 : 512;
-  const repeats = quick ? 2 : 5;
+  const repeats = quick ? 1 : 5;
   let big: Spread;
   return {
     name: "scale",

@@ -69,7 +69,7 @@ function countLines(file: string): number {
 }
 
 export const demandFault4kJsonl = (quick: boolean): Workload =>
-  traced("demand-fault-4k-jsonl", "jsonl", quick ? 2 ** 10 : 2 ** 16, {
+  traced("demand-fault-4k-jsonl", "jsonl", quick ? 2 ** 9 : 2 ** 16, {
     compares: "the faults of demand-fault-4k with the JSON-lines sink attached, every event written to a file; issue: 0.1 M/s, aim 0.3 M/s",
     unit: "faults",
     floor: 1e5,
@@ -78,7 +78,7 @@ export const demandFault4kJsonl = (quick: boolean): Workload =>
 const events =
   (name: string, format: TraceFormat, compares: string) =>
   (quick: boolean): Workload =>
-    traced(name, format, quick ? 2 ** 10 : 2 ** 16, { compares, unit: "events", floor: 1e6 });
+    traced(name, format, quick ? 2 ** 9 : 2 ** 16, { compares, unit: "events", floor: 1e6 });
 
 export const traceDat = events("trace-dat", "trace.dat", "events of demand faults, emulated and written as trace.dat; issue: 1 M/s");
 export const traceFtrace = events("trace-ftrace", "ftrace", "events of demand faults, emulated and written as ftrace text; aim 1 M/s");
