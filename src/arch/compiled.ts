@@ -64,6 +64,12 @@ export class Loops {
   get(n: number): Loop {
     return this.made[n - 1]!;
   }
+  /** Are these the words of a loop? */
+  is(n: number, words: Int32Array): boolean {
+    const own = this.get(n).words;
+    for (let k = 0; k < own.length; k++) if (own[k] !== words[k]) return false;
+    return true;
+  }
 
   /** Compiles a loop. @returns its number, from 1, or -1 */
   make(code: Int32Array, length: number): number {

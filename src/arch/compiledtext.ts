@@ -10,6 +10,11 @@ import { STEP_EL2, STEP_RELOAD } from "./a64access.js";
 import { ACCESS_BYTES, ACCESS_SIGNED, ACCESS_X, F_HI, F_ISS, F_LO, F_OP, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
 import { PSTATE, ZR } from "./registers.js";
 
+/** Data pages that are known: so many of [page, VA high, stamp, first word] for loads, then the same for stores. */
+export const PAGE_ENTRIES = 16;
+/** Words of all for loads: those for stores follow. */
+export const STORE_PAGES = PAGE_ENTRIES * 4;
+
 /** Words of `io`: the budget, cycles of RAM, stamp of the data pages, data of a load. */
 export const IO_LEFT = 0;
 export const IO_RAM = 1;
@@ -24,6 +29,9 @@ export const LOOP_LEAVE = 4;
 /** Names that are bound once, and arguments of the function itself. */
 export const BOUND = ["fields", "pages", "io", "ramCost", "load", "store", "data", "addX", "subX", "addW", "subW", "nz", "holds"] as const;
 const ARGUMENTS = "r, b, full, pcLo, pcHi";
+
+/** As of tlb.ts. */
+const vaHash = (hi: string, lo: string): string => `(${lo} >>> 12 ^ ${lo} >>> 22 ^ ${hi})`;
 
 /** Equals no page with the low bits of a misaligned address. */
 const NO_PAGE = 8;
@@ -288,7 +296,7 @@ class Writer {
     if (!load && size < 4) return `${lines.join(" ")} failed = 0; ${slow} ${after} ${tail}`;
     const [p, q, w] = this.names(i, load);
     const pageOf = `vl & ${~0xfff | (size - 1)}`;
-    const table = load ? 0 : 64;
+    const table = load ? 0 : STORE_PAGES;
     const word = `w = ${w} + ((vl & 4095) >> 2);`;
     const fast = load
       ? size === 8
@@ -299,7 +307,7 @@ class Writer {
       : `full[w] = ${low(i.rd)}; ${size === 8 ? `full[w + 1] = ${high(i.rd)};` : ""}`;
     return (
       `${lines.join(" ")} failed = 0; A: { if ((${pageOf}) !== ${p} || vh !== ${q}) { ` +
-      `k = ((vl >>> 12 ^ vl >>> 22 ^ vh) & 15) << 2; ` +
+      `k = (${vaHash("vh", "vl")} & ${PAGE_ENTRIES - 1}) << 2; ` +
       `if (pages[k + ${table + 2}] === stamp && pages[k + ${table}] === (${pageOf}) && pages[k + ${table + 1}] === vh && pages[k + ${table + 3}] >= 0) ` +
       `{ ${p} = vl & -4096; ${q} = vh; ${w} = pages[k + ${table + 3}]; } ` +
       `else { ${slow} ${from} break A; } } ` +

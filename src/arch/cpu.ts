@@ -26,7 +26,7 @@ import { MemoryOps, spOffset } from "./a64memory.js";
 import { ACCESS_BYTES, ACCESS_SIGNED, ACCESS_X, F_HI, F_ISS, F_LO, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
 import { SystemOps } from "./a64systemops.js";
 import { LOOP_TRIPS, LOOP_WORDS, Loops } from "./compiled.js";
-import { IO_HI, IO_LEFT, IO_LO, IO_RAM, IO_STAMP, IO_WORDS, LOOP_LEAVE } from "./compiledtext.js";
+import { IO_HI, IO_LEFT, IO_LO, IO_RAM, IO_STAMP, IO_WORDS, LOOP_LEAVE, PAGE_ENTRIES, STORE_PAGES } from "./compiledtext.js";
 import { decodeInto } from "./decode.js";
 import { EC_PC_ALIGN, Exceptions, syndromeOf, VECTOR_SYNC } from "./exception.js";
 import type { CpuFeatures } from "./features.js";
@@ -45,7 +45,7 @@ import {
   type RegisterFile,
 } from "./registers.js";
 import type { Pe } from "./pe.js";
-import { C_FLAGS, C_SLOT, C_TAG, C_VA_HI } from "./tlb.js";
+import { C_FLAGS, C_SLOT, C_TAG, C_VA_HI, vaHash } from "./tlb.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 
@@ -71,12 +71,15 @@ const W_LOOP = W_WORD + 2;
 const W_COMPARED = W_WORD + 3;
 /** One of so many trips (a mask) asks for a compiled loop, all of them once it has paid. */
 const ASK_TRIPS = 15;
-/** Data pages: 16 of [page, VA high, stamp, first word] for loads, then the same for stores. */
-const PAGE_ENTRIES = 16;
 /** Budget below which it does not pay to enter a compiled loop. */
 const LEAST_BUDGET = 16;
 /** Decoded words kept before all are forgotten. */
 const DECODED_LIMIT = 1 << 15;
+
+/** Where a data page of loads is looked for. */
+function dataPage(hi: number, lo: number): number {
+  return (vaHash(hi, lo) & (PAGE_ENTRIES - 1)) << 2;
+}
 
 type LoopEntry = (at: number, off: number, v: number, b: number, code: number, pcLo: number, pcHi: number) => number;
 
@@ -97,7 +100,7 @@ export class Cpu {
   /** See the file's comment; the stamps say which entries are of the present window and run. */
   private readonly window = new Int32Array(WINDOW_WORDS);
   private stamp = 0;
-  private readonly pages = new Int32Array(PAGE_ENTRIES * 8);
+  private readonly pages = new Int32Array(STORE_PAGES * 2);
   private pageStamp = 0;
   /** Counts the times that another context could have begun (a run, a slow instruction). */
   private contexts = 0;
@@ -260,7 +263,7 @@ export class Cpu {
     const said = slot < 0 ? ~slot : slot;
     const ref = this.dir.a[said]!;
     // Of a page that is zero is kept where that is said: it may come to life meanwhile. Stores to the code page are watched.
-    if (ref > 0 || (slot < 0 && ref !== 0) || (at >= PAGE_ENTRIES * 4 && (ref === 0 || slot === this.wSlot))) return;
+    if (ref > 0 || (slot < 0 && ref !== 0) || (at >= STORE_PAGES && (ref === 0 || slot === this.wSlot))) return;
     const p = this.pages;
     p[at] = lo & ~0xfff;
     p[at + 1] = hi;
@@ -401,9 +404,9 @@ export class Cpu {
         ram = 0;
         const failed = this.fetch(v, pcHi, pcLo, stamp);
         // The fetch may have taken a data page's place in the TLB.
-        const k = (((pcLo >>> 12) ^ (pcLo >>> 22) ^ pcHi) & (PAGE_ENTRIES - 1)) << 2;
+        const k = dataPage(pcHi, pcLo);
         pages[k + 2] = 0;
-        pages[k + PAGE_ENTRIES * 4 + 2] = 0;
+        pages[k + STORE_PAGES + 2] = 0;
         if (failed !== STEP_NEXT) {
           if (failed === STEP_EL2) {
             reason = RUN_EL2;
@@ -448,7 +451,7 @@ export class Cpu {
                   const imm = dec[d + F_LO]!;
                   const at8 = (low + imm) | 0;
                   const high = (r[b + rn + 1]! + (imm >> 31) + (at8 >>> 0 < low >>> 0 ? 1 : 0)) | 0;
-                  const p = (((at8 >>> 12) ^ (at8 >>> 22) ^ high) & (PAGE_ENTRIES - 1)) << 2;
+                  const p = dataPage(high, at8);
                   const first = pages[p + 3]!;
                   if (pages[p + 2] === pageStamp && pages[p] === (at8 & ~0xfff) && pages[p + 1] === high && (at8 & 7) === 0 && first >= 0) {
                     ram = (ram + ramCost) | 0;
@@ -487,7 +490,7 @@ export class Cpu {
                 const access = dec[d + F_RA]!;
                 const size = access & ACCESS_BYTES;
                 const page = vl & ~0xfff;
-                const k = (((vl >>> 12) ^ (vl >>> 22) ^ vh) & (PAGE_ENTRIES - 1)) << 2;
+                const k = dataPage(vh, vl);
                 if (op <= Op.LoadLiteral) {
                   const first = pages[k + 3]!;
                   if (
@@ -515,17 +518,11 @@ export class Cpu {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
                       break done;
                     }
-                    if (!this.windowHolds()) {
-                      stamp = this.newStamp() | 0;
-                      code = -1;
-                    }
+                    this.loaded(changes, vh, vl, size);
+                    if (this.stamp !== stamp) code = -1;
+                    stamp = this.stamp | 0;
+                    pageStamp = this.pageStamp | 0;
                     full = this.full.a;
-                    if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) pageStamp = this.newPageStamp() | 0;
-                    else {
-                      pages[k + 2] = 0;
-                      pages[k + PAGE_ENTRIES * 4 + 2] = 0;
-                      this.rememberPage(k, vh, vl, pageStamp);
-                    }
                     lo = pe.d0 | 0;
                     if (size === 8) hi = pe.d1 | 0;
                   }
@@ -536,7 +533,7 @@ export class Cpu {
                   }
                 } else {
                   const t = b + dec[d + F_RD]!;
-                  const q = k + PAGE_ENTRIES * 4;
+                  const q = k + STORE_PAGES;
                   if (pages[q + 2] === pageStamp && pages[q] === page && pages[q + 1] === vh && (vl & (size - 1)) === 0 && size >= 4) {
                     ram = (ram + ramCost) | 0;
                     const w = pages[q + 3]! + ((vl & 0xfff) >> 2);
@@ -552,29 +549,19 @@ export class Cpu {
                     agents.charge((charged - left) * cost + ram);
                     charged = left;
                     ram = 0;
+                    const changes = this.changes.a[0]!;
                     pe.d0 = r[t]!;
                     pe.d1 = r[t + 1]!;
-                    const changes = this.changes.a[0]!;
                     const outcome = pe.writeHere(v, vh, vl, size, dec[d + F_ISS]!);
                     if (outcome !== 0) {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
                       break done;
                     }
-                    if (!this.windowHolds()) {
-                      stamp = this.newStamp() | 0;
-                      code = -1;
-                    }
+                    this.stored(changes, vh, vl, size);
+                    if (this.stamp !== stamp) code = -1;
+                    stamp = this.stamp | 0;
+                    pageStamp = this.pageStamp | 0;
                     full = this.full.a;
-                    if (this.storedToWindow(vh, vl, size)) {
-                      stamp = this.newStamp() | 0;
-                      code = -1;
-                    }
-                    if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) pageStamp = this.newPageStamp() | 0;
-                    else {
-                      pages[k + 2] = 0;
-                      pages[q + 2] = 0;
-                      this.rememberPage(q, vh, vl, pageStamp);
-                    }
                   }
                 }
                 if (op === Op.LoadPost || op === Op.StorePost || op === Op.LoadPre || op === Op.StorePre) {
@@ -994,7 +981,7 @@ export class Cpu {
   /** The same for a store. */
   private stored(changes: number, vh: number, vl: number, size: number): void {
     if (!this.windowHolds() || this.storedToWindow(vh, vl, size)) this.newStamp();
-    this.accessed(changes, vh, vl, size, PAGE_ENTRIES * 4);
+    this.accessed(changes, vh, vl, size, STORE_PAGES);
   }
   /** @param table of loads or stores */
   private accessed(changes: number, vh: number, vl: number, size: number, table: number): void {
@@ -1002,9 +989,9 @@ export class Cpu {
       this.newPageStamp();
       return;
     }
-    const k = (((vl >>> 12) ^ (vl >>> 22) ^ vh) & (PAGE_ENTRIES - 1)) << 2;
+    const k = dataPage(vh, vl);
     this.pages[k + 2] = 0;
-    this.pages[k + PAGE_ENTRIES * 4 + 2] = 0;
+    this.pages[k + STORE_PAGES + 2] = 0;
     this.rememberPage(k + table, vh, vl, this.pageStamp);
   }
 
@@ -1024,7 +1011,6 @@ export class Cpu {
   private loop(at: number, off: number, v: number, b: number, code: number, pcLo: number, pcHi: number): number {
     const dec = this.window;
     const { loops } = this;
-    const first = at + (off << 2);
     let n = dec[at + W_LOOP]!;
     const r = this.pool.a;
     const length = 1 - (off >> 2);
@@ -1034,56 +1020,51 @@ export class Cpu {
       dec[at + W_TRIPS]!++;
       return 0;
     }
-    if (n === 0) {
-      if (length <= LOOP_WORDS) {
-        for (let k = 0; k < length; k++) {
-          const i = first + 16 * k;
-          if (dec[i] !== this.stamp && code < 0) return 0;
-          this.loopWords[k] = this.fetched(i, code);
-        }
-        if (loops.full) {
-          loops.forget();
-          for (let i = W_LOOP; i < WINDOW_WORDS; i += 16) dec[i] = 0;
-        }
-        n = loops.make(this.loopWords, length);
-      } else n = -1;
+    if (n === 0 || dec[at + W_COMPARED] !== this.stamp) {
+      if (length <= LOOP_WORDS && !this.gather(at + (off << 2), length, code)) return 0;
+      if (n === 0) n = length <= LOOP_WORDS ? this.compile(length) : -1;
+      // Other code may have come to the same place.
+      else if (!loops.is(n, this.loopWords)) n = 0;
       dec[at + W_LOOP] = n;
-      if (n < 0) return 0;
-    }
-    const loop = loops.get(n);
-    const left = this.io[IO_LEFT]!;
-    if (left < loop.words.length) return 0;
-    if (dec[at + W_COMPARED] !== this.stamp) {
-      const { words } = loop;
-      for (let k = 0; k < words.length; k++) {
-        const i = first + 16 * k;
-        if (dec[i] !== this.stamp && code < 0) return 0;
-        if (this.fetched(i, code) !== words[k]) {
-          // Other code has come to the same place.
-          dec[at + W_LOOP] = 0;
-          return 0;
-        }
-      }
       dec[at + W_COMPARED] = this.stamp;
     }
+    const left = this.io[IO_LEFT]!;
+    if (n <= 0 || left < length) return 0;
     this.loopV = v;
     this.loopBase = b;
     this.loopPc = pcLo;
     this.io[IO_STAMP] = this.pageStamp;
-    const end = loop.run(r, b, this.full.a, pcLo, pcHi);
+    const end = loops.get(n).run(r, b, this.full.a, pcLo, pcHi);
     // It was left in its first trip (a fault, most often): the interpreter makes the next ones.
-    dec[at + W_TRIPS] = left - this.io[IO_LEFT]! < loop.words.length ? 1 : 0;
+    dec[at + W_TRIPS] = left - this.io[IO_LEFT]! < length ? 1 : 0;
     return end;
   }
-  /** The word of an instruction that was fetched in this run, or that a fetch would find. @param i its place in the window */
-  private fetched(i: number, code: number): number {
+  /**
+   * Puts a loop's words into `loopWords`: as they were fetched in this run, or as a fetch would find them.
+   * @param first its first instruction in the window @returns false if that is not known of one
+   */
+  private gather(first: number, length: number, code: number): boolean {
     const dec = this.window;
-    return dec[i] === this.stamp ? dec[i + W_WORD]! : this.full.a[code + (i >> 4)]!;
+    for (let k = 0, i = first; k < length; k++, i += 16) {
+      const fetched = dec[i] === this.stamp;
+      if (!fetched && code < 0) return false;
+      this.loopWords[k] = fetched ? dec[i + W_WORD]! : this.full.a[code + (i >> 4)]!;
+    }
+    return true;
+  }
+  /** @returns the number of the loop in `loopWords`, or -1 */
+  private compile(length: number): number {
+    const { loops, window } = this;
+    if (loops.full) {
+      loops.forget();
+      for (let i = W_LOOP; i < WINDOW_WORDS; i += 16) window[i] = 0;
+    }
+    return loops.make(this.loopWords, length);
   }
   /** What a loop's function calls for an access that it does not make itself; its registers are in the file. @returns a STEP_ code, or LOOP_LEAVE */
   private readonly loopLoad = (vl: number, vh: number, size: number, iss: number, n: number, left: number, ram: number): number => {
     const { stamp, io, pages } = this;
-    const k = (((vl >>> 12) ^ (vl >>> 22) ^ vh) & (PAGE_ENTRIES - 1)) << 2;
+    const k = dataPage(vh, vl);
     if (
       pages[k + 2] === this.pageStamp &&
       pages[k] === (vl & (~0xfff | (size - 1))) &&

@@ -15,7 +15,7 @@
  * write however many entries die. All of it is state: snapshots and undo include what the TLBs hold.
  */
 import type { Sim } from "../sim/sim.js";
-import type { I32Pool, StateRegistry } from "../sim/state.js";
+import type { I32Pool } from "../sim/state.js";
 
 // ---- kinds of context
 /** EL1&0, stage 1 on, entry with nG: this ASID only. */
@@ -136,7 +136,6 @@ export class Tlbs {
   readonly walk2: I32Pool;
   private readonly contexts: I32Pool;
   private readonly meta: I32Pool;
-  private readonly state: StateRegistry;
   /** [0] changes with every context given out or forgotten: a cached context number is good while it stands. */
   readonly epoch: I32Pool;
   /**
@@ -150,7 +149,7 @@ export class Tlbs {
     sim: Sim,
     readonly cpus: number,
   ) {
-    const s = (this.state = sim.state);
+    const s = sim.state;
     this.combined = s.i32("tlb.combined", (cpus * COMBINED) << C_SHIFT);
     this.stage1 = s.i32("tlb.stage1", (cpus * STAGE1) << L_SHIFT);
     this.stage2 = s.i32("tlb.stage2", (cpus * STAGE2) << L_SHIFT);
@@ -194,26 +193,15 @@ export class Tlbs {
 
   /** The number of a context on a CPU, given out if it has none. */
   context(cpu: number, kind: number, vmid: number, asid: number): number {
+    const found = this.findContext(cpu, kind, vmid, asid);
+    if (found !== 0) return found;
     const ids = (vmid << 16) | asid;
     const at = this.contextAt(cpu, kind, ids);
-    const generation = this.generation(cpu, kind, vmid);
-    const c = this.contexts.a;
-    const found = c[at + K_NUMBER]!;
-    if (found !== 0 && c[at + K_IDS] === ids && c[at + K_KIND] === kind && c[at + K_GENERATION] === generation) return found;
     const next = this.meta.a[Math.imul(cpu, M_WORDS) + M_NEXT]! + 1;
+    this.meta.set(Math.imul(cpu, M_WORDS) + M_NEXT, next);
+    this.contexts.set2(at + K_IDS, ids, kind);
+    this.contexts.set2(at + K_NUMBER, next, this.generation(cpu, kind, vmid));
     this.changed();
-    if (this.state.recording) {
-      this.meta.set(Math.imul(cpu, M_WORDS) + M_NEXT, next);
-      this.contexts.set2(at + K_IDS, ids, kind);
-      this.contexts.set2(at + K_NUMBER, next, generation);
-    } else {
-      // The same writes: after a VMALLE1 this is deep in what V8 inlines, and a call of `set` from there looks up everything.
-      this.meta.a[Math.imul(cpu, M_WORDS) + M_NEXT] = next;
-      c[at + K_IDS] = ids;
-      c[at + K_KIND] = kind;
-      c[at + K_NUMBER] = next;
-      c[at + K_GENERATION] = generation;
-    }
     return next;
   }
 
@@ -238,20 +226,13 @@ export class Tlbs {
 
   private changed(): void {
     this.serial++;
-    const next = (this.epoch.a[0]! + 1) | 0;
-    if (this.state.recording) this.epoch.set(0, next);
-    else this.epoch.a[0] = next;
+    this.epoch.set(0, (this.epoch.a[0]! + 1) | 0);
   }
 
   private bump(from: number, to: number, word: number): void {
     const { meta } = this;
     const end = Math.imul(to, M_WORDS);
-    if (this.state.recording) {
-      for (let m = Math.imul(from, M_WORDS); m < end; m += M_WORDS) meta.set(m + word, (meta.a[m + word]! + 1) | 0);
-    } else {
-      const a = meta.a;
-      for (let m = Math.imul(from, M_WORDS); m < end; m += M_WORDS) a[m + word] = (a[m + word]! + 1) | 0;
-    }
+    for (let at = Math.imul(from, M_WORDS) + word; at < end; at += M_WORDS) meta.set(at, (meta.a[at]! + 1) | 0);
   }
 
   // ---- marks that make invalidation by address exact

@@ -234,26 +234,25 @@ export class MmuNotifiers {
   startNow(mm: number, start: number, end: number, type: number): boolean {
     if (!this.allReady(mm)) return false;
     this.sim.bus.emit(rangeStartEvent, mm, start, end, type);
-    const a = this.subs.a;
-    const words = this.words;
-    for (let s = 0; s < words; s += SUB_WORDS) {
-      if (a[s + SUB_LIVE] === 0 || a[s + SUB_MM] !== mm) continue;
-      this.sim.agents.charge(this.sim.costs.notifier);
-      this.nows[a[s + SUB_KIND]!]!.rangeStart(a[s + SUB_TOKEN]!, start, end);
-    }
+    this.eachNow(mm, start, end, true);
     return true;
   }
   endNow(mm: number, start: number, end: number, type: number): boolean {
     if (!this.allReady(mm)) return false;
     this.sim.bus.emit(rangeEndEvent, mm, start, end, type);
+    this.eachNow(mm, start, end, false);
+    return true;
+  }
+  private eachNow(mm: number, start: number, end: number, begins: boolean): void {
     const a = this.subs.a;
     const words = this.words;
     for (let s = 0; s < words; s += SUB_WORDS) {
       if (a[s + SUB_LIVE] === 0 || a[s + SUB_MM] !== mm) continue;
       this.sim.agents.charge(this.sim.costs.notifier);
-      this.nows[a[s + SUB_KIND]!]!.rangeEnd(a[s + SUB_TOKEN]!, start, end);
+      const now = this.nows[a[s + SUB_KIND]!]!;
+      if (begins) now.rangeStart(a[s + SUB_TOKEN]!, start, end);
+      else now.rangeEnd(a[s + SUB_TOKEN]!, start, end);
     }
-    return true;
   }
 
   private allReady(mm: number): boolean {

@@ -370,19 +370,8 @@ export class Agents {
     const agent = this.running.a[0]!;
     const prev = s.a[f + PREV]! | 0;
     this.top.set(agent, prev);
-    if (!this.state.recording && prev >= 0) {
-      const a = s.a;
-      a[prev + R0] = r0;
-      a[prev + R1] = r1;
-      a[prev + R2] = r2;
-      return RETURN;
-    }
-    return this.retElse(f, agent, prev, r0, r1, r2);
-  }
-  /** The same with the journal, or out of the first activity. */
-  private retElse(f: number, agent: number, prev: number, r0: number, r1: number, r2: number): number {
     if (this.state.recording) this.wipe(f);
-    if (prev >= 0) this.stack.set3(prev + R0, r0, r1, r2);
+    if (prev >= 0) s.set3(prev + R0, r0, r1, r2);
     else this.results.set3(agent * 3, r0, r1, r2);
     return RETURN;
   }

@@ -1,32 +1,18 @@
 import { describe, expect, it } from "vitest";
 import fc from "fast-check";
-import { Bare, CODE, DATA, VECTORS } from "./cpuharness.js";
+import { Bare, CODE, DATA, leaf, VECTORS } from "./cpuharness.js";
 import { RUN_BUDGET } from "../../src/arch/cpu.js";
 import * as R from "../../src/arch/registers.js";
 
-const TABLE1 = CODE + 0x300000;
-const TABLE2 = TABLE1 + 0x1000;
-const TABLE3 = TABLE1 + 0x2000;
 /** Page 2 of the data is not mapped, page 1 is the code page again, page 4 is for reading only. */
 const UNMAPPED = 0x102;
+const READ_ONLY = 0x104;
 
 function machine(mmu: boolean, trips: number): Bare {
   const m = new Bare(undefined, trips);
   // An abort is counted, and the instruction skipped.
   m.code(["mrs x20, esr_el1", "mrs x21, elr_el1", "add x21, x21, #4", "msr elr_el1, x21", "add x22, x22, #1", "eret"], VECTORS + 0x200);
-  if (!mmu) return m;
-  const leaf = (pa: number, kind: number): bigint => BigInt(pa) | 0x700n | BigInt(kind);
-  m.poke(TABLE1 + 8, BigInt(TABLE2) | 3n);
-  for (let i = 0; i < 8; i++) m.poke(TABLE2 + 8 * i, leaf(CODE + i * 0x200000, 1));
-  m.poke(TABLE2, BigInt(TABLE3) | 3n);
-  for (let i = 0; i < 512; i++) m.poke(TABLE3 + 8 * i, leaf(CODE + i * 0x1000, 3));
-  m.poke(TABLE3 + 8 * 0x101, leaf(CODE, 3));
-  m.poke(TABLE3 + 8 * UNMAPPED, 0n);
-  m.poke(TABLE3 + 8 * 0x104, leaf(CODE + 0x104000, 3) | 0x80n);
-  m.regs.setBig(m.v, R.TTBR0_EL1, BigInt(TABLE1));
-  m.regs.setBig(m.v, R.MAIR_EL1, 0xffn);
-  m.regs.setBig(m.v, R.TCR_EL1, 25n | (1n << 23n) | (2n << 32n));
-  m.regs.setNum(m.v, R.SCTLR_EL1, 0x00c50079);
+  if (mmu) m.mapped({ [UNMAPPED]: 0n, [READ_ONLY]: leaf(CODE + READ_ONLY * 0x1000, 3) | 0x80n });
   return m;
 }
 

@@ -5,13 +5,19 @@ import { cpuProfile, type CpuFeatures } from "../../src/arch/features.js";
 import { Pe } from "../../src/arch/pe.js";
 import { PhysicalMemory } from "../../src/arch/phys.js";
 import { RECORDED } from "../../src/arch/profile.js";
-import { PC, RegisterFile, VBAR_EL1, xreg } from "../../src/arch/registers.js";
+import { MAIR_EL1, PC, RegisterFile, SCTLR_EL1, TCR_EL1, TTBR0_EL1, VBAR_EL1, xreg } from "../../src/arch/registers.js";
 import { TablePages } from "../../src/arch/tables.js";
 import { Sim } from "../../src/sim/sim.js";
 
 export const CODE = 0x40000000;
 export const DATA = 0x40100000;
 export const VECTORS = 0x40200000;
+const TABLE1 = CODE + 0x300000;
+const TABLE2 = TABLE1 + 0x1000;
+const TABLE3 = TABLE1 + 0x2000;
+
+/** A leaf of `mapped`: Normal, inner shareable, accessed. @param kind 1 block, 3 page */
+export const leaf = (pa: number, kind: number): bigint => BigInt(pa) | 0x700n | BigInt(kind);
 
 export class Bare {
   readonly sim = new Sim();
@@ -56,6 +62,20 @@ export class Bare {
     this.code([...lines, "b ."]);
     this.regs.setNum(this.v, PC, CODE);
     return this.cpu.run(this.v, budget);
+  }
+
+  /** Stage 1 on: 2 MiB blocks one to one, but the data region in pages, the second one an alias of the code page. @param pages entries of that table that are otherwise */
+  mapped(pages: Readonly<Record<number, bigint>> = {}): void {
+    this.poke(TABLE1 + 8, BigInt(TABLE2) | 3n);
+    for (let i = 0; i < 8; i++) this.poke(TABLE2 + 8 * i, leaf(CODE + i * 0x200000, 1));
+    this.poke(TABLE2, BigInt(TABLE3) | 3n);
+    for (let i = 0; i < 512; i++) this.poke(TABLE3 + 8 * i, leaf(CODE + i * 0x1000, 3));
+    this.poke(TABLE3 + 8 * 0x101, leaf(CODE, 3));
+    for (const [i, descriptor] of Object.entries(pages)) this.poke(TABLE3 + 8 * Number(i), descriptor);
+    this.regs.setBig(this.v, TTBR0_EL1, BigInt(TABLE1));
+    this.regs.setBig(this.v, MAIR_EL1, 0xffn);
+    this.regs.setBig(this.v, TCR_EL1, 25n | (1n << 23n) | (2n << 32n));
+    this.regs.setNum(this.v, SCTLR_EL1, 0x00c50079);
   }
 
   get(n: number): bigint {

@@ -5,26 +5,12 @@ import { RUN_BUDGET } from "../../src/arch/cpu.js";
 import * as R from "../../src/arch/registers.js";
 import { hex64 } from "../../src/sim/events.js";
 
-const TABLE1 = CODE + 0x300000;
-const TABLE2 = TABLE1 + 0x1000;
-const TABLE3 = TABLE1 + 0x2000;
-
-/** A machine with stage 1 on: 2 MiB blocks one to one, but the data region in pages, the second one an alias of the code page. */
+/** A machine with stage 1 on, if asked. */
 function machine(mmu: boolean): Bare {
   const m = new Bare();
   m.code(["mrs x20, esr_el1", "mrs x21, elr_el1", "add x21, x21, #4", "msr elr_el1, x21", "eret"], VECTORS + 0x200);
   m.code(["mrs x20, esr_el1", "eret"], VECTORS + 0x200 + 0x40);
-  if (!mmu) return m;
-  const leaf = (pa: number, kind: number): bigint => BigInt(pa) | 0x700n | BigInt(kind);
-  m.poke(TABLE1 + 8, BigInt(TABLE2) | 3n);
-  for (let i = 0; i < 8; i++) m.poke(TABLE2 + 8 * i, leaf(CODE + i * 0x200000, 1));
-  m.poke(TABLE2, BigInt(TABLE3) | 3n);
-  for (let i = 0; i < 512; i++) m.poke(TABLE3 + 8 * i, leaf(CODE + i * 0x1000, 3));
-  m.poke(TABLE3 + 8 * 0x101, leaf(CODE, 3)); // DATA + 0x1000 is the code page again
-  m.regs.setBig(m.v, R.TTBR0_EL1, BigInt(TABLE1));
-  m.regs.setBig(m.v, R.MAIR_EL1, 0xffn);
-  m.regs.setBig(m.v, R.TCR_EL1, 25n | (1n << 23n) | (2n << 32n));
-  m.regs.setNum(m.v, R.SCTLR_EL1, 0x00c50079);
+  if (mmu) m.mapped();
   return m;
 }
 
