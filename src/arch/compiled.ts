@@ -15,7 +15,8 @@ import type { CpuFeatures } from "./features.js";
 /** Trips of a loop before it is compiled: about as much work as compiling it. */
 export const LOOP_TRIPS = 2000;
 /** Instructions of the longest loop that is compiled. */
-export const LOOP_WORDS = 64;
+export const LOOP_SHIFT = 6;
+export const LOOP_WORDS = 1 << LOOP_SHIFT;
 /** Loops that are kept before all are forgotten. */
 const LOOPS = 256;
 const NEVER = 0x3fffffff;
@@ -27,14 +28,11 @@ const NEVER = 0x3fffffff;
  */
 export type LoopFunction = (r: Int32Array, b: number, full: Int32Array, pcLo: number, pcHi: number) => number;
 
-export interface Loop {
-  readonly words: Int32Array;
-  readonly run: LoopFunction;
-}
-
 export class Loops {
   /** Loop n + 1 is at n. */
-  private readonly made: Loop[] = [];
+  private readonly made: LoopFunction[] = [];
+  /** The words of loop n, from n << LOOP_SHIFT. */
+  readonly words = new Int32Array((LOOPS + 1) << LOOP_SHIFT);
   private readonly numbers = new Map<string, number>();
   private forbidden = false;
   readonly trips: number;
@@ -61,14 +59,8 @@ export class Loops {
     this.numbers.clear();
   }
 
-  get(n: number): Loop {
+  get(n: number): LoopFunction {
     return this.made[n - 1]!;
-  }
-  /** Are these the words of a loop? */
-  is(n: number, words: Int32Array): boolean {
-    const own = this.get(n).words;
-    for (let k = 0; k < own.length; k++) if (own[k] !== words[k]) return false;
-    return true;
   }
 
   /** Compiles a loop. @returns its number, from 1, or -1 */
@@ -85,7 +77,8 @@ export class Loops {
     if (text !== undefined) {
       const run = this.evaluate(text, fields);
       if (run === undefined) return -1;
-      number = this.made.push({ words, run });
+      number = this.made.push(run);
+      this.words.set(words, number << LOOP_SHIFT);
     }
     this.numbers.set(key, number);
     return number;

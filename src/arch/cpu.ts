@@ -25,7 +25,7 @@ import { DataOps } from "./a64data.js";
 import { MemoryOps, spOffset } from "./a64memory.js";
 import { ACCESS_BYTES, ACCESS_SIGNED, ACCESS_X, F_HI, F_ISS, F_LO, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
 import { SystemOps } from "./a64systemops.js";
-import { LOOP_TRIPS, LOOP_WORDS, Loops } from "./compiled.js";
+import { LOOP_SHIFT, LOOP_TRIPS, LOOP_WORDS, Loops } from "./compiled.js";
 import { IO_HI, IO_LEFT, IO_LO, IO_RAM, IO_STAMP, IO_WORDS, LOOP_LEAVE, PAGE_ENTRIES, STORE_PAGES } from "./compiledtext.js";
 import { decodeInto } from "./decode.js";
 import { EC_PC_ALIGN, Exceptions, syndromeOf, VECTOR_SYNC } from "./exception.js";
@@ -128,6 +128,8 @@ export class Cpu {
   private loopV = 0;
   private loopBase = 0;
   private loopPc = 0;
+  /** The branch in the window of the loop whose first instruction the last run ended in, 0 none. */
+  private loopLeft = 0;
 
   /** @param trips of a loop before it is compiled, Infinity: never */
   constructor(
@@ -333,15 +335,69 @@ export class Cpu {
 
   /**
    * Runs a vCPU on the running agent's CPU.
-   *
+   * @param budget at most this many instructions
+   * @returns a RUN_ reason
+   */
+  run(v: number, budget: number): number {
+    const most = budget > MAX_BUDGET ? MAX_BUDGET : budget | 0;
+    if (this.loopLeft === 0 || v !== this.loopV || most <= LEAST_BUDGET) return this.interpret(v, most, true) | 0;
+    const step = this.backIntoLoop(v, most) | 0;
+    if (step === STEP_EL2) return RUN_EL2;
+    const before = this.executed | 0;
+    if (before === most) return RUN_BUDGET;
+    const reason = this.interpret(v, most - before, step === STEP_RELOAD) | 0;
+    this.executed += before;
+    return reason;
+  }
+
+  /**
+   * The last run ended at the first instruction of a compiled loop, in a fault most often: goes on there, if that is where the vCPU is.
+   * @returns STEP_EL2: the run ends; STEP_NEXT: the interpreter goes on in the same context; STEP_RELOAD: it begins anew
+   */
+  private backIntoLoop(v: number, budget: number): number {
+    const r = this.pool.a;
+    const b = this.regs.base(v) | 0;
+    const at = this.loopLeft;
+    const pcLo = r[b + PC]!;
+    const pcHi = r[b + PC + 1]!;
+    this.loopLeft = 0;
+    this.executed = 0;
+    const plain = r[b + STOP_ENABLED] === 0 && (r[b + PSTATE]! & PSTATE_BTYPE) === 0;
+    if (pcLo !== this.loopPc || !plain || this.window[at + W_LOOP]! <= 0) return STEP_RELOAD;
+    this.contexts++;
+    const stamp = this.newStamp();
+    this.newPageStamp();
+    if (this.system.takePendingSerror(v, b)) return STEP_RELOAD;
+    this.pe.enter(v);
+    let code = this.codeWords(pcHi, pcLo, false) | 0;
+    if (code < 0) {
+      const failed = this.fetch(v, pcHi, pcLo, stamp);
+      if (failed === STEP_RELOAD) this.executed = 1;
+      if (failed !== STEP_NEXT) return failed;
+      code = this.codeWords(pcHi, pcLo, false) | 0;
+    }
+    this.io[IO_LEFT] = budget;
+    this.io[IO_RAM] = 0;
+    this.charged = budget;
+    const end = this.loop(at, this.window[at + 1 + F_LO]!, v, b, code, pcLo, pcHi) | 0;
+    const left = this.io[IO_LEFT]!;
+    const step = end & 3;
+    this.executed = (budget - left) | 0;
+    if (step === STEP_NEXT) {
+      this.syncPc(b, (pcLo + end) | 0, pcHi);
+      this.charge((this.charged - left) * this.sim.costs.instruction + this.io[IO_RAM]!);
+    } else if (step === STEP_EL2 && r[b + MONITOR] !== 0) this.pool.set(b + MONITOR, 0);
+    return step;
+  }
+
+  /**
    * The hot loop writes registers at few places (each call of `set` that is inlined counts): a result for
    * rd, the flags, PC before anything that can fault, a base register. Its blocks, inside out:
    * `done` what a slow or faulting instruction did, `flagged` new flags then a result, `result` a value
    * for rd, `next` on to PC + 4.
-   * @param budget at most this many instructions
-   * @returns a RUN_ reason
+   * @param fresh false: goes on in the context of the loop that was just left
    */
-  readonly run = (v: number, budget: number): number => {
+  private readonly interpret = (v: number, budget: number, fresh: boolean): number => {
     const pool = this.pool;
     const pe = this.pe;
     const alu = this.alu;
@@ -356,12 +412,16 @@ export class Cpu {
     const { agents } = this.sim;
     const cost = this.sim.costs.instruction | 0;
     const ramCost = this.sim.costs.ramAccess | 0;
-    this.contexts++;
-    let stamp = this.newStamp() | 0;
-    let pageStamp = this.newPageStamp() | 0;
+    if (fresh) {
+      this.contexts++;
+      this.newStamp();
+      this.newPageStamp();
+      this.system.takePendingSerror(v, b);
+      pe.enter(v);
+    }
+    let stamp = this.stamp | 0;
+    let pageStamp = this.pageStamp | 0;
     let codeSlot = -1;
-    this.system.takePendingSerror(v, b);
-    pe.enter(v);
     let pcLo = r[b + PC]!;
     // The high word in the register file always equals this one.
     let pcHi = r[b + PC + 1]!;
@@ -371,7 +431,7 @@ export class Cpu {
     if (code >= 0) codeSlot = this.wSlot;
     const stopLo = r[b + STOP_PC]!;
     const stopHi = r[b + STOP_PC + 1]!;
-    let left = budget > MAX_BUDGET ? MAX_BUDGET : budget | 0;
+    let left = budget | 0;
     // What was executed and not yet added to the clock: instructions since `charged`, and RAM accesses.
     let charged = left;
     let ram = 0;
@@ -967,7 +1027,7 @@ export class Cpu {
     }
     this.syncPc(b, pcLo, pcHi);
     this.charge((charged - left) * cost + ram);
-    this.executed = (Math.min(budget, MAX_BUDGET) - left) | 0;
+    this.executed = (budget - left) | 0;
     // Leaving the guest for EL2 and coming back is an exception return: the monitor is lost.
     if ((reason === RUN_EL2 || reason === RUN_WFI) && r[b + MONITOR] !== 0) pool.set(b + MONITOR, 0);
     return reason;
@@ -1020,12 +1080,14 @@ export class Cpu {
       dec[at + W_TRIPS]!++;
       return 0;
     }
-    if (n === 0 || dec[at + W_COMPARED] !== this.stamp) {
-      if (length <= LOOP_WORDS && !this.gather(at + (off << 2), length, code)) return 0;
-      if (n === 0) n = length <= LOOP_WORDS ? this.compile(length) : -1;
+    const first = at + (off << 2);
+    if (n === 0) {
+      if (length <= LOOP_WORDS && !this.gather(first, length, code)) return 0;
+      n = dec[at + W_LOOP] = length <= LOOP_WORDS ? this.compile(length) : -1;
+      dec[at + W_COMPARED] = this.stamp;
+    } else if (dec[at + W_COMPARED] !== this.stamp) {
       // Other code may have come to the same place.
-      else if (!loops.is(n, this.loopWords)) n = 0;
-      dec[at + W_LOOP] = n;
+      if (!this.isStill(n, first, length, code)) n = dec[at + W_LOOP] = 0;
       dec[at + W_COMPARED] = this.stamp;
     }
     const left = this.io[IO_LEFT]!;
@@ -1034,22 +1096,32 @@ export class Cpu {
     this.loopBase = b;
     this.loopPc = pcLo;
     this.io[IO_STAMP] = this.pageStamp;
-    const end = loops.get(n).run(r, b, this.full.a, pcLo, pcHi);
+    const end = loops.get(n)(r, b, this.full.a, pcLo, pcHi);
+    this.loopLeft = (end & 3) === STEP_EL2 && r[b + PC] === pcLo ? at : 0;
     // It was left in its first trip (a fault, most often): the interpreter makes the next ones.
     dec[at + W_TRIPS] = left - this.io[IO_LEFT]! < length ? 1 : 0;
     return end;
   }
-  /**
-   * Puts a loop's words into `loopWords`: as they were fetched in this run, or as a fetch would find them.
-   * @param first its first instruction in the window @returns false if that is not known of one
-   */
+  /** Is the word at this place in the window known: fetched in this run, or a fetch would hit? */
+  private known(i: number, code: number): boolean {
+    return code >= 0 || this.window[i] === this.stamp;
+  }
+  private wordAt(i: number, code: number): number {
+    return this.window[i] === this.stamp ? this.window[i + W_WORD]! : this.full.a[code + (i >> 4)]!;
+  }
+  /** Puts a loop's words into `loopWords`. @param first its first instruction in the window @returns false if one is not known */
   private gather(first: number, length: number, code: number): boolean {
-    const dec = this.window;
     for (let k = 0, i = first; k < length; k++, i += 16) {
-      const fetched = dec[i] === this.stamp;
-      if (!fetched && code < 0) return false;
-      this.loopWords[k] = fetched ? dec[i + W_WORD]! : this.full.a[code + (i >> 4)]!;
+      if (!this.known(i, code)) return false;
+      this.loopWords[k] = this.wordAt(i, code);
     }
+    return true;
+  }
+  /** Are the words there those of loop n? */
+  private isStill(n: number, first: number, length: number, code: number): boolean {
+    const { words } = this.loops;
+    const own = n << LOOP_SHIFT;
+    for (let k = 0, i = first; k < length; k++, i += 16) if (!this.known(i, code) || this.wordAt(i, code) !== words[own + k]) return false;
     return true;
   }
   /** @returns the number of the loop in `loopWords`, or -1 */

@@ -337,7 +337,8 @@ export class Vmas {
     else this.mms.set(m + MM_LAST, prev + 1);
     this.treeRemove(m, v);
     this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! - 1);
-    if (this.mms.a[m + MM_CACHE] === v + 1) this.mms.set(m + MM_CACHE, next + 1);
+    // What follows is asked for next: by who maps the range anew, or goes on above it.
+    this.mms.set(m + MM_CACHE, (next >= 0 ? next : prev) + 1);
     this.w.set2(w + PREV, 0, 0);
   }
 
