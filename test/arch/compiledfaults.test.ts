@@ -64,7 +64,7 @@ function execute(p: Program, trips: number): Outcome {
     return at;
   };
   put(["mrs x20, elr_el1", "add x20, x20, #4", "msr elr_el1, x20", "add x22, x22, #1", "eret"], CODE + 0x200);
-  put(["eret"], CODE + 0x380);
+  put(["add x23, x23, #1", "eret"], CODE + 0x380);
   const steps = p.steps.map(
     (by, n) => `add x${10 + n}, x${10 + n}, #${by & 0xfff}${by >= 0x1000 ? `\nadd x${10 + n}, x${10 + n}, #1, lsl #12` : ""}`,
   );
@@ -77,6 +77,8 @@ function execute(p: Program, trips: number): Outcome {
     for (let n = 0; n < 4; n++) regs.setBig(of, R.xreg(10 + n), BigInt(DATA + n * 0x100000));
     regs.setBig(of, R.xreg(14), 8n);
     regs.setNum(of, R.PC, ENTRY);
+    // EL1h, nothing masked: an SError is taken.
+    regs.setNum(of, R.PSTATE, 5);
   }
   const mapped: number[] = [];
   const runs: string[] = [];
