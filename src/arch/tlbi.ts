@@ -95,7 +95,7 @@ export function rangeOperandHi(page: number, scale: number, num: number, ttl: nu
 /** Pending record of a CPU: op, vmid (-1 host), hi, lo. */
 const RECORD = 4;
 const PENDING = 64;
-/** Per CPU: [0] number of records, PENDING + 1 when more came; [1] what those were: widest domain in bits 1:0, guest 4, host 8. */
+/** Per CPU: [0] number of records; [1] what came when there was no room, 0 nothing: widest domain in bits 1:0, guest 4, host 8. */
 const SLICE = 2 + PENDING * RECORD;
 const FIRST = 2;
 const OVER_GUEST = 4;
@@ -116,9 +116,10 @@ export class TlbMaintenance {
     for (let op = 0; op < 128; op++) this.opNames.push(sim.bus.name((op & DOMAIN) === DOMAIN ? `tlbi ${op}` : tlbiName(op)));
   }
 
-  /** TLBIs that a CPU has issued and no DSB has completed. */
+  /** TLBIs that a CPU has issued and no DSB has completed; all those without room count as one. */
   pendingOn(cpu: number): number {
-    return this.pending.a[cpu * SLICE]!;
+    const a = this.pending.a;
+    return a[cpu * SLICE]! + (a[cpu * SLICE + 1] === 0 ? 0 : 1);
   }
   /** TLBIs without a DSB, over all CPUs. */
   pendingAnywhere(): number {
@@ -133,8 +134,8 @@ export class TlbMaintenance {
     for (let cpu = 0; cpu < this.tlbs.cpus; cpu++) {
       const at = cpu * SLICE;
       const n = a[at]!;
-      if (n === 0) continue;
-      for (let w = 0; w < FIRST + Math.min(n, PENDING) * RECORD; w++) visit(cpu, w, a[at + w]!);
+      if ((n | a[at + 1]!) === 0) continue;
+      for (let w = 0; w < FIRST + n * RECORD; w++) visit(cpu, w, a[at + w]!);
     }
   }
 
@@ -143,7 +144,7 @@ export class TlbMaintenance {
     const a = this.pending.a;
     for (let cpu = 0; cpu < this.tlbs.cpus; cpu++) {
       const at = cpu * SLICE;
-      for (let i = 0; i < Math.min(a[at]!, PENDING); i++) {
+      for (let i = 0; i < a[at]!; i++) {
         const r = at + FIRST + i * RECORD;
         this.sim.bus.emit(tlbiWithoutDsb, cpu, this.opNames[a[r]! & 127]!, a[r + 1]!, a[r + 2]!, a[r + 3]!);
       }
@@ -160,9 +161,8 @@ export class TlbMaintenance {
       const r = at + FIRST + n * RECORD;
       p.set2(r, op, vmid);
       p.set2(r + 2, hi, lo);
-    }
-    if (n <= PENDING) p.set(at, n + 1);
-    if (n >= PENDING) {
+      p.set(at, n + 1);
+    } else {
       const over = p.a[at + 1]!;
       p.set(at + 1, Math.max(over & 3, (op & DOMAIN) >> 4) | (over & ~3) | (vmid < 0 ? OVER_HOST : OVER_GUEST));
     }
@@ -181,11 +181,12 @@ export class TlbMaintenance {
     this.ordering?.dsb(cpu, type);
     const at = cpu * SLICE;
     const n = p.a[at]!;
+    const over = p.a[at + 1]!;
     let done = 0;
-    if (n !== 0 && (type & 3) === 3) {
+    if ((n | over) !== 0 && (type & 3) === 3) {
       const width = domainWidth((type >> 2) & 3);
-      done = this.complete(cpu, at, Math.min(n, PENDING), width);
-      if (n > PENDING) done += this.overflow(at, width);
+      done = this.complete(cpu, at, n, width);
+      if (over !== 0) done += this.overflow(at, width);
       if (done > 0) this.ordering?.dvmSync(cpu, (type & DSB_NXS) === 0);
     }
     const costs = this.sim.costs;
@@ -234,7 +235,7 @@ export class TlbMaintenance {
   takeEffect(cpu: number, n: number): boolean {
     const p = this.pending;
     const at = cpu * SLICE;
-    for (let i = 0; i < Math.min(p.a[at]!, PENDING); i++) {
+    for (let i = 0; i < p.a[at]!; i++) {
       const r = at + FIRST + i * RECORD;
       if ((p.a[r]! & APPLIED) !== 0 || n-- > 0) continue;
       this.applyScope(cpu, p.a[r]!, p.a[r + 1]!, p.a[r + 2]!, p.a[r + 3]!);
@@ -247,10 +248,7 @@ export class TlbMaintenance {
   /** What was issued beyond the list: everything of its regimes goes, everywhere, once the DSB is wide enough for all of it. */
   private overflow(at: number, width: number): number {
     const over = this.pending.a[at + 1]!;
-    if (width < (over & 3)) {
-      this.pending.set(at, PENDING + 1);
-      return 0;
-    }
+    if (width < (over & 3)) return 0;
     for (let c = 0; c < this.tlbs.cpus; c++) {
       if ((over & OVER_GUEST) !== 0) this.tlbs.dropAll(c);
       if ((over & OVER_HOST) !== 0) this.tlbs.dropHost(c);
