@@ -16,6 +16,7 @@ import type { PhysicalMemory } from "./phys.js";
 import type { TablePages } from "./tables.js";
 import { DSB_ISH, DSB_ISHST, TLBI_IS, TlbiKind, vaOperandHi, vaOperandLo, type TlbMaintenance } from "./tlbi.js";
 import {
+  BIG_HOST,
   C_CHANGES,
   C_FLAGS,
   C_IDS,
@@ -156,7 +157,7 @@ export class HostTranslation {
     t.set(i + C_S1, (this.level << 8) | this.shift);
     t.set(i + C_IDS, asid);
     this.tlbs.noteHost(cpu, hi, lo, this.shift);
-    if (this.shift > 12) this.tlbs.noteBig(cpu);
+    if (this.shift > 12) this.tlbs.noteBig(cpu, BIG_HOST);
     return pa;
   }
 

@@ -32,6 +32,7 @@ import type { Stage2 } from "./stage2walk.js";
 import { fscAt, FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_PERMISSION, FSC_TRANSLATION } from "./syndrome.js";
 import type { TablePages } from "./tables.js";
 import {
+  BIG_GUEST,
   L_DESC_HI,
   L_DESC_LO,
   L_HI,
@@ -144,7 +145,7 @@ export class Stage1 {
 
   private fill(c: GuestContext, i: number, hi: number, lo: number): void {
     const t = this.tlbs.stage1;
-    if (this.shift > 12) this.tlbs.noteBig(c.cpu);
+    if (this.shift > 12) this.tlbs.noteBig(c.cpu, BIG_GUEST);
     if (!this.sim.state.recording) {
       const a = t.a;
       a[i + L_LO] = lo & ~0xfff;

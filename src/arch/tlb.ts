@@ -112,7 +112,7 @@ const K_GENERATION = 3;
 const M_NEXT = 0;
 const M_ALL = 1;
 const M_HOST = 2;
-/** Set once a stage-1 leaf larger than 4 KiB was cached: invalidation by VA must look at all entries. */
+/** BIG_ bits of whose stage-1 leaves larger than 4 KiB were cached: then invalidation by VA must look at all entries. */
 const M_BIG = 3;
 /** Sizes of stage-2 leaves that were cached: bit 0 page, 1 2 MiB, 2 larger. */
 const M_S2SIZES = 4;
@@ -122,6 +122,9 @@ const M_HOST_END = 6;
 const M_S1GEN = 8;
 const M_S2GEN = M_S1GEN + 256;
 const M_WORDS = M_S2GEN + 256;
+
+export const BIG_GUEST = 1;
+export const BIG_HOST = 2;
 
 /** Index of a combined or stage-1 piece, before masking. */
 export function vaHash(hi: number, lo: number): number {
@@ -237,10 +240,11 @@ export class Tlbs {
 
   // ---- marks that make invalidation by address exact
 
-  /** A stage-1 leaf larger than 4 KiB was cached on this CPU. */
-  noteBig(cpu: number): void {
+  /** A stage-1 leaf larger than 4 KiB was cached on this CPU. @param whose BIG_GUEST or BIG_HOST */
+  noteBig(cpu: number, whose: number): void {
     const at = Math.imul(cpu, M_WORDS) + M_BIG;
-    if (this.meta.a[at] === 0) this.meta.set(at, 1);
+    const now = this.meta.a[at]!;
+    if ((now & whose) === 0) this.meta.set(at, now | whose);
   }
   noteStage2Size(cpu: number, size: number): void {
     const at = Math.imul(cpu, M_WORDS) + M_S2SIZES;
@@ -271,8 +275,9 @@ export class Tlbs {
   dropAll(cpu: number): void {
     this.bump(cpu, cpu + 1, M_ALL);
     this.changed();
-    this.meta.set(Math.imul(cpu, M_WORDS) + M_BIG, 0);
-    this.meta.set(Math.imul(cpu, M_WORDS) + M_S2SIZES, 0);
+    const at = Math.imul(cpu, M_WORDS);
+    this.meta.set(at + M_BIG, this.meta.a[at + M_BIG]! & BIG_HOST);
+    this.meta.set(at + M_S2SIZES, 0);
   }
   /** On CPUs [from, to): combined and stage-1 entries of a VMID (VMALLE1); stage-2 ones too if asked (VMALLS12E1). */
   dropVmid(from: number, to: number, vmid: number, stage2: boolean): void {
@@ -343,7 +348,7 @@ export class Tlbs {
     if (tag === 0) return;
     if (asid >= 0) {
       if (host ? tag !== this.findContext(cpu, CTX_HOST, 0, asid) : !this.isGuestTag(cpu, tag, vmid, asid)) return;
-    } else if (!host && ids >>> 16 !== vmid) return;
+    } else if (ids >>> 16 !== (host ? 0 : vmid)) return;
     pool.set(tagAt, 0);
   }
 

@@ -67,6 +67,7 @@ import {
 import type { TablePages } from "./tables.js";
 import type { TlbMaintenance } from "./tlbi.js";
 import {
+  BIG_GUEST,
   C_CHANGES,
   C_FLAGS,
   C_IDS,
@@ -389,7 +390,7 @@ export class Translation {
     const t = this.combined;
     const i = this.tlbs.combinedAt(c.cpu, hi, lo);
     this.entry = i;
-    if ((size & 0xff) > 12) this.tlbs.noteBig(c.cpu);
+    if ((size & 0xff) > 12) this.tlbs.noteBig(c.cpu, BIG_GUEST);
     if (!this.sim.state.recording) {
       const a = t.a;
       a[i + C_VA_LO] = lo & ~0xfff;
