@@ -202,6 +202,11 @@ class Model {
     if (recording) this.sim.state.startRecording();
   }
 
+  /** An expectation that costs nothing while it holds. */
+  private same(got: unknown, want: unknown): void {
+    if (got !== want) expect([this.step, got]).toEqual([this.step, want]);
+  }
+
   private pool(name: PoolName): I32Pool {
     return this.tlbs[name];
   }
@@ -215,10 +220,10 @@ class Model {
     const number = tlbs.context(cpu, kind, vmid, asid);
     if (k.numbers.get(key) === number) return number;
     // A number names one context of a CPU and no other, ever.
-    for (const e of k.numbers) if (e[0].startsWith(`${cpu} `)) expect(e[1]).not.toBe(number);
+    for (const [name, n] of k.numbers) if (name.startsWith(`${cpu} `)) this.same(n === number, false);
     k.numbers.set(key, number);
     const lost = [...k.numbers.keys()].filter((name) => name.startsWith(`${cpu} `) && name !== key && this.find(name) === 0);
-    expect(lost.length).toBeLessThan(2);
+    this.same(lost.length < 2, true);
     for (const name of lost) this.forget(name);
     return number;
   }
@@ -282,7 +287,7 @@ class Model {
     const bits = operand(o);
     const op = OPS.indexOf(o.name) | SCOPE_BITS[o.scope] | (nxs ? 1 << 6 : 0);
     const suffix = o.scope === "is" || o.scope === "os" ? o.scope : "";
-    expect(tlbiName(op & 127)).toBe(o.name + suffix + (nxs ? "nxs" : ""));
+    this.same(tlbiName(op & 127), o.name + suffix + (nxs ? "nxs" : ""));
     this.maintenance.issue(o.cpu, op, o.vmid, Number(BigInt.asIntN(32, bits >> 32n)), Number(BigInt.asIntN(32, bits)));
     if (this.k.pending[o.cpu]!.length < ROOM) this.k.pending[o.cpu]!.push({ o, done: false });
     else this.k.over[o.cpu]!.push(o);
@@ -303,7 +308,7 @@ class Model {
     const done = this.maintenance.dsb(cpu, type);
     const width = ((type >> 2) & 3) === 1 ? 0 : ((type >> 2) & 3) === 2 ? 1 : 2;
     if ((type & 3) !== 3) {
-      expect(done).toBe(0);
+      this.same(done, 0);
       return;
     }
     const completes = (o: Tlbi): boolean => WIDTH[o.scope] <= width;
@@ -319,12 +324,12 @@ class Model {
       over[cpu] = [];
       all++;
     }
-    expect([this.step, done]).toEqual([this.step, all]);
+    this.same(done, all);
   }
 
   early(cpu: number, n: number): void {
     const waiting = this.k.pending[cpu]!.filter((p) => !p.done);
-    expect(this.maintenance.takeEffect(cpu, n)).toBe(n < waiting.length);
+    this.same(this.maintenance.takeEffect(cpu, n), n < waiting.length);
     const p = waiting[n];
     if (p === undefined) return;
     p.done = true;
@@ -367,7 +372,7 @@ class Model {
     // A context's number that somebody has cached is good while epoch and serial stand.
     const stamp = `${this.tlbs.epoch.a[0]} ${this.tlbs.serial}`;
     const now = [...numbers].sort().join();
-    expect([this.step, this.stamps.get(stamp) ?? now]).toEqual([this.step, now]);
+    this.same(this.stamps.get(stamp) ?? now, now);
     this.stamps.set(stamp, now);
     const want = this.k.entries.map(text).sort();
     const got = [...this.held()].sort();
@@ -380,7 +385,7 @@ class Model {
     }
     for (let c = 0; c < CPUS; c++) {
       const n = this.k.pending[c]!.length + Math.min(this.k.over[c]!.length, 1);
-      expect([this.step, this.maintenance.pendingOn(c)]).toEqual([this.step, n]);
+      this.same(this.maintenance.pendingOn(c), n);
     }
   }
 }
