@@ -101,8 +101,9 @@ export const W_HIER = 5;
 export const W_IDS = 6;
 export const W_CHANGES = 7;
 
-// ---- contexts, 256 of 4 words: key, key, number, generation
-const CONTEXTS = 256;
+// ---- contexts, 64 of each kind, of 4 words: key, key, number, generation. A guest access has contexts of up to three
+// kinds at once (GuestContext): were they to take each other's place, TLBIs would not find what it goes on using.
+const CONTEXTS = 5 << 6;
 const K_IDS = 0;
 const K_KIND = 1;
 const K_NUMBER = 2;
@@ -190,8 +191,7 @@ export class Tlbs {
   }
 
   private contextAt(cpu: number, kind: number, ids: number): number {
-    const h = Math.imul(ids ^ (kind << 8), 0x9e3779b1) >>> 24;
-    return (Math.imul(cpu, CONTEXTS) + h) << 2;
+    return (Math.imul(cpu, CONTEXTS) + (kind << 6) + (Math.imul(ids, 0x9e3779b1) >>> 26)) << 2;
   }
 
   /** The number of a context on a CPU, given out if it has none. */
