@@ -430,10 +430,10 @@ const tlbi = {
   vmid: fc.oneof(vmid, vmid, fc.constant(-1)),
   asid,
   page,
-  granule: fc.nat(3),
+  granule: fc.constantFrom(0, 1, 1, 1, 2, 3),
   level: fc.oneof(fc.constant(0), fc.nat(3)),
   scale: fc.oneof(fc.constant(0), fc.nat(3)),
-  num: fc.oneof(fc.nat(8), fc.nat(31)),
+  num: fc.oneof(fc.nat(3), fc.nat(8), fc.nat(31)),
   /** Most aim at an entry: at which, and where in its leaf or beside it. */
   aim: fc.option(fc.tuple(fc.nat(), near), { freq: 4 }),
   /** A range begins at what it aims at, before it, or so that this is its last page or the first behind it. */
