@@ -502,7 +502,7 @@ function perform(m: Model, s: Step): void {
   else m.rollback();
 }
 
-const RUNS = Number(process.env["TLBI_RUNS"] ?? 300);
+const RUNS = Number(process.env["TLBI_RUNS"] ?? 200);
 
 it("the TLBs hold after every step what a plain list of entries holds", () => {
   fc.assert(
