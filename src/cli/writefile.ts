@@ -1,5 +1,6 @@
 /** Writes a file whole or not at all: under a temporary name in the same folder, then renamed. */
 import { renameSync, rmSync, writeFileSync } from "node:fs";
+import { fileToWrite } from "../trace/tracefile.js";
 import { UsageError } from "./status.js";
 
 /** What keeps a file from being written, for a person. @param e what the file system said */
@@ -21,12 +22,14 @@ export function unwritable(file: string, e: unknown): string {
 
 /** @throws UsageError if the file cannot be written */
 export function writeWhole(file: string, contents: string | Uint8Array): void {
-  const temporary = `${file}.${process.pid}.tmp`;
+  let temporary: string | undefined;
   try {
+    const target = fileToWrite(file);
+    temporary = `${target}.${process.pid}.tmp`;
     writeFileSync(temporary, contents, { flag: "wx" });
-    renameSync(temporary, file);
+    renameSync(temporary, target);
   } catch (e) {
-    rmSync(temporary, { force: true });
+    if (temporary !== undefined) rmSync(temporary, { force: true });
     throw new UsageError(unwritable(file, e));
   }
 }

@@ -1,5 +1,4 @@
 /** The formats of traces: their names, the extensions that mean them, and who writes each. */
-import { statSync } from "node:fs";
 import { ChromeTrace } from "./chrome.js";
 import { FtraceText } from "./ftracetext.js";
 import { JsonLines } from "./jsonlines.js";
@@ -42,10 +41,8 @@ export interface TraceOptions {
   readonly kvmSystem?: string;
 }
 
-/** Opens a file for a trace. @throws Error of the file system, or if the path is something other than a file */
+/** Opens a file for a trace. @throws Error as TraceFile does */
 export function openTrace(path: string, source: TraceSource, meta: TraceMeta, options: TraceOptions): TraceSink {
-  const there = statSync(path, { throwIfNoEntry: false });
-  if (there !== undefined && !there.isFile() && !there.isDirectory()) throw new Error(`${path} is no file`);
   const file = new TraceFile(path);
   switch (options.format) {
     case "trace.dat":

@@ -1,0 +1,38 @@
+/** Files that commands write: whole, in the place that was named, and never in place of something that is no file. */
+import { spawnSync } from "node:child_process";
+import { lstatSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { faultline, temporaryFolder } from "./command.js";
+
+const FLAT = "  0000000040000000-0000000047ffffff (prio 0, ram): mach-virt.ram KVM\n";
+const WRITERS: readonly [name: string, args: string[], input?: string][] = [
+  ["run --trace", ["run", "2012-demand-fault", "--kernel", "v6.12", "--quiet", "--trace-format", "jsonl", "--trace"]],
+  ["report -o", ["report", "2012-demand-fault", "-o"]],
+  ["explore --output", ["explore", "2023-vma-lookup-race", "--kernel", "v6.1", "--output"]],
+  ["import -o", ["import", "mtree", "-", "-o"], `FlatView #0\n AS "memory", root: system\n Root memory region: system\n${FLAT}`],
+];
+
+describe.each(WRITERS)("%s", (_, args, input) => {
+  const write = (file: string) => faultline([...args, file], input === undefined ? {} : { input });
+  test("leaves a device or a pipe as it is: status 2", async () => {
+    const dir = temporaryFolder();
+    const pipe = join(dir, "pipe");
+    expect(spawnSync("mkfifo", [pipe]).status).toBe(0);
+    const r = await write(pipe);
+    expect(r.err).toMatch(/pipe cannot be written: it is a device, a pipe or a socket; name a file\n$/);
+    expect(r.status).toBe(2);
+    expect(lstatSync(pipe).isFIFO()).toBe(true);
+    expect(readdirSync(dir)).toEqual(["pipe"]);
+  });
+  test("writes to the file behind a symbolic link", async () => {
+    const dir = temporaryFolder();
+    const [file, link] = [join(dir, "file"), join(dir, "link")];
+    writeFileSync(file, "old");
+    symlinkSync("file", link);
+    expect((await write(link)).status).toBeLessThan(2);
+    expect(lstatSync(link).isSymbolicLink()).toBe(true);
+    expect(readFileSync(file, "utf8")).not.toBe("old");
+    expect(readdirSync(dir).sort()).toEqual(["file", "link"]);
+  });
+});
