@@ -21,14 +21,32 @@ function report(e: unknown): number {
   else if (e instanceof BudgetError) process.stderr.write(`error: ${e.message}${e.option === "" ? "" : `; ${e.option} raises it`}\n`);
   else if (e instanceof Error && (e.name === "RecordingError" || e.name === "FaultlineError"))
     process.stderr.write(`error: ${e.message}\n`);
-  else return defect(e);
+  else {
+    const first = innermost(e);
+    if (!isSystemError(first)) return defect(e);
+    process.stderr.write(`error: ${ofSystem(first)}\n`);
+  }
   return e instanceof BudgetError ? BUDGET : WRONG_INPUT;
+}
+
+/** A file that cannot be read or made, a full disk: the machine's answer, no defect. */
+const isSystemError = (e: unknown): e is NodeJS.ErrnoException => e instanceof Error && "syscall" in e && "code" in e;
+
+/** `EACCES: permission denied, open 'x'` -> `x: permission denied (open)`. */
+function ofSystem({ path, message, code, syscall }: NodeJS.ErrnoException): string {
+  const said = /^[A-Z0-9]+: (.*?), /.exec(message)?.[1] ?? code;
+  return `${path === undefined ? "" : `${path}: `}${said} (${syscall})`;
+}
+
+function innermost(e: unknown): unknown {
+  let first = e;
+  while (first instanceof Error && first.cause instanceof Error) first = first.cause;
+  return first;
 }
 
 /** What no input may cause: what and where, without the bundled line that Node would print of it. Exit status 1, as Node's own. */
 function defect(e: unknown): number {
-  let first = e;
-  while (first instanceof Error && first.cause instanceof Error) first = first.cause;
+  const first = innermost(e);
   const frames = first instanceof Error ? (first.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line)) : [];
   const text = e instanceof Error ? e.message : String(e);
   process.stderr.write(`this is a defect of Faultline, please report it: ${text}\n${frames.slice(0, FRAMES).join("\n")}\n`);
@@ -41,11 +59,12 @@ function leave(): void {
 }
 
 async function main(): Promise<void> {
-  // A reader that went away (head, a closed pager) is no error.
+  // A reader that went away (head, a closed pager) is no error; a full disk is.
   for (const stream of [process.stdout, process.stderr])
     stream.on("error", (e: NodeJS.ErrnoException) => {
       if (e.code === "EPIPE") process.exit(process.exitCode ?? OK);
-      throw e;
+      if (stream === process.stdout) process.stderr.write(`error: standard output: ${ofSystem(e)}\n`);
+      process.exit(WRONG_INPUT);
     });
   // No handler for SIGINT: a run does not come back to the event loop, and a signal's default ends it with 130 for the shell.
   const argv = process.argv.slice(2);

@@ -1,9 +1,9 @@
-/** Files that commands write: whole, in the place that was named, and never in place of something that is no file. */
+/** Where commands write to: whole files in the place that was named, never in place of something that is no file; and what a refusal says. */
 import { spawnSync } from "node:child_process";
-import { lstatSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { faultline, temporaryFolder } from "./command.js";
+import { CLI, faultline, temporaryFolder } from "./command.js";
 
 const FLAT = "  0000000040000000-0000000047ffffff (prio 0, ram): mach-virt.ram KVM\n";
 const WRITERS: readonly [name: string, args: string[], input?: string][] = [
@@ -35,4 +35,22 @@ describe.each(WRITERS)("%s", (_, args, input) => {
     expect(readFileSync(file, "utf8")).not.toBe("old");
     expect(readdirSync(dir).sort()).toEqual(["file", "link"]);
   });
+});
+
+test.skipIf(!existsSync("/dev/full"))("a full disk under the standard output: one error, status 2", () => {
+  for (const args of ["kernels", "--help", "run 2012-demand-fault --json"]) {
+    const { status, stderr } = spawnSync("bash", ["-c", `"${process.execPath}" "${CLI}" ${args} > /dev/full`], { encoding: "utf8" });
+    expect(stderr, args).toBe("error: standard output: no space left on device (write)\n");
+    expect(status).toBe(2);
+  }
+});
+
+test("a folder that cannot be made is wrong input, not a defect", async () => {
+  const file = join(temporaryFolder(), "file");
+  writeFileSync(file, "");
+  for (const kind of [[], ["--hostile"], ["--compare", "v6.8,v6.9"]]) {
+    const r = await faultline(["fuzz", "--runs", "1", "--corpus", file, ...kind]);
+    expect(r.err).toBe(`error: ${file}: file already exists (mkdir)\n`);
+    expect(r.status).toBe(2);
+  }
 });
