@@ -7,6 +7,7 @@ import { INVARIANTS } from "../explore/invariants/index.js";
 import { exploreWork, underWay, type ExploreSpec, type Tree } from "../explore/work.js";
 import type { Statement } from "../guest/ast.js";
 import { writeSchedule } from "../guest/schedule.js";
+import { withName } from "../trace/formats.js";
 import { eventBody } from "../trace/text.js";
 import { compileScript, selectVariants, type Selection } from "./execute.js";
 import { loadScript } from "./load.js";
@@ -18,7 +19,7 @@ export interface ExploreArguments extends Selection {
   readonly format: "text" | "json";
   readonly means: Means;
   readonly options: ExploreOptions;
-  /** Where the schedule of the first violation goes; a name of its own if absent. */
+  /** Where the schedule of a violation goes, with the variant's name in it where there are several; a name of its own if absent. */
   readonly output?: string;
 }
 
@@ -43,7 +44,18 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
   const known = state.trees.map((t) => (interrupted ? asFarAs(t) : t.explored));
   const { unit } = underWay;
   const begun = interrupted && unit !== undefined && underWay.known !== undefined ? underWay.known : undefined;
-  const schedules = known.map((e) => (e.violation === undefined ? undefined : saveSchedule(script.file, e, args.output)));
+  const violated = known.filter((e) => e.violation !== undefined).length;
+  let unwritten: unknown;
+  const schedules = known.map((e) => {
+    if (e.violation === undefined) return undefined;
+    try {
+      return saveSchedule(script.file, e, args.output, violated > 1);
+    } catch (error) {
+      // What was found is told first.
+      unwritten ??= error;
+      return undefined;
+    }
+  });
   if (args.format === "json")
     await print(
       JSON.stringify(
@@ -62,7 +74,16 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
     const color = palette();
     if (program.script.title !== "") await print(`${color.bold(program.script.title)}\n`);
     const several = known.some((e) => e.par > 0);
-    for (const [n, e] of known.entries()) await print(`${textOf(e, several, script.file, schedules[n], args.options, color).join("\n")}\n`);
+    // The same machine: without its decisions and CPU the schedule shows something else, or does not fit.
+    const machine = [
+      ...(args.cpu === undefined ? [] : [`--cpu ${args.cpu}`]),
+      ...Object.entries(args.set ?? {}).map(([decision, value]) => `--set ${decision}=${value}`),
+    ];
+    for (const [n, e] of known.entries()) {
+      const schedule = schedules[n];
+      const replay = schedule === undefined ? undefined : [...machine, `--schedule ${schedule}`].join(" ");
+      await print(`${textOf(e, several, script.file, replay, args.options, color).join("\n")}\n`);
+    }
     if (begun !== undefined)
       await print(
         `${unit!.variant}: interrupted after ${counts(begun)}${unit!.root === undefined ? "" : " of one of its parts"}: no violation so far\n`,
@@ -70,6 +91,7 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
     if (interrupted) await print("interrupted: what is above is what is known\n");
     await print(`${seconds.toFixed(1)} s`);
   }
+  if (unwritten !== undefined) throw unwritten;
   if (interrupted) return INTERRUPTED;
   if (known.some((e) => e.violation !== undefined)) return FAILED;
   return known.some((e) => e.found.ending !== "complete") ? BUDGET : OK;
@@ -84,11 +106,12 @@ function asFarAs({ explored, left }: Tree): Explored {
   return left > 0 && explored.found.ending === "complete" ? { ...explored, found: { ...explored.found, ending: "interrupted" } } : explored;
 }
 
-function saveSchedule(file: string, e: Explored, output: string | undefined): string {
+function saveSchedule(file: string, e: Explored, output: string | undefined, several: boolean): string {
   const base = basename(file)
     .replace(/\.guest$/, "")
     .replace(/^<stdin>$/, "stdin");
-  const name = output ?? `${base}.${e.variant}${e.par === 0 ? "" : `.par${e.par + 1}`}.schedule`;
+  const which = `${e.variant}${e.par === 0 ? "" : `.par${e.par + 1}`}`;
+  const name = output === undefined ? `${base}.${which}.schedule` : several ? withName(output, which) : output;
   const v = e.violation!;
   const text = writeSchedule({ par: e.par, turns: v.turns }, [
     `${base}, ${e.variant}, the par in line ${e.line}`,
@@ -128,7 +151,7 @@ function speed(e: Explored): string {
     : `, ${number(Math.round(e.found.schedules / s))} schedules and ${number(Math.round(e.found.steps / s))} steps per second`;
 }
 
-function textOf(e: Explored, several: boolean, file: string, schedule: string | undefined, o: ExploreOptions, color: Palette): string[] {
+function textOf(e: Explored, several: boolean, file: string, replay: string | undefined, o: ExploreOptions, color: Palette): string[] {
   if (e.line === 0) return [`${e.variant}: its par was not reached`];
   const who = several ? `${e.variant}, the par in line ${e.line}` : e.variant;
   const parts = e.parts > 1 ? ` in ${e.parts} parts,` : "";
@@ -163,7 +186,9 @@ function textOf(e: Explored, several: boolean, file: string, schedule: string | 
         : `       is stopped before ${c.stops.phase} (${c.stops.source}), after ${c.steps} steps`,
     );
   }
-  out.push("", `  Replay: faultline run ${file} --kernel ${e.variant} --schedule ${schedule}`, searched);
+  out.push("");
+  if (replay !== undefined) out.push(`  Replay: faultline run ${file} --kernel ${e.variant} ${replay}`);
+  out.push(searched);
   return out;
 }
 
@@ -183,7 +208,7 @@ function jsonOf(e: Explored, schedule: string | undefined): Record<string, unkno
     ending: e.found.ending,
     parts: e.parts,
     ...numbers(e.found),
-    violation: e.violation === undefined ? null : { ...e.violation, schedule },
+    violation: e.violation === undefined ? null : { ...e.violation, schedule: schedule ?? null },
   };
 }
 

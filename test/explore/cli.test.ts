@@ -44,6 +44,28 @@ test("explore convicts the faulty era with a story and a schedule, clears the fi
   expect(replayed.out).toContain(`: ${what}`);
 }, 60_000);
 
+test("each violation has a schedule of its own, and its replay is told with the decisions that it needs", async () => {
+  const planted = ["--set", "seqSnapshot=after-unlock"];
+  const { out } = await faultline(["explore", script, ...planted, "--output", join(folder, "planted.schedule")]);
+  const replays = [...out.matchAll(/^ {2}Replay: faultline (.*)$/gm)].map((m) => m[1]!);
+  expect(replays).toEqual(
+    ["v6.1", "v6.8"].map((v) => `run ${script} --kernel ${v} ${planted.join(" ")} --schedule ${join(folder, `planted.${v}.schedule`)}`),
+  );
+  for (const words of replays) expect((await faultline([...words.split(" "), "--quiet"])).status).toBe(1);
+}, 60_000);
+
+test("what was found is told also where its schedule cannot be written: status 2", async () => {
+  const args = ["explore", script, "--output", join(folder, "none/x.schedule")];
+  const text = await faultline(args);
+  expect(text.out).toContain("v6.1: stage2-agrees-with-host is violated");
+  expect(text.err).toMatch(/^error: the folder of .*none\/x\.schedule does not exist\n$/);
+  expect(text.status).toBe(2);
+  const { variants } = JSON.parse((await faultline([...args, "--json"])).out) as {
+    variants: { violation: { schedule: unknown } | null }[];
+  };
+  expect(variants[0]!.violation!.schedule).toBe(null);
+}, 60_000);
+
 test("verdict, schedule and counts are the same for one worker and for three, also of a tree that is cut into parts", async () => {
   const run = async (jobs: string, of: readonly string[]): Promise<{ parts: number[]; rest: unknown; schedule: string }> => {
     const schedule = join(folder, `jobs${jobs}.schedule`);

@@ -33,7 +33,10 @@ export function addExplore(root: Command, done: Done): void {
     .option("--cut-after <n>", "steps after which a variant's tree is cut into parts that worker threads share; 100000 if absent", count)
     .option("--invariants <names>", "ask only these, separated by commas", list)
     .option("--list-invariants", "print what is asked, and its sources")
-    .option("--output <file>", "where the schedule of a violation is written; SCRIPT.VARIANT.schedule if absent")
+    .option(
+      "--output <file>",
+      "where the schedule of a violation is written; several get their variants' names into it; SCRIPT.VARIANT.schedule if absent",
+    )
     .addOption(format("text", "json"))
     .addOption(json())
     .addHelpText(
