@@ -53,7 +53,12 @@ export class Journal {
   /** The specification of the campaign in this folder; undefined if there is none. */
   static spec(folder: string): unknown {
     const head = join(folder, "campaign.json");
-    return existsSync(head) ? (JSON.parse(readFileSync(head, "utf8")) as { spec: unknown }).spec : undefined;
+    if (!existsSync(head)) return undefined;
+    try {
+      return (JSON.parse(readFileSync(head, "utf8")) as { spec: unknown }).spec;
+    } catch (e) {
+      throw new FaultlineError(`${head} says no campaign: ${(e as Error).message}`);
+    }
   }
   /** Takes a completed campaign away, so that the folder can have another. */
   static remove(folder: string): void {

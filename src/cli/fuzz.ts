@@ -21,11 +21,19 @@ export async function fuzzCommand(o: FuzzWords, json: boolean): Promise<number> 
   const means = meansOf(o);
   const spec = specOf(o);
   const { state, ended } = await carryOut(fuzzWork, spec, means);
-  const files = save(o.corpus, state);
-  if (o.corpus !== undefined && ended === "complete") Journal.remove(o.corpus);
+  const files = new Map<Found, string>();
+  let unwritten: unknown;
+  try {
+    save(o.corpus, state, files);
+    if (o.corpus !== undefined && ended === "complete") Journal.remove(o.corpus);
+  } catch (e) {
+    // What was found is told first.
+    unwritten = e;
+  }
   const report = reportOf(spec, state, ended, files);
   if (json) await print(JSON.stringify(report, undefined, 2));
   else await text(report);
+  if (unwritten !== undefined) throw unwritten;
   if (ended === "interrupted") return INTERRUPTED;
   return report.failures.length > 0 ? FAILED : OK;
 }
@@ -49,6 +57,7 @@ export function cpusOf(o: FuzzWords): string[] {
 }
 
 function specOf(o: FuzzWords): FuzzSpec {
+  if (o.kernel?.length === 0) throw new UsageError("--kernel names no era: expected names such as v5.5,v6.12");
   const kernels = (o.kernel ?? ["v6.12"]).map(eraNamed);
   const cpus = cpusOf(o);
   const asked = {
@@ -85,9 +94,8 @@ function readPrograms(folder: string): Program[] {
 
 const digest = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 12);
 
-/** The failing scripts, and the corpus where it is kept. @returns the file of each failure */
-function save(folder: string | undefined, state: State): Map<Found, string> {
-  const files = new Map<Found, string>();
+/** The failing scripts, and the corpus where it is kept. @param files gets the file of each failure */
+function save(folder: string | undefined, state: State, files: Map<Found, string>): void {
   const scripts = folder === undefined ? "." : join(folder, "failures");
   if (folder !== undefined) {
     for (const f of ["failures", "programs"]) mkdirSync(join(folder, f), { recursive: true });
@@ -104,7 +112,6 @@ function save(folder: string | undefined, state: State): Map<Found, string> {
     writeWhole(file, f.script);
     files.set(f, file);
   }
-  return files;
 }
 
 /** Whether the script fails when it is run as anybody runs it. */
@@ -161,7 +168,9 @@ async function text(r: ReturnType<typeof reportOf>): Promise<void> {
   }
   if (r.failures.length > 0) await print(color.red("\nfailures that no decision explains:"));
   for (const f of r.failures) {
-    await print(`  ${f.kernel} ${f.cpu}: ${f.kind}, ${count(f.times, "time")}, ${f.steps[0]} steps made ${f.steps[1]}: ${f.file ?? ""}`);
+    await print(
+      `  ${f.kernel} ${f.cpu}: ${f.kind}, ${count(f.times, "time")}, ${f.steps[0]} steps made ${f.steps[1]}${f.file === null ? "" : `: ${f.file}`}`,
+    );
     await print(`      ${f.text}${f.replays ? "" : " (the script alone does not show it)"}`);
   }
   await print(r.failures.length === 0 ? color.green("\nno failure") : color.red(`\n${count(r.failures.length, "kind")} of failure`));

@@ -19,7 +19,19 @@ export function whole(text: string): number {
 export const count = (text: string): number => {
   const m = /^([0-9][0-9_]*)([KMG]?)$/i.exec(text);
   const value = m === null ? NaN : Number(m[1]!.replaceAll("_", "")) * 1000 ** " KMG".indexOf(m[2]!.toUpperCase() || " ");
-  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`expected a number of steps, not "${text}".`);
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`expected a whole number such as 500, 20k or 1M, not "${text}".`);
+  return value;
+};
+/** A count that nothing can be done with if it is zero. */
+export const atLeastOne = (text: string): number => {
+  const value = count(text);
+  if (value === 0) throw new InvalidArgumentError("expected at least 1.");
+  return value;
+};
+/** STEP: the number in front of an event in a trace. */
+export const step = (text: string): number => {
+  const value = /^[0-9]+$/.test(text) ? Number(text) : NaN;
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`expected the number of an event, not "${text}".`);
   return value;
 };
 /** `--jobs`: worker threads, 1 to 256. */

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { CLI, faultline, temporaryFolder } from "../cli/command.js";
@@ -13,7 +13,7 @@ interface Report {
   readonly failures: readonly {
     readonly kind: string;
     readonly replays: boolean;
-    readonly file: string;
+    readonly file: string | null;
     readonly steps: readonly number[];
   }[];
   readonly kernelBugs: readonly {
@@ -55,10 +55,20 @@ test("a decision broken by hand is found, made small, and written as a script wi
   expect(r.status).toBe(1);
   const { failures } = parse(r.out);
   expect(failures.every((f) => f.replays && f.steps[1]! <= 8)).toBe(true);
-  const script = readFileSync(join(cwd, failures[0]!.file), "utf8");
+  const script = readFileSync(join(cwd, failures[0]!.file!), "utf8");
   expect(script).toMatch(/^title ".*"\n\/\/ found by faultline fuzz, seed 1, unit \d+, program \d+: /);
-  expect((await faultline(["run", failures[0]!.file], { cwd })).status).toBe(1);
-  expect((await faultline(["run", failures[0]!.file, "--set", "dirtyMark=after-map"], { cwd })).status).toBe(0);
+  expect((await faultline(["run", failures[0]!.file!], { cwd })).status).toBe(1);
+  expect((await faultline(["run", failures[0]!.file!, "--set", "dirtyMark=after-map"], { cwd })).status).toBe(0);
+});
+
+test("what was found is told also where it cannot be written: status 2", async () => {
+  const cwd = temporaryFolder();
+  mkdirSync(join(cwd, "c"));
+  writeFileSync(join(cwd, "c/failures"), "");
+  const r = await faultline(["fuzz", "--set", "dirtyMark=pages-before-set", "--runs", "200", "--corpus", "c", "--json"], { cwd });
+  expect(parse(r.out).failures.map((f) => f.file)).toContain(null);
+  expect(r.err).toBe("error: c/failures: file already exists (mkdir)\n");
+  expect(r.status).toBe(2);
 });
 
 /** Runs a campaign and kills it when it has so many results. */

@@ -1,6 +1,6 @@
 /** The words of `faultline dump`: the machine's tables, TLBs, VMAs and memslots at any event of a run. */
 import { type Command, Option } from "commander";
-import { type Common, count, type Done, format, json, selection, wantsJson, withMachineOptions } from "../options.js";
+import { type Common, type Done, format, json, selection, step, wantsJson, withMachineOptions } from "../options.js";
 
 const WHAT = ["stage2", "host", "guest", "tlb", "vmas", "memslots", "cache", "buffers"];
 
@@ -11,7 +11,7 @@ export function addDump(root: Command, done: Done): void {
       .description("page tables, TLBs, VMAs and memslots at any event of a run, in the formats of the real tools")
       .argument("<file>", "FILE, NAME or -")
       .addOption(new Option("--what <what>", "what to show").choices(WHAT).default("stage2"))
-      .option("--at <step>", "right after this event: the number in front of it in a trace (without: the end of the run)", count)
+      .option("--at <step>", "right after this event: the number in front of it in a trace (without: the end of the run)", step)
       .option("--kernel <era>", "the script's variant of this name or era, or its first variant under this era")
       .option("--variant <name>", "the script's variant of this name"),
   )

@@ -1,6 +1,6 @@
 /** The words of `faultline explain`: why an access ended as it did, and what would have answered otherwise. */
 import type { Command } from "commander";
-import { type Common, count, type Done, format, json, selection, wantsJson, withMachineOptions } from "../options.js";
+import { type Common, type Done, format, json, selection, step, wantsJson, withMachineOptions } from "../options.js";
 
 export function addExplain(root: Command, done: Done): void {
   withMachineOptions(
@@ -8,7 +8,7 @@ export function addExplain(root: Command, done: Done): void {
       .command("explain")
       .description("why an access, exit, EFAULT or injected abort came out as it did, and what would have answered otherwise")
       .argument("<file>", "FILE, NAME or -")
-      .option("--step <step>", "the access that this event belongs to (without: the last notable outcome)", count)
+      .option("--step <step>", "the access that this event belongs to (without: the last notable outcome)", step)
       .option("--kernel <era>", "the script's variant of this name or era, or its first variant under this era")
       .option("--variant <name>", "the script's variant of this name"),
   )

@@ -1,6 +1,7 @@
 /** The words of `faultline fuzz`: random programs against a naive model. */
-import type { Command } from "commander";
-import { count, type Done, duration, format, json, list, type Means, meansOptions, wantsJson, whole } from "../options.js";
+import { type Command, Option } from "commander";
+import { UsageError } from "../status.js";
+import { atLeastOne, type Done, duration, format, json, list, type Means, meansOptions, wantsJson, whole } from "../options.js";
 
 export interface FuzzWords extends Readonly<Means> {
   readonly format: string;
@@ -29,15 +30,24 @@ export function addFuzz(root: Command, done: Done): void {
     .option("--cpu <names>", "CPU profiles, separated by commas; max if absent", (v: string, before: string[] = []) => [...before, v])
     .option("--set <decision=value>", "replace one decision of the eras (repeatable)", (v: string, before: string[] = []) => [...before, v])
     .option("--seed <n>", "decides every program", whole, 1)
-    .option("--runs <n>", "programs; 2000 if neither this nor --time is given", count)
+    .option("--runs <n>", "programs; 2000 if neither this nor --time is given", atLeastOne)
     .option("--time <t>", "how long programs are begun: 90s, 10m, 1h", duration);
   meansOptions(command)
     .option("--compare <eras>", "two eras, A,B: the classes of programs that they answer differently, and the decision behind each")
-    .option("--hostile", "bundled scripts and recordings, broken at random, through the commands that read them", false)
-    .option("--record-qemu <kernel>", "random scenarios recorded on this arm64 kernel image in QEMU, and compared with the emulator")
+    .addOption(
+      new Option("--hostile", "bundled scripts and recordings, broken at random, through the commands that read them")
+        .default(false)
+        .conflicts(["kernel", "cpu", "set", "compare", "recordQemu"]),
+    )
+    .addOption(
+      new Option(
+        "--record-qemu <kernel>",
+        "random scenarios recorded on this arm64 kernel image in QEMU, and compared with the emulator",
+      ).conflicts(["set", "compare"]),
+    )
     .option("--modules <dir>", "of --record-qemu: the kernel's modules, …/lib/modules/RELEASE")
     .option("--recorder <script>", "of --record-qemu: what records, if not the bundled recorder/record.sh")
-    .option("--batch <n>", "of --record-qemu: scenarios of one boot", count, 50)
+    .option("--batch <n>", "of --record-qemu: scenarios of one boot", atLeastOne, 50)
     .option("--corpus <dir>", "keeps the corpus, the failing scripts and the state of the campaign here")
     .option("--resume", "go on with the campaign in --corpus", false)
     .addOption(format("text", "json"))
@@ -58,6 +68,9 @@ Examples:
   faultline fuzz --set dirtyMark=pages-before-set --runs 5k`,
     )
     .action(async (o: FuzzWords) => {
+      for (const name of ["modules", "recorder", "batch"])
+        if (o.recordQemu === undefined && command.getOptionValueSource(name) === "cli")
+          throw new UsageError(`--${name} belongs to --record-qemu KERNEL`);
       if (o.hostile) {
         const { fuzzHostileCommand } = await import("../fuzzhostile.js");
         done(await fuzzHostileCommand(o, wantsJson(o)));
