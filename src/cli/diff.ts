@@ -83,6 +83,7 @@ export async function diffCommand(a: string, b: string, args: DiffArguments): Pr
       eventCatalogue().map((e) => e.name),
     );
   }
+  if (a === "-" && b === "-") throw new UsageError("only one of the two traces can come from standard input");
   const [x, y] = [readTrace(a), readTrace(b)];
   const diff = diffTraces(x, y, args);
   if (diff.compared.a === 0 && diff.compared.b === 0) throw new UsageError(`${a} and ${b} have no events that can be compared`);

@@ -36,7 +36,7 @@ export function readChrome(text: string): ReadTrace {
   try {
     v = JSON.parse(text);
   } catch {
-    throw new TraceError("it begins like JSON and is none; is it complete?");
+    throw new TraceError("it begins like JSON and is none, or breaks off");
   }
   const list = Array.isArray(v) ? v : isObject(v) ? v["traceEvents"] : undefined;
   if (!Array.isArray(list)) throw new TraceError("no traceEvents in this JSON");
@@ -74,7 +74,7 @@ function eventOfSlice(ph: string, name: string): string | undefined {
  * pid behind a dash, as perf script does. What does not look so (headers, comments, lost events) is passed over.
  */
 const FTRACE =
-  /^\s*(.*?)(?:-|\s+)([0-9]+)\s+(?:\([ 0-9-]*\)\s+)?\[([0-9]+)\]\s+(?:\S{4,5}\s+)?([0-9]+\.[0-9]+):\s+(?:[a-z_0-9]+:)?([A-Za-z_0-9]+):\s*(.*)$/;
+  /^\s*(.*?)(?:-|\s+)([0-9]+)\s+(?:\([ 0-9-]*\)\s+)?\[([0-9]+)\]\s+(?:\S{4,5}\s+)?([0-9]+\.[0-9]+):\s+(?:[a-z_0-9]+:)?([A-Za-z_0-9]+):\s*(.*)\r?$/;
 
 export function readFtrace(text: string): ReadTrace {
   const out = new Collected();

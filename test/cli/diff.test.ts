@@ -1,4 +1,4 @@
-import { truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { faultline, temporaryFolder } from "./command.js";
@@ -40,10 +40,20 @@ describe("diff", () => {
     expect(r.status).toBe(0);
     expect(r.out).toMatch(/1 events compared/);
   });
+  test("CR LF and a byte order mark are no difference", async () => {
+    for (const name of ["t.jsonl", "t.json", "t.ftrace"]) {
+      expect((await faultline(["run", "2012-demand-fault", "--kernel", "v6.12", "--quiet", "--trace", at(name)])).status).toBe(0);
+      writeFileSync(at("windows"), `\ufeff${readFileSync(at(name), "utf8").replaceAll("\n", "\r\n")}`);
+      const r = await faultline(["diff", at("windows"), at(name)]);
+      expect(r.err).toBe("");
+      expect(r.out, name).toMatch(/\nthe same\n$/);
+    }
+  });
   test("what is no trace: status 2 and what was expected, never a stack", async () => {
     writeFileSync(at("words.txt"), "some words\n");
     writeFileSync(at("cut.json"), '{"traceEvents":[');
     writeFileSync(at("binary"), Buffer.from([1, 0, 2]));
+    writeFileSync(at("empty"), "");
     await faultline(["run", "2019-munmap-remap", "--kernel", "v5.5", "--quiet", "--trace", at("cut.dat")]);
     truncateSync(at("cut.dat"), 9000);
     const cases: [string[], RegExp][] = [
@@ -51,6 +61,7 @@ describe("diff", () => {
       [["cut.json"], /cut\.json: it begins like JSON and is none/],
       [["binary"], /binary: a binary format that is no trace\.dat/],
       [["cut.dat"], /cut\.dat: the file breaks off at byte 9000/],
+      [["empty"], /empty: the file is empty; readable are/],
       [["none"], /there is no file .*none/],
       [["t.v5.5.dat", "--events", "kvm_exitt"], /no event named "kvm_exitt": did you mean "kvm_exit"\?/],
     ];

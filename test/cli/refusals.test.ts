@@ -19,6 +19,7 @@ const CASES: readonly [args: string, said: RegExp][] = [
   [`fuzz --resume --corpus ${join(dir, "damaged")}`, /^error: .*campaign\.json says no campaign: /],
   ["explain 2012-demand-fault --step x", /expected the number of an event, not "x"/],
   ["dump 2012-demand-fault --at -1", /expected the number of an event, not "-1"/],
+  ["diff - -", /^error: only one of the two traces can come from standard input\n$/],
 ];
 
 test.each(CASES)("faultline %s", async (args, said) => {
