@@ -17,14 +17,20 @@ export async function scenariosCommand(name: string | undefined, args: Scenarios
   if (wanted !== undefined && !names.includes(wanted)) throw unknownName("scenario", wanted, names);
   if (args.show && wanted === undefined) throw new UsageError("--show takes the name of a scenario: faultline scenarios NAME --show");
   const of = wanted === undefined ? names : [wanted];
-  if (args.show && wanted !== undefined) {
+  if (args.show && wanted !== undefined && args.format === "text") {
     await print(readFileSync(scenarioFile(wanted), "utf8"));
     return OK;
   }
   const list = of.map((n) => {
     const source = readFileSync(scenarioFile(n), "utf8");
     const script = parse(n, source, new Diagnostics(n, source));
-    return { name: n, title: script.title, sources: script.sources, variants: script.variants.map((v) => v.name) };
+    return {
+      name: n,
+      title: script.title,
+      sources: script.sources,
+      variants: script.variants.map((v) => v.name),
+      ...(args.show ? { script: source } : {}),
+    };
   });
   if (args.format === "json") {
     await print(JSON.stringify(list, undefined, 2));

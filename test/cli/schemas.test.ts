@@ -48,6 +48,7 @@ const ROWS: readonly Row[] = [
   ["kernels-diff", ["kernels", "--diff", "v5.4", "v5.5"]],
   ["kernels-feature", ["kernels", "--feature", "eagerDeviceMapping"]],
   ["scenarios", ["scenarios"]],
+  ["scenarios", ["scenarios", "2019-munmap-remap", "--show"]],
   ["new", ["new", at("new.guest")]],
   ["import", ["import", "strace", at("vmm.strace")]],
   ["demo", ["demo"]],
