@@ -43,9 +43,9 @@ export async function importCommand(kind: keyof typeof READERS, file: string, ar
   const imported = READERS[kind](name, source, new Diagnostics(name, source));
   const script = scriptText(imported);
   const { counts } = imported;
-  const text = args.json ? `${JSON.stringify({ ...imported, script }, undefined, 2)}\n` : script;
-  if (args.output === undefined) await print(text);
-  else writeWhole(args.output, text);
+  if (args.output !== undefined) writeWhole(args.output, script);
+  if (args.json) await print(JSON.stringify({ ...imported, script }, undefined, 2));
+  else if (args.output === undefined) await print(script);
   const where = args.output === undefined ? "" : `${args.output}: `;
   process.stderr.write(
     `${where}${counts.lines} lines: ${counts.statements} statements, ${counts.notUnderstood} not understood (comments), ${counts.leftOut} without consequence for guest memory\n`,

@@ -17,6 +17,7 @@ expect stage2 RAM perms=rw        // change a line and run it again: faultline r
 `;
 
 export async function newCommand(file: string, asJson: boolean): Promise<number> {
+  if (file === "-") throw new UsageError("new takes the name of a file, not standard output");
   const path = resolve(file);
   if (existsSync(path)) throw new UsageError(`${file} exists already; faultline new never overwrites`);
   if (!existsSync(dirname(path))) throw new UsageError(`${file} cannot be written: there is no folder ${dirname(path)}`);

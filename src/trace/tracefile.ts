@@ -8,9 +8,10 @@ const COPY_BYTES = 1 << 20;
 
 /**
  * The file that a path to write names, behind symbolic links.
- * @throws Error where a folder, device, pipe or socket is: the rename at the end would put a file in its place
+ * @throws Error for `-`, and where a folder, device, pipe or socket is: the rename at the end would put a file in its place
  */
 export function fileToWrite(path: string): string {
+  if (path === "-") throw new Error("it takes the name of a file, not standard output");
   const there = statSync(path, { throwIfNoEntry: false });
   if (there === undefined) return path;
   if (there.isDirectory()) throw Object.assign(new Error(`EISDIR: ${path} is a directory`), { code: "EISDIR" });

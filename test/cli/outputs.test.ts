@@ -54,3 +54,14 @@ test("a folder that cannot be made is wrong input, not a defect", async () => {
     expect(r.status).toBe(2);
   }
 });
+
+test("import -o FILE --json: the script goes into the file, the JSON to standard output", async () => {
+  const file = join(temporaryFolder(), "vmm.guest");
+  const args = ["import", "mtree", "-", "--json"];
+  const input = WRITERS.find(([name]) => name === "import -o")![2]!;
+  const without = await faultline(args, { input });
+  const { out, status } = await faultline([...args, "-o", file], { input });
+  expect(status).toBe(0);
+  expect(out).toBe(without.out);
+  expect(readFileSync(file, "utf8")).toBe((JSON.parse(out) as { script: string }).script);
+});
