@@ -3,12 +3,17 @@
  * Exit statuses: 0 ok; 1 an expectation failed or traces differ; 2 wrong input; 3 a budget is used up; 130 interrupted.
  */
 import { CommanderError } from "commander";
-import { BudgetError, didYouMean, ScriptError } from "./guest/diagnostics.js";
+import { BudgetError, nearest, ScriptError } from "./guest/diagnostics.js";
 import { program } from "./cli/program.js";
 import { BUDGET, OK, UsageError, WRONG_INPUT } from "./cli/status.js";
 
 /** Places of a defect that are shown: where it was thrown and who called. */
 const FRAMES = 4;
+
+/** Files are quoted in errors: their control characters are not the terminal's. */
+function complain(text: string): void {
+  process.stderr.write(`${text.replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, "\ufffd")}\n`);
+}
 
 /** Says on stderr what is wrong. @returns the exit status */
 function report(e: unknown): number {
@@ -16,15 +21,14 @@ function report(e: unknown): number {
     if (e.exitCode === 0) return OK;
     return WRONG_INPUT;
   }
-  if (e instanceof ScriptError) process.stderr.write(`${e.message}\n`);
-  else if (e instanceof UsageError) process.stderr.write(`error: ${e.message}\n`);
-  else if (e instanceof BudgetError) process.stderr.write(`error: ${e.message}${e.option === "" ? "" : `; ${e.option} raises it`}\n`);
-  else if (e instanceof Error && (e.name === "RecordingError" || e.name === "FaultlineError"))
-    process.stderr.write(`error: ${e.message}\n`);
+  if (e instanceof ScriptError) complain(e.message);
+  else if (e instanceof UsageError) complain(`error: ${e.message}`);
+  else if (e instanceof BudgetError) complain(`error: ${e.message}${e.option === "" ? "" : `; ${e.option} raises it`}`);
+  else if (e instanceof Error && (e.name === "RecordingError" || e.name === "FaultlineError")) complain(`error: ${e.message}`);
   else {
     const first = innermost(e);
     if (!isSystemError(first)) return defect(e);
-    process.stderr.write(`error: ${ofSystem(first)}\n`);
+    complain(`error: ${ofSystem(first)}`);
   }
   return e instanceof BudgetError ? BUDGET : WRONG_INPUT;
 }
@@ -77,8 +81,13 @@ async function main(): Promise<void> {
       return;
     }
     const names = root.commands.map((c) => c.name());
-    if (!argv[0]!.startsWith("-") && argv[0] !== "help" && !names.includes(argv[0]!))
-      throw new UsageError(`no command "${argv[0]!}": ${didYouMean(argv[0]!, names)}`);
+    const named = argv[0] === "help" ? (argv[1] ?? "help") : argv[0]!;
+    if (!named.startsWith("-") && named !== "help" && !names.includes(named)) {
+      const near = nearest(named, names);
+      throw new UsageError(
+        `no command "${named}"${near === undefined ? "; faultline --help lists them" : `: did you mean "${near}"?`}`,
+      );
+    }
     for (const c of root.commands) c.exitOverride();
     await root.parseAsync(process.argv);
   } catch (e) {

@@ -67,6 +67,7 @@ function load(paths: readonly string[]): LitmusFile[] {
     if (statSync(p).size > 1024 * 1024) throw new UsageError(`${p} is larger than 1 MiB`);
   }
   const files = paths.flatMap((p) => (statSync(p).isDirectory() ? litmusFiles(p) : [p]));
+  if (files.length === 0) throw new UsageError("no litmus test (*.litmus) under the paths given");
   return files.map((f) => ({ file: f, text: readFileSync(f, "utf8") }));
 }
 

@@ -52,7 +52,7 @@ function isUncounted(kind: string, text: string): boolean {
 
 /** Parses one recording. @throws RecordingError naming the line. */
 export function parseRecording(file: string, text: string): Recording {
-  const lines = text.split("\n");
+  const lines = text.replace(/^\uFEFF/, "").split("\n");
   const header = HEADER.exec(lines[0] ?? "");
   if (header === null) throw new RecordingError(file, 1, 'expected "# kernel ERA, cpu NAME"');
   const name = /^scenario (\S+)\s*$/.exec(lines[1] ?? "");

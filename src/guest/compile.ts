@@ -182,18 +182,24 @@ export function decodeScript(file: string, bytes: Uint8Array): string {
 
 function firstBadByte(bytes: Uint8Array): number {
   // The longest prefix that decodes, by bisection: a stream decoder keeps an unfinished character back.
+  const decodes = (length: number, stream: boolean): boolean => {
+    try {
+      new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, length), { stream });
+      return true;
+    } catch {
+      return false;
+    }
+  };
   let good = 0;
   let bad = bytes.length;
   while (bad - good > 1) {
     const mid = (good + bad) >> 1;
-    try {
-      new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, mid), { stream: true });
-      good = mid;
-    } catch {
-      bad = mid;
-    }
+    if (decodes(mid, true)) good = mid;
+    else bad = mid;
   }
-  return Math.min(good, bytes.length - 1);
+  // What was kept back is where the wrong character begins.
+  while (!decodes(good, false)) good--;
+  return good;
 }
 
 /** A name's standing while checking: a constant with its value, or known only at run time. */

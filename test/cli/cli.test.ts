@@ -90,7 +90,7 @@ guest { ldr x0, [0x80000000] }
     [["--cpu", "cortex_a76"], /no CPU named "cortex_a76": did you mean "cortex-a76"\?/],
     [["--set", "eagerDeviceMaping=true"], /no decision named "eagerDeviceMaping": did you mean "eagerDeviceMapping"\?/],
     [["--set", "eagerDeviceMapping=perhaps"], /eagerDeviceMapping takes .*true.*not perhaps/],
-    [["--max-steps", "many"], /expected a number/],
+    [["--max-steps", "many"], /expected a whole number/],
     [["--format", "xml"], /Allowed choices are text, json, jsonl/],
     [["--kernell", "v5.4"], /unknown option '--kernell'[\s\S]*Did you mean --kernel/],
   ])("%j is told with the nearest right name", async (args, message) => {
