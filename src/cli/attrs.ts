@@ -25,9 +25,10 @@ function number(what: string, text: string | undefined, most: number): number {
 }
 
 function shareabilities(text: string | undefined): [number, number] {
-  const [a = "3", b = a] = (text ?? "3").split(",");
+  const [a = "3", b = a, ...more] = (text ?? "3").split(",");
   const one = (t: string) => {
-    if (!["0", "2", "3"].includes(t)) throw new UsageError(`--sh takes 0, 2 or 3 for stage 1 and after a comma for stage 2, not "${text}"`);
+    if (!["0", "2", "3"].includes(t) || more.length > 0)
+      throw new UsageError(`--sh takes 0, 2 or 3 for stage 1 and after a comma for stage 2, not "${text}"`);
     return Number(t);
   };
   return [one(a), one(b)];

@@ -58,7 +58,7 @@ export async function esrCommand(text: string, args: EsrArguments): Promise<numb
   }
   const line = (name: string, what: string) => print(`${name.padEnd(8)}${what}`);
   await line("ESR", hex(esr));
-  await line("EC", `${hex(d.ec)} ${d.ecName}`);
+  await line("EC", d.ecName === hex(d.ec) ? d.ecName : `${hex(d.ec)} ${d.ecName}`);
   await line("IL", d.il ? "1 (32-bit instruction, or no valid instruction syndrome)" : "0 (16-bit instruction)");
   if (iss2 !== 0) await line("ISS2", iss2 === 0xffffffff ? "0xffffffff: sign extension, as KVM v6.1 to v6.9 injects" : hex(iss2));
   await line("ISS", hex(d.iss));

@@ -1,5 +1,6 @@
 /** Compiles a script and runs the variants that the options ask for. */
 import { cpuProfile } from "../arch/features.js";
+import type { Statement } from "../guest/ast.js";
 import { compile, letNames, type Lets, type Program, type VariantConfig } from "../guest/compile.js";
 import { DEFAULT_BUDGET, type Budget } from "../guest/limits.js";
 import { eraHint, eraNames, machineFor, machineWorld } from "../guest/machineworld.js";
@@ -141,4 +142,9 @@ export function execute(program: Program, variant: VariantConfig, options: Execu
       ...(tracing === undefined ? {} : { attach: tracing.attach }),
     });
   return tracing === undefined ? run() : tracing.around(run);
+}
+
+/** Whether a script has agents that could be interleaved. */
+export function hasPar(body: readonly Statement[]): boolean {
+  return body.some((s) => s.kind === "par" || ((s.kind === "on" || s.kind === "for" || s.kind === "vmm") && hasPar(s.body)));
 }

@@ -5,11 +5,10 @@ import { progressLine } from "../campaign/progress.js";
 import type { Explored, ExploreOptions } from "../explore/explore.js";
 import { INVARIANTS } from "../explore/invariants/index.js";
 import { exploreWork, underWay, type ExploreSpec, type Tree } from "../explore/work.js";
-import type { Statement } from "../guest/ast.js";
 import { writeSchedule } from "../guest/schedule.js";
 import { withName } from "../trace/formats.js";
 import { eventBody } from "../trace/text.js";
-import { compileScript, selectVariants, type Selection } from "./execute.js";
+import { compileScript, hasPar, selectVariants, type Selection } from "./execute.js";
 import { loadScript } from "./load.js";
 import { BUDGET, FAILED, INTERRUPTED, OK, unknownName, UsageError } from "./status.js";
 import { palette, print, type Palette } from "./terminal.js";
@@ -95,10 +94,6 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
   if (interrupted) return INTERRUPTED;
   if (known.some((e) => e.violation !== undefined)) return FAILED;
   return known.some((e) => e.found.ending !== "complete") ? BUDGET : OK;
-}
-
-function hasPar(body: readonly Statement[]): boolean {
-  return body.some((s) => s.kind === "par" || ((s.kind === "on" || s.kind === "for" || s.kind === "vmm") && hasPar(s.body)));
 }
 
 /** A tree of which parts are missing was interrupted. */

@@ -33,6 +33,8 @@ function policyOf(text: string): Extract<PolicyRef, { own: string }> {
     .slice(at + 1)
     .split(",")
     .filter((s) => s !== "");
+  const half = set.find((s) => !s.includes("="));
+  if (half !== undefined) throw new UsageError(`--policy takes name=decision=value,…: "${half}" of policy ${name} has no value`);
   if (set.length === 0) throw new UsageError(`policy ${name} names no decision; expected ${name}=decision=value`);
   return { own: name, set: Object.fromEntries(set.map(settingOf)) };
 }

@@ -10,7 +10,7 @@ import { readSchedule, ScheduleError, type Schedule } from "../guest/schedule.js
 import { jsonLine } from "../trace/json.js";
 import type { TraceFormat } from "../trace/formats.js";
 import type { Detail } from "../trace/story.js";
-import { compileScript, execute, type ExecuteOptions, selectVariants, withCosts, type Selection } from "./execute.js";
+import { compileScript, execute, type ExecuteOptions, hasPar, selectVariants, withCosts, type Selection } from "./execute.js";
 import { loadScript } from "./load.js";
 import { failureLines, renderResult, resultJson, resultTable, verdictLine, type RenderOptions } from "./render.js";
 import { statText } from "./stat.js";
@@ -80,6 +80,8 @@ async function runCommand(file: string, args: RunArguments, document: (d: RunDoc
     ...(args.maxMemory === undefined ? {} : { memory: args.maxMemory }),
   };
   const schedule = args.schedule === undefined ? undefined : loadSchedule(args.schedule);
+  if (schedule !== undefined && !hasPar(program.script.body))
+    throw new UsageError(`${script.file} has no par { … } block: --schedule has nothing to interleave`);
   const named = args.oneOfSeveral === true ? { file: script.file } : {};
   let passed = true;
   const results: Record<string, unknown>[] = [];

@@ -7,6 +7,9 @@ import { faultline, temporaryFolder } from "./command.js";
 const dir = temporaryFolder();
 mkdirSync(join(dir, "damaged"));
 writeFileSync(join(dir, "damaged/campaign.json"), "{");
+writeFileSync(join(dir, "x.schedule"), "faultline schedule 1\nvcpu0 1\n");
+writeFileSync(join(dir, "latin1.guest"), Buffer.from("//\n// caf\xe9\n", "latin1"));
+writeFileSync(join(dir, "escape"), "\x1b[2J\n");
 
 const CASES: readonly [args: string, said: RegExp][] = [
   ["fuzz --kernel=", /^error: --kernel names no era/],
@@ -19,6 +22,28 @@ const CASES: readonly [args: string, said: RegExp][] = [
   [`fuzz --resume --corpus ${join(dir, "damaged")}`, /^error: .*campaign\.json says no campaign: /],
   ["explain 2012-demand-fault --step x", /expected the number of an event, not "x"/],
   ["dump 2012-demand-fault --at -1", /expected the number of an event, not "-1"/],
+  ["nosuch", /^error: no command "nosuch"; faultline --help lists them\n$/],
+  ["help rum", /^error: no command "rum": did you mean "run"\?\n$/],
+  ["run 2012-demand-fault --trace-format jsonl", /^error: --trace-format says how --trace FILE is written: there is no --trace\n$/],
+  ["run 2012-demand-fault --trace-system kvm_arm64", /^error: --trace-system says how --trace FILE is written/],
+  [
+    `run 2012-demand-fault --schedule ${join(dir, "x.schedule")}`,
+    /2012-demand-fault\.guest has no par \{ … \} block: --schedule has nothing to interleave/,
+  ],
+  [
+    "measure 2012-demand-fault --policy late=pfnmapBlockSize",
+    /^error: --policy takes .*: "pfnmapBlockSize" of policy late has no value\n$/,
+  ],
+  ["kernels v5.4 --feature eagerDeviceMapping", /^error: --feature goes through all eras/],
+  ["kernels --feature eagerDeviceMapping --diff v5.4 v5.5", /^error: --feature goes through all eras/],
+  ["kernels v6.1 --diff v5.4,v5.5", /^error: --diff takes two eras/],
+  ["attrs --table --s1 0xff", /'--table' cannot be used with option '--s1 <byte>'/],
+  ["attrs --s1 0xff --s2 5 --sh 2,0,3", /^error: --sh takes 0, 2 or 3 for stage 1 and after a comma for stage 2, not "2,0,3"\n$/],
+  [`litmus ${join(dir, "damaged")}`, /^error: no litmus test \(\*\.litmus\) under the paths given\n$/],
+  ["new -", /^error: new takes the name of a file, not standard output\n$/],
+  ["report 2012-demand-fault -o -", /- cannot be written: it takes the name of a file, not standard output\n$/],
+  [`run ${join(dir, "latin1.guest")}`, /latin1\.guest:2:7: error: this file is not UTF-8: byte 0xe9 at offset 9\n/],
+  [`litmus ${join(dir, "escape")}`, /\n {4}1 \| \ufffd\[2J/],
   ["diff - -", /^error: only one of the two traces can come from standard input\n$/],
 ];
 

@@ -1,5 +1,5 @@
 /** The words of `faultline attrs`: combine a stage-1 attribute with a stage-2 MemAttr: the resulting memory type, and why. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { type Common, type Done, format, json, wantsJson } from "../options.js";
 
 export function addAttrs(root: Command, done: Done): void {
@@ -10,7 +10,11 @@ export function addAttrs(root: Command, done: Done): void {
     .option("--s2 <memattr>", "stage-2 MemAttr, descriptor bits 5:2")
     .option("--fwb", "HCR_EL2.FWB is set (FEAT_S2FWB)", false)
     .option("--sh <s1[,s2]>", "shareability in the descriptors: 0, 2 or 3; 3 if absent")
-    .option("--table", "all legal combinations as CSV: s1attr,s2memattr,fwb,s1sh,s2sh,attr,sh", false)
+    .addOption(
+      new Option("--table", "all legal combinations as CSV: s1attr,s2memattr,fwb,s1sh,s2sh,attr,sh")
+        .default(false)
+        .conflicts(["s1", "s2", "fwb", "sh"]),
+    )
     .addOption(format("text", "json"))
     .addOption(json())
     .addHelpText(

@@ -2,6 +2,7 @@
 import { basename } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type Common, type Done, format, json, letOption, selection, withMachineOptions } from "../options.js";
+import { UsageError } from "../status.js";
 import type { TraceArguments } from "../tracing.js";
 import type { TraceFormat } from "../../trace/formats.js";
 
@@ -17,7 +18,14 @@ type RunOptions = Common & {
 
 /** What the options say about the trace of one of the scripts. */
 function traceOption(o: RunOptions, files: readonly string[], file: string): { trace?: TraceArguments } {
-  if (o.trace === undefined) return {};
+  if (o.trace === undefined) {
+    for (const [name, value] of [
+      ["--trace-format", o.traceFormat],
+      ["--trace-system", o.traceSystem],
+    ] as const)
+      if (value !== undefined) throw new UsageError(`${name} says how --trace FILE is written: there is no --trace`);
+    return {};
+  }
   return {
     trace: {
       file: o.trace,
