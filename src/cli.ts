@@ -84,9 +84,7 @@ async function main(): Promise<void> {
     const named = argv[0] === "help" ? (argv[1] ?? "help") : argv[0]!;
     if (!named.startsWith("-") && named !== "help" && !names.includes(named)) {
       const near = nearest(named, names);
-      throw new UsageError(
-        `no command "${named}"${near === undefined ? "; faultline --help lists them" : `: did you mean "${near}"?`}`,
-      );
+      throw new UsageError(`no command "${named}"${near === undefined ? "; faultline --help lists them" : `: did you mean "${near}"?`}`);
     }
     for (const c of root.commands) c.exitOverride();
     await root.parseAsync(process.argv);
