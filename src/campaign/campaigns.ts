@@ -24,7 +24,7 @@ export async function carryOut<S, T, I, R>(work: Work<S, T, I, R>, spec: S, mean
   const executor = await executorOf(work, spec, means);
   const progress = progressLine();
   let before: { readonly done: number; readonly at: number } | undefined;
-  return interruptible(async (signal) => {
+  const body = async (signal: AbortSignal): Promise<Campaigned<T>> => {
     try {
       return await campaign(work, spec, {
         executor,
@@ -40,7 +40,9 @@ export async function carryOut<S, T, I, R>(work: Work<S, T, I, R>, spec: S, mean
     } finally {
       progress.clear();
     }
-  });
+  };
+  // A queue has to be told that nobody waits for its units any more.
+  return work.wholeOnly === true && means.queue === undefined ? body(new AbortController().signal) : interruptible(body);
 }
 
 async function executorOf<S, T, I, R>(work: Work<S, T, I, R>, spec: S, means: Means): Promise<Executor> {

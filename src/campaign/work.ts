@@ -17,6 +17,8 @@ export interface Work<Spec, State, Input, Result> {
   readonly kind: string;
   /** True: a unit waits for processes of its own. Any number of them is done in one thread, and no worker elsewhere could. */
   readonly waits?: true;
+  /** True: interrupted it tells nothing, so a signal ends the process at once, also in the middle of a long unit. */
+  readonly wholeOnly?: true;
   /** Units that may be under way at once, at least 1. */
   window(spec: Spec): number;
   /** What the results are merged into. Kept in the submitting process alone; it may hold anything. */

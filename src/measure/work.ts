@@ -38,6 +38,7 @@ const policyOf = (ref: PolicyRef, variants: readonly VariantConfig[]): Policy | 
 
 export const measureWork: Work<MeasureSpec, State, Input, Result> = {
   kind: "measure",
+  wholeOnly: true,
   window: () => 64,
   start: ({ policies, kernels, variants }) => ({
     inputs: policies.flatMap((ref) => combinations(variants, policyOf(ref, variants), kernels).map((kernel) => ({ policy: ref, kernel }))),
