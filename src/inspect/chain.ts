@@ -4,11 +4,13 @@
  */
 import { disassemble } from "../arch/disassemble.js";
 import { answer, decisionRoom, findDecision } from "../eras.js";
+import type { Decision } from "../sim/decisions.js";
 import type { EventRecord } from "../sim/events.js";
 import { hex } from "../trace/fields.js";
 import { low32, remark, syndromeText } from "../trace/remarks.js";
 import type { Access } from "./accesses.js";
 import { words64 } from "./columns.js";
+import { functionIn, FUNCTIONS } from "./functions.js";
 import { GuestWalk } from "./guestwalk.js";
 import type { Machine } from "../machine.js";
 import type { Recorded } from "./recorded.js";
@@ -25,12 +27,12 @@ export interface Link {
   readonly source: string;
 }
 
-/** Events of an access that the chain shows by their remark. */
-const REMARKED: Readonly<Record<string, readonly [string, string]>> = {
-  pfn_lookup: ["pfn", "__kvm_faultin_pfn, hva_to_pfn"],
-  vfio_fault: ["driver", "vfio_pci_mmap_fault"],
+/** Events of an access that the chain shows by their remark, with the kernel function. */
+const REMARKED: Readonly<Record<string, readonly [string, string | Decision]>> = {
+  pfn_lookup: ["pfn", FUNCTIONS.pfn],
+  vfio_fault: ["driver", FUNCTIONS.vfioFault],
   vfio_huge_fault: ["driver", "vfio_pci_mmap_huge_fault"],
-  mmu_retry: ["sequence", "mmu_invalidate_retry"],
+  mmu_retry: ["sequence", FUNCTIONS.retry],
   userfaultfd_fault: ["userfaultfd", "handle_userfault"],
   stage2_map: ["stage 2", "kvm_pgtable_stage2_map"],
   stage2_set: ["stage 2", "stage2_set_pte"],
@@ -58,11 +60,12 @@ export function chainOf(run: Recorded, a: Access): Link[] {
   const vcpu = vcpuNumber(a.agent);
   if (vcpu >= 0 && vcpu < machine.registers.count) before(machine, vcpu, run, a, link);
   let host = 0;
+  const named = (f: string | Decision): string => (typeof f === "string" ? f : functionIn(machine.era.era, f));
   for (let seq = a.from; seq <= a.to; seq++) {
     const e = events.at(seq);
     if (e.agent !== a.agent) continue;
     const known = REMARKED[e.event];
-    if (known !== undefined) link(seq, known[0], remark(e), known[1] !== "" ? known[1] : String(e["function"] ?? ""));
+    if (known !== undefined) link(seq, known[0], remark(e), known[1] !== "" ? named(known[1]) : String(e["function"] ?? ""));
     else if (e.event.startsWith("inject_")) link(seq, "injection", remark(e), `kvm_${e.event}`);
     else {
       switch (e.event) {
@@ -78,12 +81,12 @@ export function chainOf(run: Recorded, a: Access): Link[] {
           link(seq, "memslot", slotText(e), "gfn_to_memslot");
           break;
         case "vma_lookup":
-          if (e["found"] === false) link(seq, "VMA", `none at hva ${hex(Number(e["addr"]))}`, "find_vma");
-          else link(seq, "VMA", vmaOf(machine, Number(e["addr"])), "vma_lookup");
+          if (e["found"] === false) link(seq, "VMA", `none at hva ${hex(Number(e["addr"]))}`, named(FUNCTIONS.vmaLookup));
+          else link(seq, "VMA", vmaOf(machine, Number(e["addr"])), named(FUNCTIONS.vmaLookup));
           break;
         case "host_walk":
           host++;
-          link(seq, "host entry", hostText(run, seq, e), host === 1 ? "fast GUP" : "follow_pfnmap, GUP");
+          link(seq, "host entry", hostText(run, seq, e), host === 1 ? "fast GUP" : named(FUNCTIONS.secondWalk));
           break;
         case "host_entry":
           link(seq, "host entry", `written: level ${String(e["level"])}, ${String(e["old"])} -> ${String(e["new"])}`, "the fault handler");

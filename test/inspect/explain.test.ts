@@ -99,3 +99,33 @@ test("an access that the tables served is explained as that", () => {
   expect(a).toMatchObject({ kind: "done", fault: -1, outcome: "served without KVM: the tables had an entry" });
   expect(explain(run, a, { check: true }).whatIf).toBeUndefined();
 });
+
+test("functions have the names of the release that is explained", () => {
+  const named = (era: string): readonly string[] => {
+    const program = compile(
+      "bar.guest",
+      [
+        "machine { devices ivshmem }",
+        `variant ${era}`,
+        "let dev = vfio_open(0000:00:06.0)",
+        "let bar = mmap(0, 4M, PROT_READ|PROT_WRITE, MAP_SHARED, dev, bar2, align=2M)",
+        "KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=0x80000000, memory_size=4M, userspace_addr=bar)",
+        "munmap(bar, 4M)",
+        "mmap(bar, 4M, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, dev, bar2)",
+        "guest { ldr x0, [0x80000000] }",
+      ].join("\n"),
+      machineWorld,
+    );
+    const run = record(program, program.variants[0]!);
+    const { chain } = explain(run, accesses(run).at(-1)!, { check: false });
+    return [...new Set(chain.filter((l) => ["VMA", "host entry", "driver", "pfn"].includes(l.what)).map((l) => l.source))];
+  };
+  expect(["v4.0", "v5.5", "v5.12", "v5.14", "v6.12", "v6.18.2"].map((era) => `${era}: ${named(era).join("; ")}`)).toEqual([
+    "v4.0: find_vma_intersection; fast GUP; __gfn_to_pfn_memslot, hva_to_pfn",
+    "v5.5: find_vma_intersection; fast GUP; GUP, follow_pfn; __gfn_to_pfn_memslot, hva_to_pfn",
+    "v5.12: find_vma_intersection; fast GUP; GUP, follow_pte; the fault handler; vfio_pci_mmap_fault; __gfn_to_pfn_memslot, hva_to_pfn",
+    "v5.14: vma_lookup; fast GUP; GUP, follow_pte; the fault handler; vfio_pci_mmap_fault; __gfn_to_pfn_memslot, hva_to_pfn",
+    "v6.12: vma_lookup; fast GUP; GUP, follow_pfnmap_start; the fault handler; vfio_pci_mmap_huge_fault; __gfn_to_pfn_memslot, hva_to_pfn",
+    "v6.18.2: vma_lookup; fast GUP; GUP, follow_pfnmap_start; the fault handler; vfio_pci_mmap_huge_fault; __kvm_faultin_pfn, hva_to_pfn",
+  ]);
+});
