@@ -1,12 +1,12 @@
 /** `faultline diff A B`: two traces of any readable format aligned by meaning, the first divergence first. */
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
-import { findEvent } from "../sim/events.js";
+import { eventCatalogue, findEvent } from "../sim/events.js";
 import "../machine.js";
 import { diffTraces, type DiffOptions, type TraceDiff } from "../trace/differ.js";
 import { TraceError, type MeantEvent, type ReadTrace } from "../trace/meaning.js";
 import { readTraceBytes } from "../trace/readtrace.js";
 import { hex } from "../trace/fields.js";
-import { FAILED, OK, UsageError } from "./status.js";
+import { FAILED, OK, unknownName, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 
 export interface DiffArguments extends DiffOptions {
@@ -73,18 +73,19 @@ function eventText(e: MeantEvent | undefined): string {
 }
 
 export async function diffCommand(a: string, b: string, args: DiffArguments): Promise<number> {
+  const events = eventCatalogue();
   const wrong = (args.events ?? []).find((n) => findEvent(n) === undefined);
-  if (wrong !== undefined) {
-    const { unknownName } = await import("./status.js");
-    const { eventCatalogue } = await import("../sim/events.js");
+  if (wrong !== undefined)
     throw unknownName(
       "event",
       wrong,
-      eventCatalogue().map((e) => e.name),
+      events.map((e) => e.name),
     );
-  }
   if (a === "-" && b === "-") throw new UsageError("only one of the two traces can come from standard input");
   const [x, y] = [readTrace(a), readTrace(b)];
+  const fields = new Set(events.flatMap((e) => e.fields.map((f) => f.name)));
+  const odd = args.ignore.filter((f) => !fields.has(f)).find((f) => ![x, y].some((t) => t.events.some((e) => f in e.fields)));
+  if (odd !== undefined) throw unknownName("field", odd, [...fields]);
   const diff = diffTraces(x, y, args);
   if (diff.compared.a === 0 && diff.compared.b === 0) throw new UsageError(`${a} and ${b} have no events that can be compared`);
   await print(args.json ? diffJson(a, b, x, y, diff) : diffText(a, b, x, y, diff));

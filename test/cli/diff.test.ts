@@ -39,6 +39,12 @@ describe("diff", () => {
     const r = await faultline(["diff", at("t.v5.4.jsonl"), at("t.v5.5.jsonl"), "--events", "kvm_unmap_hva_range"]);
     expect(r.status).toBe(0);
     expect(r.out).toMatch(/1 events compared/);
+    const both = ["diff", at("t.v5.4.jsonl"), at("t.v5.5.jsonl"), "--events", "kvm_guest_fault", "--ignore"];
+    expect((await faultline([...both, "vcpu_pc,hsr"])).out).toMatch(/fields not compared: vcpu_pc, hsr/);
+  });
+  test("a field that neither trace nor any event has is refused", async () => {
+    const r = await faultline(["diff", at("t.v5.4.jsonl"), at("t.v5.5.jsonl"), "--ignore", "vcpu_pcs"]);
+    expect([r.status, r.err, r.out]).toEqual([2, 'error: no field named "vcpu_pcs": did you mean "vcpu_pc"?\n', ""]);
   });
   test("CR LF and a byte order mark are no difference", async () => {
     for (const name of ["t.jsonl", "t.json", "t.ftrace"]) {
