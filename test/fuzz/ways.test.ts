@@ -33,7 +33,14 @@ function program(seed: number, cpu: string): Step[] {
     const base = rng.pick(bases);
     const addr = base + rng.pick([0, 0, PAGE, BLOCK - PAGE, BLOCK, PAGE * rng.below(1024)]);
     const length = rng.pick([PAGE, 3 * PAGE, BLOCK]);
-    const away = { call: "mremap", oldAddress: addr, oldSize: length, newSize: length, flags: MAYMOVE_FIXED, newAddress: addr + 0x4000000 } as const;
+    const away = {
+      call: "mremap",
+      oldAddress: addr,
+      oldSize: length,
+      newSize: length,
+      flags: MAYMOVE_FIXED,
+      newAddress: addr + 0x4000000,
+    } as const;
     const back = { ...away, oldAddress: addr + 0x4000000, newAddress: addr };
     const calls = rng.pick<readonly Call[]>([
       [away, back],
