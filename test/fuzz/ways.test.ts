@@ -12,8 +12,7 @@ import { Rng } from "../../src/fuzz/rng.js";
 import { backingBase, Vmm } from "../../src/fuzz/vmm.js";
 import type { Call, Machine } from "../../src/machine.js";
 
-const WAYS = ["quiet", "stepped", "turns", "undone"] as const;
-type Way = "listened" | (typeof WAYS)[number];
+type Way = "quiet" | "listened" | "stepped" | "turns" | "undone";
 
 const PAGE = 4096;
 const BLOCK = 2 << 20;
@@ -99,18 +98,13 @@ function tried(m: Machine, vmm: Vmm, step: Step): void {
   }
 }
 
-interface Seen {
-  readonly after: readonly string[];
-  readonly machine: Machine;
-}
-
-function play(kernel: string, cpu: string, steps: readonly Step[], way: Way, hear?: string[]): Seen {
+/** What came of each step, and the state after it. */
+function play(kernel: string, cpu: string, steps: readonly Step[], way: Way): string[] {
   const rig = new Rig({ kernel, cpu, set: {} });
   const m = rig.machine;
   const { state, bus, agents } = m.sim;
   state.startRecording();
-  if (hear !== undefined) m.on("*", (e) => hear.push(JSON.stringify(e, (_k, v: unknown) => (typeof v === "bigint" ? v.toString() : v))));
-  else if (way === "listened") m.on("*", () => undefined);
+  if (way === "listened") m.on("*", () => undefined);
   if (way === "stepped" || way === "turns") byPhases(m, way === "turns");
   const vmm = new Vmm(rig);
   const after: string[] = [];
@@ -118,53 +112,34 @@ function play(kernel: string, cpu: string, steps: readonly Step[], way: Way, hea
     if (way === "undone") tried(m, vmm, step);
     const out = perform(m, vmm, step);
     bus.flush();
-    after.push(`${JSON.stringify(step)}: ${out}; ${bus.seq} ${agents.latest} ${state.hash()}`);
+    // Frames that a crash drops are not wiped: their words depend on the way.
+    const hash = m.crashed === undefined ? state.hash() : "crashed";
+    after.push(`${JSON.stringify(step)}: ${out}; ${bus.seq} ${agents.latest} ${hash}`);
     if (m.crashed !== undefined || out.includes("waits")) break;
   }
-  return { after, machine: m };
+  return after;
 }
 
-const KERNELS = (process.env["KERNELS"] ?? "v4.0,v5.4,v5.14,v6.1,v6.12,v7.2").split(",");
-const CPUS = ["max", "cortex-a72"];
-const FROM = Number(process.env["FROM"] ?? 0);
-const RUNS = Number(process.env["RUNS"] ?? 3);
+/**
+ * While agents take turns a fault of the VMM of several phases holds mmap_lock instead of the VMA's lock (src/mmu/useraccess.ts): other
+ * events, so in these releases turns are compared without the VMM's own accesses.
+ */
+const PER_VMA_LOCK = ["v6.12", "v7.2"];
+const guestOnly = (s: Step): boolean => !("program" in s && (s.program.op === "hw" || s.program.op === "hr"));
+
+const RUNS = Number(process.env["RUNS"] ?? 1);
 
 describe("a random program ends alike in every way", () => {
-  for (const kernel of KERNELS)
-    for (const cpu of CPUS)
-      it(`${kernel} ${cpu}`, { timeout: 1e6 }, () => {
-        const lengths: number[] = [];
-        for (let seed = FROM; seed < FROM + RUNS; seed++) {
-          const steps = program(seed, cpu);
-          const want = play(kernel, cpu, steps, "listened");
-          lengths.push(want.after.length);
-          for (const way of WAYS) {
-            if (way === "turns" && (kernel === "v6.12" || kernel === "v7.2")) continue;
-            const got = play(kernel, cpu, steps, way);
-            const at = got.after.findIndex((t, i) => t !== want.after[i]);
-            if (at >= 0) {
-              const part = steps.slice(0, at + 1);
-              const strip = (e: string) => e.replace(/"seq":\d+,|"time":\d+,?|"step":\d+,?/g, "");
-              const ea: string[] = [];
-              const eb: string[] = [];
-              const a = play(kernel, cpu, part, way, ea).machine.sim.state;
-              play(kernel, cpu, part, "listened", eb);
-              const b = play(kernel, cpu, part, "listened").machine.sim.state;
-              const d = ea.findIndex((t, i) => strip(t) !== strip(eb[i] ?? ""));
-              if (d >= 0) console.log(d, "\n" + ea.slice(d - 2, d + 8).join("\n"), "\n---\n" + eb.slice(d - 2, d + 8).join("\n"));
-              a.pools.forEach((p, i) => {
-                if (p.group < 0) return;
-                const q = b.pools[i]!;
-                for (let w = 0, n = 0; n < 5 && w < Math.max(p.needed, q.needed); w++)
-                  if ((p.a[w] ?? 0) !== (q.a[w] ?? 0)) {
-                    n++;
-                    console.log(p.name, w, p.a[w], q.a[w], p.group);
-                  }
-              });
-              console.log(kernel, cpu, seed, way, at, "\n", got.after[at], "\n", want.after[at]);
-            }
-          }
-        }
-        console.log(kernel, lengths.join());
-      });
+  const kernels = ["v4.0", "v5.4", "v5.14", "v6.1", "v6.12", "v7.2"];
+  it.each(kernels)("%s", { timeout: 1e6 }, (kernel) => {
+    for (let n = 0; n < RUNS; n++) {
+      const seed = kernels.indexOf(kernel) + kernels.length * n;
+      const cpu = seed % 4 < 2 ? "max" : "cortex-a72";
+      const steps = program(seed, cpu);
+      const want = play(kernel, cpu, steps, "listened");
+      for (const way of ["quiet", "stepped", "undone"] as const) expect(play(kernel, cpu, steps, way), way).toEqual(want);
+      const some = PER_VMA_LOCK.includes(kernel) ? steps.filter(guestOnly) : steps;
+      expect(play(kernel, cpu, some, "turns"), "turns").toEqual(some === steps ? want : play(kernel, cpu, some, "listened"));
+    }
+  });
 });

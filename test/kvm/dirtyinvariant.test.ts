@@ -118,7 +118,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
       }),
     },
   ),
-  { minLength: 5, maxLength: 25 },
+  { minLength: 5, maxLength: 25, size: "max" },
 );
 
 const ALL = Array.from({ length: PAGES }, (_, p) => p);

@@ -113,7 +113,7 @@ function check(f: Fixture, vm: number, slots: readonly Slot[], byTree: boolean):
 describe.each(["v5.4", "v5.14", "v6.1", "v6.12", "v7.2.12"])("%s: memslots against plain lists", (era) => {
   it("answer every call and every lookup alike", () => {
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      fc.property(fc.array(step, { maxLength: 40, size: "max" }), (steps) => {
         const f = new Fixture(era);
         const { state } = f.sim;
         const vms = [f.vm, f.vms.create(0, 0)];
