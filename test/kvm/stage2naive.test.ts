@@ -420,7 +420,7 @@ class Pair {
   }
 }
 
-const ERAS = (process.env["ERAS"] ?? "v5.4,v5.11,v5.14,v6.1,v6.4,v6.12,v7.2.12").split(",");
+const ERAS = (process.env["ERAS"] ?? "v5.4,v5.14,v6.1,v6.12,v7.2.12").split(",");
 const RUNS = Number(process.env["RUNS"] ?? 5);
 const SEED = Number(process.env["SEED"] ?? 1);
 
