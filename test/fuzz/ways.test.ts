@@ -103,6 +103,8 @@ function play(kernel: string, cpu: string, steps: readonly Step[], way: Way): st
   const rig = new Rig({ kernel, cpu, set: {} });
   const m = rig.machine;
   const { state, bus, agents } = m.sim;
+  // Frames are wiped only while recording: what those of the set-up left would be overwritten in some ways and not in others.
+  agents.stack.a.fill(0);
   state.startRecording();
   if (way === "listened") m.on("*", () => undefined);
   if (way === "stepped" || way === "turns") byPhases(m, way === "turns");
