@@ -69,18 +69,25 @@ export class Mremap {
     if (!isPageAligned(addr) || newLen === 0) return this.leave(f, -EINVAL);
     s.set(f + OLD_LEN, oldLen);
     s.set(f + NEW_LEN, newLen);
-    const v = vmas.findVma(mm, addr);
-    if (v < 0 || vmas.start(v) > addr) return this.leave(f, -EFAULT);
-    if ((vmas.flags(v) & VM_HUGETLB) !== 0 && !this.hugetlbAllowed(v, addr, oldLen, newLen)) return this.leave(f, -EINVAL);
+    if (d.mremapHugetlb === "moves") {
+      // The look-up came with the moves of hugetlb.
+      const v = vmas.covering(mm, addr);
+      if (v < 0) return this.leave(f, -EFAULT);
+      if ((vmas.flags(v) & VM_HUGETLB) !== 0 && !this.alignHugetlb(f, v)) return this.leave(f, -EINVAL);
+    }
     if ((flags & MREMAP_FIXED) !== 0) return this.mremapTo(f);
     if (dontunmap) return this.cutTail(f);
-    if (oldLen >= newLen) return this.shrink(f);
-    return this.grow(f, v);
+    if (s.a[f + OLD_LEN]! >= s.a[f + NEW_LEN]!) return this.shrink(f);
+    return this.grow(f, vmas.findVma(mm, addr));
   }
 
-  private hugetlbAllowed(v: number, addr: number, oldLen: number, newLen: number): boolean {
+  /** Lengths are rounded up to the huge page; addresses must be its multiples, the new one also where nobody asked for it. Nothing grows. */
+  private alignHugetlb(f: number, v: number): boolean {
+    const s = this.mm.sim.agents.stack;
     const size = this.mm.files.hugetlbSize(this.mm.vmas.file(v));
-    return this.mm.d.mremapHugetlb === "moves" && addr % size === 0 && oldLen % size === 0 && newLen <= oldLen;
+    s.set(f + OLD_LEN, Math.ceil(s.a[f + OLD_LEN]! / size) * size);
+    s.set(f + NEW_LEN, Math.ceil(s.a[f + NEW_LEN]! / size) * size);
+    return s.a[f + ADDR]! % size === 0 && s.a[f + NEW_ADDR]! % size === 0 && s.a[f + NEW_LEN]! <= s.a[f + OLD_LEN]!;
   }
 
   /** MREMAP_FIXED: what is at the target goes first. */
@@ -132,6 +139,7 @@ export class Mremap {
     const flags = vmas.flags(v);
     if (oldLen === 0 && d.mremapZeroLengthPrivate === "EINVAL" && (flags & (VM_SHARED | VM_MAYSHARE)) === 0) return -EINVAL;
     if ((s[f + FLAGS]! & MREMAP_DONTUNMAP) !== 0 && (flags & (VM_DONTEXPAND | VM_PFNMAP)) !== 0) return -EINVAL;
+    if ((flags & VM_HUGETLB) !== 0 && d.mremapHugetlb === "EINVAL") return -EINVAL;
     if (oldLen > vmas.end(v) - addr) return -EFAULT;
     if (newLen === oldLen) return 0;
     if ((flags & (VM_DONTEXPAND | VM_PFNMAP)) !== 0) return -EFAULT;
