@@ -53,7 +53,9 @@ const ORDER = 3;
 const RESERVED = 4;
 /** Device file: its driver's operations, 1 + the number that declareDriver gave. */
 const OPS = 5;
-const WORDS = 6;
+/** fallocate has made pages resident up to here, in pages: beyond the size with FALLOC_FL_KEEP_SIZE. */
+const REACH = 6;
+const WORDS = 7;
 
 export class Files {
   readonly cache: PageCache;
@@ -149,10 +151,18 @@ export class Files {
     this.w.set(Math.imul(file, WORDS) + REFS, refs);
     if (refs > 0) return;
     if (this.kind(file) === FILE_DEVICE) return;
-    this.dropPages(file, 0, Math.ceil(this.size(file) / 4096));
+    this.dropPages(file, 0, this.reach(file, this.size(file)));
     this.unreserve(file, this.w.a[Math.imul(file, WORDS) + RESERVED]!);
     for (let i = 0; i < WORDS; i++) this.w.set(Math.imul(file, WORDS) + i, 0);
     this.sizes.set(file, 0);
+  }
+
+  /** No page of a file whose size is or was `size` is resident from here on. */
+  reach(file: number, size: number): number {
+    return Math.max(Math.ceil(size / 4096), this.w.a[Math.imul(file, WORDS) + REACH]!);
+  }
+  setReach(file: number, page: number): void {
+    this.w.set(Math.imul(file, WORDS) + REACH, page);
   }
 
   /** truncate_inode_pages_range: resident pages with offsets in [from, to) leave the cache. */

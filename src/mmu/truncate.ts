@@ -77,10 +77,11 @@ export class Truncate {
     const file = s[f + FILE]!;
     const size = s[f + SIZE]!;
     const from = pageAlign(size) / 4096;
-    const to = Math.ceil(s[f + OLD_SIZE]! / 4096);
+    const to = files.reach(file, s[f + OLD_SIZE]!);
     if (this.mm.pages.rangeLockedByOther(file, from, to)) return BLOCKED;
     this.zeroPart(file, size, pageAlign(size));
     this.drop(file, from, to);
+    files.setReach(file, 0);
     if (files.kind(file) === FILE_HUGETLB) return sim.agents.ret(f, 0);
     // Once more, for pages that a private mapping has copied meanwhile.
     return this.unmapTail(f, this.ftruncate.first + 3);
@@ -172,6 +173,7 @@ export class Truncate {
       frames.clear(pfn, order);
       frames.setFile(pfn);
       files.cache.put(file, p, pfn);
+      files.setReach(file, files.reach(file, (p + 1) * 4096));
     }
     if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && offset + len > files.size(file)) files.setSize(file, offset + len);
     return sim.agents.ret(f, 0);
