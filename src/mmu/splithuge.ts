@@ -2,7 +2,7 @@
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EBUSY } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
-import { FRAME_FILE, type Frames } from "./frames.js";
+import { FRAME_FILE, FRAME_HUGETLB, type Frames } from "./frames.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
@@ -27,8 +27,8 @@ export class SplitHugePmd {
   /**
    * (mm, addr, pins) -> R0 0 | -errno. split_huge_page of the THP behind addr: the mapping is split (S, E), then
    * every page taken out and put back (S, E) while the compound page becomes 512 ordinary ones. -EBUSY
-   * where other address spaces map it too. References beyond the mappings pass to the page at addr; of a file's
-   * page (SplitFilePage) they may be `pins`.
+   * where other address spaces map it too, and for hugetlb, which is never split. References beyond the mappings pass
+   * to the page at addr; of a file's page (SplitFilePage) they may be `pins`.
    */
   readonly splitHugePage: Activity;
   /** It puts itself here when the machine is built. */
@@ -64,7 +64,9 @@ export class SplitHugePmd {
     const s = agents.stack.a;
     const mm = s[f + MM]!;
     const addr = s[f + ADDR]!;
-    if (this.filePages !== undefined && this.pt.walk(mm, addr) && (this.frames.flags(this.pt.leafPfn) & FRAME_FILE) !== 0) {
+    const of = this.pt.walk(mm, addr) ? this.frames.flags(this.pt.leafPfn) : 0;
+    if ((of & FRAME_HUGETLB) !== 0) return agents.ret(f, -EBUSY);
+    if (this.filePages !== undefined && (of & FRAME_FILE) !== 0) {
       const v = this.vmas.findVma(mm, addr);
       return agents.call(
         f,
