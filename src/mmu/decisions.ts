@@ -158,6 +158,10 @@ export const mmDecisions = {
     "v4.0": [false, "mm/mremap.c, v5.4"],
     "v5.8": [true, "e346b3813067 mm/mremap: add MREMAP_DONTUNMAP to mremap(), v5.7"],
   }),
+  mremapDontunmapFiles: decision("MREMAP_DONTUNMAP of a mapping that is shared or has a file.", ["EINVAL", "allowed"], {
+    "v4.0": ["EINVAL", "mm/mremap.c vma_to_resize: vma_is_anonymous, VM_SHARED, v5.8"],
+    "v5.14": ["allowed", "a4609387859f mm: Extend MREMAP_DONTUNMAP to non-anonymous mappings, v5.13"],
+  }),
   mremapZeroLengthPrivate: decision("mremap with old_len 0 of a private mapping.", ["duplicates", "EINVAL"], {
     "v4.0": ["duplicates", "mm/mremap.c vma_to_resize, v4.0"],
     "v4.20": ["EINVAL", "dba58d3b8c50 mm/mremap: fail map duplication attempts for private mappings, v4.14"],

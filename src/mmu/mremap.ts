@@ -138,7 +138,10 @@ export class Mremap {
     if (v < 0 || vmas.start(v) > addr) return -EFAULT;
     const flags = vmas.flags(v);
     if (oldLen === 0 && d.mremapZeroLengthPrivate === "EINVAL" && (flags & (VM_SHARED | VM_MAYSHARE)) === 0) return -EINVAL;
-    if ((s[f + FLAGS]! & MREMAP_DONTUNMAP) !== 0 && (flags & (VM_DONTEXPAND | VM_PFNMAP)) !== 0) return -EINVAL;
+    if ((s[f + FLAGS]! & MREMAP_DONTUNMAP) !== 0) {
+      if ((flags & (VM_DONTEXPAND | VM_PFNMAP)) !== 0) return -EINVAL;
+      if (d.mremapDontunmapFiles === "EINVAL" && (vmas.file(v) >= 0 || (flags & VM_SHARED) !== 0)) return -EINVAL;
+    }
     if ((flags & VM_HUGETLB) !== 0 && d.mremapHugetlb === "EINVAL") return -EINVAL;
     if (oldLen > vmas.end(v) - addr) return -EFAULT;
     if (newLen === oldLen) return 0;
