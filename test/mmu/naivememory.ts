@@ -11,6 +11,7 @@ import type { VmOperations } from "../../src/mmu/files.js";
 import { FRAME_ANON } from "../../src/mmu/frames.js";
 import type { HostPe } from "../../src/mmu/hosttlb.js";
 import { mmapMode } from "../../src/mmu/mmap.js";
+import type { MmuSubscriber } from "../../src/mmu/notifiers.js";
 import { HostMm } from "../../src/mmu/mm.js";
 import { HI_CONT, HI_PROT_NONE, HI_SPECIAL, HI_WRITE, PTE_RDONLY, SWP_SWAP, swapEntryPfn, swapEntryType } from "../../src/mmu/pte.js";
 import { VM_FAULT_FALLBACK } from "../../src/mmu/vmfault.js";
@@ -168,6 +169,7 @@ export class Host {
   /** What a second MMU has mapped: of each mm, page -> pfn and whether it may write. */
   readonly second = new Map<string, { mm: number; page: number; pfn: number; writable: boolean }>();
   private readonly frames0: number;
+  private readonly subscribers: MmuSubscriber[] = [];
   private readonly bar = new Map<number, number>();
 
   constructor(era: string, thp: "always" | "never") {
@@ -189,7 +191,8 @@ export class Host {
     this.device = this.mm.files.openDevice(this.driver());
     this.mm.frames.hugeZeroPfn();
     this.frames0 = this.mm.frames.allocated;
-    for (let mm = 0; mm < 4; mm++) this.hear(mm);
+    for (let mm = 0; mm < 4; mm++) this.subscribers.push(this.subscriber(mm));
+    this.hear(0);
   }
 
   private driver(): VmOperations {
@@ -232,8 +235,11 @@ export class Host {
     };
   }
 
-  /** The second MMU of one mm: it lets go of what a range names. */
-  private hear(mm: number): void {
+  /** The second MMU of one mm lets go of what a range names. */
+  hear(mm: number): void {
+    this.mm.notifiers.register(mm, this.subscribers[mm]!);
+  }
+  private subscriber(mm: number): MmuSubscriber {
     const { agents } = this.sim;
     const a = agents.stack;
     const drop = (start: number, end: number): void => {
@@ -241,12 +247,12 @@ export class Host {
     };
     const act = (name: string, does: (f: number) => void): Activity =>
       agents.activity(`test${name}${mm}`, "test", 6, [[name, (f) => (does(f), agents.ret(f, 0))]]);
-    this.mm.notifiers.register(mm, {
+    return {
       rangeStart: act("Start", (f) => drop(a.a[f + ARG + 1]!, a.a[f + ARG + 2]!)),
       rangeEnd: act("End", () => undefined),
       changePte: act("Pte", (f) => drop(a.a[f + ARG + 1]!, a.a[f + ARG + 1]! + PAGE)),
       release: act("Release", () => drop(0, Number.MAX_SAFE_INTEGER)),
-    });
+    };
   }
 
   run(act: Activity, ...args: number[]): number {
