@@ -39,10 +39,41 @@ const FIRST = AT / PAGE;
 const PAGES = 2048;
 const FILE_PAGES = 1024;
 
-const KINDS = ["anon", "anon", "shared", "memfd", "memfdPrivate", "regular", "regularShared", "hugetlb", "cont", "hugeShared", "hugePrivate", "contShared", "contPrivate", "device"] as const;
+const KINDS = [
+  "anon",
+  "anon",
+  "shared",
+  "memfd",
+  "memfdPrivate",
+  "regular",
+  "regularShared",
+  "hugetlb",
+  "cont",
+  "hugeShared",
+  "hugePrivate",
+  "contShared",
+  "contPrivate",
+  "device",
+] as const;
 const ADVICES = [
-  "DONTNEED", "DONTNEED", "FREE", "REMOVE", "HUGEPAGE", "NOHUGEPAGE", "COLLAPSE", "COLD", "PAGEOUT", "MERGEABLE", "UNMERGEABLE",
-  "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_READ", "POPULATE_WRITE", "WILLNEED",
+  "DONTNEED",
+  "DONTNEED",
+  "FREE",
+  "REMOVE",
+  "HUGEPAGE",
+  "NOHUGEPAGE",
+  "COLLAPSE",
+  "COLD",
+  "PAGEOUT",
+  "MERGEABLE",
+  "UNMERGEABLE",
+  "DONTFORK",
+  "DOFORK",
+  "WIPEONFORK",
+  "KEEPONFORK",
+  "POPULATE_READ",
+  "POPULATE_WRITE",
+  "WILLNEED",
 ] as const;
 
 const page = fc.oneof(
@@ -58,16 +89,54 @@ const pages = fc.oneof(
 const who = fc.nat(2);
 const value = fc.integer({ min: 1, max: 3 });
 const step = fc.oneof(
-  { weight: 10, arbitrary: fc.record({ op: fc.constantFrom("store" as const, "store" as const, "load" as const), who, page, place: fc.nat(1), value }) },
+  {
+    weight: 10,
+    arbitrary: fc.record({ op: fc.constantFrom("store" as const, "store" as const, "load" as const), who, page, place: fc.nat(1), value }),
+  },
   { weight: 3, arbitrary: fc.record({ op: fc.constantFrom("gup" as const, "gupWrite" as const), who, page }) },
-  { weight: 5, arbitrary: fc.record({ op: fc.constant("mmap" as const), who, page, pages, kind: fc.constantFrom(...KINDS), prot: fc.constantFrom(3, 3, 3, 1, 0), offset: fc.constantFrom(0, 0, 16, 512, 3, 700) }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      op: fc.constant("mmap" as const),
+      who,
+      page,
+      pages,
+      kind: fc.constantFrom(...KINDS),
+      prot: fc.constantFrom(3, 3, 3, 1, 0),
+      offset: fc.constantFrom(0, 0, 16, 512, 3, 700),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ op: fc.constant("munmap" as const), who, page, pages }) },
   { weight: 3, arbitrary: fc.record({ op: fc.constant("mprotect" as const), who, page, pages, prot: fc.constantFrom(0, 1, 3, 3) }) },
   { weight: 5, arbitrary: fc.record({ op: fc.constant("madvise" as const), who, page, pages, advice: fc.constantFrom(...ADVICES) }) },
-  { weight: 4, arbitrary: fc.record({ op: fc.constant("mremap" as const), who, page, pages, to: page, newPages: pages, same: fc.boolean(), flags: fc.constantFrom(0, 1, 1, 3, 3, 5, 7) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      op: fc.constant("mremap" as const),
+      who,
+      page,
+      pages,
+      to: page,
+      newPages: pages,
+      same: fc.boolean(),
+      flags: fc.constantFrom(0, 1, 1, 3, 3, 5, 7),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ op: fc.constantFrom("fork" as const, "exit" as const), who }) },
-  { weight: 2, arbitrary: fc.record({ op: fc.constantFrom("truncate" as const, "punch" as const, "allocate" as const), file: fc.nat(2), page: fc.nat(FILE_PAGES), pages, part: fc.constantFrom(0, 0, 100, 2048) }) },
-  { weight: 4, arbitrary: fc.record({ op: fc.constantFrom("migrate" as const, "reclaim" as const, "split" as const, "age" as const), who, page }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: fc.constantFrom("truncate" as const, "punch" as const, "allocate" as const),
+      file: fc.nat(2),
+      page: fc.nat(FILE_PAGES),
+      pages,
+      part: fc.constantFrom(0, 0, 100, 2048),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ op: fc.constantFrom("migrate" as const, "reclaim" as const, "split" as const, "age" as const), who, page }),
+  },
   { weight: 1, arbitrary: fc.record({ op: fc.constant("merge" as const), who, page, other: page }) },
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
@@ -95,8 +164,7 @@ class Program {
     this.device = { file: h.device, kind: "device", span: 1, size: 0, pages: new Map() };
     const file = files.openReadOnly(size - 5 * PAGE, 3);
     this.regular = { file, kind: "regular", span: 1, size: size - 5 * PAGE, pages: new Map() };
-    for (let p = 0; p < FILE_PAGES; p++)
-      this.regular.pages.set(p, PLACES.map((at) => files.contentWord(file, p * PAGE + at)) as Words);
+    for (let p = 0; p < FILE_PAGES; p++) this.regular.pages.set(p, PLACES.map((at) => files.contentWord(file, p * PAGE + at)) as Words);
   }
 
   get syscalls() {
@@ -424,7 +492,15 @@ class Program {
   }
 
   /** @returns the result, or what happens once it is known where the kernel has put it */
-  private resize(mm: number, process: Process, from: number, oldPages: number, newPages: number, flags: number, to: number): number | ((to: number) => void) {
+  private resize(
+    mm: number,
+    process: Process,
+    from: number,
+    oldPages: number,
+    newPages: number,
+    flags: number,
+    to: number,
+  ): number | ((to: number) => void) {
     const { d } = this.h;
     const dontunmap = (flags & MREMAP_DONTUNMAP) !== 0;
     const fixed = (flags & MREMAP_FIXED) !== 0;
@@ -578,7 +654,8 @@ class Program {
 /** @param kinds what each of the four blocks holds at the beginning */
 function check(era: string, thp: "always" | "never", kinds: readonly (typeof KINDS)[number][], steps: readonly Step[]): void {
   const p = new Program(era, thp);
-  for (const [i, kind] of kinds.entries()) p.do({ op: "mmap", who: 0, page: 512 * i, pages: 512, kind, prot: 3, offset: i % 2 === 0 ? 0 : 512 });
+  for (const [i, kind] of kinds.entries())
+    p.do({ op: "mmap", who: 0, page: 512 * i, pages: 512, kind, prot: 3, offset: i % 2 === 0 ? 0 : 512 });
   for (const [i, s] of steps.entries()) {
     p.do(s);
     const wrong = p.h.wrong(p.processes);
@@ -587,7 +664,6 @@ function check(era: string, thp: "always" | "never", kinds: readonly (typeof KIN
   p.end();
 }
 
-export { check };
 const RUNS = Number(process.env["NAIVE_RUNS"] ?? 12);
 const SEED = Number(process.env["NAIVE_SEED"] ?? 42);
 const MIN = Number(process.env["NAIVE_MIN"] ?? 10);
