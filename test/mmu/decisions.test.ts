@@ -3,7 +3,7 @@ import { TLBI_IS, TlbiKind } from "../../src/arch/tlbi.js";
 import { ERAS } from "../../src/eras.js";
 import { mmDecisions } from "../../src/mmu/decisions.js";
 import { MADV_COLD, MADV_DONTNEED, MADV_HUGEPAGE } from "../../src/mmu/madvise.js";
-import { MREMAP_FIXED, MREMAP_MAYMOVE } from "../../src/mmu/mremap.js";
+import { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE } from "../../src/mmu/mremap.js";
 import { MAP_FIXED_NOREPLACE, MAP_HUGETLB, PROT_MTE, VM_DONTEXPAND, VM_IO, VM_PFNMAP } from "../../src/mmu/vmflags.js";
 import { ARG } from "../../src/sim/agents.js";
 import { ANON, BASE, FIXED, MIB, RW, SHARED, TestHost } from "./host.js";
@@ -86,6 +86,14 @@ describe("decisions of the host mm", () => {
     ]);
   });
 
+  it("mremapDontunmapFiles: refused or moved", () => {
+    const shared = (h: TestHost) => {
+      h.mmap(BASE, PAGE, { flags: FIXED | SHARED, file: h.mm.files.createMemfd(PAGE) });
+      return Math.min(0, h.mremap(BASE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP));
+    };
+    expect(both("v5.12", "v5.14", shared)).toEqual([-22, 0]);
+  });
+
   it("mremapHugetlb, mremapZeroLengthPrivate: refused or done", () => {
     const move = MREMAP_MAYMOVE | MREMAP_FIXED;
     const hugetlb = (h: TestHost) => {
@@ -95,6 +103,15 @@ describe("decisions of the host mm", () => {
       return to < 0 ? to : h.read(to);
     };
     expect(both("v5.14", "v6.1", hugetlb)).toEqual([-22, 5]);
+    const mapped = (h: TestHost) => h.mmap(BASE, 4 * MIB, { flags: ANON | FIXED | MAP_HUGETLB });
+    const shrink = (h: TestHost) => (mapped(h), h.mremap(BASE, 4 * MIB, PAGE));
+    expect(both("v5.14", "v6.1", shrink)).toEqual([-22, BASE]); // rounded up since then
+    const unaligned = (h: TestHost) => (mapped(h), h.mremap(BASE, 4 * MIB, 2 * MIB, move, BASE + GIB + PAGE));
+    expect(both("v5.14", "v6.1", unaligned)).toEqual([-22, -22]);
+    const tail = (h: TestHost) => (mapped(h), h.mremap(BASE, 4 * MIB, 2 * MIB));
+    expect(both("v5.14", "v6.1", tail)).toEqual([BASE, BASE]);
+    const nothing = (h: TestHost) => h.mremap(BASE, PAGE, PAGE);
+    expect(both("v5.14", "v6.1", nothing)).toEqual([BASE, -14]);
     const zero = (h: TestHost) => (h.mmap(BASE, PAGE), h.mremap(BASE, 0, PAGE, MREMAP_MAYMOVE) > 0);
     expect(both("v4.10", "v4.20", zero)).toEqual([true, false]);
   });

@@ -46,6 +46,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   madviseDoforkRefused: "test/fuzz/mended.test.ts",
   ptReclaim: "test/mmu/decisions.test.ts",
   mremapDontunmap: "test/conform/calldifferences.test.ts",
+  mremapDontunmapFiles: "test/mmu/decisions.test.ts",
   mremapZeroLengthPrivate: "test/mmu/decisions.test.ts",
   mremapHugetlb: "test/mmu/decisions.test.ts",
   collapseNeedsWritable: "test/conform/calldifferences.test.ts",
