@@ -76,6 +76,18 @@ describe("memory files", () => {
     expect(h.mmap(BASE, PAGE, { flags: SHARED | FIXED, file })).toBe(-EBADF);
   });
 
+  it("what fallocate made beyond the end goes with a truncation, also to the same size, and with the file", () => {
+    const h = new TestHost();
+    const before = h.mm.frames.allocated;
+    const file = h.mm.files.createMemfd(4 * PAGE);
+    const beyond = () => (h.run(h.mm.syscalls.fallocate, file, 1, 8 * PAGE, 2 * PAGE), h.mm.frames.allocated - before);
+    expect(beyond()).toBe(2);
+    h.run(h.mm.syscalls.ftruncate, file, 4 * PAGE);
+    expect([h.mm.frames.allocated - before, beyond()]).toEqual([0, 2]);
+    h.mm.files.put(file);
+    expect(h.mm.frames.allocated).toBe(before);
+  });
+
   it("hugetlb mappings reserve their pages at mmap time and give them back", () => {
     const h = new TestHost("v6.12", {}, { hugetlbPages: 4 });
     const flags = ANON | FIXED | MAP_HUGETLB;
