@@ -664,7 +664,7 @@ function check(era: string, thp: "always" | "never", kinds: readonly (typeof KIN
   p.end();
 }
 
-const RUNS = Number(process.env["NAIVE_RUNS"] ?? 12);
+const RUNS = Number(process.env["NAIVE_RUNS"] ?? 8);
 const SEED = Number(process.env["NAIVE_SEED"] ?? 42);
 const MIN = Number(process.env["NAIVE_MIN"] ?? 10);
 
