@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import fc from "fast-check";
 import { Bare, CODE, DATA, leaf, VECTORS } from "./cpuharness.js";
-import { body, over, values } from "./randomloops.js";
+import { body, compareWithInterpreter, type Executed, over, values } from "./randomloops.js";
 import { RUN_BUDGET } from "../../src/arch/cpu.js";
 import * as R from "../../src/arch/registers.js";
 
@@ -17,13 +17,6 @@ function machine(mmu: boolean, trips: number): Bare {
   return m;
 }
 
-interface Outcome {
-  readonly state: string;
-  readonly clock: number;
-  readonly pc: bigint;
-  readonly reasons: readonly number[];
-  readonly trace: readonly string[];
-}
 interface Program {
   readonly body: readonly string[];
   readonly values: readonly bigint[];
@@ -34,9 +27,7 @@ interface Program {
   readonly budgets: readonly number[];
 }
 
-let compiled = 0;
-
-function execute(p: Program, trips: number): Outcome {
+function execute(p: Program, trips: number): Executed {
   const m = machine(p.mmu, trips);
   const trace: string[] = [];
   m.sim.bus.on("*", (e) => trace.push(`${JSON.stringify(e)} ${m.regs.big(m.v, R.PC)} ${m.get(0)} ${m.get(10)} ${m.sim.agents.now}`));
@@ -62,8 +53,10 @@ function execute(p: Program, trips: number): Outcome {
     if (reason !== RUN_BUDGET) break;
   }
   m.sim.bus.flush();
-  compiled += m.cpu.loops.count;
-  return { state: m.sim.state.hash(), clock: m.sim.agents.clockOf(0), pc: m.regs.big(m.v, R.PC), reasons, trace };
+  return {
+    outcome: { state: m.sim.state.hash(), clock: m.sim.agents.clockOf(0), pc: m.regs.big(m.v, R.PC), reasons, trace },
+    loops: m.cpu.loops.count,
+  };
 }
 
 const program: fc.Arbitrary<Program> = fc.record({
@@ -99,19 +92,8 @@ const program: fc.Arbitrary<Program> = fc.record({
 
 describe("a compiled loop does what the interpreter does", () => {
   it("registers, memory, clock, reasons and events, for random loops", () => {
-    let loops = 0;
-    compiled = 0;
-    fc.assert(
-      fc.property(program, (p) => {
-        const want = execute(p, Infinity);
-        expect(compiled).toBe(0);
-        expect(execute(p, 1)).toEqual(want);
-        loops += compiled;
-        compiled = 0;
-      }),
-      { numRuns: Number(process.env["LOOPS"] ?? 150), seed: Number(process.env["SEED"] ?? 11) },
-    );
-    expect(loops).toBeGreaterThan(50);
+    const loops = compareWithInterpreter(program, execute, 300, 11);
+    expect(loops).toBeGreaterThan(100);
   });
 });
 

@@ -4,7 +4,7 @@ import { STEP_EL2 } from "../../src/arch/a64access.js";
 import { assemble } from "../../src/arch/assemble.js";
 import { Cpu, RUN_EL2 } from "../../src/arch/cpu.js";
 import * as R from "../../src/arch/registers.js";
-import { body, over, transfer, values } from "./randomloops.js";
+import { body, compareWithInterpreter, type Executed, over, transfer, values } from "./randomloops.js";
 import { Rig } from "./rig.js";
 
 const CODE = 0x40000000;
@@ -37,16 +37,7 @@ const program: fc.Arbitrary<Program> = fc.record({
   budgets: fc.array(fc.oneof(fc.constant(2000), fc.integer({ min: 1, max: 60 })), { minLength: 1, maxLength: 5 }),
 });
 
-interface Outcome {
-  readonly state: string;
-  readonly clock: number;
-  readonly runs: readonly string[];
-  readonly trace: readonly string[];
-}
-
-let compiled = 0;
-
-function execute(p: Program, trips: number): Outcome {
+function execute(p: Program, trips: number): Executed {
   const rig = new Rig();
   const { sim, regs, v } = rig;
   const cpu = new Cpu(sim, regs, rig.pe, rig.features, trips);
@@ -114,25 +105,13 @@ function execute(p: Program, trips: number): Outcome {
     else if (kind === "jump") regs.setNum(v, R.PC, ENTRY + 4 * (at % p.body.length));
   }
   sim.bus.flush();
-  compiled += cpu.loops.count;
-  return { state: sim.state.hash(), clock: sim.agents.clockOf(0), runs, trace };
+  return { outcome: { state: sim.state.hash(), clock: sim.agents.clockOf(0), runs, trace }, loops: cpu.loops.count };
 }
 
 describe("a guest that a fault took out of a compiled loop goes on as under the interpreter", () => {
   it("registers, memory, clock, reasons, executed instructions and events, whatever the hypervisor did meanwhile", () => {
-    let loops = 0;
-    compiled = 0;
     const back = vi.spyOn(Cpu.prototype as unknown as { backIntoLoop(): number }, "backIntoLoop");
-    fc.assert(
-      fc.property(program, (p) => {
-        const want = execute(p, Infinity);
-        expect(compiled).toBe(0);
-        expect(execute(p, 1)).toEqual(want);
-        loops += compiled;
-        compiled = 0;
-      }),
-      { numRuns: Number(process.env["LOOPS"] ?? 60), seed: Number(process.env["SEED"] ?? 12) },
-    );
+    const loops = compareWithInterpreter(program, execute, 60, 12);
     expect(loops).toBeGreaterThan(30);
     expect(back.mock.results.filter((r) => r.value === STEP_EL2).length).toBeGreaterThan(40);
   });

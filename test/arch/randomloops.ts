@@ -1,5 +1,9 @@
-/** Random bodies of loops, as text of the assembler: x0..x8 are anybody's, x10..x13 addresses, x9 counts the trips down. */
+/**
+ * Random bodies of loops, as text of the assembler: x0..x8 are anybody's, x10..x13 addresses, x9 counts the trips down. And their
+ * comparison: compiled after so many trips, and never.
+ */
 import fc from "fast-check";
+import { expect } from "vitest";
 
 const pick = fc.integer({ min: 0, max: 8 });
 const operand = fc.oneof(
@@ -117,3 +121,30 @@ export const values = fc.array(
   fc.oneof(fc.bigInt({ min: 0n, max: 0xffff_ffff_ffff_ffffn }), fc.constantFrom(0n, 1n, 0x8000_0000n, 0xffff_ffff_ffff_ffffn)),
   { minLength: 9, maxLength: 9 },
 );
+
+/** What a program left, and how many loops were compiled. */
+export interface Executed {
+  readonly outcome: unknown;
+  readonly loops: number;
+}
+
+/** Executes random programs with their loops compiled at once, and never: they must leave the same. @returns loops compiled */
+export function compareWithInterpreter<P>(
+  program: fc.Arbitrary<P>,
+  execute: (p: P, trips: number) => Executed,
+  runs: number,
+  seed: number,
+): number {
+  let loops = 0;
+  fc.assert(
+    fc.property(program, (p) => {
+      const want = execute(p, Infinity);
+      expect(want.loops).toBe(0);
+      const have = execute(p, 1);
+      expect(have.outcome).toEqual(want.outcome);
+      loops += have.loops;
+    }),
+    { numRuns: Number(process.env["LOOPS"] ?? runs), seed: Number(process.env["SEED"] ?? seed) },
+  );
+  return loops;
+}

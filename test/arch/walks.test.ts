@@ -228,7 +228,7 @@ describe("both walks", () => {
           }
         },
       ),
-      { numRuns: 1000 },
+      { numRuns: 2000 },
     );
     // The tables are random, but not so random that nothing is reached.
     expect(ok).toBeGreaterThan(100);

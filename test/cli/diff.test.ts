@@ -47,7 +47,7 @@ describe("diff", () => {
     expect([r.status, r.err, r.out]).toEqual([2, 'error: no field named "vcpu_pcs": did you mean "vcpu_pc"?\n', ""]);
   });
   test("CR LF and a byte order mark are no difference", async () => {
-    for (const name of ["t.json", "t.ftrace"]) {
+    for (const name of ["t.jsonl", "t.json", "t.ftrace"]) {
       expect((await faultline(["run", "2012-demand-fault", "--kernel", "v6.12", "--quiet", "--trace", at(name)])).status).toBe(0);
       writeFileSync(at("windows"), `\ufeff${readFileSync(at(name), "utf8").replaceAll("\n", "\r\n")}`);
       const r = await faultline(["diff", at("windows"), at(name)]);

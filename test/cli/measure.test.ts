@@ -57,17 +57,17 @@ test("a cost replaced on the command line wins over its file, and moves every ac
 });
 
 test("a copy to a BAR is one memory write a line where stage 2 allows Normal-NC, and one a store where it does not; the link is paid for each request", async () => {
-  const args = ["measure", "2024-bar-copy", "--policies", "nc,ngnre", "--kernels", "v6.12", "--let", "COPY=256K", "--json"];
+  const args = ["measure", "2024-bar-copy", "--policies", "nc,ngnre", "--kernels", "v6.12", "--let", "COPY=1M", "--json"];
   const run = async (...more: string[]) =>
     (JSON.parse((await faultline([...args, ...more])).out) as { runs: Run[] }).runs.map(
       (r) => r.total as unknown as Record<string, number>,
     );
   const [nc, ngnre] = await run();
   const counts = ["barStores", "barWrites", "barBytes"];
-  expect(counts.map((c) => nc![c])).toEqual([16384, 4096, 262144]);
-  expect(counts.map((c) => ngnre![c])).toEqual([16384, 16384, 262144]);
+  expect(counts.map((c) => nc![c])).toEqual([65536, 16384, 1048576]);
+  expect(counts.map((c) => ngnre![c])).toEqual([65536, 65536, 1048576]);
   const dearer = await run("--cost", "tlp=9"); // one cycle more than the default
-  expect([nc, ngnre].map((r, n) => dearer[n]!.cycles! - r!.cycles!)).toEqual([4096, 16384]);
+  expect([nc, ngnre].map((r, n) => dearer[n]!.cycles! - r!.cycles!)).toEqual([16384, 65536]);
 }, 60_000);
 
 test("--let replaces the value of a script's own let, and nothing else", async () => {

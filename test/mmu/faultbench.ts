@@ -9,10 +9,20 @@ import type { MmRow } from "../../src/mmu/decisions.js";
 import { mmapMode } from "../../src/mmu/mmap.js";
 import { HostMm, type HostMmOptions } from "../../src/mmu/mm.js";
 import type { HostPe } from "../../src/mmu/hosttlb.js";
+import { PTE_RDONLY } from "../../src/mmu/pte.js";
+import { PAGE_PROT_NONCACHED, VM_DONTDUMP, VM_DONTEXPAND, VM_IO, VM_PFNMAP } from "../../src/mmu/vmflags.js";
+
+export interface HostTranslation {
+  readonly mm: number;
+  readonly page: number;
+  readonly pfn: number;
+  readonly writable: boolean;
+}
 
 /** A CPU whose TLB remembers every translation until it is told to forget it: it makes a missing flush visible. */
-class MapTlb implements HostPe {
-  readonly cached = new Map<string, { pa: number; writable: boolean }>();
+export abstract class HostTlb implements HostPe {
+  /** By `mm:page`. */
+  readonly cached = new Map<string, HostTranslation>();
   host!: HostMm;
   phys!: PhysicalMemory;
 
@@ -23,28 +33,32 @@ class MapTlb implements HostPe {
   hostStore(pa: number, size: number, lo: number, hi: number): void {
     this.phys.write(pa, size, lo, hi);
   }
-  hostLookup(_root: number, asid: number, hva: number, write: boolean): number {
+  hostLookup(_root: number, mm: number, hva: number, write: boolean): number {
     const page = Math.floor(hva / 4096);
-    const hit = this.cached.get(`${asid}:${page}`);
-    if (hit !== undefined && (!write || hit.writable)) return hit.pa + (hva % 4096);
+    const hit = this.cached.get(`${mm}:${page}`);
+    if (hit !== undefined && (!write || hit.writable)) return hit.pfn * 4096 + (hva % 4096);
     const { pt } = this.host;
-    if (!pt.walk(asid, hva) || !pt.valid || (pt.lo & (1 << 6)) === 0 || (pt.lo & (1 << 10)) === 0) return -1;
-    const writable = (pt.lo & (1 << 7)) === 0;
+    if (!pt.walk(mm, hva) || !pt.valid || (pt.lo & (1 << 6)) === 0 || !pt.young) return -1;
+    const writable = (pt.lo & PTE_RDONLY) === 0;
     if (write && !writable) return -1;
-    this.cached.set(`${asid}:${page}`, { pa: pt.leafPfn * 4096, writable });
+    this.cached.set(`${mm}:${page}`, { mm, page, pfn: pt.leafPfn, writable });
     return pt.leafPfn * 4096 + (hva % 4096);
   }
   dma(): void {}
   lineOp(): void {}
+  dsb(): void {}
+  abstract tlbi(v: number, op: number, hi: number, lo: number): void;
+}
+
+/** Each TLBI makes it forget all. */
+class MapTlb extends HostTlb {
   tlbi(): void {
     this.cached.clear();
   }
-  dsb(): void {}
 }
 
 export class Bench {
   readonly sim = new Sim();
-  readonly pe = new MapTlb();
   readonly phys: PhysicalMemory;
   readonly tables: TablePages;
   readonly mm: HostMm;
@@ -52,7 +66,13 @@ export class Bench {
   /** S and E of every range, change_pte: as text. */
   readonly notes: string[] = [];
 
-  constructor(era = "v6.12", options: HostMmOptions = {}, set: Partial<Record<keyof MmRow, unknown>> = {}, ram = 256 * 1048576) {
+  constructor(
+    era = "v6.12",
+    options: HostMmOptions = {},
+    set: Partial<Record<keyof MmRow, unknown>> = {},
+    ram = 256 * 1048576,
+    readonly pe: HostTlb = new MapTlb(),
+  ) {
     this.phys = this.pe.phys = new PhysicalMemory(this.sim, { ramBase: 0x40000000, ramSize: ram });
     this.tables = new TablePages(this.sim, this.phys, { base: 0x4000000000, size: 0x10000000 });
     this.vmm = this.sim.agents.add("vmm", "vmm", 0);
@@ -102,6 +122,23 @@ export class Bench {
   }
   gup(hva: number, flags: number): number {
     return this.run(this.mm.gup.getUserPagesUnlocked, 0, hva, flags);
+  }
+  /** A driver's mmap of PFNMAP memory: the marks of vfio-pci's. @param after given the VMA */
+  driverMmap(after: (v: number) => void = () => {}): Activity {
+    const { agents } = this.sim;
+    const { vmas } = this.mm;
+    return agents.activity("devMmap", "test", 2, [
+      [
+        "mmap",
+        (f) => {
+          const v = agents.stack.a[f + ARG + 1]!;
+          vmas.setFlags(v, vmas.flags(v) | VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+          vmas.setPageProt(v, PAGE_PROT_NONCACHED);
+          after(v);
+          return agents.ret(f, 0);
+        },
+      ],
+    ]);
   }
   /** What the notifiers were told since the last call. */
   told(): string[] {

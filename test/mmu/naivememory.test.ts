@@ -267,7 +267,7 @@ class Program {
     const s = process.get(page);
     const allowed = s !== undefined && s.file?.kind !== "device" && (s.prot & (write ? PROT_WRITE : PROT_READ)) !== 0;
     const want = allowed && contents(s) !== BUS ? 0 : -EFAULT;
-    expect(this.h.gup(mm, page, write ? FOLL_WRITE : 0), `gup of ${page - FIRST}`).toBe(want);
+    expect(this.h.gupPage(mm, page, write ? FOLL_WRITE : 0), `gup of ${page - FIRST}`).toBe(want);
     if (want < 0) return;
     touch(process, page);
     const breaks = write || (this.h.d.gupReadBreaksCow && !s!.shared && (s!.prot & PROT_WRITE) !== 0);

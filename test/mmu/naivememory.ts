@@ -3,25 +3,20 @@
  * compared with it: a TLB that forgets only what it is told to, and a second MMU that hears the notifiers.
  */
 import { rangePages, TLBI_IS, TlbiKind } from "../../src/arch/tlbi.js";
-import { PhysicalMemory } from "../../src/arch/phys.js";
-import { TablePages } from "../../src/arch/tables.js";
 import { eraRow } from "../../src/eras.js";
 import type { MmRow } from "../../src/mmu/decisions.js";
 import type { VmOperations } from "../../src/mmu/files.js";
 import { FRAME_ANON } from "../../src/mmu/frames.js";
-import type { HostPe } from "../../src/mmu/hosttlb.js";
 import { mmapMode } from "../../src/mmu/mmap.js";
 import type { MmuSubscriber } from "../../src/mmu/notifiers.js";
-import { HostMm } from "../../src/mmu/mm.js";
 import { HI_CONT, HI_PROT_NONE, HI_SPECIAL, HI_WRITE, PTE_RDONLY, SWP_SWAP, swapEntryPfn, swapEntryType } from "../../src/mmu/pte.js";
 import { VM_FAULT_FALLBACK } from "../../src/mmu/vmfault.js";
-import { PAGE_PROT_NONCACHED, PROT_READ, PROT_WRITE, VM_DONTDUMP, VM_DONTEXPAND, VM_IO, VM_PFNMAP } from "../../src/mmu/vmflags.js";
+import { PROT_READ, PROT_WRITE } from "../../src/mmu/vmflags.js";
 import { ARG, type Activity } from "../../src/sim/agents.js";
-import { Sim } from "../../src/sim/sim.js";
+import { Bench, HostTlb, type HostTranslation } from "./faultbench.js";
 
 export const PAGE = 4096;
 export const BLOCK = 0x200000;
-const RAM = 0x40000000;
 const BAR = 0x8000000000;
 const BAR_SIZE = 4 * BLOCK;
 const WORD = 4294967296;
@@ -119,32 +114,7 @@ export function store(process: Process, page: number, place: number, value: numb
 }
 
 /** A CPU that keeps every translation until a TLBI names it. */
-export class StrictTlb implements HostPe {
-  readonly cached = new Map<string, { mm: number; page: number; pfn: number; writable: boolean }>();
-  host!: HostMm;
-  phys!: PhysicalMemory;
-
-  hostLoad(pa: number, size: number): number {
-    this.phys.read(pa, size);
-    return 0;
-  }
-  hostStore(pa: number, size: number, lo: number, hi: number): void {
-    this.phys.write(pa, size, lo, hi);
-  }
-  hostLookup(_root: number, mm: number, hva: number, write: boolean): number {
-    const page = Math.floor(hva / PAGE);
-    const hit = this.cached.get(`${mm}:${page}`);
-    if (hit !== undefined && (!write || hit.writable)) return hit.pfn * PAGE + (hva % PAGE);
-    const { pt } = this.host;
-    if (!pt.walk(mm, hva) || !pt.valid || (pt.lo & (1 << 6)) === 0 || !pt.young) return -1;
-    const writable = (pt.lo & PTE_RDONLY) === 0;
-    if (write && !writable) return -1;
-    this.cached.set(`${mm}:${page}`, { mm, page, pfn: pt.leafPfn, writable });
-    return pt.leafPfn * PAGE + (hva % PAGE);
-  }
-  dma(): void {}
-  lineOp(): void {}
-  dsb(): void {}
+class StrictTlb extends HostTlb {
   tlbi(_v: number, op: number, hi: number, lo: number): void {
     const kind = op & ~TLBI_IS;
     const mm = hi >>> 16;
@@ -158,31 +128,18 @@ export class StrictTlb implements HostPe {
   }
 }
 
-export class Host {
-  readonly sim = new Sim();
-  readonly pe = new StrictTlb();
-  readonly phys: PhysicalMemory;
-  readonly tables: TablePages;
-  readonly mm: HostMm;
+export class Host extends Bench {
   readonly d: MmRow;
   readonly device: number;
   /** What a second MMU has mapped: of each mm, page -> pfn and whether it may write. */
-  readonly second = new Map<string, { mm: number; page: number; pfn: number; writable: boolean }>();
+  readonly second = new Map<string, HostTranslation>();
   private readonly frames0: number;
   private readonly subscribers: MmuSubscriber[] = [];
   private readonly bar = new Map<number, number>();
 
   constructor(era: string, thp: "always" | "never") {
-    this.phys = this.pe.phys = new PhysicalMemory(this.sim, { ramBase: RAM, ramSize: 256 * 0x100000 });
-    this.tables = new TablePages(this.sim, this.phys, { base: 0x4000000000, size: 0x10000000 });
-    this.sim.agents.add("vmm", "vmm", 0);
+    super(era, { thp, hugetlbPages: 24, hugetlb: { 4: 64 } }, {}, 256 * 0x100000, new StrictTlb());
     this.d = eraRow(era).mm as MmRow;
-    this.mm = new HostMm(this.sim, this.phys, this.tables, this.pe, { tlbiRange: true, mte: false, hafdbs: true }, this.d, {
-      thp,
-      hugetlbPages: 24,
-      hugetlb: { 4: 64 },
-    });
-    this.pe.host = this.mm;
     const { phys, bar } = this;
     phys.addWindow(BAR, BAR_SIZE, {
       read: (offset: number) => ((phys.lo = bar.get(offset) ?? 0), (phys.hi = 0)),
@@ -201,17 +158,7 @@ export class Host {
     const a = agents.stack;
     const pfn = (v: number, addr: number): number => BAR / PAGE + vmas.pageIndex(v, addr);
     return {
-      mmap: agents.activity("devMmap", "test", 2, [
-        [
-          "mmap",
-          (f) => {
-            const v = a.a[f + ARG + 1]!;
-            vmas.setFlags(v, vmas.flags(v) | VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
-            vmas.setPageProt(v, PAGE_PROT_NONCACHED);
-            return agents.ret(f, 0);
-          },
-        ],
-      ]),
+      mmap: this.driverMmap(),
       fault: agents.activity("devFault", "test", 4, [
         [
           "fault",
@@ -255,16 +202,11 @@ export class Host {
     };
   }
 
-  run(act: Activity, ...args: number[]): number {
-    this.sim.agents.start(0, act, ...args);
-    if (!this.sim.agents.runToEnd(0)) throw new Error(`blocked: ${this.sim.agents.backtrace(0).join(" < ")}`);
-    return this.sim.agents.result(0);
-  }
   mmap(mm: number, addr: number, length: number, prot: number, flags: number, file: number, offset: number): number {
     return this.run(this.mm.syscalls.mmap, mm, addr, length, mmapMode(prot, flags), file, offset);
   }
   /** get_user_pages of one page into the second MMU, without keeping the reference. @returns 0 or -errno */
-  gup(mm: number, page: number, flags: number): number {
+  gupPage(mm: number, page: number, flags: number): number {
     const { gup, pt, frames } = this.mm;
     const pfn = this.run(gup.getUserPagesUnlocked, mm, page * PAGE, flags);
     if (pfn < 0) return pfn;

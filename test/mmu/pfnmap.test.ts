@@ -4,17 +4,7 @@ import { ARG } from "../../src/sim/agents.js";
 import type { VmOperations } from "../../src/mmu/files.js";
 import { FAULT_FLAG_WRITE, VM_FAULT_FALLBACK, VM_FAULT_NOPAGE, VM_FAULT_SIGBUS } from "../../src/mmu/vmfault.js";
 import { HOST_SIGBUS_ADRERR } from "../../src/mmu/useraccess.js";
-import {
-  MAP_FIXED,
-  MAP_SHARED,
-  PAGE_PROT_NONCACHED,
-  PROT_READ,
-  PROT_WRITE,
-  VM_DONTDUMP,
-  VM_DONTEXPAND,
-  VM_IO,
-  VM_PFNMAP,
-} from "../../src/mmu/vmflags.js";
+import { MAP_FIXED, MAP_SHARED, PROT_READ, PROT_WRITE } from "../../src/mmu/vmflags.js";
 import { Bench } from "./faultbench.js";
 
 const AT = 0x30000000;
@@ -39,18 +29,9 @@ function device(era: string, { set = {}, atMmap = false, writeNotify = false, si
   const at = (f: number) => a.a[f + ARG + 2]!;
   const ops: VmOperations = {
     writeNotify,
-    mmap: agents.activity("devMmap", "test", 2, [
-      [
-        "mmap",
-        (f) => {
-          const v = a.a[f + ARG + 1]!;
-          vmas.setFlags(v, vmas.flags(v) | VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
-          vmas.setPageProt(v, PAGE_PROT_NONCACHED);
-          if (atMmap) zap.remapPfnRange(0, v, vmas.start(v), pfn, size);
-          return agents.ret(f, 0);
-        },
-      ],
-    ]),
+    mmap: b.driverMmap((v) => {
+      if (atMmap) zap.remapPfnRange(0, v, vmas.start(v), pfn, size);
+    }),
     fault: agents.activity("devFault", "test", 4, [
       [
         "fault",
