@@ -17,12 +17,12 @@ export function unmapRefault(quick: boolean): Workload {
   let g: Guest | undefined;
   let hva = 0;
   let batch = 0;
+  const pageAt = (i: number) => hva + 2 * i * PAGE;
   /** Replaces the pages and lets the guest store to them: batch n writes n, n + 1 … */
   const round = () => {
     for (let i = 0; i < BATCH; i++) replace(g!, pageAt(i));
     runProgram(g!, { x0: MEMORY_IPA, x1: ++batch, x2: BATCH, x3: 2 * PAGE });
   };
-  const pageAt = (i: number) => hva + 2 * i * PAGE;
   return {
     name: "unmap-refault",
     compares: `${BATCH} pages, each unmapped by a munmap of its own and mapped again by a mmap, then stored to by the guest: two calls of the VMM and one fault for each; ${batches} times`,

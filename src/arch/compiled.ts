@@ -14,7 +14,7 @@ import type { CpuFeatures } from "./features.js";
 
 /** Trips of a loop before it is compiled: about as much work as compiling it. */
 export const LOOP_TRIPS = 2000;
-/** Instructions of the longest loop that is compiled. */
+/** Instructions of the longest loop that is compiled, a power of two. */
 export const LOOP_SHIFT = 6;
 export const LOOP_WORDS = 1 << LOOP_SHIFT;
 /** Loops that are kept before all are forgotten. */

@@ -342,12 +342,30 @@ export class Cpu {
     const most = budget > MAX_BUDGET ? MAX_BUDGET : budget | 0;
     if (this.loopLeft === 0 || v !== this.loopV || most <= LEAST_BUDGET) return this.interpret(v, most, true) | 0;
     const step = this.backIntoLoop(v, most) | 0;
-    if (step === STEP_EL2) return RUN_EL2;
+    if (step === STEP_EL2) {
+      this.loseMonitor(this.regs.base(v) | 0);
+      return RUN_EL2;
+    }
     const before = this.executed | 0;
     if (before === most) return RUN_BUDGET;
     const reason = this.interpret(v, most - before, step === STEP_RELOAD) | 0;
     this.executed += before;
     return reason;
+  }
+
+  /** Leaving the guest for EL2 and coming back is an exception return: the monitor is lost. */
+  private loseMonitor(b: number): void {
+    if (this.pool.a[b + MONITOR] !== 0) this.pool.set(b + MONITOR, 0);
+  }
+
+  /** What was known of code and data is known no more. @returns was an SError taken? PC is at its vector then */
+  private beginContext(v: number, b: number): boolean {
+    this.contexts++;
+    this.newStamp();
+    this.newPageStamp();
+    const serror = this.system.takePendingSerror(v, b);
+    this.pe.enter(v);
+    return serror;
   }
 
   /**
@@ -364,14 +382,10 @@ export class Cpu {
     this.executed = 0;
     const plain = r[b + STOP_ENABLED] === 0 && (r[b + PSTATE]! & PSTATE_BTYPE) === 0;
     if (pcLo !== this.loopPc || !plain || this.window[at + W_LOOP]! <= 0) return STEP_RELOAD;
-    this.contexts++;
-    const stamp = this.newStamp();
-    this.newPageStamp();
-    if (this.system.takePendingSerror(v, b)) return STEP_RELOAD;
-    this.pe.enter(v);
+    if (this.beginContext(v, b)) return STEP_NEXT;
     let code = this.codeWords(pcHi, pcLo, false) | 0;
     if (code < 0) {
-      const failed = this.fetch(v, pcHi, pcLo, stamp);
+      const failed = this.fetch(v, pcHi, pcLo, this.stamp);
       if (failed === STEP_RELOAD) this.executed = 1;
       if (failed !== STEP_NEXT) return failed;
       code = this.codeWords(pcHi, pcLo, false) | 0;
@@ -386,7 +400,7 @@ export class Cpu {
     if (step === STEP_NEXT) {
       this.syncPc(b, (pcLo + end) | 0, pcHi);
       this.charge((this.charged - left) * this.sim.costs.instruction + this.io[IO_RAM]!);
-    } else if (step === STEP_EL2 && r[b + MONITOR] !== 0) this.pool.set(b + MONITOR, 0);
+    }
     return step;
   }
 
@@ -395,7 +409,7 @@ export class Cpu {
    * rd, the flags, PC before anything that can fault, a base register. Its blocks, inside out:
    * `done` what a slow or faulting instruction did, `flagged` new flags then a result, `result` a value
    * for rd, `next` on to PC + 4.
-   * @param fresh false: goes on in the context of the loop that was just left
+   * @param fresh false: goes on in the context that `backIntoLoop` has begun
    */
   private readonly interpret = (v: number, budget: number, fresh: boolean): number => {
     const pool = this.pool;
@@ -412,13 +426,7 @@ export class Cpu {
     const { agents } = this.sim;
     const cost = this.sim.costs.instruction | 0;
     const ramCost = this.sim.costs.ramAccess | 0;
-    if (fresh) {
-      this.contexts++;
-      this.newStamp();
-      this.newPageStamp();
-      this.system.takePendingSerror(v, b);
-      pe.enter(v);
-    }
+    if (fresh) this.beginContext(v, b);
     let stamp = this.stamp | 0;
     let pageStamp = this.pageStamp | 0;
     let codeSlot = -1;
@@ -1028,8 +1036,7 @@ export class Cpu {
     this.syncPc(b, pcLo, pcHi);
     this.charge((charged - left) * cost + ram);
     this.executed = (budget - left) | 0;
-    // Leaving the guest for EL2 and coming back is an exception return: the monitor is lost.
-    if ((reason === RUN_EL2 || reason === RUN_WFI) && r[b + MONITOR] !== 0) pool.set(b + MONITOR, 0);
+    if (reason === RUN_EL2 || reason === RUN_WFI) this.loseMonitor(b);
     return reason;
   };
 

@@ -81,8 +81,12 @@ export function chainOf(run: Recorded, a: Access): Link[] {
           link(seq, "memslot", slotText(e), "gfn_to_memslot");
           break;
         case "vma_lookup":
-          if (e["found"] === false) link(seq, "VMA", `none at hva ${hex(Number(e["addr"]))}`, named(FUNCTIONS.vmaLookup));
-          else link(seq, "VMA", vmaOf(machine, Number(e["addr"])), named(FUNCTIONS.vmaLookup));
+          link(
+            seq,
+            "VMA",
+            e["found"] === false ? `none at hva ${hex(Number(e["addr"]))}` : vmaOf(machine, Number(e["addr"])),
+            named(FUNCTIONS.vmaLookup),
+          );
           break;
         case "host_walk":
           host++;
