@@ -303,7 +303,7 @@ export class Cpu {
         this.exceptions.takeExceptionEl1(v, syndromeOf(EC_PC_ALIGN, 0), hi, lo, VECTOR_SYNC);
         return STEP_RELOAD;
       }
-      const result = this.pe.fetch(v, hi, lo);
+      const result = this.pe.fetchHere(v, hi, lo);
       if (result !== 0) return result === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
       word = this.pe.d0;
       this.openWindow(hi, lo);
@@ -390,6 +390,7 @@ export class Cpu {
       if (failed !== STEP_NEXT) return failed;
       code = this.codeWords(pcHi, pcLo, false) | 0;
     }
+    if (code >= 0 && this.inMemory(at, pcLo, code)) this.window[at + W_COMPARED] = this.stamp;
     this.io[IO_LEFT] = budget;
     this.io[IO_RAM] = 0;
     this.charged = budget;
@@ -1129,6 +1130,16 @@ export class Cpu {
     const { words } = this.loops;
     const own = n << LOOP_SHIFT;
     for (let k = 0, i = first; k < length; k++, i += 16) if (!this.known(i, code) || this.wordAt(i, code) !== words[own + k]) return false;
+    return true;
+  }
+  /** Does memory have the words of the loop whose branch stands there in the window? No word may have been fetched in this run and changed since. */
+  private inMemory(at: number, pcLo: number, code: number): boolean {
+    const full = this.full.a;
+    const { words } = this.loops;
+    const own = this.window[at + W_LOOP]! << LOOP_SHIFT;
+    const from = code + ((pcLo & 0xfff) >> 2);
+    const length = 1 - (this.window[at + 1 + F_LO]! >> 2);
+    for (let k = 0; k < length; k++) if (full[from + k] !== words[own + k]) return false;
     return true;
   }
   /** @returns the number of the loop in `loopWords`, or -1 */

@@ -227,7 +227,7 @@ export class Pe {
 
   /**
    * Looks whether vCPU v's system registers, its CPU or the TLB contexts changed since its last access.
-   * Needed before readHere and writeHere at the start of a run and after whatever may change them (MSR,
+   * Needed before readHere, writeHere and fetchHere at the start of a run and after whatever may change them (MSR,
    * exception, ERET, TLBI with its DSB); all other methods do it themselves.
    */
   enter(v: number): void {
@@ -376,6 +376,11 @@ export class Pe {
   fetch(v: number, vaHi: number, vaLo: number): number {
     const c = this.context;
     if (c.outdated(v)) c.load(v);
+    return this.fetchHere(v, vaHi, vaLo);
+  }
+  /** `fetch` after `enter(v)`. */
+  fetchHere(v: number, vaHi: number, vaLo: number): number {
+    const c = this.context;
     const hi = (vaHi & 0x800000) === 0 ? vaHi & c.tbiAnd : vaHi | c.tbiOr;
     const t = this.combined.a;
     let i = (c.first + (((vaLo >>> 12) ^ (vaLo >>> 22) ^ hi) & (COMBINED - 1))) << C_SHIFT;

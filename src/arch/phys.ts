@@ -485,16 +485,19 @@ export class PhysicalMemory {
 
   /** A store to a device window, a request of its own. */
   private writeWindow(pa: Pa, size: number, lo: number, hi: number): void {
-    if (this.windowAt(pa) >= 0) {
+    const n = this.windowAt(pa);
+    if (n >= 0) {
       const { deviceWrite: accepted, tlp, tlpDword } = this.sim.costs;
       this.sim.agents.charge(accepted + tlp + tlpDword * ((size + 3) >> 2));
     }
-    this.deliver(pa, size, lo, hi);
+    this.deliverTo(n, pa, size, lo, hi);
   }
 
   /** Data of a request, 1 to 8 bytes, reaches a device window: who sent the request has paid for it. */
   deliver(pa: Pa, size: number, lo: number, hi: number): void {
-    const n = this.windowAt(pa);
+    this.deliverTo(this.windowAt(pa), pa, size, lo, hi);
+  }
+  private deliverTo(n: number, pa: Pa, size: number, lo: number, hi: number): void {
     if (size < 8) hi = 0;
     if (size < 4) lo &= size === 1 ? 0xff : 0xffff;
     if (n < 0) {

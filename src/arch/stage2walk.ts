@@ -51,6 +51,9 @@ const PERMISSIONS = Int32Array.from({ length: 16 }, (_, n) => {
   return p;
 });
 
+/** The root of a walk lies beyond the physical address size. */
+const BEYOND = -2;
+
 export class Stage2 {
   /** The leaf: descriptor, level, PA of the byte asked for. */
   lo = 0;
@@ -104,6 +107,7 @@ export class Stage2 {
   private decode(lo: number, hi: number): void {
     this.vtcrLo = lo;
     this.vtcrHi = hi;
+    this.level2Shape = -1;
     this.pageShift = tg0Shift((lo >>> 14) & 3);
     this.start = vtcrStartLevel(lo, hi);
     const isize = 64 - (lo & 0x3f);
@@ -245,22 +249,18 @@ export class Stage2 {
     const b = Math.imul(v, REGS_WORDS);
     if (r[b + VTCR_EL2] !== this.vtcrLo || r[b + VTCR_EL2 + 1] !== this.vtcrHi) this.decode(r[b + VTCR_EL2]!, r[b + VTCR_EL2 + 1]!);
     this.cached = false;
-    let level = this.start;
     const beyond = this.ipaShift >= 0 ? hi >>> this.ipaShift !== 0 : joinWords(hi, lo) >= this.ipaLimit;
-    if (level === -2 || beyond) return this.failed(real, hi, lo, FSC_TRANSLATION, 0, 0, 0);
-    const tables = this.tables;
-    const words = tables.words;
+    if (this.start === -2 || beyond) return this.failed(real, hi, lo, FSC_TRANSLATION, 0, 0, 0);
+    const words = this.tables.words;
     const pageShift = this.pageShift;
+    let level = 3;
     let word: number;
-    let at = this.cachedTable(cpu, tag, hi, lo, v, real);
-    if (at >= 0) {
-      level = 3;
-      word = at + (((lo >>> 12) & 511) << 1);
-    } else {
-      const shift = pageShift + (pageShift - 3) * (3 - level);
-      at = joinWords(r[b + VTTBR_EL2 + 1]! & 0xffff, r[b + VTTBR_EL2]! & ~1);
-      if (at >= this.paLimit) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, 0, 0, 0);
-      word = this.wordOf(at, bitsAt(hi, lo, shift, this.firstBits)) | 0;
+    const at = this.cachedTable(cpu, tag, hi, lo, v, real);
+    if (at >= 0) word = at + (((lo >>> 12) & 511) << 1);
+    else {
+      word = this.begin(b, hi, lo, real) | 0;
+      if (word === BEYOND) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, 0, 0, 0);
+      level = this.level | 0;
     }
     for (;;) {
       let dlo: number;
@@ -285,12 +285,58 @@ export class Stage2 {
       level++;
       const shift = pageShift + (pageShift - 3) * (3 - level);
       word = this.wordOf(next, bitsAt(hi, lo, shift, pageShift - 3)) | 0;
-      if (level === 3 && pageShift === 12 && word >= 0) {
+      if (pageShift !== 12 || word < 0) continue;
+      if (level === 3) {
         this.lastTable = word - (((lo >>> 12) & 511) << 1);
         if (real) this.cacheTable(cpu, tag, hi, lo, this.lastTable);
-      }
+      } else if (level === 2) this.rememberLevel2(b, hi, lo, word - ((lo >>> 21) & 511) * 2);
     }
   };
+
+  /** The first descriptor that a walk without a cached table reads, at `level`: the root's, or that of a level-2 table which is known. @returns its word, -1 outside the window, or BEYOND */
+  private begin(b: number, hi: number, lo: number, real: boolean): number {
+    const { start, pageShift } = this;
+    if (this.knowsLevel2(b, hi, lo)) {
+      // The levels above cost what they cost.
+      if (real) this.sim.agents.charge((2 - start) * this.sim.costs.walkStep);
+      this.level = 2;
+      return this.level2 + ((lo >>> 21) & 511) * 2;
+    }
+    const r = this.regs.a;
+    const root = joinWords(r[b + VTTBR_EL2 + 1]! & 0xffff, r[b + VTTBR_EL2]! & ~1);
+    if (root >= this.paLimit) return BEYOND;
+    this.level = start;
+    return this.wordOf(root, bitsAt(hi, lo, pageShift + (pageShift - 3) * (3 - start), this.firstBits));
+  }
+
+  /** The level-2 table of the last walk with 4 KiB pages that came to one: its first word, the root and the GiB that it was for, and `reshaped` then. */
+  private level2 = 0;
+  private level2RootLo = 0;
+  private level2RootHi = 0;
+  private level2Hi = 0;
+  private level2Lo = 0;
+  private level2Shape = -1;
+
+  /** Would a walk come to that table again? Then its descriptors above need not be read. */
+  private knowsLevel2(b: number, hi: number, lo: number): boolean {
+    const r = this.regs.a;
+    return (
+      this.level2Shape === this.tables.reshaped &&
+      hi === this.level2Hi &&
+      ((lo ^ this.level2Lo) & 0xc0000000) === 0 &&
+      r[b + VTTBR_EL2] === this.level2RootLo &&
+      r[b + VTTBR_EL2 + 1] === this.level2RootHi
+    );
+  }
+  private rememberLevel2(b: number, hi: number, lo: number, table: number): void {
+    const r = this.regs.a;
+    this.level2 = table;
+    this.level2RootLo = r[b + VTTBR_EL2]!;
+    this.level2RootHi = r[b + VTTBR_EL2 + 1]!;
+    this.level2Hi = hi;
+    this.level2Lo = lo;
+    this.level2Shape = this.tables.reshaped;
+  }
 
   /** PA of a descriptor outside the window of tables (a root that nobody allocated); `wordOf` gave -1. */
   private outside: Pa = 0;
@@ -363,7 +409,7 @@ export class Stage2 {
       this.update(word, dlo | DESC_AF);
     }
     this.fault = -1;
-    if (real) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, this.hi, this.lo, this.pa, 0);
+    if (real && !this.sim.bus.unheard()) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, this.hi, this.lo, this.pa, 0);
     return true;
   }
 
@@ -388,7 +434,7 @@ export class Stage2 {
     this.level = level;
     this.lo = dlo;
     this.hi = dhi;
-    if (real) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, dhi, dlo, 0, 1);
+    if (real && !this.sim.bus.unheard()) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, dhi, dlo, 0, 1);
     return false;
   }
 

@@ -70,6 +70,8 @@ export class Memslots {
   /** [0] records ever used, [1] first free record + 1, [2] words of `order` in use. */
   private readonly meta: I32Pool;
   private readonly byTree: boolean;
+  /** Place in its VM's list of the slot that was found last: a guess, whichever VM is asked about (lru_slot, last_used_slot). */
+  private lastUsed = 0;
 
   constructor(
     private readonly sim: Sim,
@@ -91,23 +93,36 @@ export class Memslots {
     return this.lists.a[Math.imul(vm, L_WORDS) + L_LENGTH] ?? 0;
   }
 
-  /** gfn_to_memslot / search_memslots: the slot that contains gfn, invalid or not. @returns record or -1 */
+  /** gfn_to_memslot: the slot that contains gfn, invalid or not, as the last one if that does. @returns record or -1 */
   find(vm: number, gfn: number): number {
     const l = Math.imul(vm, L_WORDS);
     const offset = this.lists.a[l + L_OFFSET]!;
+    const count = this.lists.a[l + L_LENGTH] ?? 0;
+    const f = this.f.a;
+    if (this.lastUsed < count) {
+      const slot = this.order.a[offset + this.lastUsed]!;
+      const at = Math.imul(slot, DOUBLES);
+      if (gfn >= f[at + BASE_GFN]! && gfn < f[at + BASE_GFN]! + f[at + NPAGES]!) return slot;
+    }
+    return this.search(offset, count, gfn);
+  }
+  /** search_memslots. @param count slots of the VM, from `offset` on in `order` */
+  private search(offset: number, count: number, gfn: number): number {
     const order = this.order.a;
     const f = this.f.a;
     let low = 0;
-    let high = this.lists.a[l + L_LENGTH] ?? 0;
+    let high = count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (f[order[offset + middle]! * DOUBLES + BASE_GFN]! <= gfn) low = middle + 1;
+      if (f[Math.imul(order[offset + middle]!, DOUBLES) + BASE_GFN]! <= gfn) low = middle + 1;
       else high = middle;
     }
     if (low === 0) return NO_SLOT;
     const slot = order[offset + low - 1]!;
     const at = Math.imul(slot, DOUBLES);
-    return gfn < f[at + BASE_GFN]! + f[at + NPAGES]! ? slot : NO_SLOT;
+    if (gfn >= f[at + BASE_GFN]! + f[at + NPAGES]!) return NO_SLOT;
+    this.lastUsed = low - 1;
+    return slot;
   }
 
   /** id_to_memslot: the published record of a slot number. @returns record or -1 */
