@@ -3,58 +3,27 @@
  * Exit statuses: 0 ok; 1 an expectation failed or traces differ; 2 wrong input; 3 a budget is used up; 130 interrupted.
  */
 import { CommanderError } from "commander";
-import { BudgetError, nearest, ScriptError } from "./guest/diagnostics.js";
+import { errorJson, errorText, jsonAsked, ofSystem } from "./cli/failure.js";
 import { program } from "./cli/program.js";
-import { BUDGET, OK, UsageError, WRONG_INPUT } from "./cli/status.js";
-
-/** Places of a defect that are shown: where it was thrown and who called. */
-const FRAMES = 4;
+import { OK, UsageError, WRONG_INPUT } from "./cli/status.js";
+import { hasPrinted, print } from "./cli/terminal.js";
+import { nearest } from "./guest/diagnostics.js";
 
 /** Files are quoted in errors: their control characters are not the terminal's. */
 function complain(text: string): void {
   process.stderr.write(`${text.replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, "\ufffd")}\n`);
 }
 
-/** Says on stderr what is wrong. @returns the exit status */
-function report(e: unknown): number {
-  if (e instanceof CommanderError) {
-    if (e.exitCode === 0) return OK;
-    return WRONG_INPUT;
-  }
-  if (e instanceof ScriptError) complain(e.message);
-  else if (e instanceof UsageError) complain(`error: ${e.message}`);
-  else if (e instanceof BudgetError) complain(`error: ${e.message}${e.option === "" ? "" : `; ${e.option} raises it`}`);
-  else if (e instanceof Error && (e.name === "RecordingError" || e.name === "FaultlineError")) complain(`error: ${e.message}`);
-  else {
-    const first = innermost(e);
-    if (!isSystemError(first)) return defect(e);
-    complain(`error: ${ofSystem(first)}`);
-  }
-  return e instanceof BudgetError ? BUDGET : WRONG_INPUT;
-}
-
-/** A file that cannot be read or made, a full disk: the machine's answer, no defect. */
-const isSystemError = (e: unknown): e is NodeJS.ErrnoException => e instanceof Error && "syscall" in e && "code" in e;
-
-/** `EACCES: permission denied, open 'x'` -> `x: permission denied (open)`. */
-function ofSystem({ path, message, code, syscall }: NodeJS.ErrnoException): string {
-  const said = /^[A-Z0-9]+: (.*?), /.exec(message)?.[1] ?? code;
-  return `${path === undefined ? "" : `${path}: `}${said} (${syscall})`;
-}
-
-function innermost(e: unknown): unknown {
-  let first = e;
-  while (first instanceof Error && first.cause instanceof Error) first = first.cause;
-  return first;
-}
-
-/** What no input may cause: what and where, without the bundled line that Node would print of it. Exit status 1, as Node's own. */
-function defect(e: unknown): number {
-  const first = innermost(e);
-  const frames = first instanceof Error ? (first.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line)) : [];
-  const text = e instanceof Error ? e.message : String(e);
-  process.stderr.write(`this is a defect of Faultline, please report it: ${text}\n${frames.slice(0, FRAMES).join("\n")}\n`);
-  return 1;
+/** Says what is wrong: on stderr, and as JSON where that was asked for and no document has been printed. @returns the exit status */
+async function report(e: unknown, argv: readonly string[]): Promise<number> {
+  if (e instanceof CommanderError && e.exitCode === 0) return OK;
+  const text = errorText(e);
+  if (text !== undefined) complain(text);
+  const error = errorJson(e);
+  const asked = jsonAsked(argv);
+  // A document that has been printed has the error in it.
+  if (asked === "lines" || (asked === "document" && !hasPrinted())) await print(JSON.stringify({ error }));
+  return error.status;
 }
 
 /** A command that has ended ends the process: Node would wait for what V8 still compiles and marks beside it, some 10 ms. */
@@ -84,12 +53,16 @@ async function main(): Promise<void> {
     const named = argv[0] === "help" ? (argv[1] ?? "help") : argv[0]!;
     if (!named.startsWith("-") && named !== "help" && !names.includes(named)) {
       const near = nearest(named, names);
-      throw new UsageError(`no command "${named}"${near === undefined ? "; faultline --help lists them" : `: did you mean "${near}"?`}`);
+      const hint = near === undefined ? undefined : `did you mean "${near}"?`;
+      throw new UsageError(
+        `no command "${named}"${hint === undefined ? "; faultline --help lists them" : `: ${hint}`}`,
+        hint === undefined ? {} : { expected: hint },
+      );
     }
     for (const c of root.commands) c.exitOverride();
     await root.parseAsync(process.argv);
   } catch (e) {
-    process.exitCode = report(e);
+    process.exitCode = await report(e, argv);
   }
 }
 

@@ -7,7 +7,7 @@ import { FaultlineError } from "../sim/errors.js";
 import type { Work } from "./work.js";
 
 type Wrong =
-  | { readonly is: "budget"; readonly message: string; readonly option: string }
+  | { readonly is: "budget"; readonly message: string; readonly option: string; readonly file?: string }
   | { readonly is: "script"; readonly diagnostics: readonly Diagnostic[] }
   | { readonly is: "input"; readonly message: string };
 
@@ -32,8 +32,11 @@ export function resultIn(text: string): unknown {
   const wrong = (value as Partial<Refused> | null)?.wrongInput;
   if (wrong === undefined) return value;
   switch (wrong.is) {
-    case "budget":
-      throw new BudgetError(wrong.message, wrong.option);
+    case "budget": {
+      const e = new BudgetError(wrong.message, wrong.option);
+      e.file = wrong.file;
+      throw e;
+    }
     case "script":
       throw new ScriptError(wrong.diagnostics);
     case "input":
@@ -42,7 +45,8 @@ export function resultIn(text: string): unknown {
 }
 
 function wrongOf(e: unknown): Wrong | undefined {
-  if (e instanceof BudgetError) return { is: "budget", message: e.message, option: e.option };
+  if (e instanceof BudgetError)
+    return { is: "budget", message: e.message, option: e.option, ...(e.file === undefined ? {} : { file: e.file }) };
   if (e instanceof ScriptError) return { is: "script", diagnostics: e.diagnostics };
   if (e instanceof FaultlineError) return { is: "input", message: e.message };
   return undefined;

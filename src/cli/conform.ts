@@ -5,6 +5,7 @@ import { recordingFiles, regressions, toBaseline, type Baseline, type ConformRes
 import { conformReport, conformWork } from "../conform/work.js";
 import { findEra } from "../eras.js";
 import { checkCpu, eraNamed } from "./execute.js";
+import { unreadable } from "./readfile.js";
 import { FAILED, INTERRUPTED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 
@@ -19,7 +20,7 @@ export interface ConformArguments {
 }
 
 export async function conformCommand(paths: readonly string[], args: ConformArguments): Promise<number> {
-  for (const p of paths) if (!existsSync(p)) throw new UsageError(`there is no file or folder "${p}"`);
+  for (const p of paths) if (!existsSync(p)) throw new UsageError(`there is no file or folder "${p}"`, { file: p });
   if (args.cpu !== undefined) checkCpu(args.cpu);
   const files = recordingFiles(paths);
   if (files.length === 0) throw new UsageError("no recording (*.rec) under the paths given");
@@ -41,16 +42,22 @@ export async function conformCommand(paths: readonly string[], args: ConformArgu
 }
 
 function readBaseline(file: string): Baseline {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (e) {
+    throw unreadable(file, e);
+  }
   let value: unknown;
   try {
-    value = JSON.parse(readFileSync(file, "utf8"));
+    value = JSON.parse(text);
   } catch (e) {
-    throw new UsageError(`the baseline ${file} cannot be read: ${(e as Error).message}`);
+    throw new UsageError(`the baseline ${file} cannot be read: ${(e as Error).message}`, { file });
   }
   const recordings = (value as { recordings?: unknown } | null)?.recordings;
   if (Array.isArray(recordings)) return toBaseline(value as ConformResult);
   if (typeof value !== "object" || value === null || Object.values(value).some((v) => typeof v !== "number"))
-    throw new UsageError(`${file} is no baseline: expected an object of numbers`);
+    throw new UsageError(`${file} is no baseline: expected an object of numbers`, { file, expected: "an object of numbers" });
   return value as Baseline;
 }
 

@@ -6,6 +6,7 @@ import { diffTraces, type DiffOptions, type TraceDiff } from "../trace/differ.js
 import { TraceError, type MeantEvent, type ReadTrace } from "../trace/meaning.js";
 import { readTraceBytes } from "../trace/readtrace.js";
 import { hex } from "../trace/fields.js";
+import { unreadable } from "./readfile.js";
 import { FAILED, OK, unknownName, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 
@@ -23,8 +24,8 @@ function readBytes(path: string): Uint8Array {
     const fd = openSync(path, "r");
     try {
       const stat = fstatSync(fd);
-      if (stat.isDirectory()) throw new UsageError(`${path} is a folder`);
-      if (stat.size > MOST_BYTES) throw new UsageError(`${path} has more than ${MOST_BYTES / 2 ** 20} MiB`);
+      if (stat.isDirectory()) throw new UsageError(`${path} is a folder`, { file: path });
+      if (stat.size > MOST_BYTES) throw new UsageError(`${path} has more than ${MOST_BYTES / 2 ** 20} MiB`, { file: path });
       if (!stat.isFile()) return readFileSync(fd);
       const bytes = new Uint8Array(stat.size);
       for (let at = 0; at < bytes.length;) {
@@ -38,8 +39,7 @@ function readBytes(path: string): Uint8Array {
     }
   } catch (e) {
     if (e instanceof UsageError) throw e;
-    const { code, message } = e as NodeJS.ErrnoException;
-    throw new UsageError(code === "ENOENT" ? `there is no file ${path}` : `${path} cannot be read: ${message}`);
+    throw unreadable(path, e);
   }
 }
 
@@ -52,6 +52,7 @@ export function readTrace(path: string): ReadTrace {
     if (!(e instanceof TraceError)) throw e;
     throw new UsageError(
       `${path}: ${e.message}; readable are trace.dat, ftrace text (trace-cmd report, tracefs, perf script), and Faultline's JSON lines and Chrome JSON`,
+      { file: path },
     );
   }
 }

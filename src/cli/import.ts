@@ -4,6 +4,7 @@ import { Diagnostics } from "../guest/diagnostics.js";
 import { importMtree } from "../import/mtree.js";
 import { scriptText, type Import } from "../import/skeleton.js";
 import { importStrace } from "../import/strace.js";
+import { unreadable } from "./readfile.js";
 import { OK, UsageError } from "./status.js";
 import { print } from "./terminal.js";
 import { writeWhole } from "./writefile.js";
@@ -27,8 +28,7 @@ function read(file: string): Uint8Array {
     if (size > LARGEST) throw new Error(`it has ${size} bytes, more than ${LARGEST}`);
     return readFileSync(file);
   } catch (e) {
-    const { code, message } = e as NodeJS.ErrnoException;
-    throw new UsageError(code === "ENOENT" ? `there is no file ${file}` : `${file} cannot be read: ${message}`);
+    throw unreadable(file, e);
   }
 }
 
@@ -36,10 +36,11 @@ export async function importCommand(kind: keyof typeof READERS, file: string, ar
   const name = file === "-" ? "<stdin>" : file;
   const source = new TextDecoder().decode(read(file));
   const zero = source.indexOf("\0");
-  if (zero >= 0)
-    throw new UsageError(
-      `${name}:${source.slice(0, zero).split("\n").length}: this is no text: expected what ${kind === "strace" ? "strace" : "QEMU's info mtree -f"} prints`,
-    );
+  if (zero >= 0) {
+    const line = source.slice(0, zero).split("\n").length;
+    const expected = `what ${kind === "strace" ? "strace" : "QEMU's info mtree -f"} prints`;
+    throw new UsageError(`${name}:${line}: this is no text: expected ${expected}`, { file: name, line, expected });
+  }
   const imported = READERS[kind](name, source, new Diagnostics(name, source));
   const script = scriptText(imported);
   const { counts } = imported;

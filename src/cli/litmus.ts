@@ -63,8 +63,8 @@ function load(paths: readonly string[]): LitmusFile[] {
     return litmusFiles(join(root, "litmus")).map((f) => ({ file: relative(root, f), text: readFileSync(f, "utf8") }));
   }
   for (const p of paths) {
-    if (!existsSync(p)) throw new UsageError(`there is no file "${p}"`);
-    if (statSync(p).size > 1024 * 1024) throw new UsageError(`${p} is larger than 1 MiB`);
+    if (!existsSync(p)) throw new UsageError(`there is no file "${p}"`, { file: p });
+    if (statSync(p).size > 1024 * 1024) throw new UsageError(`${p} is larger than 1 MiB`, { file: p });
   }
   const files = paths.flatMap((p) => (statSync(p).isDirectory() ? litmusFiles(p) : [p]));
   if (files.length === 0) throw new UsageError("no litmus test (*.litmus) under the paths given");

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { nearest } from "../guest/diagnostics.js";
 import { decodeScript } from "../guest/compile.js";
 import { LIMITS } from "../guest/limits.js";
+import { unreadable } from "./readfile.js";
 import { UsageError } from "./status.js";
 
 export interface LoadedScript {
@@ -43,10 +44,11 @@ export function loadScript(what: string): LoadedScript {
   const bundled = !what.includes("/") || what.startsWith("scenarios/") ? names.find((n) => n === name) : undefined;
   if (bundled !== undefined)
     return { file: `scenarios/${bundled}.guest`, source: decodeScript(bundled, readLimited(scenarioFile(bundled))) };
-  if (existsSync(what)) throw new UsageError(`${what} is no file`);
+  if (existsSync(what)) throw new UsageError(`${what} is no file`, { file: what });
   const near = nearest(name, names) ?? (name === "" ? undefined : names.find((n) => n.includes(name)));
   throw new UsageError(
     `there is no file and no scenario named "${what}"${near === undefined ? "; faultline scenarios lists what there is" : `: did you mean "${near}"?`}`,
+    { file: what, ...(near === undefined ? {} : { expected: `did you mean "${near}"?` }) },
   );
 }
 
@@ -57,7 +59,7 @@ function readLimited(path: string): Uint8Array {
   try {
     return readFileSync(path);
   } catch (e) {
-    throw new UsageError(`${path} cannot be read: ${(e as Error).message}`);
+    throw unreadable(path, e);
   }
 }
 

@@ -19,13 +19,13 @@ expect stage2 RAM perms=rw        // change a line and run it again: faultline r
 export async function newCommand(file: string, asJson: boolean): Promise<number> {
   if (file === "-") throw new UsageError("new takes the name of a file, not standard output");
   const path = resolve(file);
-  if (existsSync(path)) throw new UsageError(`${file} exists already; faultline new never overwrites`);
-  if (!existsSync(dirname(path))) throw new UsageError(`${file} cannot be written: there is no folder ${dirname(path)}`);
+  if (existsSync(path)) throw new UsageError(`${file} exists already; faultline new never overwrites`, { file });
+  if (!existsSync(dirname(path))) throw new UsageError(`${file} cannot be written: there is no folder ${dirname(path)}`, { file });
   let dir: string;
   try {
     dir = mkdtempSync(join(dirname(path), ".faultline-"));
   } catch (e) {
-    throw new UsageError(`${file} cannot be written: ${(e as Error).message}`);
+    throw new UsageError(`${file} cannot be written: ${(e as Error).message}`, { file });
   }
   try {
     const temporary = join(dir, "new");
@@ -33,7 +33,7 @@ export async function newCommand(file: string, asJson: boolean): Promise<number>
     // A link fails if the name was taken in the meantime; a rename would replace it.
     linkSync(temporary, path);
   } catch (e) {
-    throw new UsageError(`${file} cannot be written: ${(e as Error).message}`);
+    throw new UsageError(`${file} cannot be written: ${(e as Error).message}`, { file });
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

@@ -93,7 +93,7 @@ function pageParts(): PageParts {
 
 /** Opens the file before the work begins, and leaves none where it fails. @throws UsageError if the file cannot be written */
 function writing<T extends { readonly html: string }>(path: string, make: () => T): T {
-  const refused = (e: unknown): UsageError => new UsageError(`--output: ${unwritable(path, e)}`);
+  const refused = (e: unknown): UsageError => new UsageError(`--output: ${unwritable(path, e)}`, { file: path });
   let file: TraceFile;
   try {
     file = new TraceFile(path);

@@ -11,7 +11,9 @@ import { jsonLine } from "../trace/json.js";
 import type { TraceFormat } from "../trace/formats.js";
 import type { Detail } from "../trace/story.js";
 import { compileScript, execute, type ExecuteOptions, hasPar, selectVariants, withCosts, type Selection } from "./execute.js";
+import { errorJson, type ErrorJson } from "./failure.js";
 import { loadScript } from "./load.js";
+import { unreadable } from "./readfile.js";
 import { failureLines, renderResult, resultJson, resultTable, verdictLine, type RenderOptions } from "./render.js";
 import { statText } from "./stat.js";
 import { FAILED, OK, UsageError } from "./status.js";
@@ -41,15 +43,27 @@ export async function runFiles(files: readonly string[], argsOf: (file: string) 
   if (files.length === 1) return runCommand(files[0]!, argsOf(files[0]!));
   const runs: RunDocument[] = [];
   let worst = OK;
-  try {
+  const failed = await failureOf(async () => {
     for (const f of files) worst = Math.max(worst, await runCommand(f, { ...argsOf(f), oneOfSeveral: true }, (d) => runs.push(d)));
-  } finally {
-    // A script that cannot be run, or whose budget ends it, takes nothing away from those before it.
-    const passed = runs.length === files.length && runs.every((d) => d.passed);
-    if (runs.length > 0) await print(JSON.stringify({ passed, runs }, bigints, 2));
-  }
+  });
+  // A script that cannot be run, or whose budget ends it, takes nothing away from those before it.
+  const passed = failed === undefined && runs.every((d) => d.passed);
+  if (runs.length > 0) await print(JSON.stringify({ passed, runs, ...errorOf(failed) }, bigints, 2));
+  if (failed !== undefined) throw failed.thrown;
   return worst;
 }
+
+/** What a function threw, if it did. */
+async function failureOf(body: () => Promise<void>): Promise<{ readonly thrown: unknown } | undefined> {
+  try {
+    await body();
+    return undefined;
+  } catch (thrown) {
+    return { thrown };
+  }
+}
+
+const errorOf = (failed: { readonly thrown: unknown } | undefined) => (failed === undefined ? {} : { error: errorJson(failed.thrown) });
 
 /** What `--format json` gives of one script. */
 interface RunDocument {
@@ -58,6 +72,8 @@ interface RunDocument {
   readonly sources: readonly string[];
   readonly passed: boolean;
   readonly variants: readonly Record<string, unknown>[];
+  /** Why there are not all variants. */
+  readonly error?: ErrorJson;
 }
 
 const printDocument = (d: RunDocument): Promise<void> => print(JSON.stringify(d, bigints, 2));
@@ -90,7 +106,7 @@ async function runCommand(file: string, args: RunArguments, document: (d: RunDoc
   const verdicts: string[] = [];
   const rows: VariantResult[] = [];
   const traces = args.trace === undefined ? undefined : traceFiles(args.trace, variants);
-  for (const [n, variant] of variants.entries()) {
+  const one = async (n: number, variant: VariantConfig): Promise<void> => {
     let tracing: Tracing | undefined;
     let broken: Broken | undefined;
     const result = await carriedOut(program, variant, schedule, (b) => (broken = b), {
@@ -149,14 +165,25 @@ async function runCommand(file: string, args: RunArguments, document: (d: RunDoc
         if (broken !== undefined) verdicts.push(color.red(brokenText(variant.name, broken)));
       }
     }
+  };
+  const failed = await failureOf(async () => {
+    for (const [n, variant] of variants.entries()) await one(n, variant);
+  });
+  // A variant that cannot be run, or whose budget ends it, takes nothing away from those before it.
+  if (failed !== undefined) {
+    passed = false;
+    if (lines.length > 0) await print(lines.join("\n"));
+    if (rows.length === 0) throw failed.thrown;
   }
-  if (args.format === "json")
-    await document({ file: script.file, title: program.script.title, sources: program.script.sources, passed, variants: results });
-  else if (args.format === "text" && args.table) await print([...resultTable(rows), ...failureLines(rows, script.file)].join("\n"));
+  if (args.format === "json") {
+    const { title, sources } = program.script;
+    await document({ file: script.file, title, sources, passed, variants: results, ...errorOf(failed) });
+  } else if (args.format === "text" && args.table) await print([...resultTable(rows), ...failureLines(rows, script.file)].join("\n"));
   else if (args.format === "text") {
     if (!args.quiet && rows.length > 1 && reports(program.script.body)) await print(["", ...resultTable(rows), "", ""].join("\n"));
     await print(verdicts.join("\n"));
   }
+  if (failed !== undefined) throw failed.thrown;
   return passed ? OK : FAILED;
 }
 
@@ -210,12 +237,12 @@ function loadSchedule(file: string): Schedule {
   try {
     text = readFileSync(file, "utf8");
   } catch (e) {
-    throw new UsageError(`${file} cannot be read: ${(e as Error).message}`);
+    throw unreadable(file, e);
   }
   try {
     return readSchedule(text);
   } catch (e) {
-    if (e instanceof ScheduleError) throw new UsageError(`${file}:${e.line}: ${e.message}`);
+    if (e instanceof ScheduleError) throw new UsageError(`${file}:${e.line}: ${e.message}`, { file, line: e.line });
     throw e;
   }
 }

@@ -18,7 +18,12 @@ export function palette(stream: NodeJS.WriteStream = process.stdout): Palette {
 /** "1 time", "2 times". */
 export const count = (n: number, one: string, many = `${one}s`): string => `${n} ${n === 1 ? one : many}`;
 
+let printed = false;
+/** Whether something has gone to stdout. */
+export const hasPrinted = (): boolean => printed;
+
 /** Writes lines to stdout. Waits where a pipe is full, so that a long trace does not pile up in memory. */
 export async function print(text: string): Promise<void> {
+  printed = true;
   if (!process.stdout.write(text.endsWith("\n") ? text : `${text}\n`)) await new Promise((done) => process.stdout.once("drain", done));
 }

@@ -58,7 +58,7 @@ export class Tracing {
         },
       );
     } catch (e) {
-      throw new UsageError(`--trace: ${unwritable(trace.path, e)}`);
+      throw new UsageError(`--trace: ${unwritable(trace.path, e)}`, { file: trace.path });
     }
   }
 

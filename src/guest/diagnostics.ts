@@ -43,6 +43,8 @@ export class ScriptError extends Error {
 /** The script is well-formed but wants more than its budget. Exit status 3. */
 export class BudgetError extends Error {
   override readonly name = "BudgetError";
+  /** The script, once somebody who knows it has said so. */
+  file: string | undefined;
   constructor(
     message: string,
     /** The option that raises the budget, "" if none does. */

@@ -144,7 +144,12 @@ type Running<T> = Generator<boolean, T, void>;
 
 /** Runs one variant of a program on a fresh machine. */
 export function runProgram(program: Program, variant: VariantConfig, machine: ScriptMachine, options: RunOptions): VariantResult {
-  return new Interpreter(program, variant, machine, options).run();
+  try {
+    return new Interpreter(program, variant, machine, options).run();
+  } catch (e) {
+    if (e instanceof BudgetError) e.file ??= program.script.file;
+    throw e;
+  }
 }
 
 class Interpreter {

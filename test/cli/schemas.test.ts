@@ -101,7 +101,7 @@ beforeAll(async () => {
 test("every command of the program has a row here, and every schema a use", () => {
   const tested = new Set([...ROWS.map(([, args]) => args[0]!), ...Object.keys(ELSEWHERE), ...PROTOCOLS]);
   expect(commands.filter((c) => !tested.has(c.split(" ")[0]!))).toEqual([]);
-  const used = new Set([...ROWS.map(([schema]) => schema), ...Object.values(ELSEWHERE), "common", "run-line", "trace-line"]);
+  const used = new Set([...ROWS.map(([schema]) => schema), ...Object.values(ELSEWHERE), "common", "error", "run-line", "trace-line"]);
   expect(schemaNames.filter((n) => !used.has(n))).toEqual([]);
 });
 
