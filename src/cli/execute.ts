@@ -77,7 +77,7 @@ export function settingOf(text: string): readonly [string, string] {
 /** `--set a=b,c`: the decision, and the values that the runs differ by. */
 export function alternativesOf(text: string): { readonly name: string; readonly values: readonly string[] } {
   const [name = "", list = ""] = [text.slice(0, Math.max(0, text.indexOf("="))), text.slice(text.indexOf("=") + 1)];
-  const values = list.split(",");
+  const values = list.split(",").map((v) => v.trim());
   for (const v of values) settingOf(`${name}=${v}`);
   return { name, values };
 }

@@ -32,6 +32,7 @@ function policyOf(text: string): Extract<PolicyRef, { own: string }> {
   const set = text
     .slice(at + 1)
     .split(",")
+    .map((s) => s.trim())
     .filter((s) => s !== "");
   const half = set.find((s) => !s.includes("="));
   if (half !== undefined) throw new UsageError(`--policy takes name=decision=value,…: "${half}" of policy ${name} has no value`);

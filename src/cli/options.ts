@@ -11,6 +11,8 @@ export type Done = (status: number) => void;
 export type Format = "text" | "json" | "jsonl";
 
 export function whole(text: string): number {
+  if (/^0x[0-9a-f][0-9a-f_]*$/i.test(text) && Number.isSafeInteger(Number(text.replaceAll("_", ""))))
+    return Number(text.replaceAll("_", ""));
   const m = /^([0-9][0-9_]*)([KMGT]?)$/i.exec(text);
   const value = m === null ? NaN : Number(m[1]!.replaceAll("_", "")) * 1024 ** " KMGT".indexOf(m[2]!.toUpperCase() || " ");
   if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`expected a whole number such as 4096, 512M or 2G, not "${text}".`);
@@ -55,7 +57,13 @@ export const duration = (text: string): number => {
   if (!(value > 0)) throw new InvalidArgumentError(`expected a time such as 90s, 10m or 1h, not "${text}".`);
   return value;
 };
-export const list = (text: string, before: string[] = []): string[] => [...before, ...text.split(",").filter((w) => w !== "")];
+/** Blanks around a comma are nobody's; nothing between two is nothing. */
+export const commaSeparated = (text: string): string[] =>
+  text
+    .split(",")
+    .map((w) => w.trim())
+    .filter((w) => w !== "");
+export const list = (text: string, before: string[] = []): string[] => [...before, ...commaSeparated(text)];
 export const format = (...choices: Format[]): Option => new Option("--format <format>", "output format").choices(choices).default("text");
 export const json = (): Option => new Option("--json", "the same as --format json");
 export const events = (): Option =>

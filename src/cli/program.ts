@@ -1,5 +1,5 @@
 /** The tree of commands with their options and help: what `faultline` parses, its completion scripts offer and its manual page describes. */
-import { Command } from "commander";
+import { type Argument, Command, InvalidArgumentError, type Option } from "commander";
 import { addAttrs } from "./commands/attrs.js";
 import { addBench } from "./commands/bench.js";
 import { addCompare } from "./commands/compare.js";
@@ -25,9 +25,22 @@ import { addScenarios } from "./commands/scenarios.js";
 import { addSelftest } from "./commands/selftest.js";
 import { addWorker } from "./commands/worker.js";
 import type { Done } from "./options.js";
+import { nearest } from "../guest/diagnostics.js";
 
 declare const __FAULTLINE_VERSION__: string | undefined;
 const VERSION = typeof __FAULTLINE_VERSION__ === "string" ? __FAULTLINE_VERSION__ : "0.0.0-source";
+
+/** Where there is a choice, a wrong word gets the nearest right one; commander itself says it of commands and options only. */
+function suggest(taken: Option | Argument): void {
+  const { argChoices } = taken;
+  if (argChoices === undefined || taken.variadic) return;
+  taken.argParser((word: string) => {
+    if (argChoices.includes(word)) return word;
+    const near = nearest(word, argChoices);
+    const hint = near === undefined ? "" : `Did you mean ${near}? `;
+    throw new InvalidArgumentError(`${hint}Allowed choices are ${argChoices.join(", ")}.`);
+  });
+}
 
 export function program(done: Done): Command {
   const root = new Command("faultline")
@@ -71,5 +84,6 @@ Examples:
   addSelftest(root, done);
   addCompletion(root, done);
   addLsp(root, done);
+  for (const c of root.commands) for (const taken of [...c.options, ...c.registeredArguments]) suggest(taken);
   return root;
 }

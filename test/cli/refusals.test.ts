@@ -44,6 +44,11 @@ const CASES: readonly [args: string, said: RegExp][] = [
   ["report 2012-demand-fault -o -", /- cannot be written: it takes the name of a file, not standard output\n$/],
   [`run ${join(dir, "latin1.guest")}`, /latin1\.guest:2:7: error: this file is not UTF-8: byte 0xe9 at offset 9\n/],
   [`litmus ${join(dir, "escape")}`, /\n {4}1 \| \ufffd\[2J/],
+  ["import stace x", /Did you mean strace\? Allowed choices are strace, mtree\.\n$/],
+  ["completion bsh", /Did you mean bash\? Allowed choices are bash, zsh, fish\.\n$/],
+  [`run 2012-demand-fault --costs ${join(dir, "none")}`, /^error: there is no file \S+none\n$/],
+  [`run 2020-concurrent-vfio-faults --schedule ${join(dir, "none")}`, /^error: there is no file \S+none\n$/],
+  ["fuzz --seed 0x --runs 1", /expected a whole number such as 4096, 512M or 2G, not "0x"/],
   ["diff - -", /^error: only one of the two traces can come from standard input\n$/],
 ];
 
@@ -52,4 +57,17 @@ test.each(CASES)("faultline %s", async (args, said) => {
   expect(r.err).toMatch(said);
   expect(r.out).toBe("");
   expect(r.status).toBe(2);
+});
+
+test("blanks around the commas of a list are nobody's, and a seed may be hexadecimal", async () => {
+  const same = async (...forms: readonly string[][]): Promise<void> => {
+    const [a, b] = await Promise.all(forms.map((args) => faultline(args)));
+    expect(a!.status).toBe(0);
+    expect(b).toEqual(a);
+  };
+  await Promise.all([
+    same(["compare", "2012-demand-fault", "--kernels", "v5.4,v5.5"], ["compare", "2012-demand-fault", "--kernels", " v5.4, v5.5"]),
+    same(["kernels", "--diff", "v5.4,v5.5"], ["kernels", "--diff", "v5.4, v5.5"]),
+    same(["fuzz", "--runs", "2", "--seed", "31"], ["fuzz", "--runs", "2", "--seed", "0x1f"]),
+  ]);
 });

@@ -1,7 +1,7 @@
 /** The words of `faultline kernels`: the eras; an era's decisions with their sources; what differs; which release does what. */
 import type { Command } from "commander";
 import { UsageError } from "../status.js";
-import { type Common, type Done, format, json, wantsJson } from "../options.js";
+import { commaSeparated, type Common, type Done, format, json, wantsJson } from "../options.js";
 
 export function addKernels(root: Command, done: Done): void {
   root
@@ -23,7 +23,7 @@ Examples:
     )
     .action(async (era: string | undefined, o: Common & { diff?: string[]; feature?: string }) => {
       const { kernelsCommand, pair } = await import("../kernels.js");
-      const words = o.diff === undefined ? undefined : o.diff.flatMap((w) => w.split(",")).concat(era === undefined ? [] : [era]);
+      const words = o.diff === undefined ? undefined : o.diff.flatMap(commaSeparated).concat(era === undefined ? [] : [era]);
       if (o.feature !== undefined && (era !== undefined || words !== undefined))
         throw new UsageError("--feature goes through all eras: it takes neither an era nor --diff");
       done(
