@@ -12,7 +12,7 @@ import { compileScript, hasPar, selectVariants, type Selection } from "./execute
 import { loadScript } from "./load.js";
 import { BUDGET, FAILED, INTERRUPTED, OK, unknownName, UsageError } from "./status.js";
 import { palette, print, type Palette } from "./terminal.js";
-import { writeWhole } from "./writefile.js";
+import { FilesBeside, writeWhole } from "./writefile.js";
 
 export interface ExploreArguments extends Selection {
   readonly format: "text" | "json";
@@ -44,17 +44,10 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
   const { unit } = underWay;
   const begun = interrupted && unit !== undefined && underWay.known !== undefined ? underWay.known : undefined;
   const violated = known.filter((e) => e.violation !== undefined).length;
-  let unwritten: unknown;
-  const schedules = known.map((e) => {
-    if (e.violation === undefined) return undefined;
-    try {
-      return saveSchedule(script.file, e, args.output, violated > 1);
-    } catch (error) {
-      // What was found is told first.
-      unwritten ??= error;
-      return undefined;
-    }
-  });
+  const files = new FilesBeside();
+  const schedules = known.map((e) =>
+    e.violation === undefined ? null : files.attempt(() => saveSchedule(script.file, e, args.output, violated > 1)),
+  );
   if (args.format === "json")
     await print(
       JSON.stringify(
@@ -63,7 +56,8 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
           seconds,
           interrupted,
           ...(begun === undefined ? {} : { underWay: { variant: unit!.variant, par: unit!.par, ...numbers(begun) } }),
-          variants: known.map((e, n) => jsonOf(e, schedules[n])),
+          variants: known.map((e, n) => jsonOf(e, schedules[n]!)),
+          ...files.error,
         },
         undefined,
         2,
@@ -79,8 +73,8 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
       ...Object.entries(args.set ?? {}).map(([decision, value]) => `--set ${decision}=${value}`),
     ];
     for (const [n, e] of known.entries()) {
-      const schedule = schedules[n];
-      const replay = schedule === undefined ? undefined : [...machine, `--schedule ${schedule}`].join(" ");
+      const schedule = schedules[n]!;
+      const replay = schedule === null ? undefined : [...machine, `--schedule ${schedule}`].join(" ");
       await print(`${textOf(e, several, script.file, replay, args.options, color).join("\n")}\n`);
     }
     if (begun !== undefined)
@@ -90,7 +84,7 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
     if (interrupted) await print("interrupted: what is above is what is known\n");
     await print(`${seconds.toFixed(1)} s`);
   }
-  if (unwritten !== undefined) throw unwritten;
+  files.throwIfAny();
   if (interrupted) return INTERRUPTED;
   if (known.some((e) => e.violation !== undefined)) return FAILED;
   return known.some((e) => e.found.ending !== "complete") ? BUDGET : OK;
@@ -191,7 +185,7 @@ function numbers({ states, steps, schedules, terminals, depth, rounds }: Explore
   return { schedules, states, terminals, steps, depth, rounds };
 }
 
-function jsonOf(e: Explored, schedule: string | undefined): Record<string, unknown> {
+function jsonOf(e: Explored, schedule: string | null): Record<string, unknown> {
   return {
     variant: e.variant,
     kernel: e.kernel,
@@ -203,7 +197,7 @@ function jsonOf(e: Explored, schedule: string | undefined): Record<string, unkno
     ending: e.found.ending,
     parts: e.parts,
     ...numbers(e.found),
-    violation: e.violation === undefined ? null : { ...e.violation, schedule: schedule ?? null },
+    violation: e.violation === undefined ? null : { ...e.violation, schedule },
   };
 }
 

@@ -1,6 +1,6 @@
 /** `faultline fuzz`: a campaign of random programs, its report, and what it leaves behind in files. */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { carryOut, type Means } from "../campaign/campaigns.js";
 import { Journal } from "../campaign/journal.js";
@@ -9,9 +9,10 @@ import type { Program } from "../fuzz/program.js";
 import { countOf, fuzzWork, type Found, type FuzzSpec, type State } from "../fuzz/work.js";
 import type { FuzzWords } from "./commands/fuzz.js";
 import { checkCpu, compileScript, eraNamed, execute, selectVariants, settingOf } from "./execute.js";
+import { commaSeparated } from "./options.js";
 import { FAILED, INTERRUPTED, OK, UsageError } from "./status.js";
 import { count, palette, print } from "./terminal.js";
-import { writeWhole } from "./writefile.js";
+import { FilesBeside } from "./writefile.js";
 
 const DEFAULT_RUNS = 2000;
 /** Programs of an earlier corpus that a new campaign begins with. */
@@ -21,19 +22,14 @@ export async function fuzzCommand(o: FuzzWords, json: boolean): Promise<number> 
   const means = meansOf(o);
   const spec = specOf(o);
   const { state, ended } = await carryOut(fuzzWork, spec, means);
-  const files = new Map<Found, string>();
-  let unwritten: unknown;
-  try {
-    save(o.corpus, state, files);
-    if (o.corpus !== undefined && ended === "complete") Journal.remove(o.corpus);
-  } catch (e) {
-    // What was found is told first.
-    unwritten = e;
-  }
+  const beside = new FilesBeside();
+  const files = save(o.corpus, state, beside);
+  // What is not written a resumed campaign writes.
+  if (o.corpus !== undefined && ended === "complete" && beside.whole) beside.attempt(() => Journal.remove(o.corpus!));
   const report = reportOf(spec, state, ended, files);
-  if (json) await print(JSON.stringify(report, undefined, 2));
+  if (json) await print(JSON.stringify({ ...report, ...beside.error }, undefined, 2));
   else await text(report);
-  if (unwritten !== undefined) throw unwritten;
+  beside.throwIfAny();
   if (ended === "interrupted") return INTERRUPTED;
   return report.failures.length > 0 ? FAILED : OK;
 }
@@ -51,7 +47,7 @@ export function meansOf(o: FuzzWords): Means {
 }
 
 export function cpusOf(o: FuzzWords): string[] {
-  const cpus = o.cpu === undefined ? ["max"] : o.cpu.flatMap((c) => (/,[+-]|=/.test(c) ? [c] : c.split(",")));
+  const cpus = o.cpu === undefined ? ["max"] : o.cpu.flatMap((c) => (/,[+-]|=/.test(c) ? [c] : commaSeparated(c)));
   for (const c of cpus) checkCpu(c);
   return cpus;
 }
@@ -94,24 +90,22 @@ function readPrograms(folder: string): Program[] {
 
 const digest = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 12);
 
-/** The failing scripts, and the corpus where it is kept. @param files gets the file of each failure */
-function save(folder: string | undefined, state: State, files: Map<Found, string>): void {
+/** The failing scripts, and the corpus where it is kept. @returns the file of each failure */
+function save(folder: string | undefined, state: State, beside: FilesBeside): ReadonlyMap<Found, string | null> {
+  const files = new Map<Found, string | null>();
   const scripts = folder === undefined ? "." : join(folder, "failures");
-  if (folder !== undefined) {
-    for (const f of ["failures", "programs"]) mkdirSync(join(folder, f), { recursive: true });
+  if (folder !== undefined)
     for (const p of state.corpus.programs) {
       const body = `${JSON.stringify(p)}\n`;
       const file = join(folder, "programs", `${digest(body)}.json`);
-      if (!existsSync(file)) writeWhole(file, body);
+      if (!existsSync(file)) beside.write(file, body);
     }
-  }
   for (const f of state.found.values()) {
     // Without a folder only what nobody can explain is written: into the folder that one is in.
     if (folder === undefined && f.explanation.length > 0) continue;
-    const file = join(scripts, `fuzz-${digest(f.script)}.guest`);
-    writeWhole(file, f.script);
-    files.set(f, file);
+    files.set(f, beside.write(join(scripts, `fuzz-${digest(f.script)}.guest`), f.script));
   }
+  return files;
 }
 
 /** Whether the script fails when it is run as anybody runs it. */
@@ -120,7 +114,7 @@ function replays(f: Found): boolean {
   return selectVariants(program, {}).some((v) => !execute(program, v, { detail: "none" }).passed);
 }
 
-function reportOf(spec: FuzzSpec, state: State, ended: Ended, files: ReadonlyMap<Found, string>) {
+function reportOf(spec: FuzzSpec, state: State, ended: Ended, files: ReadonlyMap<Found, string | null>) {
   const all = [...state.found.values()].sort((a, b) => a.unit - b.unit || a.number - b.number);
   const entry = (f: Found) => ({
     kernel: f.kernel,

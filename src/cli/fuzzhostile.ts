@@ -1,6 +1,5 @@
 /** `faultline fuzz --hostile`: files that somebody broke, through every command that reads such a file. */
 import { createHash } from "node:crypto";
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { carryOut } from "../campaign/campaigns.js";
 import { hostileWork, type HostileFinding } from "../fuzz/hostile.js";
@@ -10,7 +9,7 @@ import { meansOf } from "./fuzz.js";
 import { packageFolder } from "./load.js";
 import { FAILED, INTERRUPTED, OK } from "./status.js";
 import { count, print } from "./terminal.js";
-import { writeWhole } from "./writefile.js";
+import { FilesBeside } from "./writefile.js";
 
 const DEFAULT_RUNS = 5000;
 /** What is no script. */
@@ -26,12 +25,12 @@ export async function fuzzHostileCommand(o: FuzzWords, json: boolean): Promise<n
   const folder = packageFolder();
   const spec = { seed: o.seed, runs: o.runs ?? (o.time === undefined ? DEFAULT_RUNS : 0), names: bundledFiles(folder) };
   const { state, ended } = await carryOut(hostileWork(folder), spec, meansOf(o));
-  const failures = [...state.found.values()].map(({ input, ...f }) => ({
-    ...f,
-    times: state.counts.get(f.kind) ?? 0,
-    file: save(o.corpus ?? ".", f, Buffer.from(input, "base64")),
-  }));
-  const report = { seed: o.seed, ended, inputs: state.runs, ...state.answers, failures };
+  const beside = new FilesBeside();
+  const failures = [...state.found.values()].map(({ input, ...f }) => {
+    const file = save(o.corpus ?? ".", f, Buffer.from(input, "base64"), beside);
+    return { ...f, times: state.counts.get(f.kind) ?? 0, file, ...(file === null ? { input } : {}) };
+  });
+  const report = { seed: o.seed, ended, inputs: state.runs, ...state.answers, failures, ...beside.error };
   if (json) await print(JSON.stringify(report, undefined, 2));
   else {
     const { accepted, refused, budget } = state.answers;
@@ -41,16 +40,14 @@ export async function fuzzHostileCommand(o: FuzzWords, json: boolean): Promise<n
         "failure",
       )}`,
     );
-    for (const f of failures) await print(`  ${f.kind}, ${count(f.times, "time")}, from ${f.from}: ${f.file}`);
+    for (const f of failures) await print(`  ${f.kind}, ${count(f.times, "time")}, from ${f.from}${f.file === null ? "" : `: ${f.file}`}`);
   }
+  beside.throwIfAny();
   if (ended === "interrupted") return INTERRUPTED;
   return failures.length === 0 ? OK : FAILED;
 }
 
-function save(folder: string, f: Omit<HostileFinding, "input">, bytes: Uint8Array): string {
+function save(folder: string, f: Omit<HostileFinding, "input">, bytes: Uint8Array, beside: FilesBeside): string | null {
   const name = createHash("sha256").update(bytes).digest("hex").slice(0, 12);
-  mkdirSync(join(folder, "hostile"), { recursive: true });
-  const file = join(folder, "hostile", `${name}.${EXTENSION[f.door] ?? "guest"}`);
-  writeWhole(file, bytes);
-  return file;
+  return beside.write(join(folder, "hostile", `${name}.${EXTENSION[f.door] ?? "guest"}`), bytes);
 }

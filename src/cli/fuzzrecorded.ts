@@ -16,7 +16,7 @@ import { meansOf } from "./fuzz.js";
 import { packageFolder } from "./load.js";
 import { FAILED, INTERRUPTED, OK, unknownName, UsageError } from "./status.js";
 import { count, palette, print } from "./terminal.js";
-import { writeWhole } from "./writefile.js";
+import { FilesBeside } from "./writefile.js";
 
 const DEFAULT_RUNS = 200;
 const MOST_BATCH = 1000;
@@ -33,16 +33,18 @@ export async function fuzzRecordedCommand(o: FuzzWords, kernel: string, json: bo
   });
   const kept = o.corpus === undefined ? undefined : join(o.corpus, "recordings");
   if (kept !== undefined) mkdirSync(kept, { recursive: true });
+  const beside = new FilesBeside();
   const keep = (name: string, text: string): void => {
-    if (kept !== undefined) writeWhole(join(kept, `${name}.rec`), text);
+    if (kept !== undefined) beside.write(join(kept, `${name}.rec`), text);
   };
   const { state, ended } = await carryOut(recordedWork(record, keep), spec, meansOf(o)).catch(wrongInput);
-  if (o.corpus !== undefined && ended === "complete") Journal.remove(o.corpus);
   const disagreements = [...state.found.values()].map((d) => ({
     ...d,
     times: state.counts.get(d.kind) ?? 0,
-    file: save(o.corpus ?? ".", d),
+    file: save(o.corpus ?? ".", d, beside),
   }));
+  // What is not written a resumed campaign writes.
+  if (o.corpus !== undefined && ended === "complete" && beside.whole) beside.attempt(() => Journal.remove(o.corpus!));
   const report = {
     kernel: spec.kernel,
     eras: [...state.kernels].sort(),
@@ -55,10 +57,12 @@ export async function fuzzRecordedCommand(o: FuzzWords, kernel: string, json: bo
     reproduced: state.matched,
     unrecorded: state.unrecorded,
     crashed: state.crashed,
-    disagreements: disagreements.map((d) => ({ ...d, text: undefined })),
+    disagreements: disagreements.map(({ text, ...d }) => ({ ...d, ...(d.file === null ? { text } : {}) })),
+    ...beside.error,
   };
   if (json) await print(JSON.stringify(report, undefined, 2));
   else await told(report, state);
+  beside.throwIfAny();
   if (ended === "interrupted") return INTERRUPTED;
   return disagreements.length === 0 ? OK : FAILED;
 }
@@ -94,13 +98,9 @@ function specOf(o: FuzzWords, kernel: string): RecordedSpec {
   };
 }
 
-function save(folder: string, d: Disagreement): string {
+function save(folder: string, d: Disagreement, beside: FilesBeside): string | null {
   const digest = createHash("sha256").update(d.text).digest("hex").slice(0, 12);
-  const into = folder === "." ? "." : join(folder, "disagreements");
-  mkdirSync(into, { recursive: true });
-  const file = join(into, `recorded-${digest}.rec`);
-  writeWhole(file, d.text);
-  return file;
+  return beside.write(join(folder === "." ? "." : join(folder, "disagreements"), `recorded-${digest}.rec`), d.text);
 }
 
 type Report = Readonly<Record<"kernel" | "cpu" | "ended", string>> & {
@@ -109,7 +109,11 @@ type Report = Readonly<Record<"kernel" | "cpu" | "ended", string>> & {
   readonly scenarios: number;
   readonly lines: number;
   readonly reproduced: number;
-  readonly disagreements: readonly (Omit<Disagreement, "text"> & { readonly times: number; readonly file: string })[];
+  readonly disagreements: readonly (Omit<Disagreement, "text"> & {
+    readonly text?: string;
+    readonly times: number;
+    readonly file: string | null;
+  })[];
 };
 
 async function told(r: Report, state: RecordedState): Promise<void> {
@@ -123,10 +127,14 @@ async function told(r: Report, state: RecordedState): Promise<void> {
   if (state.unrecorded.length > 0) await print(color.red(`not recorded: ${state.unrecorded.join(", ")}`));
   for (const d of r.disagreements) {
     const again = d.confirmed === 0 ? " (recorded again, it did not show)" : "";
-    await print(`\n${color.bold(d.kind)}, ${count(d.times, "time")}, ${d.steps[0]} commands made ${d.steps[1]}${again}: ${d.file}`);
+    await print(
+      `\n${color.bold(d.kind)}, ${count(d.times, "time")}, ${d.steps[0]} commands made ${d.steps[1]}${again}${d.file === null ? "" : `: ${d.file}`}`,
+    );
     await print(`  > ${d.command}`);
     await print(`  recorded ${d.expected[d.at] ?? "nothing more"}`);
     await print(`  emulated ${d.got[d.at] ?? "nothing more"}`);
+    // Not kept in a file: here it is.
+    if (d.text !== undefined) await print(d.text.trimEnd().replace(/^/gm, "    "));
   }
   await print(
     r.disagreements.length === 0

@@ -1,9 +1,10 @@
 /** Where commands write to: whole files in the place that was named, never in place of something that is no file; and what a refusal says. */
 import { spawnSync } from "node:child_process";
-import { existsSync, lstatSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { CLI, faultline, temporaryFolder } from "./command.js";
+import { wrong } from "./jsonschema.js";
 
 const FLAT = "  0000000040000000-0000000047ffffff (prio 0, ram): mach-virt.ram KVM\n";
 const WRITERS: readonly [name: string, args: string[], input?: string][] = [
@@ -64,4 +65,31 @@ test("import -o FILE --json: the script goes into the file, the JSON to standard
   expect(status).toBe(0);
   expect(out).toBe(without.out);
   expect(readFileSync(file, "utf8")).toBe((JSON.parse(out) as { script: string }).script);
+});
+
+test("what a hostile campaign has found is told also where it cannot be written, with the input: status 2", async () => {
+  const cwd = temporaryFolder();
+  const args = ["fuzz", "--hostile", "--runs", "1", "--corpus", "c", "--json"];
+  expect((await faultline(args, { cwd })).status).toBe(0);
+  // The campaign's one unit, as if it had found something.
+  const found = { kind: "an exception", door: "run", from: "x.guest", unit: 0, number: 0, input: "Zm9v" };
+  const unit = { runs: 1, answers: { accepted: 0, refused: 0, budget: 0 }, found: [found], counts: { [found.kind]: 1 } };
+  writeFileSync(join(cwd, "c/results.jsonl"), `0 ${JSON.stringify(unit)}\n`);
+  writeFileSync(join(cwd, "c/hostile"), "");
+  const r = await faultline([...args, "--resume"], { cwd });
+  const report = JSON.parse(r.out) as object;
+  expect(wrong("fuzz-hostile", report)).toBe("");
+  expect(report).toMatchObject({ failures: [{ kind: "an exception", file: null, input: "Zm9v" }], error: { file: "c/hostile" } });
+  expect([r.status, r.err]).toEqual([2, "error: c/hostile: file already exists (mkdir)\n"]);
+});
+
+test("what a comparison has found is told also where it cannot be written: status 2", async () => {
+  const cwd = temporaryFolder();
+  mkdirSync(join(cwd, "c"));
+  writeFileSync(join(cwd, "c/differences"), "");
+  const r = await faultline(["fuzz", "--compare", "v6.8,v6.9", "--runs", "1", "--seed", "10", "--corpus", "c", "--json"], { cwd });
+  const report = JSON.parse(r.out) as object;
+  expect(wrong("fuzz-compare", report)).toBe("");
+  expect(report).toMatchObject({ classes: [{ file: null }], error: { file: "c/differences" } });
+  expect([r.status, r.err]).toEqual([2, "error: c/differences: file already exists (mkdir)\n"]);
 });

@@ -1,5 +1,5 @@
 /** Random scenarios against a "kernel" that is the emulator itself with one decision changed: no QEMU is needed. */
-import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { build } from "esbuild";
@@ -107,12 +107,24 @@ const words = (...more: string[]): string[] => ["fuzz", "--record-qemu", kernel,
 
 test("the command: status 1 and a file for each class, which conform shows again; status 0 where all agrees", async () => {
   const cwd = temporaryFolder();
-  const planted = await faultline(words("--runs", "1", "--seed", "9", "--json"), { cwd, env: { FAKE_SET: "dirtyMark=pages-before-set" } });
+  // What cannot be written is in the report, and a resumed campaign writes it.
+  mkdirSync(join(cwd, "c"));
+  writeFileSync(join(cwd, "c/disagreements"), "");
+  const env = { FAKE_SET: "dirtyMark=pages-before-set" };
+  const all = words("--runs", "1", "--seed", "9", "--corpus", "c", "--json");
+  const unwritten = await faultline(all, { cwd, env });
+  expect([unwritten.status, unwritten.err]).toEqual([2, "error: c/disagreements: file already exists (mkdir)\n"]);
+  const first = JSON.parse(unwritten.out) as { disagreements: { file: null; text: string }[]; error: object };
+  expect(wrong("fuzz-recorded", first)).toBe("");
+  expect(first.error).toMatchObject({ status: 2, file: "c/disagreements" });
+  rmSync(join(cwd, "c/disagreements"));
+  const planted = await faultline([...all, "--resume"], { cwd, env });
   expect(planted.err).toBe("");
   expect(planted.status).toBe(1);
   const report = JSON.parse(planted.out) as { eras: string[]; scenarios: number; disagreements: { file: string; times: number }[] };
   expect(wrong("fuzz-recorded", report)).toBe("");
   expect(report).toMatchObject({ eras: ["v6.12.117"], scenarios: 1 });
+  expect(report.disagreements.map((d) => readFileSync(join(cwd, d.file), "utf8"))).toEqual(first.disagreements.map((d) => d.text));
   for (const d of report.disagreements) expect((await faultline(["conform", d.file], { cwd })).status).toBe(1);
   const text = await faultline(words("--runs", "10", "--seed", "2", "--batch", "6"), { cwd });
   expect(text).toMatchObject({ status: 0, err: "" });
