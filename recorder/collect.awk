@@ -12,8 +12,8 @@ function write_rec(crashed,    i, path, head) {
 	if (crashed && head !~ /, no events$/) head = head ", no events"
 	print head > (path ".tmp")
 	for (i = 2; i <= lines; i++)
-		if (!crashed || line[i] !~ /^~/) print line[i] > (path ".tmp")
-	if (crashed) print "= HOST CRASH" > (path ".tmp")
+		if (!crashed || (line[i] !~ /^~/ && line[i] != "# end")) print line[i] > (path ".tmp")
+	if (crashed) print "= HOST CRASH\n# end" > (path ".tmp")
 	close(path ".tmp")
 	system("mv '" path ".tmp' '" path "'")
 }
@@ -40,7 +40,7 @@ text ~ /^! / { print "record.sh: " substr(text, 3) > "/dev/stderr"; failed = 1; 
 name != "" { line[++lines] = text }
 
 END {
-	if (name != "" && lines > 2) {
+	if (name != "" && lines > 3) {
 		crash = 0
 		for (i = 1; i <= talk; i++) {
 			print said[i] > (out "/" name ".oops")

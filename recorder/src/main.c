@@ -53,7 +53,10 @@ static int record(const char *path, int out)
 			bad_scenario("cannot be read: %s", strerror(errno));
 		say("# kernel %s, cpu %s%s", kernel, cpu, events ? "" : ", no events");
 		say("scenario %s", scenario_name(path));
+		/* Who reads it can tell that it has been cut. */
+		say("# the last line is \"# end\"");
 		scenario_run(file, events);
+		say("# end");
 		exit(0);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

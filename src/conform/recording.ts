@@ -43,6 +43,9 @@ export class RecordingError extends Error {
   }
 }
 
+/** A recording that says so ends with END, or it has been cut. Those that others wrote say nothing, and are taken as they are. */
+const PROMISE = '# the last line is "# end"';
+const END = "# end";
 const HEADER = /^# kernel (\S+), cpu (\S+?)(, no events)?\s*$/;
 
 /** Observation lines that the count leaves out: text meant for people. */
@@ -57,6 +60,9 @@ export function parseRecording(file: string, text: string): Recording {
   if (header === null) throw new RecordingError(file, 1, 'expected "# kernel ERA, cpu NAME"');
   const name = /^scenario (\S+)\s*$/.exec(lines[1] ?? "");
   if (name === null) throw new RecordingError(file, 2, 'expected "scenario NAME"');
+  const last = lines.findLastIndex((l) => l.trim() !== "");
+  if (lines.some((l) => l.trimEnd() === PROMISE) && lines[last]!.trimEnd() !== END)
+    throw new RecordingError(file, last + 1, `the recording is cut: expected "${END}" behind this line`);
   const steps: { line: number; command: string[]; observed: Observation[]; cut: boolean }[] = [];
   for (let n = 2; n < lines.length; n++) {
     const line = lines[n]!.trimEnd();
@@ -77,5 +83,6 @@ export function parseRecording(file: string, text: string): Recording {
     if (kind === "~" && body === "...") step.cut = true;
     else if (!isUncounted(kind, body)) step.observed.push({ kind: kind as "=" | "~", text: body });
   }
+  if (steps.length === 0) throw new RecordingError(file, last + 1, "the recording has no command: is it cut?");
   return { file, kernel: header[1]!, cpu: header[2]!, scenario: name[1]!, events: header[3] === undefined, steps };
 }

@@ -3,11 +3,13 @@
  *
  * A schedule is a list of turns: an agent and how many steps it takes. The text form, one turn a line:
  *
- *   faultline schedule 1
+ *   faultline schedule 2
  *   par 2
  *   vcpu0 12
  *   vmm 3
+ *   end
  *
+ * Without its `end` it is not whole. Version 1 has none.
  * `par N`: it is for the N-th `par` that the run comes to; for the first if absent. In the others agents go in turn.
  * With modelled buffers a turn may also be one of the hardware (src/vfio/hardwaresteps.ts): `cpu1.store0 1`.
  * `#` begins a comment. Behind the last turn every agent goes in turn, as without a schedule.
@@ -64,22 +66,28 @@ export interface Schedule {
   readonly turns: readonly Turn[];
 }
 
-const HEAD = "faultline schedule 1";
+const HEAD = "faultline schedule 2";
+const HEAD_1 = "faultline schedule 1";
+const END = "end";
 
 export function writeSchedule({ par, turns }: Schedule, comments: readonly string[] = []): string {
   const which = par === 0 ? [] : [`par ${par + 1}`];
-  return [HEAD, ...comments.map((c) => `# ${c}`), ...which, ...turns.map((t) => `${t.who} ${t.steps}`), ""].join("\n");
+  return [HEAD, ...comments.map((c) => `# ${c}`), ...which, ...turns.map((t) => `${t.who} ${t.steps}`), END, ""].join("\n");
 }
 
 /** @throws ScheduleError that names the line */
 export function readSchedule(text: string): Schedule {
   const lines = text.split("\n").map((l) => l.replace(/#.*/, "").trim());
   const first = lines.findIndex((l) => l !== "");
-  if (lines[first] !== HEAD) throw new ScheduleError(Math.max(1, first + 1), `expected "${HEAD}"`);
+  if (lines[first] !== HEAD && lines[first] !== HEAD_1) throw new ScheduleError(Math.max(1, first + 1), `expected "${HEAD}"`);
+  const last = lines.findLastIndex((l) => l !== "");
+  const end = lines[first] === HEAD_1 ? lines.length : last;
+  if (lines[first] === HEAD && lines[last] !== END)
+    throw new ScheduleError(last + 1, `the schedule is cut: expected "${END}" behind this line`);
   const turns: Turn[] = [];
   let par: number | undefined;
   for (const [n, line] of lines.entries()) {
-    if (n <= first || line === "") continue;
+    if (n <= first || n >= end || line === "") continue;
     const m = /^(\S+)\s+([0-9]{1,9})$/.exec(line);
     if (m === null || Number(m[2]) === 0) throw new ScheduleError(n + 1, `expected AGENT STEPS, such as "vcpu0 12", not "${line}"`);
     if (m[1] === "par" && par === undefined && turns.length === 0) par = Number(m[2]) - 1;

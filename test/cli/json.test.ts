@@ -33,6 +33,7 @@ describe("what goes wrong is an object on standard output, and a line for people
   writeFileSync(join(cwd, "bad.costs"), "# cycles\ntrapp = 3\n");
   writeFileSync(join(cwd, "bad.schedule"), "faultline schedule 1\nvcpu0 many\n");
   writeFileSync(join(cwd, "bad.rec"), "# kernel v5.5, cpu max\nscenario x\n= done\n");
+  writeFileSync(join(cwd, "cut.rec"), '# kernel v5.5, cpu max\nscenario x\n# the last line is "# end"\n> vm\n');
   const script = "scenarios/2012-demand-fault.guest";
   const budget = { status: 3, message: "the run took more than 10 steps", file: script, option: "--max-steps" };
   const cases: readonly [args: string, error: Record<string, unknown>][] = [
@@ -46,6 +47,7 @@ describe("what goes wrong is an object on standard output, and a line for people
     ["dump bad.guest --json", { status: 2, file: "bad.guest", line: 2, column: 3, expected: 'did you mean "for"?' }],
     ["run 2012-demand-fault --costs bad.costs --json", { file: "bad.costs", line: 2, expected: 'did you mean "trap"?' }],
     ["run 2020-concurrent-vfio-faults --schedule bad.schedule --json", { file: "bad.schedule", line: 2 }],
+    ["conform cut.rec --json", { file: "cut.rec", line: 4, message: 'the recording is cut: expected "# end" behind this line' }],
     ["conform bad.rec --json", { file: "bad.rec", line: 3, message: "an observation before the first command" }],
     ["run --json --kernl x y", { message: "unknown option '--kernl': Did you mean --kernel?", expected: "Did you mean --kernel?" }],
     ["rum x --json", { expected: 'did you mean "run"?' }],

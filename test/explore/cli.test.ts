@@ -37,7 +37,7 @@ test("explore convicts the faulty era with a story and a schedule, clears the fi
   expect(found.out).toMatch(/1\. vcpu0, line 7: guest vcpu0 \{ ldr x0, \[RAM\] \}/);
   expect(found.out).toMatch(/is stopped before userMemAbort:snapshot \(arch\/arm64\/kvm\/mmu\.c user_mem_abort\)/);
   expect(found.out).toContain("v6.8: no violation within any number of preemptions, complete");
-  expect(readFileSync(schedule, "utf8")).toMatch(/^faultline schedule 1\n(# .*\n)+(vcpu0|vmm) \d+\n/);
+  expect(readFileSync(schedule, "utf8")).toMatch(/^faultline schedule 2\n(# .*\n)+(vcpu0|vmm) \d+\n/);
   const what = /^ {2}(stage 2 maps .*)$/m.exec(found.out)![1]!;
   const replayed = await faultline(["run", script, "--kernel", "v6.1", "--schedule", schedule, "--quiet"]);
   expect(replayed.status).toBe(1);
@@ -95,7 +95,7 @@ test("every par of a script is explored, and the schedule of a later one replays
   expect(status).toBe(1);
   expect(out).toContain("unchecked, the par in line 5: no violation within any number of preemptions, complete");
   expect(out).toContain("unchecked, the par in line 9: invalidated-range-unusable is violated");
-  expect(readFileSync(schedule, "utf8")).toMatch(/^faultline schedule 1\n(# .*\n)+par 2\n/);
+  expect(readFileSync(schedule, "utf8")).toMatch(/^faultline schedule 2\n(# .*\n)+par 2\n/);
   const replayed = await faultline(["run", file, "--schedule", schedule, "--quiet"]);
   expect([replayed.status, replayed.out]).toEqual([1, expect.stringContaining("invalidated-range-unusable is violated")]);
 }, 60_000);
@@ -138,6 +138,8 @@ test.each([
 test.each([
   ["no head", "vcpu0 3\n", "bad.schedule:1: expected"],
   ["no number", "faultline schedule 1\nvcpu0 many\n", "bad.schedule:2: expected AGENT STEPS"],
+  ["its end cut off", "faultline schedule 2\nvmm 3\n", 'bad.schedule:2: the schedule is cut: expected "end" behind this line'],
+  ["more behind its end", "faultline schedule 2\nvmm 3\nend\nvmm 1\n", "bad.schedule:4: the schedule is cut"],
   ["no such agent", "faultline schedule 1\nvcpu7 3\n", 'no agent "vcpu7" in this par: there are vcpu0, vmm'],
 ] as const)("a schedule with %s is refused", async (_n, text, said) => {
   const file = join(folder, "bad.schedule");
