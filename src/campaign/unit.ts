@@ -4,7 +4,7 @@
  */
 import { BudgetError, ScriptError, type Diagnostic } from "../guest/diagnostics.js";
 import { FaultlineError } from "../sim/errors.js";
-import type { Work } from "./work.js";
+import type { Pause, Work } from "./work.js";
 
 type Wrong =
   | { readonly is: "budget"; readonly message: string; readonly option: string; readonly file?: string }
@@ -15,10 +15,13 @@ interface Refused {
   readonly wrongInput: Wrong;
 }
 
+/** In a thread of its own a unit has nobody to let pass. */
+const alone: Pause = () => Promise.resolve();
+
 /** @returns the result as JSON text. @throws what is a defect */
-export async function doUnit<S, T, I, R>(work: Work<S, T, I, R>, spec: S, input: I): Promise<string> {
+export async function doUnit<S, T, I, R>(work: Work<S, T, I, R>, spec: S, input: I, pause: Pause = alone): Promise<string> {
   try {
-    return JSON.stringify(await work.run(spec, input));
+    return JSON.stringify(await work.run(spec, input, pause));
   } catch (e) {
     const wrongInput = wrongOf(e);
     if (wrongInput === undefined) throw e;

@@ -28,8 +28,8 @@ export interface Work<Spec, State, Input, Result> {
    * merge; when no unit is under way any more, the campaign is complete.
    */
   next(spec: Spec, state: State, unit: number): Input | undefined;
-  /** Does one unit: in a worker. Wrong input that it throws is a result too (unit.ts); anything else thrown is a defect and ends the campaign. */
-  run(spec: Spec, input: Input): Result | Promise<Result>;
+  /** Does one unit: in a worker, with `pause` between its parts if it can take long. Wrong input that it throws is a result too (unit.ts); anything else thrown is a defect and ends the campaign. */
+  run(spec: Spec, input: Input, pause: Pause): Result | Promise<Result>;
   /** Takes up one result: in the order of the units. What it throws, wrong input that a unit found, reaches the caller as it is. */
   merge(spec: Spec, state: State, unit: number, result: Result): void;
   /** True: what is known is enough, no further units. Asked after each merge. */
@@ -39,6 +39,9 @@ export interface Work<Spec, State, Input, Result> {
   /** What the terminal's rate counts; units if absent. */
   counted?(state: State): number;
 }
+
+/** Lets signals and timers have their turn where the unit shares its thread with who waits for them. Given up, it never comes back. */
+export type Pause = () => Promise<void>;
 
 /** A work whose types do not matter to who carries it out. */
 export type AnyWork = Work<unknown, unknown, unknown, unknown>;

@@ -2,7 +2,7 @@
  * Two kernels under the same programs: classes of programs whose outcome differs, each with its smallest script and the decision
  * that makes the difference. A difference that no decision makes is a defect of the model.
  */
-import type { Work } from "../campaign/work.js";
+import type { Pause, Work } from "../campaign/work.js";
 import { decisive, differing, type Explanation } from "./explain.js";
 import { generate } from "./generate.js";
 import type { Op, Program } from "./program.js";
@@ -75,7 +75,7 @@ export const compareWork: Work<CompareSpec, CompareState, Input, Result> = {
     }));
     return { unit, runs: Math.min(UNIT, left), cpu: spec.cpus[unit % spec.cpus.length]!, known };
   },
-  run: (spec, input) => unitOf(spec, input),
+  run: (spec, input, pause) => unitOf(spec, input, pause),
   merge: (_spec, state, _unit, r) => {
     state.runs += r.runs;
     state.differing += r.differing;
@@ -89,7 +89,7 @@ export const compareWork: Work<CompareSpec, CompareState, Input, Result> = {
 
 export const timesOf = (state: CompareState, d: Difference): number => state.counts.get(keyOf(d)) ?? 0;
 
-function unitOf(spec: CompareSpec, input: Input): Result {
+async function unitOf(spec: CompareSpec, input: Input, pause: Pause): Promise<Result> {
   const [a, b] = spec.kernels.map((kernel): Target => ({ kernel, set: spec.set })) as [Target, Target];
   const laboratory = new Laboratory();
   const run = (p: Program, t: Target): Trial => laboratory.run(p, t, "outcomes");
@@ -98,6 +98,7 @@ function unitOf(spec: CompareSpec, input: Input): Result {
   const counts: Record<string, number> = {};
   let count = 0;
   for (let n = 0; n < input.runs; n++) {
+    await pause();
     const program = generate(new Rng(spec.seed, input.unit, n), input.cpu);
     const [x, y] = [run(program, a), run(program, b)];
     const kind = difference(program, x, y);

@@ -1,5 +1,5 @@
 /** Hostile files as a campaign: files of every kind that a command reads, changed, through each such command. */
-import type { Work } from "../campaign/work.js";
+import type { Pause, Work } from "../campaign/work.js";
 import { enter, MOST_TIME, type Answer, type Door } from "./doors.js";
 import { errorText } from "./errors.js";
 import { chosenSeeds, type Seed } from "./hostileseeds.js";
@@ -60,7 +60,7 @@ export const hostileWork = (folder: string): Work<HostileSpec, HostileState, Inp
       kinds: [...state.found.keys()],
     };
   },
-  run: (spec, input) => unitOf(spec.seed, input),
+  run: (spec, input, pause) => unitOf(spec.seed, input, pause),
   merge: (_spec, state, _unit, r) => {
     state.runs += r.runs;
     for (const key of ["accepted", "refused", "budget"] as const) state.answers[key] += r.answers[key];
@@ -71,13 +71,14 @@ export const hostileWork = (folder: string): Work<HostileSpec, HostileState, Inp
   progress: (spec, state) => `${state.runs}${spec.runs === 0 ? "" : ` of ${spec.runs}`} inputs, ${state.found.size} kinds of failure`,
 });
 
-async function unitOf(seed: number, input: Input): Promise<Result> {
+async function unitOf(seed: number, input: Input, pause: Pause): Promise<Result> {
   const answers: Record<Answer, number> = { accepted: 0, refused: 0, budget: 0 };
   const found: HostileFinding[] = [];
   const counts: Record<string, number> = {};
   const seen = new Set(input.kinds);
   asked = process.cpuUsage();
   for (let n = 0; n < input.runs; n++) {
+    await pause();
     const rng = new Rng(seed, input.unit, n + 2);
     const from = rng.pick(input.seeds);
     const door = rng.pick(from.doors);

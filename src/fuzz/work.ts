@@ -1,5 +1,5 @@
 /** Fuzzing as a campaign: a unit is a few hundred programs under one kernel on one CPU, bred from what was worth keeping before. */
-import type { Work } from "../campaign/work.js";
+import type { Pause, Work } from "../campaign/work.js";
 import { Corpus } from "./corpus.js";
 import { fixedLater, type Explanation } from "./explain.js";
 import { generate, mutate } from "./generate.js";
@@ -96,7 +96,7 @@ export const fuzzWork: Work<FuzzSpec, State, Input, Result> = {
     const kinds = [...state.found.values()].filter((f) => f.kernel === kernel && f.cpu === cpu).map((f) => f.kind);
     return { unit, runs: Math.min(UNIT, left), target: { kernel, set: spec.set }, cpu, known: state.corpus.known(), parents, kinds };
   },
-  run: (spec, input) => unitOf(spec.seed, input),
+  run: (spec, input, pause) => unitOf(spec.seed, input, pause),
   merge: (_spec, state, _unit, r) => {
     state.runs += r.runs;
     state.steps += r.steps;
@@ -121,7 +121,7 @@ export const countOf = (state: State, f: Found): number => state.counts.get(keyO
 /** One laboratory for each worker: its machines serve all units. */
 let shared: Laboratory | undefined;
 
-function unitOf(seed: number, input: Input): Result {
+async function unitOf(seed: number, input: Input, pause: Pause): Promise<Result> {
   const laboratory = (shared ??= new Laboratory());
   const { target, cpu } = input;
   const corpus = new Corpus(input.known);
@@ -134,6 +134,7 @@ function unitOf(seed: number, input: Input): Result {
   let steps = 0;
   let events = 0;
   for (let n = 0; n < input.runs; n++) {
+    await pause();
     const rng = new Rng(seed, input.unit, n + 2);
     const program =
       parents.length === 0 || rng.once(2) ? generate(rng, cpu) : { ...mutate(rng, rng.pick(parents), rng.pick(parents)), cpu };

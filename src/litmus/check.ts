@@ -45,9 +45,28 @@ export interface LitmusOptions {
 export const DEFAULT_MAX_STATES = 400_000;
 
 export function runLitmus(test: LitmusTest, options: LitmusOptions = {}): LitmusResult {
+  const { search, result } = begun(test, options);
+  search?.run();
+  return result();
+}
+
+/** Steps between two pauses. */
+const STRETCH = 2000;
+
+/** The same, with pauses: a search can take minutes. */
+export async function runLitmusWithPauses(test: LitmusTest, options: LitmusOptions, pause: () => Promise<void>): Promise<LitmusResult> {
+  const { search, result } = begun(test, options);
+  search?.begin();
+  while (search?.advance(STRETCH) === false) await pause();
+  return result();
+}
+
+/** A test's search, unless it is not run, and what it has come to. */
+function begun(test: LitmusTest, options: LitmusOptions): { readonly search?: Search; readonly result: () => LitmusResult } {
   const { missing } = test;
   const head = { id: test.id, name: test.name, file: test.file, line: test.line, missing };
-  if (missing !== undefined) return { ...head, answer: "missing", questions: [], outcomes: {}, states: 0, finals: 0, ending: "not-run" };
+  if (missing !== undefined)
+    return { result: () => ({ ...head, answer: "missing", questions: [], outcomes: {}, states: 0, finals: 0, ending: "not-run" }) };
   const system = new LitmusSystem(test);
   system.state.startRecording();
   const asked = test.questions
@@ -71,24 +90,27 @@ export function runLitmus(test: LitmusTest, options: LitmusOptions = {}): Litmus
     },
     { reduction: false, maxStates: options.maxStates ?? DEFAULT_MAX_STATES },
   );
-  const result = search.run();
-  const complete = result.ending === "complete";
-  const questions = test.questions.map((q, i) => ({
-    verdict: q.verdict,
-    central: q.central,
-    outcome: q.text,
-    seen: seen[i]!,
-    answer: answerOf(q, seen[i]!, result.terminals, complete),
-  }));
-  return {
-    ...head,
-    answer: worst(questions.map((q) => q.answer)),
-    questions,
-    outcomes: Object.fromEntries([...outcomes].sort(([a], [b]) => (a < b ? -1 : 1))),
-    states: result.states,
-    finals: result.terminals,
-    ending: result.ending,
+  const result = (): LitmusResult => {
+    const found = search.result();
+    const complete = found.ending === "complete";
+    const questions = test.questions.map((q, i) => ({
+      verdict: q.verdict,
+      central: q.central,
+      outcome: q.text,
+      seen: seen[i]!,
+      answer: answerOf(q, seen[i]!, found.terminals, complete),
+    }));
+    return {
+      ...head,
+      answer: worst(questions.map((q) => q.answer)),
+      questions,
+      outcomes: Object.fromEntries([...outcomes].sort(([a], [b]) => (a < b ? -1 : 1))),
+      states: found.states,
+      finals: found.terminals,
+      ending: found.ending,
+    };
   };
+  return { search, result };
 }
 
 function answerOf(q: Question, seen: number, finals: number, complete: boolean): Answer {

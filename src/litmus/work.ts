@@ -2,7 +2,7 @@
 import type { Work } from "../campaign/work.js";
 import { FaultlineError } from "../sim/errors.js";
 import type { LitmusTest } from "./ast.js";
-import { runLitmus, type LitmusOptions, type LitmusResult } from "./check.js";
+import { runLitmusWithPauses, type LitmusOptions, type LitmusResult } from "./check.js";
 import { parseLitmus } from "./parser.js";
 
 export interface LitmusFile {
@@ -42,10 +42,10 @@ export const litmusWork = (
     const t = tests[unit];
     return t === undefined ? undefined : { ...files[t.file]!, test: t.test };
   },
-  run: ({ options }, input) => {
+  run: async ({ options }, input, pause) => {
     const test = testOf(input);
     try {
-      return runLitmus(test, options);
+      return await runLitmusWithPauses(test, options, pause);
     } catch (e) {
       if (e instanceof FaultlineError) throw new FaultlineError(`${test.file}:${test.line}: ${e.message}`);
       throw e;

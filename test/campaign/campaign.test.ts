@@ -49,7 +49,7 @@ function shuffled(spec: Spec, capacity: number, choices: readonly number[]): Exe
     capacity,
     run: (_unit, input) =>
       new Promise((resolve) => {
-        open.push(() => resolve(JSON.stringify(toy.run(spec, input as never))));
+        open.push(() => resolve(JSON.stringify(toy.run(spec, input as never, () => Promise.resolve()))));
         setImmediate(settle);
       }),
     close: () => Promise.resolve(),
