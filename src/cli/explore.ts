@@ -7,6 +7,7 @@ import { INVARIANTS } from "../explore/invariants/index.js";
 import { exploreWork, underWay, type ExploreSpec, type Tree } from "../explore/work.js";
 import { writeSchedule } from "../guest/schedule.js";
 import { withName } from "../trace/formats.js";
+import { sourceIn } from "../inspect/sources.js";
 import { eventBody } from "../trace/text.js";
 import { compileScript, hasPar, selectVariants, type Selection } from "./execute.js";
 import { loadScript } from "./load.js";
@@ -40,7 +41,7 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
   line.clear();
   const seconds = (performance.now() - began) / 1000;
   const interrupted = ended === "interrupted" || state.trees.some((t) => t.explored.found.ending === "interrupted");
-  const known = state.trees.map((t) => (interrupted ? asFarAs(t) : t.explored));
+  const known = state.trees.map((t) => inItsRelease(interrupted ? asFarAs(t) : t.explored));
   const { unit } = underWay;
   const begun = interrupted && unit !== undefined && underWay.known !== undefined ? underWay.known : undefined;
   const violated = known.filter((e) => e.violation !== undefined).length;
@@ -88,6 +89,18 @@ export async function exploreCommand(file: string, args: ExploreArguments): Prom
   if (interrupted) return INTERRUPTED;
   if (known.some((e) => e.violation !== undefined)) return FAILED;
   return known.some((e) => e.found.ending !== "complete") ? BUDGET : OK;
+}
+
+/** The story with the sources as the explored release has them. */
+function inItsRelease(e: Explored): Explored {
+  if (e.violation === undefined) return e;
+  const of = <P extends { readonly source: string }>(p: P): P => ({ ...p, source: sourceIn(e.kernel, p.source) });
+  const story = e.violation.story.map((c) => ({
+    ...c,
+    passages: c.passages.map(of),
+    stops: c.stops === undefined ? undefined : of(c.stops),
+  }));
+  return { ...e, violation: { ...e.violation, story } };
 }
 
 /** A tree of which parts are missing was interrupted. */

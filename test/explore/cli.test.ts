@@ -147,3 +147,17 @@ test.each([
   const r = await faultline(["run", script, "--kernel", "v6.8", "--schedule", file]);
   expect([r.status, r.err]).toEqual([2, expect.stringContaining(said)]);
 });
+
+test("the story of each release names the files that it has", async () => {
+  const { out } = await faultline(["explore", "2019-device-page-race", "--output", join(folder, "device.schedule"), "--json"]);
+  const { variants } = JSON.parse(out) as {
+    variants: { kernel: string; violation: { story: { passages: { source: string }[]; stops?: { source: string } }[] } | null }[];
+  };
+  const files = variants.flatMap(({ kernel, violation }) =>
+    (violation?.story ?? []).flatMap((c) => [...c.passages, ...(c.stops === undefined ? [] : [c.stops])].map((p) => [kernel, p.source])),
+  );
+  const kvm = files
+    .map(([kernel, source]) => `${kernel} ${/^(\S+)\/(?:mmu|arm)\.c /.exec(source!)?.[1]}`)
+    .filter((f) => !f.endsWith("undefined"));
+  expect([...new Set(kvm)].sort()).toEqual(["v5.4 virt/kvm/arm", "v5.5 virt/kvm/arm", "v5.8 arch/arm64/kvm"]);
+});
