@@ -63,12 +63,13 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 function alone(name: string, quick: boolean): Promise<BenchReport> {
   const args = [process.argv[1]!, name, ALONE, ...(quick ? ["--quick"] : [])];
   return new Promise((resolve, reject) => {
-    const suite = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"], detached: true });
     const stop = (): void => {
       if (suite.pid !== undefined && suite.exitCode === null && suite.signalCode === null) process.kill(-suite.pid, "SIGKILL");
       process.exit(INTERRUPTED);
     };
+    // First: a signal while the suite starts would leave it. A handler runs after this function only.
     for (const s of SIGNALS) process.on(s, stop);
+    const suite = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"], detached: true });
     let out = "";
     suite.stdout.setEncoding("utf8").on("data", (text: string) => (out += text));
     suite.on("error", reject);
