@@ -87,6 +87,7 @@ export type Call =
     }
   | { readonly call: "uffd_zeropage"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode?: number }
   | { readonly call: "uffd_continue"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode?: number }
+  | { readonly call: "uffd_poison"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode?: number }
   | { readonly call: "uffd_writeprotect"; readonly uffd: number; readonly start: number; readonly len: number; readonly mode: number }
   | { readonly call: "KVM_CREATE_VM"; readonly ipaBits?: number }
   /** The files of a VM and of its vCPUs are closed: kvm_destroy_vm. */

@@ -184,6 +184,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   uffd_copy: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.copy, c.uffd, c.dst, c.src, c.len, c.mode ?? 0) },
   uffd_zeropage: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.zeropage, c.uffd, c.start, c.len, c.mode ?? 0) },
   uffd_continue: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.continue, c.uffd, c.start, c.len, c.mode ?? 0) },
+  uffd_poison: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.poison, c.uffd, c.start, c.len, c.mode ?? 0) },
   uffd_writeprotect: { begin: (d, a, c) => d.onUserfault(a, d.m.mm.userfaultfd.writeprotect, c.uffd, c.start, c.len, c.mode) },
   KVM_CREATE_VM: { begin: (d, a, c) => d.answer(a, d.m.kvm.createVm(VMM_MM, c.ipaBits ?? 0)) },
   kvm_destroy_vm: {

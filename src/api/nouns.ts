@@ -112,6 +112,10 @@ export class Userfault {
   continue(start: number, len: number, mode = 0): number {
     return this.machine.call(this.agent, { call: "uffd_continue", uffd: this.uffd, start, len, mode }).ret;
   }
+  /** Whoever touches these pages gets a SIGBUS, as of broken memory. */
+  poison(start: number, len: number, mode = 0): number {
+    return this.machine.call(this.agent, { call: "uffd_poison", uffd: this.uffd, start, len, mode }).ret;
+  }
   /** @param mode UFFDIO_WRITEPROTECT_MODE_WP 1 to protect, 0 to allow and wake */
   writeprotect(start: number, len: number, mode: number): number {
     return this.machine.call(this.agent, { call: "uffd_writeprotect", uffd: this.uffd, start, len, mode }).ret;

@@ -187,6 +187,11 @@ export const CALLS: readonly CallDecl[] = [
     "resolves a minor fault with the page that the file has",
   ),
   decl(
+    "UFFDIO_POISON",
+    [number("fd"), number("start"), number("len"), number("mode", 0)],
+    "makes the pages broken memory for whoever touches them",
+  ),
+  decl(
     "UFFDIO_WRITEPROTECT",
     [number("fd"), number("start"), number("len"), number("mode")],
     "write-protects (mode 1) or resolves a write-protect fault (mode 0)",

@@ -58,7 +58,7 @@ const aging =
   (kind: 0 | 1 | 2): Of =>
   (a) => ({ call: "age", addr: a.number("addr"), length: a.number("length"), kind });
 const userfault =
-  (call: "uffd_register" | "uffd_zeropage" | "uffd_continue" | "uffd_writeprotect"): Of =>
+  (call: "uffd_register" | "uffd_zeropage" | "uffd_continue" | "uffd_poison" | "uffd_writeprotect"): Of =>
   (a) => ({ call, uffd: a.number("fd"), start: a.number("start"), len: a.number("len"), mode: a.number("mode") });
 const userfaultRange =
   (call: "uffd_unregister" | "uffd_wake"): Of =>
@@ -132,6 +132,7 @@ const CALLS: Readonly<Record<string, Of>> = {
   }),
   UFFDIO_ZEROPAGE: userfault("uffd_zeropage"),
   UFFDIO_CONTINUE: userfault("uffd_continue"),
+  UFFDIO_POISON: userfault("uffd_poison"),
   UFFDIO_WRITEPROTECT: userfault("uffd_writeprotect"),
 
   // ---- caches, buffers and what is on its way

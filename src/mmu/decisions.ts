@@ -327,6 +327,62 @@ export const mmDecisions = {
     "v4.0": [false, "fs/userfaultfd.c, v5.12"],
     "v5.14": [true, "7677f7fd8be7 userfaultfd: add minor fault registration mode, v5.13; shmem v5.14"],
   }),
+  userfaultfdFiles: decision(
+    "Can a userfaultfd be told of pages of memfds, shared memory and hugetlb, or of anonymous memory only?",
+    [true, false],
+    {
+      "v4.0": [false, "fs/userfaultfd.c userfaultfd_register: vm_ops, v4.10"],
+      "v4.20": [true, "cac673292b9b userfaultfd: shmem: allow registration of shared memory ranges, v4.11; 1a1aad8a9b7b hugetlbfs"],
+    },
+  ),
+  userfaultfdUserMode: decision("Is UFFD_USER_MODE_ONLY known?", [true, false], {
+    "v4.0": [false, "fs/userfaultfd.c userfaultfd: O_CLOEXEC and O_NONBLOCK only, v5.8"],
+    "v5.11": [true, "37cd0575b851 userfaultfd: add UFFD_USER_MODE_ONLY, v5.11"],
+  }),
+  userfaultfdRetries: decision(
+    "How often may one access or one get_user_pages sleep in a userfaultfd: again where the page is still missing, or once, then it fails (SIGBUS, EFAULT)?",
+    ["once", "always"],
+    {
+      "v4.0": ["once", "fs/userfaultfd.c handle_userfault: FAULT_FLAG_ALLOW_RETRY, which the second try has no more, v5.4"],
+      "v5.8": ["always", "4064b9827063 mm: allow VM_FAULT_RETRY for multiple times, v5.7"],
+    },
+  ),
+  userfaultfdNoVma: decision("UFFDIO_COPY or _ZEROPAGE where no single registered VMA holds the range.", ["EINVAL", "ENOENT"], {
+    "v4.0": ["EINVAL", "mm/userfaultfd.c __mcopy_atomic, v4.10"],
+    "v4.20": ["ENOENT", "27d02568f529 userfaultfd: mcopy_atomic: return -ENOENT when no compatible VMA found, v4.11"],
+  }),
+  userfaultfdWriteprotect: decision(
+    "Are UFFDIO_WRITEPROTECT and UFFDIO_COPY_MODE_WP known (EINVAL before; then ENOENT where nothing can be registered for it)?",
+    [true, false],
+    {
+      "v4.0": [false, "fs/userfaultfd.c userfaultfd_ioctl, v5.4"],
+      "v5.8": [true, "63b2d4174c4a userfaultfd: wp: add the writeprotect API to userfaultfd ioctl, v5.7"],
+    },
+  ),
+  userfaultfdContinueWp: decision("Is UFFDIO_CONTINUE_MODE_WP known?", [true, false], {
+    "v4.0": [false, "fs/userfaultfd.c userfaultfd_continue: UFFDIO_CONTINUE_MODE_DONTWAKE only, v6.1"],
+    "v6.4": [
+      true,
+      "0289184476c8 mm/userfaultfd: support WP on multiple VMAs; mm: userfaultfd: add UFFDIO_CONTINUE_MODE_WP to install WP PTEs, v6.4",
+    ],
+  }),
+  userfaultfdPoison: decision("Is UFFDIO_POISON known?", [true, false], {
+    "v4.0": [false, "fs/userfaultfd.c userfaultfd_ioctl, v6.4"],
+    "v6.8": [true, "fc71884a5f59 mm: userfaultfd: add new UFFDIO_POISON ioctl, v6.6"],
+  }),
+  userfaultfdUnregisterOther: decision("UFFDIO_UNREGISTER of a range that another userfaultfd has registered.", ["allowed", "EINVAL"], {
+    "v4.0": ["allowed", "fs/userfaultfd.c userfaultfd_unregister asks whether there is one, not which, v6.12"],
+    "v6.17": ["EINVAL", "userfaultfd: prevent unregistering VMAs through a different userfaultfd, v6.17"],
+  }),
+  mremapUserfaultfd: decision("Is a mapping that mremap has moved still registered with its userfaultfd?", ["kept", "dropped"], {
+    "v4.0": ["kept", "mm/mremap.c move_vma, copy_vma, v4.10"],
+    "v5.4": ["dropped", "3cfd22be0ad6 userfaultfd: clear flag if remap event not enabled, v5.0"],
+  }),
+  mremapUffdWp: decision("Do moved entries keep the mark of a page that a userfaultfd has write-protected?", ["kept", "cleared"], {
+    "v4.0": ["kept", "mm/mremap.c move_ptes, v6.12"],
+    "v6.12.117": ["cleared", "0cef0bb836e3 mm: clear uffd-wp PTE/PMD state on mremap() (stable)"],
+    "v6.13": ["cleared", "0cef0bb836e3 mm: clear uffd-wp PTE/PMD state on mremap(), v6.13"],
+  }),
   perVmaLockFiles: decision(
     "Do faults of file mappings start under the VMA's lock too (a driver's plain handler is refused there)?",
     [true, false],

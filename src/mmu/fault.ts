@@ -37,11 +37,13 @@ import {
   HI_SPECIAL,
   HI_UFFD_WP,
   HI_WRITE,
+  MARKER_POISONED,
   pfnHi,
   pfnLo,
   PTE_AF,
   PTE_RDONLY,
   SWP_HWPOISON,
+  SWP_MARKER,
   SWP_SWAP,
   swapEntryPfn,
   swapEntryType,
@@ -49,6 +51,7 @@ import {
 import type { PageLocks } from "./pagelock.js";
 import type { SplitHugePmd } from "./splithuge.js";
 import {
+  FAULT_FLAG_TRIED,
   FAULT_FLAG_USER,
   FAULT_FLAG_VMA_LOCK,
   FAULT_FLAG_WRITE,
@@ -250,21 +253,33 @@ export class HostFault {
     const { pt, frames } = this;
     const type = swapEntryType(pt.lo);
     if (type === SWP_HWPOISON) return VM_FAULT_HWPOISON;
+    if (type === SWP_MARKER) return this.handleMarker(mm, vma, vmFlags, addr, write);
     if (type !== SWP_SWAP) return DEFER_MIGRATION;
     const pfn = swapEntryPfn(pt.lo, pt.hi);
     // reuse_swap_page, and what followed it: never a page of KSM.
     const mine = frames.refcount(pfn) === 1 && (frames.flags(pfn) & FRAME_KSM) === 0;
     frames.addRmap(pfn); // the entry's reference is the mapping's now
     let lo = this.zap.prot.lo(vma);
-    let hi = this.zap.prot.hi(vma);
+    // pte_swp_uffd_wp: protected before it was swapped out, protected now.
+    const protectedPage = (pt.hi & HI_UFFD_WP) !== 0 && (vmFlags & VM_UFFD_WP) !== 0;
+    let hi = this.zap.prot.hi(vma) | (pt.hi & HI_UFFD_WP);
     if (mine) frames.setFlags(pfn, FRAME_EXCLUSIVE);
-    if (mine && write && (vmFlags & VM_WRITE) !== 0) {
+    if (mine && write && !protectedPage && (vmFlags & VM_WRITE) !== 0) {
       hi |= HI_WRITE | HI_DIRTY;
       lo &= ~PTE_RDONLY;
     }
     pt.setEntry(mm, addr - (addr % 4096), 3, pt.entry, pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     pt.walk(mm, addr);
-    return write && !mine ? this.doWpPage(mm, vmFlags, addr) : 0;
+    return write && (!mine || protectedPage) ? this.doWpPage(mm, vmFlags, addr) : 0;
+  }
+
+  /** handle_pte_marker: UFFDIO_POISON; or a protected page of a file, which is mapped protected, or has lost its meaning (pte_marker_clear). */
+  private handleMarker(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+    const { pt } = this;
+    if (pt.lo === MARKER_POISONED) return VM_FAULT_HWPOISON;
+    if ((vmFlags & VM_UFFD_WP) !== 0) return this.fileFault.faultProtected(mm, vma, addr, write);
+    pt.setEntry(mm, addr, 3, pt.entry, 0, 0);
+    return 0;
   }
 
   /** do_wp_page: reuse in place (no event), or a copy. */
@@ -595,9 +610,11 @@ export class HostFault {
     const flags = s.a[f + FLAGS]! | 0;
     if ((flags & FAULT_FLAG_VMA_LOCK) !== 0) return agents.ret(f, VM_FAULT_RETRY);
     const uffd = this.userfaults;
-    const ctx = uffd === undefined ? -1 : uffd.contextOf(mm, s.a[f + ADDR]!);
+    const ctx = this.vmas.uffd(s.a[f + VMA]! | 0);
     if (uffd === undefined || ctx < 0) return agents.ret(f, VM_FAULT_SIGBUS);
     if (uffd.userModeOnly(ctx) && (flags & FAULT_FLAG_USER) === 0) return agents.ret(f, VM_FAULT_SIGBUS);
+    // It has slept once, and must not answer VM_FAULT_RETRY again.
+    if ((flags & FAULT_FLAG_TRIED) !== 0 && this.d.userfaultfdRetries === "once") return agents.ret(f, VM_FAULT_SIGBUS);
     const vma = s.a[f + VMA]! | 0;
     const size = (this.vmas.flags(vma) & VM_HUGETLB) !== 0 ? this.hugetlb.pageSize(vma) : 4096;
     const addr = s.a[f + ADDR]! - (s.a[f + ADDR]! % size);

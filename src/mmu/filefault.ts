@@ -7,7 +7,7 @@ import { FRAME_HWPOISON, FRAME_THP, ORDER_PAGE, type Frames } from "./frames.js"
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
-import { HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY } from "./pte.js";
+import { HI_DIRTY, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY } from "./pte.js";
 import { VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from "./vmfault.js";
 import { VM_NOHUGEPAGE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
@@ -21,6 +21,8 @@ export class FileFault {
   private readonly around: number;
   /** Pages of the huge page that the fault is in count as the page of the fault (set_pte_range). */
   private readonly byFolio: boolean;
+  /** The page is mapped write-protected: a marker of its userfaultfd stood in its entry (vmf_orig_pte_uffd_wp). */
+  private protectedPage = false;
 
   /** @param hardwareAf the CPU sets the access flag (cpu_has_hw_af) */
   constructor(
@@ -38,6 +40,14 @@ export class FileFault {
     this.atFault = hardwareAf && old === "faulted-folio-old" ? ~PTE_AF : ~0;
     this.around = hardwareAf && (old === "others-old" || old === "other-folios-old") ? ~PTE_AF : ~0;
     this.byFolio = old === "faulted-folio-old" || old === "other-folios-old";
+  }
+
+  /** The same for the entry of a page that a userfaultfd has write-protected while it was not mapped. */
+  faultProtected(mm: number, vma: number, addr: number, write: boolean): number {
+    this.protectedPage = true;
+    const r = this.fault(mm, vma, addr, write);
+    this.protectedPage = false;
+    return r;
   }
 
   /** do_fault on an empty entry: do_read_fault, do_cow_fault or do_shared_fault. @returns VM_FAULT_*, or DEFER_* */
@@ -74,6 +84,10 @@ export class FileFault {
       lo &= ~PTE_RDONLY;
       hi |= HI_WRITE | HI_DIRTY;
       this.frames.setDirty(pfn);
+    }
+    if (this.protectedPage) {
+      lo |= PTE_RDONLY;
+      hi = (hi & ~HI_WRITE) | HI_UFFD_WP;
     }
     this.pt.setEntry(mm, at, level, this.pt.ensure(mm, at, level), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
   }
@@ -140,9 +154,9 @@ export class FileFault {
     if (pfn < 0) return VM_FAULT_OOM;
     frames.copy(pfn, from, ORDER_PAGE);
     frames.newAnon(pfn);
-    const writable = (vmas.flags(vma) & VM_WRITE) !== 0;
+    const writable = (vmas.flags(vma) & VM_WRITE) !== 0 && !this.protectedPage;
     const lo = this.prot.lo(vma) & ~(writable ? PTE_RDONLY : 0) & this.atFault;
-    const hi = this.prot.hi(vma) | (writable ? HI_WRITE : 0) | HI_DIRTY;
+    const hi = this.prot.hi(vma) | (writable ? HI_WRITE : 0) | HI_DIRTY | (this.protectedPage ? HI_UFFD_WP : 0);
     this.pt.setEntry(mm, page, 3, this.pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     return 0;
   }

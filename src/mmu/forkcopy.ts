@@ -9,7 +9,9 @@ import {
   HI_DIRTY,
   HI_PROT_NONE,
   HI_SPECIAL,
+  HI_UFFD_WP,
   HI_WRITE,
+  MARKER_UFFD_WP,
   PTE_AF,
   PTE_RDONLY,
   PTE_VALID,
@@ -17,7 +19,7 @@ import {
   swapEntryPfn,
   swapEntryType,
 } from "./pte.js";
-import { isCowMapping, VM_SHARED } from "./vmflags.js";
+import { isCowMapping, VM_PFNMAP, VM_SHARED } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export class ForkCopy {
@@ -41,6 +43,7 @@ export class ForkCopy {
     const cow = isCowMapping(flags);
     const shared = (flags & VM_SHARED) !== 0;
     const anonymous = vmas.file(vma) < 0;
+    const pfnmap = (flags & VM_PFNMAP) !== 0;
     let protectedAny = false;
     for (let a = start; a < end;) {
       pt.walk(srcMm, a);
@@ -50,7 +53,7 @@ export class ForkCopy {
           a = nextBoundary(a, level);
           continue;
         }
-        protectedAny = this.copyOne(dstMm, srcMm, a - (a % LEVEL_SIZE[level as 1 | 2 | 3]), cow, shared) || protectedAny;
+        protectedAny = this.copyOne(dstMm, srcMm, a - (a % LEVEL_SIZE[level as 1 | 2 | 3]), cow, shared, pfnmap) || protectedAny;
       }
       a = nextBoundary(a, level);
     }
@@ -65,11 +68,13 @@ export class ForkCopy {
   }
 
   /** copy_present_pte on the entry of the last walk. @returns whether the parent's entry was write-protected */
-  private copyOne(dstMm: number, srcMm: number, addr: number, cow: boolean, shared: boolean): boolean {
+  private copyOne(dstMm: number, srcMm: number, addr: number, cow: boolean, shared: boolean, pfnmap: boolean): boolean {
     const { pt, frames } = this;
     const { level, entry } = pt;
     let { lo, hi } = pt;
     const present = (lo & PTE_VALID) !== 0 || (hi & HI_PROT_NONE) !== 0;
+    // copy_pte_marker: the child is registered with no userfaultfd.
+    if (lo === MARKER_UFFD_WP && hi === HI_UFFD_WP) return false;
     if (!present && swapEntryType(lo) === SWP_SWAP) {
       const swapped = swapEntryPfn(lo, hi);
       frames.get(swapped);
@@ -94,6 +99,7 @@ export class ForkCopy {
         lo |= PTE_RDONLY;
       }
     }
+    if (!pfnmap) hi &= ~HI_UFFD_WP; // pte_clear_uffd_wp
     const e = pt.ensure(dstMm, addr, level);
     pt.setEntry(dstMm, addr, level, e, lo, hi);
     return wasWritable;

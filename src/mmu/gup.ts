@@ -11,11 +11,21 @@ import type { HostFault } from "./fault.js";
 import type { Frames } from "./frames.js";
 import type { HostPageTables } from "./pagetable.js";
 import { PTE_USER, PTE_VALID } from "./pte.js";
-import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_HWPOISON, VM_FAULT_HWPOISON_LARGE, VM_FAULT_OOM, VM_FAULT_RETRY } from "./vmfault.js";
+import {
+  FAULT_FLAG_TRIED,
+  FAULT_FLAG_WRITE,
+  VM_FAULT_ERROR,
+  VM_FAULT_HWPOISON,
+  VM_FAULT_HWPOISON_LARGE,
+  VM_FAULT_OOM,
+  VM_FAULT_RETRY,
+} from "./vmfault.js";
 import { isCowMapping, VM_HUGETLB, VM_IO, VM_PFNMAP, VM_READ, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export const FOLL_WRITE = 0x1;
+/** The fault has slept once and is taken again. */
+export const FOLL_TRIED = 0x800;
 /** A poisoned page answers -EHWPOISON and not -EFAULT. */
 export const FOLL_HWPOISON = 0x100;
 
@@ -193,7 +203,7 @@ export class Gup {
     const mm = s[f + MM]! | 0;
     const addr = s[f + ADDR]!;
     const write = this.writes(this.vmas.flags(this.vmas.covering(mm, addr)), s[f + FLAGS]! | 0);
-    const flags = write ? FAULT_FLAG_WRITE : 0;
+    const flags = (write ? FAULT_FLAG_WRITE : 0) | ((s[f + FLAGS]! & FOLL_TRIED) !== 0 ? FAULT_FLAG_TRIED : 0);
     return this.sim.agents.callStraight(f, this.getUserPagesUnlocked.first + 1, this.faultedIn, this.fault.handleMmFault, mm, addr, flags);
   }
 
@@ -201,7 +211,10 @@ export class Gup {
     const s = this.sim.agents.stack.a;
     const r = s[f + R0]!;
     // The handler dropped the mmap_lock: all over again.
-    if ((r & VM_FAULT_RETRY) !== 0) return this.getUserPagesUnlocked.first;
+    if ((r & VM_FAULT_RETRY) !== 0) {
+      this.sim.agents.stack.set(f + FLAGS, s[f + FLAGS]! | FOLL_TRIED);
+      return this.getUserPagesUnlocked.first;
+    }
     if ((r & VM_FAULT_ERROR) !== 0) return this.unlock(f, vmFaultToErrno(r, s[f + FLAGS]! | 0));
     return this.lookedUp(f, this.lookupOf(f));
   };

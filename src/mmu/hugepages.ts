@@ -8,11 +8,11 @@ import { ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
 import type { MmapLocks } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { nextBoundary, PMD_SIZE, type HostPageTables } from "./pagetable.js";
-import { descPfn, HI_PROT_NONE, HI_SPECIAL, PTE_VALID } from "./pte.js";
+import { descPfn, HI_PROT_NONE, HI_SPECIAL, HI_UFFD_WP, PTE_VALID } from "./pte.js";
 import type { PageLocks } from "./pagelock.js";
 import type { SplitHugePmd } from "./splithuge.js";
 import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_HWPOISON, VM_FAULT_HWPOISON_LARGE, VM_FAULT_OOM, VM_FAULT_RETRY } from "./vmfault.js";
-import { VM_IO, VM_PFNMAP, VM_READ, VM_WRITE } from "./vmflags.js";
+import { VM_IO, VM_PFNMAP, VM_READ, VM_UFFD_FLAGS, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 const MM = ARG;
@@ -94,7 +94,7 @@ export class HugePages {
     pt.walk(mm, addr);
     if (pt.leafLevel === 2) return this.unlockCollapse(f, 0); // SCAN_PMD_MAPPED, the huge zero page too
     if (pt.level < 3) return this.unlockCollapse(f, -EINVAL);
-    const scan = this.scanPtes(mm, addr);
+    const scan = this.scanPtes(mm, addr, (vmas.flags(vma) & VM_UFFD_FLAGS) !== 0);
     if (scan < 0) return this.unlockCollapse(f, scan);
     const pfn = frames.alloc(ORDER_PMD);
     if (pfn < 0) return this.unlockCollapse(f, -ENOMEM);
@@ -123,16 +123,18 @@ export class HugePages {
 
   /**
    * The entries of the table: every page is present or absent, nobody but mappings and the page cache holds
-   * it, and (SCAN_PAGE_RO) one entry is writable at least. @returns 0, -EAGAIN or -EINVAL
+   * it, and (SCAN_PAGE_RO) one entry is writable at least. A userfaultfd's range is not filled (SCAN_EXCEED_NONE_PTE), a page that it has
+   * protected not joined with others (SCAN_PTE_UFFD_WP). @returns 0, -EAGAIN or -EINVAL
    */
-  private scanPtes(mm: number, addr: number): number {
+  private scanPtes(mm: number, addr: number, armed: boolean): number {
     const { pt, frames } = this;
     let writable = !this.d.collapseNeedsWritable;
     for (let a = addr; a < addr + PMD_SIZE; a += 4096) {
       if (!pt.walk(mm, a)) {
-        if (!pt.none) return -EINVAL; // SCAN_PTE_NON_PRESENT: swapped out, poisoned, on its way
+        if (!pt.none || armed) return -EINVAL; // SCAN_PTE_NON_PRESENT: swapped out, poisoned, on its way
         continue;
       }
+      if ((pt.hi & HI_UFFD_WP) !== 0 || (armed && pt.special)) return -EINVAL;
       if (pt.special) continue;
       if (frames.refcount(pt.leafPfn) !== frames.mapcount(pt.leafPfn)) return scanPageCount(this.d);
       writable ||= pt.writable;

@@ -6,10 +6,23 @@ import type { Files } from "./files.js";
 import { FRAME_ANON, type Frames } from "./frames.js";
 import type { HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
-import { HI_CONT, HI_DIRTY, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, SWP_HWPOISON, swapEntryType } from "./pte.js";
+import {
+  HI_CONT,
+  HI_DIRTY,
+  HI_UFFD_WP,
+  HI_WRITE,
+  MARKER_POISONED,
+  noneMostly,
+  pfnHi,
+  pfnLo,
+  PTE_AF,
+  PTE_RDONLY,
+  SWP_HWPOISON,
+  swapEntryType,
+} from "./pte.js";
 import { DEFER_HUGETLB_COW, DEFER_UFFD_MINOR, DEFER_UFFD_MISSING, DEFER_UFFD_WP } from "./defer.js";
 import { VM_FAULT_HWPOISON_LARGE, VM_FAULT_SIGBUS } from "./vmfault.js";
-import { VM_MAYSHARE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP } from "./vmflags.js";
+import { VM_MAYSHARE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export class Hugetlb {
@@ -38,16 +51,17 @@ export class Hugetlb {
   fault(mm: number, vma: number, addr: number, write: boolean): number {
     const { pt } = this;
     if (!pt.walk(mm, addr)) {
-      if (!pt.none) return swapEntryType(pt.lo) === SWP_HWPOISON ? VM_FAULT_HWPOISON_LARGE | VM_FAULT_SIGBUS : 0;
-      return this.noPage(mm, vma, addr, write);
+      if (noneMostly(pt.lo, pt.hi)) return this.noPage(mm, vma, addr, write, !pt.none);
+      const poison = swapEntryType(pt.lo) === SWP_HWPOISON || pt.lo === MARKER_POISONED;
+      return poison ? VM_FAULT_HWPOISON_LARGE | VM_FAULT_SIGBUS : 0;
     }
     if (write && !pt.writable) return this.wp(mm, vma, addr);
     this.touch(mm, vma, addr, write);
     return 0;
   }
 
-  /** hugetlb_no_page: page cache or pool, then a first mapping. */
-  private noPage(mm: number, vma: number, addr: number, write: boolean): number {
+  /** hugetlb_no_page: page cache or pool, then a first mapping. @param protectedPage the entry has the mark of a protected page */
+  private noPage(mm: number, vma: number, addr: number, write: boolean, protectedPage: boolean): number {
     const { frames, files, vmas } = this;
     const size = this.pageSize(vma);
     const order = this.order(vma);
@@ -82,13 +96,20 @@ export class Hugetlb {
       }
     } else {
       frames.addMapping(pfn);
+      // make_huge_pte asks the VMA, not vm_page_prot.
+      if ((flags & (VM_SHARED | VM_WRITE)) === (VM_SHARED | VM_WRITE)) hi |= HI_WRITE;
       if (write && (hi & HI_WRITE) !== 0) {
         hi |= HI_DIRTY;
         lo &= ~PTE_RDONLY;
       }
     }
+    if (protectedPage) {
+      lo |= PTE_RDONLY;
+      hi = (hi & ~HI_WRITE) | HI_UFFD_WP;
+    }
     this.set(mm, block, order, pfn, lo, hi);
-    return write && (hi & HI_WRITE) === 0 ? DEFER_HUGETLB_COW : 0;
+    // hugetlb_wp: a protected page is not copied; the access comes again.
+    return write && !protectedPage && (hi & HI_WRITE) === 0 ? DEFER_HUGETLB_COW : 0;
   }
 
   /** hugetlb_wp, the part that needs no copy: a page that only this mapping has becomes writable in place. */
@@ -140,13 +161,18 @@ export class Hugetlb {
     }
   }
 
-  /** huge_ptep_clear_flush. */
-  clear(mm: number, block: number, order: number): void {
+  /** set_huge_pte_at of an entry that maps nothing: in every entry of the page. */
+  setMarker(mm: number, block: number, order: number, lo: number, hi: number): void {
     const level = order >= 18 ? 1 : order >= 9 ? 2 : 3;
     const run = order === 4 || order === 13 ? 16 : 1;
     const step = order === 4 ? 4096 : 2097152;
     let e = this.pt.ensure(mm, block, level);
-    for (let i = 0; i < run; i++, e += 2) this.pt.setEntry(mm, block + i * step, level, e, 0, 0);
+    for (let i = 0; i < run; i++, e += 2) this.pt.setEntry(mm, block + i * step, level, e, lo, hi);
+  }
+
+  /** huge_ptep_clear_flush. */
+  clear(mm: number, block: number, order: number): void {
+    this.setMarker(mm, block, order, 0, 0);
     this.pt.tlb.flushRange(mm, block, block + 2 ** order * 4096);
   }
 }

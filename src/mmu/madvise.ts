@@ -31,7 +31,7 @@ import {
   VM_WIPEONFORK,
   VM_WRITE,
 } from "./vmflags.js";
-import { RECLAIM_PT, widenHugetlb, type ZapVma } from "./zapvma.js";
+import { KEEP_MARKERS, RECLAIM_PT, widenHugetlb, type ZapVma } from "./zapvma.js";
 
 export const MADV_NORMAL = 0;
 export const MADV_RANDOM = 1;
@@ -344,7 +344,7 @@ export class Madvise {
     const to = widenHugetlb(vmas, v, start, end, true);
     const again = (flags & VM_HUGETLB) !== 0 && d.hugetlbZapAnnouncement === "again";
     const zap = again ? this.zapVma.zapHugetlb : this.zapVma.zapNotified;
-    const type = MMU_NOTIFY_CLEAR | (d.ptReclaim && (flags & VM_HUGETLB) === 0 ? RECLAIM_PT : 0);
+    const type = MMU_NOTIFY_CLEAR | KEEP_MARKERS | (d.ptReclaim && (flags & VM_HUGETLB) === 0 ? RECLAIM_PT : 0);
     return sim.agents.call(f, this.madvise.first + P_VISITED, zap, vmas.mm(v), start, end, type, from, to);
   }
 

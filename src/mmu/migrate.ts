@@ -19,7 +19,7 @@ import {
 } from "./frames.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { pmdStart, type HostPageTables } from "./pagetable.js";
-import { descPfn, HI_ADDR, HI_SPECIAL, HI_WRITE, pfnHi, pfnLo, SWP_MIGRATION_READ, SWP_MIGRATION_WRITE } from "./pte.js";
+import { descPfn, HI_ADDR, HI_SPECIAL, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, SWP_MIGRATION_READ, SWP_MIGRATION_WRITE } from "./pte.js";
 import { swapEntryHi, swapEntryLo, swapEntryPfn, swapEntryType } from "./pte.js";
 import type { PageLocks } from "./pagelock.js";
 import type { Rmap } from "./rmap.js";
@@ -166,8 +166,9 @@ export class Migrate {
     const { leafLevel, entry } = pt;
     const type = pt.writable ? SWP_MIGRATION_WRITE : SWP_MIGRATION_READ;
     if (pt.hwDirty) frames.setDirty(old);
+    const uffdWp = pt.hi & HI_UFFD_WP; // pte_swp_mkuffd_wp
     pt.clearFlush(mm, addr, leafLevel, entry);
-    pt.setEntry(mm, addr, leafLevel, entry, swapEntryLo(type, old), swapEntryHi(old));
+    pt.setEntry(mm, addr, leafLevel, entry, swapEntryLo(type, old), swapEntryHi(old) | uffdWp);
     frames.dropMapping(old);
   }
 
@@ -211,7 +212,7 @@ export class Migrate {
     const vma = vmas.findVma(mm, addr);
     const { level, entry } = pt;
     const lo = prot.lo(vma) & (level === 2 ? ~2 : ~0);
-    const hi = (prot.hi(vma) & ~HI_SPECIAL & ~HI_ADDR & ~HI_WRITE) | (type === SWP_MIGRATION_WRITE ? HI_WRITE : 0);
+    const hi = (prot.hi(vma) & ~HI_SPECIAL & ~HI_ADDR & ~HI_WRITE) | (type === SWP_MIGRATION_WRITE ? HI_WRITE : pt.hi & HI_UFFD_WP);
     pt.setEntry(mm, addr, level, entry, pfnLo(goal) | lo, pfnHi(goal) | hi);
     frames.addMapping(goal);
   }

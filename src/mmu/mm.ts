@@ -159,7 +159,7 @@ export class HostMm implements MmContext {
     this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, this, pages, d);
     this.vmaChange = new VmaChange(this);
     this.zapVma = new ZapVma(this);
-    this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault);
+    this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault, phys);
     const splitFile = new SplitFilePage(this);
     this.split.filePages = splitFile;
     const truncate = new Truncate(this, this.zapVma, splitFile);

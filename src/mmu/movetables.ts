@@ -1,4 +1,5 @@
 /** mremap's move of entries: mm/mremap.c move_page_tables. */
+import { HI_UFFD_WP, MARKER_UFFD_WP } from "./pte.js";
 import { LEVEL_SIZE, nextBoundary, PMD_SIZE, type HostPageTables } from "./pagetable.js";
 
 export class MoveTables {
@@ -19,8 +20,8 @@ export class MoveTables {
     return -1;
   }
 
-  /** Moves every entry of [from, from + len) to `to`; the old range is flushed. @returns len */
-  movePageTables(mm: number, from: number, to: number, len: number): number {
+  /** Moves every entry of [from, from + len) to `to`; the old range is flushed. @param clearUffdWp the mark of protected pages stays behind @returns len */
+  movePageTables(mm: number, from: number, to: number, len: number, clearUffdWp = false): number {
     const { pt } = this;
     let moved = false;
     for (let a = from; a < from + len;) {
@@ -31,7 +32,9 @@ export class MoveTables {
         if (a % size !== 0) throw new Error(`the leaf at 0x${a.toString(16)} must be split before it moves`);
         pt.setEntry(mm, a, level, entry, 0, 0);
         const target = to + (a - from);
-        pt.setEntry(mm, target, level, pt.ensure(mm, target, level), lo, hi);
+        // move_ptes, move_huge_pmd: pte_marker_uffd_wp goes, the bit of other entries too.
+        const marker = clearUffdWp && lo === MARKER_UFFD_WP && hi === HI_UFFD_WP;
+        if (!marker) pt.setEntry(mm, target, level, pt.ensure(mm, target, level), lo, clearUffdWp ? hi & ~HI_UFFD_WP : hi);
         moved = true;
       }
       a = nextBoundary(a, level);

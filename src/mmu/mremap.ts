@@ -8,7 +8,7 @@ import { TASK_SIZE } from "./pagetable.js";
 import { unmappedArea } from "./unmappedarea.js";
 import type { VmaChange } from "./vmachange.js";
 import { MAX_MAP_COUNT } from "./vmas.js";
-import { VM_DONTEXPAND, VM_HUGETLB, VM_LOCKED, VM_MAYSHARE, VM_PFNMAP, VM_SHARED, VM_UFFD_FLAGS } from "./vmflags.js";
+import { VM_DONTEXPAND, VM_HUGETLB, VM_LOCKED, VM_MAYSHARE, VM_PFNMAP, VM_SHARED, VM_UFFD_FLAGS, VM_UFFD_WP } from "./vmflags.js";
 
 export const MREMAP_MAYMOVE = 1;
 export const MREMAP_FIXED = 2;
@@ -209,8 +209,9 @@ export class Mremap {
     const untouched = file < 0 && anon === 0;
     const pgoff = untouched ? to / 4096 : vmas.pageIndex(v, s.a[f + ADDR]!);
     // mremap_userfaultfd_prep: without UFFD_FEATURE_EVENT_REMAP the moved mapping is registered no more.
-    const flags = vmas.flags(v) & ~VM_UFFD_FLAGS;
-    let n = this.change.mergeNew(mm, vmas.findVma(mm, to), to, to + len, flags, file, pgoff, vmas.pageProt(v), anon);
+    const kept = this.mm.d.mremapUserfaultfd === "kept" && vmas.uffd(v) >= 0;
+    const flags = kept ? vmas.flags(v) : vmas.flags(v) & ~VM_UFFD_FLAGS;
+    let n = kept ? -1 : this.change.mergeNew(mm, vmas.findVma(mm, to), to, to + len, flags, file, pgoff, vmas.pageProt(v), anon);
     if (n >= 0) {
       if (vmas.anonVma(n) === 0) vmas.setAnonVma(n, anon);
       s.set(f + NEW_VMA, n);
@@ -218,6 +219,7 @@ export class Mremap {
     }
     n = vmas.alloc(mm, to, to + len, flags, file, pgoff, vmas.pageProt(v));
     vmas.setAnonVma(n, anon);
+    if (kept) vmas.setUffd(n, vmas.uffd(v));
     files.get(file);
     vmas.insert(n);
     s.set(f + NEW_VMA, n);
@@ -255,13 +257,16 @@ export class Mremap {
   }
 
   private moveEntries(f: number): number {
-    const { sim, zap, notifiers } = this.mm;
+    const { sim, vmas, zap, notifiers } = this.mm;
     const s = sim.agents.stack.a;
     const from = s[f + ADDR]!;
     const len = s[f + OLD_LEN]!;
     const { pt } = this.mm;
     if (pt.contended(s[f + MM]!, from, from + len) || pt.contended(s[f + MM]!, s[f + NEW_ADDR]!, s[f + NEW_ADDR]! + len)) return BLOCKED;
-    zap.movePageTables(s[f + MM]!, from, s[f + NEW_ADDR]!, len);
+    // uffd_supports_page_table_move: what was registered is cleared of its marks.
+    const v = vmas.findVma(s[f + MM]!, from);
+    const clearUffdWp = this.mm.d.mremapUffdWp === "cleared" && (vmas.flags(v) & VM_UFFD_WP) !== 0;
+    zap.movePageTables(s[f + MM]!, from, s[f + NEW_ADDR]!, len, clearUffdWp);
     return sim.agents.call(f, this.mremap.first + P_MOVED, notifiers.invalidateRangeEnd, s[f + MM]!, from, from + len, MMU_NOTIFY_UNMAP, 1);
   }
 

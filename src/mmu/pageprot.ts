@@ -1,6 +1,7 @@
 /** vm_page_prot and what depends on it: the attribute bits that a VMA gives to its entries (mm/mmap.c vma_set_page_prot). */
 import type { Files } from "./files.js";
 import { protHi, protLo } from "./pte.js";
+import { VM_PFNMAP, VM_UFFD_WP } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export class PageProtection {
@@ -19,8 +20,9 @@ export class PageProtection {
     return protHi(this.vmas.flags(vma), this.vmas.pageProt(vma), this.writeNotify(vma));
   }
 
-  /** vma_wants_writenotify: the driver has a pfn_mkwrite or page_mkwrite callback. */
+  /** vma_wants_writenotify: the driver has a pfn_mkwrite or page_mkwrite callback, or a userfaultfd wants to know of writes (userfaultfd_wp). */
   writeNotify(vma: number): boolean {
+    if ((this.vmas.flags(vma) & (VM_UFFD_WP | VM_PFNMAP)) === VM_UFFD_WP) return true;
     const file = this.vmas.file(vma);
     return file >= 0 && this.files.vmOps(file)?.writeNotify === true;
   }

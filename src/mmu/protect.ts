@@ -3,7 +3,7 @@ import type { MmRow } from "./decisions.js";
 import { FRAME_ANON, FRAME_EXCLUSIVE, type Frames } from "./frames.js";
 import { LEVEL_SIZE, nextBoundary, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
-import { descPfn, HI_DIRTY, HI_PROT_NONE, HI_WRITE, MODIFY_HI, MODIFY_LO, PTE_RDONLY, PTE_VALID } from "./pte.js";
+import { descPfn, HI_DIRTY, HI_PROT_NONE, HI_UFFD_WP, HI_WRITE, MODIFY_HI, MODIFY_LO, PTE_RDONLY, PTE_VALID } from "./pte.js";
 import { VM_HUGETLB, VM_SHARED, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
@@ -54,8 +54,14 @@ export class Protect {
 
   /** can_change_pte_writable, can_change_pmd_writable. */
   private canUpgrade(lo: number, hi: number): boolean {
-    if ((hi & HI_PROT_NONE) !== 0) return false;
+    // userfaultfd_pte_wp: the next write is to be told.
+    if ((hi & (HI_PROT_NONE | HI_UFFD_WP)) !== 0) return false;
     if (this.d.mprotectRestoresWrite === "dirtyPtes" && (this.pt.leafLevel !== 3 || (hi & HI_DIRTY) === 0)) return false;
+    return this.mine(lo, hi);
+  }
+
+  /** PageAnonExclusive of what an entry maps. */
+  mine(lo: number, hi: number): boolean {
     const mine = FRAME_ANON | FRAME_EXCLUSIVE;
     return (this.frames.flags(descPfn(lo, hi)) & mine) === mine;
   }

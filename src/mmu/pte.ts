@@ -76,20 +76,31 @@ export const SWP_SWAP = 1;
 export const SWP_HWPOISON = 31;
 export const SWP_MIGRATION_READ = 30;
 export const SWP_MIGRATION_WRITE = 29;
+/** A pte marker, where nothing is mapped: with HI_UFFD_WP a protected page of a file (PTE_MARKER_UFFD_WP); else MARKER_POISONED. */
+export const SWP_MARKER = 28;
+/** The low word of PTE_MARKER_POISONED: UFFDIO_POISON. */
+export const MARKER_POISONED = (SWP_MARKER << 3) | (2 << 8);
+/** The low word of PTE_MARKER_UFFD_WP; its high word is HI_UFFD_WP. */
+export const MARKER_UFFD_WP = (SWP_MARKER << 3) | (1 << 8);
 
 /** Low word of a swap-like entry. */
 export function swapEntryLo(type: number, pfn: number): number {
   return (type << 3) | ((pfn & 0xffffff) << 8);
 }
-/** High word of a swap-like entry. */
+/** High word of a swap-like entry, without HI_UFFD_WP (pte_swp_mkuffd_wp). */
 export function swapEntryHi(pfn: number): number {
-  return Math.floor(pfn / 0x1000000) & 0x3ffffff;
+  return Math.floor(pfn / 0x1000000) & 0x1ffffff;
 }
 export function swapEntryType(lo: number): number {
   return (lo >>> 3) & 31;
 }
 export function swapEntryPfn(lo: number, hi: number): number {
-  return (hi & 0x3ffffff) * 0x1000000 + (lo >>> 8);
+  return (hi & 0x1ffffff) * 0x1000000 + (lo >>> 8);
+}
+
+/** pte_none_mostly: nothing, or the mark of a protected page. */
+export function noneMostly(lo: number, hi: number): boolean {
+  return (lo | hi) === 0 || (lo === MARKER_UFFD_WP && hi === HI_UFFD_WP);
 }
 
 /** pte_dirty: by software, or by hardware: writable and not read-only. */

@@ -11,7 +11,7 @@ import type { MmRow } from "./decisions.js";
 import { FRAME_ANON, FRAME_HUGETLB, FRAME_SWAPCACHE, type Frames } from "./frames.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { LEVEL_SIZE, nextBoundary, type HostPageTables } from "./pagetable.js";
-import { SWP_SWAP, swapEntryHi, swapEntryLo } from "./pte.js";
+import { HI_UFFD_WP, MARKER_UFFD_WP, SWP_SWAP, swapEntryHi, swapEntryLo } from "./pte.js";
 import type { PageLocks } from "./pagelock.js";
 import type { Rmap } from "./rmap.js";
 
@@ -204,13 +204,16 @@ export class Reclaim {
     if (!pt.walk(mm, addr) || pt.leafPfn !== pfn) return;
     const { entry } = pt;
     if (pt.hwDirty) frames.setDirty(pfn);
+    const uffdWp = pt.hi & HI_UFFD_WP;
     pt.clearFlush(mm, addr, 3, entry);
     if ((frames.flags(pfn) & FRAME_ANON) === 0) {
+      // pte_install_uffd_wp_if_needed
+      if (uffdWp !== 0) pt.setEntry(mm, addr, 3, entry, MARKER_UFFD_WP, HI_UFFD_WP);
       frames.dropMapping(pfn);
       return;
     }
     // The mapping's reference becomes the swap entry's.
-    pt.setEntry(mm, addr, 3, entry, swapEntryLo(SWP_SWAP, pfn), swapEntryHi(pfn));
+    pt.setEntry(mm, addr, 3, entry, swapEntryLo(SWP_SWAP, pfn), swapEntryHi(pfn) | uffdWp);
     frames.setFlags(pfn, FRAME_SWAPCACHE);
     frames.removeRmap(pfn);
   }

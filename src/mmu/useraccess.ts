@@ -11,6 +11,7 @@ import type { HostFault } from "./fault.js";
 import type { MmapLocks } from "./gup.js";
 import type { HostPageTables } from "./pagetable.js";
 import {
+  FAULT_FLAG_TRIED,
   FAULT_FLAG_USER,
   FAULT_FLAG_VMA_LOCK,
   FAULT_FLAG_WRITE,
@@ -76,7 +77,9 @@ const HI = ARG + 5;
 const DONE = ARG + 6;
 const OUT_LO = ARG + 7;
 const OUT_HI = ARG + 8;
-const WORDS = 9;
+/** FAULT_FLAG_TRIED once the fault has slept. */
+const TRIED = ARG + 9;
+const WORDS = 10;
 
 /** Phases, as offsets. */
 const VMA_LOCK_DONE = 1;
@@ -208,21 +211,28 @@ export class UserAccess {
       this.sim.locks.unlockRead(this.locks.mmapLock(mm));
       return this.sim.agents.ret(f, HOST_SIGSEGV);
     }
-    const flags = FAULT_FLAG_USER | (write ? FAULT_FLAG_WRITE : 0);
+    const flags = FAULT_FLAG_USER | (write ? FAULT_FLAG_WRITE : 0) | s[f + TRIED]!;
     const r = this.fault.faultNow(mm, vma, hva, flags);
     if (r < 0) return this.sim.agents.call(f, this.hostAccess.first + FAULT_DONE, this.fault.handleMmFault, mm, hva, flags);
     return this.faultDone(f, r);
   }
 
   private faultDone(f: number, r: number): number {
-    if ((r & VM_FAULT_RETRY) !== 0) return this.hostAccess.first + MMAP_LOCK; // it dropped the mmap_lock
+    // It dropped the mmap_lock.
+    if ((r & VM_FAULT_RETRY) !== 0) {
+      this.sim.agents.stack.set(f + TRIED, FAULT_FLAG_TRIED);
+      return this.hostAccess.first + MMAP_LOCK;
+    }
     this.sim.locks.unlockRead(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]! | 0));
     return this.outcome(f, r);
   }
 
   /** Success: the instruction runs again. Else the signal that the thread gets. */
   private outcome(f: number, r: number): number {
-    if ((r & VM_FAULT_ERROR) === 0) return this.hostAccess.first;
+    if ((r & VM_FAULT_ERROR) === 0) {
+      if (this.sim.agents.stack.a[f + TRIED] !== 0) this.sim.agents.stack.set(f + TRIED, 0);
+      return this.hostAccess.first;
+    }
     if ((r & VM_FAULT_SIGSEGV) !== 0) return this.sim.agents.ret(f, HOST_SIGSEGV);
     const poison = (r & (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)) !== 0;
     return this.sim.agents.ret(f, poison ? HOST_SIGBUS_MCEERR_AR : HOST_SIGBUS_ADRERR);

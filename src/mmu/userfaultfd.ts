@@ -5,16 +5,31 @@
  * A sleeping fault has dropped the mmap_lock; woken, it answers VM_FAULT_RETRY and is taken again.
  */
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
-import { EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSYS, EPERM } from "../sim/errno.js";
+import { EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, EIO, ENOENT, ENOMEM, ENOSYS, EPERM } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { F64Pool } from "../sim/state.js";
+import type { PhysicalMemory } from "../arch/phys.js";
 import type { MmContext } from "./context.js";
 import { FILE_HUGETLB, FILE_SHMEM } from "./files.js";
 import type { HostFault } from "./fault.js";
-import { ORDER_PAGE } from "./frames.js";
+import { FRAME_HWPOISON, ORDER_PAGE } from "./frames.js";
 import { MMU_NOTIFY_PROTECTION_VMA } from "./notifiers.js";
-import { LEVEL_SIZE, nextBoundary } from "./pagetable.js";
-import { HI_DIRTY, HI_SPECIAL, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
+import { LEVEL_SIZE, nextBoundary, PMD_SIZE } from "./pagetable.js";
+import {
+  HI_DIRTY,
+  HI_SPECIAL,
+  HI_UFFD_WP,
+  HI_WRITE,
+  MARKER_POISONED,
+  MARKER_UFFD_WP,
+  noneMostly,
+  pfnHi,
+  pfnLo,
+  PTE_RDONLY,
+  pteDirty,
+  SWP_SWAP,
+  swapEntryType,
+} from "./pte.js";
 import type { VmaChange } from "./vmachange.js";
 import { VM_HUGETLB, VM_MAYWRITE, VM_SHARED, VM_UFFD_FLAGS, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
 
@@ -26,6 +41,7 @@ export const UFFDIO_REGISTER_MODE_MINOR = 4;
 /** COPY, ZEROPAGE, CONTINUE: do not wake. */
 export const UFFDIO_MODE_DONTWAKE = 1;
 export const UFFDIO_COPY_MODE_WP = 2;
+export const UFFDIO_CONTINUE_MODE_WP = 2;
 export const UFFDIO_WRITEPROTECT_MODE_WP = 1;
 export const UFFDIO_WRITEPROTECT_MODE_DONTWAKE = 2;
 /** Flags of a message (uffd_msg.arg.pagefault.flags). */
@@ -52,8 +68,6 @@ const C_FLAGS = 2;
 const STATE_NEW = 1;
 const STATE_READY = 2;
 
-/** Range words: context + 1, start, end. */
-const RANGE = 3;
 /** Waiter words: state, context, address, flags, order of arrival. */
 const WAITER = 5;
 const W_FREE = 0;
@@ -69,14 +83,23 @@ const START = ARG + 1;
 const LEN = ARG + 2;
 const MODE = ARG + 3;
 const AT = ARG + 4;
-const S_START = ARG + 5;
-// copy
+const VMA = ARG + 5;
+// uffdWpRange
+const WP_VMA = ARG;
+const WP_START = ARG + 1;
+const WP_END = ARG + 2;
+const PROTECT = ARG + 3;
+const FIRST = ARG + 4;
+// copy; SUB: bytes of the present page that are copied
 const SRC = ARG + 2;
 const COPY_LEN = ARG + 3;
 const COPY_MODE = ARG + 4;
 const DONE = ARG + 5;
 const NEW = ARG + 6;
 const SUB = ARG + 7;
+
+/** Fills one page of a VMA. @returns 0 | -errno */
+type FillOne = (mm: number, v: number, at: number, wp: boolean) => number;
 
 /** System calls and ioctls of a userfaultfd, as activities. */
 export class Userfaultfd {
@@ -98,47 +121,63 @@ export class Userfaultfd {
   readonly writeprotect: Activity;
   /** UFFDIO_WAKE: (uffd, start, len) -> 0 | -errno. */
   readonly wake: Activity;
+  /** UFFDIO_POISON: (uffd, start, len, mode) -> bytes | -errno. */
+  readonly poison: Activity;
   /** read of one message: (uffd, wait 0|1) -> R0 1, R1 address, R2 flags | -EAGAIN; blocks when asked to wait. */
   readonly read: Activity;
 
-  /** [0] contexts, [1] waiters ever, [2] arrivals, [3] ranges. */
+  /** (VMA, start, end, protect 0|1): change_protection with MM_CP_UFFD_WP or MM_CP_UFFD_WP_RESOLVE. */
+  private readonly wpRange: Activity;
+
+  /** [0] contexts, [1] waiters ever, [2] arrivals. */
   private readonly globals: F64Pool;
   private readonly contexts: F64Pool;
-  private readonly ranges: F64Pool;
   private readonly waiters: F64Pool;
 
   constructor(
     private readonly mm: MmContext,
     private readonly change: VmaChange,
     private readonly fault: HostFault,
+    private readonly phys: PhysicalMemory,
   ) {
     const { state, agents } = mm.sim;
     this.globals = state.f64("uffd.globals", 4);
     this.contexts = state.f64("uffd.contexts", 4 * CTX);
-    this.ranges = state.f64("uffd.ranges", 4 * RANGE);
     this.waiters = state.f64("uffd.waiters", 4 * WAITER);
     const fs = "fs/userfaultfd.c";
     this.create = agents.activity("userfaultfd", `${fs} userfaultfd`, 2, [["create", (f) => this.createNow(f)]]);
     this.api = agents.activity("uffdioApi", `${fs} userfaultfd_api`, 1, [["api", (f) => this.apiNow(f)]]);
     this.register = agents.activity("uffdioRegister", `${fs} userfaultfd_register`, 6, [
       ["check", (f) => this.registerCheck(f)],
-      ["next", (f) => this.flagNext(f, true)],
+      ["next", (f) => this.registerNext(f)],
     ]);
     this.unregister = agents.activity("uffdioUnregister", `${fs} userfaultfd_unregister`, 6, [
       ["check", (f) => this.unregisterCheck(f)],
-      ["next", (f) => this.flagNext(f, false)],
+      ["next", (f) => this.unregisterNext(f)],
+      ["clearVma", (f) => this.clearVma(f)],
     ]);
     this.copy = agents.activity("uffdioCopy", "mm/userfaultfd.c mfill_atomic_copy", 8, [
       ["source", (f) => this.copySource(f)],
       ["copy", (f) => this.copyPage(f)],
       ["install", (f) => this.copyInstall(f)],
     ]);
-    this.zeropage = agents.activity("uffdioZeropage", "mm/userfaultfd.c mfill_atomic_zeropage", 6, [["fill", (f) => this.fill(f, false)]]);
-    this.continue = agents.activity("uffdioContinue", "mm/userfaultfd.c mfill_atomic_continue", 6, [["fill", (f) => this.fill(f, true)]]);
+    this.zeropage = agents.activity("uffdioZeropage", "mm/userfaultfd.c mfill_atomic_zeropage", 6, [
+      ["fill", (f) => this.fill(f, this.zeroOne)],
+    ]);
+    this.continue = agents.activity("uffdioContinue", "mm/userfaultfd.c mfill_atomic_continue", 6, [
+      ["fill", (f) => this.fill(f, this.continueOne)],
+    ]);
+    this.poison = agents.activity("uffdioPoison", "mm/userfaultfd.c mfill_atomic_poison", 6, [
+      ["fill", (f) => this.fill(f, this.poisonOne)],
+    ]);
     this.writeprotect = agents.activity("uffdioWriteprotect", "mm/userfaultfd.c mwriteprotect_range", 6, [
       ["start", (f) => this.wpStart(f)],
-      ["change", (f) => this.wpChange(f)],
-      ["done", (f) => this.wpDone(f)],
+      ["next", (f) => this.wpNext(f)],
+    ]);
+    this.wpRange = agents.activity("uffdWpRange", "mm/userfaultfd.c uffd_wp_range", 5, [
+      ["start", (f) => this.changeStart(f)],
+      ["change", (f) => this.changeEntries(f)],
+      ["done", (f) => agents.ret(f, 0)],
     ]);
     this.wake = agents.activity("uffdioWake", `${fs} userfaultfd_wake`, 3, [["wake", (f) => this.wakeNow(f)]]);
     this.read = agents.activity("uffdRead", `${fs} userfaultfd_read`, 2, [["read", (f) => this.readNow(f)]]);
@@ -146,16 +185,6 @@ export class Userfaultfd {
   }
 
   // ---- the faulting side -----------------------------------------------------------------------
-
-  /** The context that an address is registered with, or -1. */
-  contextOf(mm: number, addr: number): number {
-    const r = this.ranges.a;
-    for (let i = 0; i < this.globals.a[3]!; i++) {
-      const ctx = r[i * RANGE]! - 1;
-      if (ctx >= 0 && addr >= r[i * RANGE + 1]! && addr < r[i * RANGE + 2]! && this.contexts.a[ctx * CTX + C_MM] === mm) return ctx;
-    }
-    return -1;
-  }
 
   exists(ctx: number): boolean {
     return Number.isInteger(ctx) && ctx >= 0 && ctx < this.globals.a[0]!;
@@ -214,7 +243,7 @@ export class Userfaultfd {
     const s = sim.agents.stack.a;
     sim.agents.charge(sim.costs.syscall);
     if (!d.userfaultfd) return sim.agents.ret(f, -ENOSYS);
-    if ((s[f + ARG + 1]! & ~UFFD_USER_MODE_ONLY) !== 0) return sim.agents.ret(f, -EINVAL);
+    if ((s[f + ARG + 1]! & ~(d.userfaultfdUserMode ? UFFD_USER_MODE_ONLY : 0)) !== 0) return sim.agents.ret(f, -EINVAL);
     const ctx = this.globals.a[0]!;
     this.globals.set(0, ctx + 1);
     this.contexts.ensure((ctx + 1) * CTX);
@@ -279,101 +308,136 @@ export class Userfaultfd {
     if (this.validRange(ctx, start, end - start) < 0 || mode === 0 || (mode & ~modes) !== 0) return this.unlockWrite(f, -EINVAL);
     const error = this.canRegister(ctx, mm, start, end, mode);
     if (error < 0) return this.unlockWrite(f, error);
-    // What is left of mappings that are gone by now.
-    for (let c = 0; c < this.globals.a[0]!; c++) if (this.contexts.a[c * CTX + C_MM] === mm) this.cutRanges(c, start, end);
-    const n = this.globals.a[3]!;
-    this.ranges.ensure((n + 1) * RANGE);
-    this.globals.set(3, n + 1);
-    this.ranges.set(n * RANGE, ctx + 1);
-    this.ranges.set(n * RANGE + 1, start);
-    this.ranges.set(n * RANGE + 2, end);
     s.set(f + AT, start);
-    return this.flagNext(f, true);
+    return this.registerNext(f);
   }
 
-  /** vma_can_userfault for every VMA of the range. */
-  private canRegister(ctx: number, mm: number, start: number, end: number, mode: number): number {
+  /** vma_can_userfault. */
+  private canUserfault(v: number, modes: number): boolean {
     const { vmas, files, d } = this.mm;
+    const file = vmas.file(v);
+    if (file < 0) return (modes & UFFDIO_REGISTER_MODE_MINOR) === 0;
+    const kind = files.kind(file);
+    return d.userfaultfdFiles && (kind === FILE_SHMEM || kind === FILE_HUGETLB);
+  }
+
+  /** The modes that a VMA is registered with. */
+  private modesOf(v: number): number {
+    const flags = this.mm.vmas.flags(v);
+    let modes = 0;
+    for (let i = 0; i < REASONS.length; i++) if ((flags & REASONS[i]!) !== 0) modes |= 1 << i;
+    return modes;
+  }
+
+  /** The first VMA of the range, or -1; a huge page must not be cut at its start. */
+  private firstVma(mm: number, start: number, end: number): number {
+    const { vmas } = this.mm;
+    const v = vmas.findVma(mm, start);
+    return v >= 0 && vmas.start(v) < end && start % this.pageSize(v) === 0 ? v : -1;
+  }
+
+  private canRegister(ctx: number, mm: number, start: number, end: number, mode: number): number {
+    const { vmas, d } = this.mm;
     if ((mode & UFFDIO_REGISTER_MODE_WP) !== 0 && !d.userfaultfdWp) return -EINVAL;
     if ((mode & UFFDIO_REGISTER_MODE_MINOR) !== 0 && !d.userfaultfdMinor) return -EINVAL;
-    let v = vmas.findVma(mm, start);
-    if (v < 0 || vmas.start(v) >= end) return -EINVAL;
+    let v = this.firstVma(mm, start, end);
+    if (v < 0) return -EINVAL;
     for (; v >= 0 && vmas.start(v) < end; v = vmas.next(v)) {
-      const file = vmas.file(v);
-      const kind = files.kind(file);
-      if (file >= 0 && kind !== FILE_SHMEM && kind !== FILE_HUGETLB) return -EINVAL;
-      if ((mode & UFFDIO_REGISTER_MODE_MINOR) !== 0 && file < 0) return -EINVAL;
+      if (!this.canUserfault(v, mode)) return -EINVAL;
       if ((vmas.flags(v) & VM_MAYWRITE) === 0) return -EPERM;
-      const other = (vmas.flags(v) & VM_UFFD_FLAGS) === 0 ? -1 : this.contextOf(mm, Math.max(start, vmas.start(v)));
+      if (end <= vmas.end(v) && end % this.pageSize(v) !== 0) return -EINVAL;
+      const other = vmas.uffd(v);
       if (other >= 0 && other !== ctx) return -EBUSY;
     }
     return 0;
   }
 
-  private unregisterCheck(f: number): number {
-    const { sim } = this.mm;
-    const s = sim.agents.stack;
-    const ctx = s.a[f + UFFD]!;
-    if (!sim.locks.write(this.mm.mmapLock(this.mmOf(f)))) return BLOCKED;
-    sim.agents.charge(sim.costs.syscall);
-    const start = s.a[f + START]!;
-    const end = start + s.a[f + LEN]!;
-    if (this.validRange(ctx, start, end - start) < 0) return this.unlockWrite(f, -EINVAL);
-    this.wakeRange(ctx, start, end);
-    this.cutRanges(ctx, start, end);
-    s.set(f + AT, start);
-    return this.flagNext(f, false);
-  }
-
-  /** The context's ranges lose [start, end). */
-  private cutRanges(ctx: number, start: number, end: number): void {
-    const n = this.globals.a[3]!;
-    for (let i = 0; i < n; i++) {
-      const at = i * RANGE;
-      const [c, from, to] = [this.ranges.a[at]!, this.ranges.a[at + 1]!, this.ranges.a[at + 2]!];
-      if (c !== ctx + 1 || to <= start || from >= end) continue;
-      if (from < start && to > end) {
-        const m = this.globals.a[3]!;
-        this.ranges.ensure((m + 1) * RANGE);
-        this.globals.set(3, m + 1);
-        this.ranges.set(m * RANGE, c);
-        this.ranges.set(m * RANGE + 1, end);
-        this.ranges.set(m * RANGE + 2, to);
-        this.ranges.set(at + 2, start);
-      } else if (from < start) this.ranges.set(at + 2, start);
-      else if (to > end) this.ranges.set(at + 1, end);
-      else this.ranges.set(at, 0);
-    }
-  }
-
-  /** Sets or takes the VM_UFFD_* flags of the VMAs of the range, one after the other; they split where they must. */
-  private flagNext(f: number, on: boolean): number {
+  /** The VMAs of the range get their flags and context, one after the other; they split where they must. */
+  private registerNext(f: number): number {
     const { sim, vmas } = this.mm;
     const s = sim.agents.stack;
     if (s.a[f + R0]! < 0) return this.unlockWrite(f, s.a[f + R0]!);
     const end = s.a[f + START]! + s.a[f + LEN]!;
-    const act = on ? this.register : this.unregister;
+    const mode = s.a[f + MODE]!;
+    const ctx = s.a[f + UFFD]!;
     for (;;) {
       // A VMA that has joined its neighbour may reach beyond the range.
       const v = s.a[f + AT]! < end ? vmas.findVma(this.mmOf(f), s.a[f + AT]!) : -1;
       if (v < 0 || vmas.start(v) >= end) return this.unlockWrite(f, 0);
       const from = Math.max(s.a[f + AT]!, vmas.start(v));
       const to = Math.min(end, vmas.end(v));
-      const old = vmas.flags(v);
-      let flags = old & ~VM_UFFD_FLAGS;
-      if (on) for (const [i, flag] of REASONS.entries()) if ((s.a[f + MODE]! & (1 << i)) !== 0) flags |= flag;
       s.set(f + AT, to);
-      if (flags !== old) return sim.agents.call(f, act.first + 1, this.change.modifyFlags, v, from, to, flags);
+      // Registered for this and more: nothing is taken away.
+      if (vmas.uffd(v) === ctx && (this.modesOf(v) & mode) === mode) continue;
+      let flags = vmas.flags(v) & ~VM_UFFD_FLAGS;
+      for (let i = 0; i < REASONS.length; i++) if ((mode & (1 << i)) !== 0) flags |= REASONS[i]!;
+      return sim.agents.call(f, this.register.first + 1, this.change.modifyFlags, v, from, to, flags, ctx + 1);
     }
+  }
+
+  private unregisterCheck(f: number): number {
+    const { sim, vmas, d } = this.mm;
+    const s = sim.agents.stack;
+    const ctx = s.a[f + UFFD]!;
+    const mm = this.mmOf(f);
+    if (!sim.locks.write(this.mm.mmapLock(mm))) return BLOCKED;
+    sim.agents.charge(sim.costs.syscall);
+    const start = s.a[f + START]!;
+    const end = start + s.a[f + LEN]!;
+    if (this.validRange(ctx, start, end - start) < 0) return this.unlockWrite(f, -EINVAL);
+    let v = this.firstVma(mm, start, end);
+    if (v < 0) return this.unlockWrite(f, -EINVAL);
+    for (; v >= 0 && vmas.start(v) < end; v = vmas.next(v)) {
+      const other = vmas.uffd(v) >= 0 && vmas.uffd(v) !== ctx;
+      if (!this.canUserfault(v, this.modesOf(v)) || (other && d.userfaultfdUnregisterOther === "EINVAL"))
+        return this.unlockWrite(f, -EINVAL);
+    }
+    s.set(f + AT, start);
+    return this.unregisterNext(f);
+  }
+
+  /** Who waits for an absent page of the VMA goes on; what was write-protected is so no more (uffd_wp_range). */
+  private unregisterNext(f: number): number {
+    const { sim, vmas } = this.mm;
+    const s = sim.agents.stack;
+    if (s.a[f + R0]! < 0) return this.unlockWrite(f, s.a[f + R0]!);
+    const end = s.a[f + START]! + s.a[f + LEN]!;
+    for (;;) {
+      const v = s.a[f + AT]! < end ? vmas.findVma(this.mmOf(f), s.a[f + AT]!) : -1;
+      if (v < 0 || vmas.start(v) >= end) return this.unlockWrite(f, 0);
+      const from = Math.max(s.a[f + AT]!, vmas.start(v));
+      const to = Math.min(end, vmas.end(v));
+      s.set(f + AT, from);
+      s.set(f + VMA, v);
+      if (vmas.uffd(v) < 0) {
+        s.set(f + AT, to);
+        continue;
+      }
+      const flags = vmas.flags(v);
+      if ((flags & VM_UFFD_MISSING) !== 0) this.wakeRange(vmas.uffd(v), from, to);
+      if ((flags & VM_UFFD_WP) !== 0) return sim.agents.call(f, this.unregister.first + 2, this.wpRange, v, from, to, 0);
+      return this.clearVma(f);
+    }
+  }
+
+  /** userfaultfd_clear_vma. */
+  private clearVma(f: number): number {
+    const { sim, vmas } = this.mm;
+    const s = sim.agents.stack;
+    const v = s.a[f + VMA]!;
+    const from = s.a[f + AT]!;
+    const to = Math.min(s.a[f + START]! + s.a[f + LEN]!, vmas.end(v));
+    s.set(f + AT, to);
+    return sim.agents.call(f, this.unregister.first + 1, this.change.modifyFlags, v, from, to, vmas.flags(v) & ~VM_UFFD_FLAGS);
   }
 
   // ---- filling pages ---------------------------------------------------------------------------
 
-  /** find_dst_vma: one VMA that holds the whole range and is registered. @returns VMA, or -1 */
+  /** find_dst_vma: one VMA that holds the whole range and is registered, with whom ever. @returns VMA, or -1 */
   private destination(mm: number, start: number, len: number): number {
     const { vmas } = this.mm;
     const v = vmas.findVma(mm, start);
-    return v >= 0 && vmas.start(v) <= start && start + len <= vmas.end(v) && (vmas.flags(v) & VM_UFFD_FLAGS) !== 0 ? v : -1;
+    return v >= 0 && vmas.start(v) <= start && start + len <= vmas.end(v) && vmas.uffd(v) >= 0 ? v : -1;
   }
 
   private pageSize(v: number): number {
@@ -381,23 +445,55 @@ export class Userfaultfd {
     return (vmas.flags(v) & VM_HUGETLB) !== 0 ? files.hugetlbSize(vmas.file(v)) : 4096;
   }
 
-  /** The source page is read as copy_from_user reads it, without the destination's lock. */
+  /** What mfill_atomic asks before it fills anything. @param known the modes that this ioctl has @returns VMA, or -errno */
+  private target(f: number, start: number, len: number, mode: number, known: number): number {
+    const { vmas, d } = this.mm;
+    if (this.validRange(this.mm.sim.agents.stack.a[f + UFFD]!, start, len) < 0 || (mode & ~known) !== 0) return -EINVAL;
+    const v = this.destination(this.mmOf(f), start, len);
+    if (v < 0) return d.userfaultfdNoVma === "EINVAL" ? -EINVAL : -ENOENT;
+    if ((mode & UFFDIO_COPY_MODE_WP) !== 0 && (vmas.flags(v) & VM_UFFD_WP) === 0) return -EINVAL;
+    return v;
+  }
+
+  private cutsHugePage(v: number, start: number, len: number): boolean {
+    const size = this.pageSize(v);
+    return start % size !== 0 || len % size !== 0;
+  }
+
+  /** The source is read as copy_from_user reads it, without the destination's lock, page by page. */
   private copySource(f: number): number {
     const { sim, gup } = this.mm;
     const s = sim.agents.stack.a;
     const ctx = s[f + UFFD]!;
     const done = s[f + DONE]!;
+    const len = s[f + COPY_LEN]!;
     if (done === 0 && s[f + SUB] === 0) {
       sim.agents.charge(sim.costs.syscall);
-      if (this.validRange(ctx, s[f + START]!, s[f + COPY_LEN]!) < 0 || s[f + SRC]! % 4096 !== 0) return sim.agents.ret(f, -EINVAL);
-      if (this.destination(this.mmOf(f), s[f + START]!, s[f + COPY_LEN]!) < 0) return sim.agents.ret(f, -ENOENT);
+      const known = UFFDIO_MODE_DONTWAKE | (this.mm.d.userfaultfdWriteprotect ? UFFDIO_COPY_MODE_WP : 0);
+      const v = this.target(f, s[f + START]!, len, s[f + COPY_MODE]!, known);
+      if (v < 0) return sim.agents.ret(f, v);
+      if (this.cutsHugePage(v, s[f + START]!, len)) return sim.agents.ret(f, -EINVAL);
     }
-    if (done >= s[f + COPY_LEN]!) {
+    if (done >= len) {
       if ((s[f + COPY_MODE]! & UFFDIO_MODE_DONTWAKE) === 0) this.wakeRange(ctx, s[f + START]!, s[f + START]! + done);
       return sim.agents.ret(f, done);
     }
-    const from = s[f + SRC]! + done + s[f + SUB]! * 4096;
-    return sim.agents.call(f, this.copy.first + 1, gup.getUserPagesUnlocked, this.mmOf(f), from, 0);
+    if (s[f + SUB] === 0) {
+      const r = this.occupied(this.mmOf(f), s[f + START]! + done);
+      if (r < 0) return this.copyEnd(f, r);
+    }
+    return sim.agents.call(f, this.copy.first + 1, gup.getUserPagesUnlocked, this.mmOf(f), s[f + SRC]! + done + s[f + SUB]!, 0);
+  }
+
+  /** What is refused before the source is looked at: a THP, a huge page that is there already. @returns 0 | -ENOENT | -EEXIST */
+  private occupied(mm: number, at: number): number {
+    const { pt, vmas, files } = this.mm;
+    const v = this.destination(mm, at, 4096);
+    if (v < 0) return -ENOENT;
+    pt.walk(mm, at);
+    if ((vmas.flags(v) & VM_HUGETLB) === 0) return pt.level < 3 && !pt.none ? -EEXIST : 0;
+    const cached = (vmas.flags(v) & VM_SHARED) !== 0 && files.cache.find(vmas.file(v), vmas.pageIndex(v, at)) >= 0;
+    return cached || !noneMostly(pt.lo, pt.hi) ? -EEXIST : 0;
   }
 
   private copyPage(f: number): number {
@@ -406,13 +502,15 @@ export class Userfaultfd {
     const from = s.a[f + R0]!;
     const mm = this.mmOf(f);
     const at = s.a[f + START]! + s.a[f + DONE]!;
+    const sub = s.a[f + SUB]!;
     const v = this.destination(mm, at, 4096);
     if (from < 0 || v < 0) {
       if (from >= 0) frames.put(from);
+      if (sub > 0) frames.put(s.a[f + NEW]!);
       return this.copyEnd(f, from < 0 ? -EFAULT : -ENOENT);
     }
     const size = this.pageSize(v);
-    if (s.a[f + SUB] === 0) {
+    if (sub === 0) {
       const pfn = size === 4096 ? frames.alloc(ORDER_PAGE) : frames.hugetlbAlloc(Math.log2(size) - 12);
       if (pfn < 0) {
         frames.put(from);
@@ -420,12 +518,26 @@ export class Userfaultfd {
       }
       s.set(f + NEW, pfn);
     }
-    frames.copy(s.a[f + NEW]! + s.a[f + SUB]!, from, ORDER_PAGE);
+    // The source need not be aligned to a page.
+    const offset = (s.a[f + SRC]! + sub) % 4096;
+    const bytes = Math.min(4096 - offset, size - sub);
+    if (sub % 4096 === 0 && bytes === 4096) frames.copy(s.a[f + NEW]! + sub / 4096, from, ORDER_PAGE);
+    else this.copyPart(s.a[f + NEW]! * 4096 + sub, from * 4096 + offset, bytes);
     frames.put(from);
-    s.set(f + SUB, s.a[f + SUB]! + 1);
-    if (s.a[f + SUB]! * 4096 < size) return this.copySource(f);
+    s.set(f + SUB, sub + bytes);
+    if (sub + bytes < size) return this.copySource(f);
     vmas.anonVmaPrepare(v);
     return this.copyInstall(f);
+  }
+
+  private copyPart(to: number, from: number, bytes: number): void {
+    const { phys } = this;
+    const step = to % 8 === 0 && from % 8 === 0 && bytes % 8 === 0 ? 8 : 1;
+    for (let i = 0; i < bytes; i += step) {
+      phys.read(from + i, step);
+      phys.write(to + i, step, phys.lo, phys.hi);
+    }
+    this.mm.sim.agents.charge(this.mm.sim.costs.pageCopy);
   }
 
   /** mfill_atomic_pte_copy, the part under the mmap_lock. */
@@ -433,12 +545,11 @@ export class Userfaultfd {
     const { sim, frames, pt } = this.mm;
     const s = sim.agents.stack;
     const mm = this.mmOf(f);
-    const to = s.a[f + START]! + s.a[f + DONE]!;
-    if (pt.contended(mm, to, to + 1) || !sim.locks.read(this.mm.mmapLock(mm))) {
+    const at = s.a[f + START]! + s.a[f + DONE]!;
+    if (pt.contended(mm, at, at + 1) || !sim.locks.read(this.mm.mmapLock(mm))) {
       s.set(f, this.copy.first + 2);
       return BLOCKED;
     }
-    const at = s.a[f + START]! + s.a[f + DONE]!;
     const pfn = s.a[f + NEW]!;
     const v = this.destination(mm, at, 4096);
     const r = v < 0 ? -ENOENT : this.install(mm, v, at, pfn, (s.a[f + COPY_MODE]! & UFFDIO_COPY_MODE_WP) !== 0);
@@ -461,28 +572,35 @@ export class Userfaultfd {
     return agents.ret(f, done);
   }
 
-  /** Puts a fresh page, with one reference, into the file or the address space (mfill_atomic_install_pte). @returns 0 | -EEXIST */
+  /** mfill_file_over_size; a private mapping of hugetlb is not asked. */
+  private overSize(v: number, at: number): boolean {
+    const { vmas, files } = this.mm;
+    const file = vmas.file(v);
+    return file >= 0 && vmas.pageIndex(v, at) * 4096 >= files.size(file);
+  }
+
+  /** Puts a fresh page, with one reference, into the file or the address space (mfill_atomic_install_pte). @returns 0 | -EFAULT | -EEXIST */
   private install(mm: number, v: number, at: number, pfn: number, wp: boolean): number {
     const { vmas, files, frames, pt } = this.mm;
     const file = vmas.file(v);
+    const inFile = file >= 0 && (vmas.flags(v) & VM_SHARED) !== 0;
+    const pgoff = vmas.pageIndex(v, at);
+    if ((inFile || (vmas.flags(v) & VM_HUGETLB) === 0) && this.overSize(v, at)) return -EFAULT;
+    if (inFile && files.cache.find(file, pgoff) >= 0) return -EEXIST;
     pt.walk(mm, at);
-    if (!pt.none) return -EEXIST;
-    const shared = (vmas.flags(v) & VM_SHARED) !== 0;
-    if (file >= 0 && shared) {
-      const pgoff = vmas.pageIndex(v, at);
-      if (pgoff * 4096 >= files.size(file)) return -EFAULT;
-      if (files.cache.find(file, pgoff) >= 0) return -EEXIST;
+    if (!noneMostly(pt.lo, pt.hi)) return -EEXIST;
+    if (inFile) {
       frames.setFile(pfn);
       files.cache.put(file, pgoff, pfn);
       frames.addMapping(pfn);
     } else frames.newAnon(pfn);
-    this.setEntry(mm, v, at, pfn, wp);
+    this.setEntry(mm, v, at, pfn, (vmas.flags(v) & VM_WRITE) !== 0, wp);
     return 0;
   }
 
-  private setEntry(mm: number, v: number, at: number, pfn: number, wp: boolean): void {
-    const { vmas, pt, zap } = this.mm;
-    const writable = (vmas.flags(v) & VM_WRITE) !== 0 && !wp;
+  private setEntry(mm: number, v: number, at: number, pfn: number, write: boolean, wp: boolean): void {
+    const { pt, zap } = this.mm;
+    const writable = write && !wp;
     const lo = writable ? zap.prot.lo(v) & ~PTE_RDONLY : zap.prot.lo(v);
     const hi = (zap.prot.hi(v) & ~HI_WRITE) | HI_DIRTY | (writable ? HI_WRITE : 0) | (wp ? HI_UFFD_WP : 0);
     const size = this.pageSize(v);
@@ -490,32 +608,40 @@ export class Userfaultfd {
     else this.fault.hugetlb.set(mm, at, Math.log2(size) - 12, pfn, lo, hi);
   }
 
-  /** ZEROPAGE, or CONTINUE with what the page cache holds. */
-  private fill(f: number, minor: boolean): number {
-    const { sim } = this.mm;
+  /** ZEROPAGE, CONTINUE with what the page cache holds, or POISON. */
+  private fill(f: number, one: FillOne): number {
+    const { sim, vmas, d } = this.mm;
     const s = sim.agents.stack.a;
     const mm = this.mmOf(f);
     const start = s[f + START]!;
     const len = s[f + LEN]!;
+    const mode = s[f + MODE]!;
+    const minor = one === this.continueOne;
+    // An ioctl that the release has not (userfaultfd_ioctl).
+    if ((minor && !d.userfaultfdMinor) || (one === this.poisonOne && !d.userfaultfdPoison)) return sim.agents.ret(f, -EINVAL);
     if (this.mm.pt.contended(mm, start, start + len) || !sim.locks.read(this.mm.mmapLock(mm))) return BLOCKED;
     sim.agents.charge(sim.costs.syscall);
     let done = 0;
-    let error = this.validRange(s[f + UFFD]!, start, len);
-    const v = error < 0 ? -1 : this.destination(mm, start, len);
-    if (error === 0 && v < 0) error = -ENOENT;
+    const known = UFFDIO_MODE_DONTWAKE | (minor && d.userfaultfdContinueWp ? UFFDIO_CONTINUE_MODE_WP : 0);
+    const v = this.target(f, start, len, mode, known);
+    let error = v < 0 ? v : 0;
+    if (error === 0 && this.cutsHugePage(v, start, len)) error = -EINVAL;
+    // mm/userfaultfd.c mfill_atomic (v6.9; before that of what is copied only): the VMA gets its anon_vma.
+    if (error === 0 && (vmas.flags(v) & VM_SHARED) === 0) vmas.anonVmaPrepare(v);
     while (error === 0 && done < len) {
-      error = minor ? this.continueOne(mm, v, start + done) : this.zeroOne(mm, v, start + done);
+      error = one(mm, v, start + done, (mode & UFFDIO_CONTINUE_MODE_WP) !== 0);
       if (error === 0) done += this.pageSize(v);
     }
     sim.locks.unlockRead(this.mm.mmapLock(mm));
-    if (done > 0 && (s[f + MODE]! & UFFDIO_MODE_DONTWAKE) === 0) this.wakeRange(s[f + UFFD]!, start, start + done);
+    if (done > 0 && (mode & UFFDIO_MODE_DONTWAKE) === 0) this.wakeRange(s[f + UFFD]!, start, start + done);
     return sim.agents.ret(f, done > 0 ? done : error);
   }
 
-  private zeroOne(mm: number, v: number, at: number): number {
+  /** mfill_atomic_pte_zeropage: the zero page in private memory, a page of zeros in shared memory. */
+  private readonly zeroOne: FillOne = (mm, v, at) => {
     const { vmas, frames, pt, zap } = this.mm;
     if ((vmas.flags(v) & VM_HUGETLB) !== 0) return -EINVAL;
-    if (vmas.file(v) >= 0) {
+    if ((vmas.flags(v) & VM_SHARED) !== 0) {
       const pfn = frames.alloc(ORDER_PAGE);
       if (pfn < 0) return -ENOMEM;
       frames.clear(pfn, ORDER_PAGE);
@@ -523,80 +649,163 @@ export class Userfaultfd {
       if (r < 0) frames.put(pfn);
       return r;
     }
+    if (this.overSize(v, at)) return -EFAULT;
     pt.walk(mm, at);
     if (!pt.none) return -EEXIST;
     const zero = frames.zeroPfn;
     pt.setEntry(mm, at, 3, pt.ensure(mm, at, 3), pfnLo(zero) | zap.prot.lo(v), pfnHi(zero) | zap.prot.hi(v) | HI_SPECIAL);
     return 0;
-  }
+  };
 
-  private continueOne(mm: number, v: number, at: number): number {
+  /** mfill_atomic_pte_continue, hugetlb_mfill_atomic_pte: a private mapping gets the file's page for reading. */
+  private readonly continueOne: FillOne = (mm, v, at, wp) => {
     const { vmas, files, frames, pt } = this.mm;
     const file = vmas.file(v);
-    if (file < 0) return -EINVAL;
+    const flags = vmas.flags(v);
+    // Of a memory file shmem_get_folio_gfp answers, also for a page that is allocated beyond its end.
+    if (file < 0 || ((flags & VM_HUGETLB) === 0 && this.overSize(v, at))) return -EINVAL;
+    pt.walk(mm, at);
+    if (pt.level < 3 && !pt.none && (flags & VM_HUGETLB) === 0) return -EEXIST;
     const pfn = files.cache.find(file, vmas.pageIndex(v, at));
     if (pfn < 0) return -EFAULT;
+    if ((frames.flags(pfn) & FRAME_HWPOISON) !== 0) return -EIO;
+    if (!noneMostly(pt.lo, pt.hi)) return -EEXIST;
+    frames.addMapping(pfn);
+    this.setEntry(mm, v, at, pfn, (flags & (VM_WRITE | VM_SHARED)) === (VM_WRITE | VM_SHARED), wp);
+    return 0;
+  };
+
+  /** mfill_atomic_pte_poison. */
+  private readonly poisonOne: FillOne = (mm, v, at) => {
+    const { vmas, pt } = this.mm;
+    const hugetlb = (vmas.flags(v) & VM_HUGETLB) !== 0;
+    if (!hugetlb && this.overSize(v, at)) return -EFAULT;
     pt.walk(mm, at);
     if (!pt.none) return -EEXIST;
-    frames.addMapping(pfn);
-    this.setEntry(mm, v, at, pfn, false);
+    if (hugetlb) this.fault.hugetlb.setMarker(mm, at, Math.log2(this.pageSize(v)) - 12, MARKER_POISONED, 0);
+    else pt.setEntry(mm, at, 3, pt.ensure(mm, at, 3), MARKER_POISONED, 0);
     return 0;
-  }
+  };
 
   // ---- write protection ------------------------------------------------------------------------
 
   private wpStart(f: number): number {
-    const { sim, vmas, zap, notifiers } = this.mm;
+    const { sim, d } = this.mm;
     const s = sim.agents.stack;
-    const mm = this.mmOf(f);
+    const start = s.a[f + START]!;
+    const mode = s.a[f + MODE]!;
+    if (!sim.locks.read(this.mm.mmapLock(this.mmOf(f)))) return BLOCKED;
+    sim.agents.charge(sim.costs.syscall);
+    const modes = UFFDIO_WRITEPROTECT_MODE_WP | UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
+    const bad = !d.userfaultfdWriteprotect || (mode & ~modes) !== 0 || mode === modes;
+    if (bad || this.validRange(s.a[f + UFFD]!, start, s.a[f + LEN]!) < 0) return this.wpLeave(f, -EINVAL);
+    s.set(f + AT, start);
+    return this.wpNext(f);
+  }
+
+  private wpLeave(f: number, r: number): number {
+    this.mm.sim.locks.unlockRead(this.mm.mmapLock(this.mmOf(f)));
+    return this.mm.sim.agents.ret(f, r);
+  }
+
+  /** mwriteprotect_range: one VMA after the other, until one is not registered for it; holes are passed over. */
+  private wpNext(f: number): number {
+    const { sim, vmas } = this.mm;
+    const s = sim.agents.stack;
     const start = s.a[f + START]!;
     const end = start + s.a[f + LEN]!;
-    if (!sim.locks.read(this.mm.mmapLock(mm))) return BLOCKED;
-    sim.agents.charge(sim.costs.syscall);
-    const v = this.destination(mm, start, end - start);
-    let error = this.validRange(s.a[f + UFFD]!, start, end - start);
-    if (error === 0 && (v < 0 || (vmas.flags(v) & VM_UFFD_WP) === 0)) error = -ENOENT;
-    if (error < 0) {
-      sim.locks.unlockRead(this.mm.mmapLock(mm));
-      return sim.agents.ret(f, error);
+    const mode = s.a[f + MODE]!;
+    const at = s.a[f + AT]!;
+    const v = at < end ? vmas.findVma(this.mmOf(f), at) : -1;
+    if (v < 0 || vmas.start(v) >= end) {
+      if (s.a[f + VMA] === 0) return this.wpLeave(f, -ENOENT);
+      if (mode === 0) this.wakeRange(s.a[f + UFFD]!, start, end);
+      return this.wpLeave(f, 0);
     }
-    const first = zap.firstPopulated(mm, start, end, 2);
-    s.set(f + S_START, first);
-    if (first < 0) return this.wpDone(f);
-    return sim.agents.call(f, this.writeprotect.first + 1, notifiers.invalidateRangeStart, mm, first, end, MMU_NOTIFY_PROTECTION_VMA, 1);
+    if ((vmas.flags(v) & VM_UFFD_WP) === 0) return this.wpLeave(f, -ENOENT);
+    if (this.cutsHugePage(v, start, end - start)) return this.wpLeave(f, -EINVAL);
+    const to = Math.min(end, vmas.end(v));
+    s.set(f + AT, to);
+    s.set(f + VMA, 1); // one was found
+    const protect = mode & UFFDIO_WRITEPROTECT_MODE_WP;
+    return sim.agents.call(f, this.writeprotect.first + 1, this.wpRange, v, Math.max(at, vmas.start(v)), to, protect);
   }
 
-  /** change_protection with MM_CP_UFFD_WP or MM_CP_UFFD_WP_RESOLVE. */
-  private wpChange(f: number): number {
-    const { sim, pt, zap, notifiers } = this.mm;
+  /** change_pud_range: announced from the first populated entry on; a file's pages are marked also where there is none (change_prepare). */
+  private changeStart(f: number): number {
+    const { sim, vmas, zap, notifiers, d } = this.mm;
+    const s = sim.agents.stack;
+    const v = s.a[f + WP_VMA]!;
+    const start = s.a[f + WP_START]!;
+    const end = s.a[f + WP_END]!;
+    const everywhere = (vmas.flags(v) & VM_HUGETLB) !== 0 || (vmas.file(v) >= 0 && s.a[f + PROTECT] !== 0);
+    const first = everywhere ? start : zap.firstPopulated(vmas.mm(v), start, end, d.mprotectNotifierSpan === "pmd" ? 2 : 1);
+    if (first < 0) return sim.agents.ret(f, 0);
+    s.set(f + FIRST, first);
+    return sim.agents.call(f, this.wpRange.first + 1, notifiers.invalidateRangeStart, vmas.mm(v), first, end, MMU_NOTIFY_PROTECTION_VMA, 1);
+  }
+
+  private changeEntries(f: number): number {
+    const { sim, pt, vmas, notifiers } = this.mm;
     const s = sim.agents.stack.a;
-    const mm = this.mmOf(f);
-    const first = s[f + S_START]!;
-    const end = s[f + START]! + s[f + LEN]!;
-    const protect = (s[f + MODE]! & UFFDIO_WRITEPROTECT_MODE_WP) !== 0;
+    const v = s[f + WP_VMA]!;
+    const mm = vmas.mm(v);
+    const first = s[f + FIRST]!;
+    const end = s[f + WP_END]!;
     if (pt.contended(mm, first, end)) return BLOCKED;
-    for (let a = first; a < end; a = nextBoundary(a, pt.level)) {
-      if (!pt.walk(mm, a)) continue;
-      if (pt.leafLevel === 2 && (a % 0x200000 !== 0 || a + 0x200000 > end)) {
-        zap.splitHugePmdPlain(mm, a);
-        if (!pt.walk(mm, a)) continue;
-      }
-      const block = a - (a % LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3]);
-      const dirty = pt.hwDirty ? HI_DIRTY : 0;
-      if (protect) pt.setEntry(mm, block, pt.leafLevel, pt.entry, pt.lo | PTE_RDONLY, (pt.hi & ~HI_WRITE) | HI_UFFD_WP | dirty);
-      else if ((pt.hi & HI_UFFD_WP) !== 0) pt.setEntry(mm, block, pt.leafLevel, pt.entry, pt.lo, pt.hi & ~HI_UFFD_WP);
-    }
+    this.changeRange(mm, v, first, end, s[f + PROTECT] !== 0);
     pt.tlb.flushRange(mm, first, end);
-    return sim.agents.call(f, this.writeprotect.first + 2, notifiers.invalidateRangeEnd, mm, first, end, MMU_NOTIFY_PROTECTION_VMA, 1);
+    return sim.agents.call(f, this.wpRange.first + 2, notifiers.invalidateRangeEnd, mm, first, end, MMU_NOTIFY_PROTECTION_VMA, 1);
   }
 
-  private wpDone(f: number): number {
-    const { sim } = this.mm;
-    const s = sim.agents.stack.a;
-    sim.locks.unlockRead(this.mm.mmapLock(this.mmOf(f)));
-    const stay = UFFDIO_WRITEPROTECT_MODE_WP | UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
-    if ((s[f + MODE]! & stay) === 0) this.wakeRange(s[f + UFFD]!, s[f + START]!, s[f + START]! + s[f + LEN]!);
-    return sim.agents.ret(f, 0);
+  /** change_pte_range, change_huge_pmd, hugetlb_change_protection. */
+  private changeRange(mm: number, v: number, start: number, end: number, protect: boolean): void {
+    const { pt, vmas, zap } = this.mm;
+    const hugetlb = (vmas.flags(v) & VM_HUGETLB) !== 0;
+    const marks = protect && vmas.file(v) >= 0;
+    for (let a = start; a < end;) {
+      pt.walk(mm, a);
+      // A huge page of a file is protected page by page (pgtable_split_needed).
+      if (pt.leafLevel === 2 && !hugetlb && (marks || a % PMD_SIZE !== 0 || a + PMD_SIZE > end)) {
+        zap.splitHugePmdPlain(mm, a);
+        pt.walk(mm, a);
+      }
+      if (!pt.none) {
+        this.changeEntry(mm, v, a - (a % LEVEL_SIZE[pt.level as 1 | 2 | 3]), protect, hugetlb);
+        a = nextBoundary(a, pt.level);
+      } else if (!marks) a = nextBoundary(a, pt.level);
+      else {
+        if (hugetlb) this.fault.hugetlb.setMarker(mm, a, Math.log2(this.pageSize(v)) - 12, MARKER_UFFD_WP, HI_UFFD_WP);
+        else pt.setEntry(mm, a, 3, pt.ensure(mm, a, 3), MARKER_UFFD_WP, HI_UFFD_WP);
+        a += this.pageSize(v);
+      }
+    }
+  }
+
+  /** The entry of the last walk. */
+  private changeEntry(mm: number, v: number, at: number, protect: boolean, hugetlb: boolean): void {
+    const { pt, vmas, zap } = this.mm;
+    const { level, entry } = pt;
+    let { lo, hi } = pt;
+    if (pt.leafLevel < 0) {
+      // A page in swap keeps the mark; the mark alone goes; poison stays.
+      if (!protect && lo === MARKER_UFFD_WP) pt.setEntry(mm, at, level, entry, 0, 0);
+      else if (swapEntryType(lo) === SWP_SWAP) pt.setEntry(mm, at, level, entry, lo, protect ? hi | HI_UFFD_WP : hi & ~HI_UFFD_WP);
+      return;
+    }
+    if (pt.hwDirty) hi |= HI_DIRTY;
+    if (protect) {
+      lo |= PTE_RDONLY;
+      hi = (hi & ~HI_WRITE) | HI_UFFD_WP;
+    } else {
+      hi &= ~HI_UFFD_WP;
+      // MM_CP_TRY_CHANGE_WRITABLE: can_change_pte_writable, can_change_pmd_writable.
+      const flags = vmas.flags(v);
+      const may = (flags & VM_SHARED) !== 0 ? pteDirty(lo, hi) : zap.protect.mine(lo, hi);
+      if ((flags & VM_WRITE) !== 0 && !hugetlb && may) hi |= HI_WRITE;
+      if ((hi & (HI_WRITE | HI_DIRTY)) === (HI_WRITE | HI_DIRTY)) lo &= ~PTE_RDONLY;
+    }
+    if (lo !== pt.lo || hi !== pt.hi) pt.setEntry(mm, at, level, entry, lo, hi);
   }
 
   private wakeNow(f: number): number {

@@ -9,7 +9,7 @@ import { declareEvent } from "../sim/events.js";
 import { EINVAL, ENOMEM } from "../sim/errno.js";
 import type { MmContext } from "./context.js";
 import { MAX_MAP_COUNT } from "./vmas.js";
-import { VM_HUGETLB } from "./vmflags.js";
+import { VM_HUGETLB, VM_UFFD_FLAGS } from "./vmflags.js";
 
 export const vmaSplit = declareEvent("faultline", "vma_split", "a VMA was cut in two", [
   { name: "mm", kind: "dec" },
@@ -29,7 +29,8 @@ const NEW = ARG + 3;
 const START = ARG + 1;
 const END = ARG + 2;
 const FLAGS = ARG + 3;
-const MERGE = ARG + 4;
+const UFFD = ARG + 4;
+const MERGE = ARG + 5;
 
 /** How `modifyFlags` joins the range with its neighbours: a set of these. */
 const MERGE_PREV = 1;
@@ -38,7 +39,10 @@ const MERGE_NEXT = 2;
 export class VmaChange {
   /** (vma, addr, newBelow) -> R0 0 | -errno, R1 the new VMA. Holds the mmap_lock for writing. */
   readonly splitVma: Activity;
-  /** (vma, start, end, flags) -> R0 0 | -errno, R1 the VMA that now covers [start, end) with these flags. */
+  /**
+   * (vma, start, end, flags, the userfaultfd that registers it + 1, 0: as before) -> R0 0 | -errno, R1 the VMA that now covers
+   * [start, end) with these flags.
+   */
   readonly modifyFlags: Activity;
 
   constructor(private readonly mm: MmContext) {
@@ -48,7 +52,7 @@ export class VmaChange {
       ["announce", (f) => this.announce(f)],
       ["adjust", (f) => this.adjust(f)],
     ]);
-    this.modifyFlags = agents.activity("modifyFlags", "mm/mmap.c vma_merge, split_vma; mm/vma.c vma_modify", 5, [
+    this.modifyFlags = agents.activity("modifyFlags", "mm/mmap.c vma_merge, split_vma; mm/vma.c vma_modify", 6, [
       ["merge", (f) => this.tryMerge(f)],
       ["join", (f) => this.join(f)],
       ["cutEnd", (f) => this.cutEnd(f)],
@@ -189,7 +193,7 @@ export class VmaChange {
     const start = s.a[f + START]!;
     const end = s.a[f + END]!;
     const flags = s.a[f + FLAGS]!;
-    const merge = this.neighbours(v, start, end, flags);
+    const merge = this.neighbours(v, start, end, flags, this.uffdOf(f));
     s.set(f + MERGE, merge);
     // A boundary that moves inside the VMA cuts it there.
     const cut = merge === MERGE_PREV && end < vmas.end(v) ? end : merge === MERGE_NEXT && start > vmas.start(v) ? start : -1;
@@ -197,7 +201,15 @@ export class VmaChange {
     return this.join(f);
   }
 
-  private neighbours(v: number, start: number, end: number, flags: number): number {
+  /** Whose userfaultfd the range has then, or -1. */
+  private uffdOf(f: number): number {
+    const s = this.mm.sim.agents.stack.a;
+    if ((s[f + FLAGS]! & VM_UFFD_FLAGS) === 0) return -1;
+    return s[f + UFFD] !== 0 ? s[f + UFFD]! - 1 : this.mm.vmas.uffd(s[f + VMA]!);
+  }
+
+  /** @param uffd is_mergeable_vm_userfaultfd_ctx: both are registered with the same one, or neither */
+  private neighbours(v: number, start: number, end: number, flags: number, uffd: number): number {
     const { vmas } = this.mm;
     const file = vmas.file(v);
     const prot = vmas.pageProt(v);
@@ -207,10 +219,10 @@ export class VmaChange {
     const next = vmas.next(v);
     let merge = 0;
     if (start === vmas.start(v) && prev >= 0 && vmas.end(prev) === start && this.anonJoins(prev, anon)) {
-      if (vmas.canMerge(prev, flags, file, pgoff, prot, anon)) merge |= MERGE_PREV;
+      if (vmas.uffd(prev) === uffd && vmas.canMerge(prev, flags, file, pgoff, prot, anon)) merge |= MERGE_PREV;
     }
     if (end === vmas.end(v) && next >= 0 && vmas.start(next) === end && this.anonJoins(next, anon)) {
-      if (vmas.canMergeBelow(next, (end - start) / 4096, flags, file, pgoff, prot, anon)) merge |= MERGE_NEXT;
+      if (vmas.uffd(next) === uffd && vmas.canMergeBelow(next, (end - start) / 4096, flags, file, pgoff, prot, anon)) merge |= MERGE_NEXT;
     }
     return merge === (MERGE_PREV | MERGE_NEXT) && !vmas.anonCompatible(prev, next) ? MERGE_PREV : merge;
   }
@@ -268,6 +280,8 @@ export class VmaChange {
     const s = sim.agents.stack.a;
     if (s[f + R0]! < 0) return sim.agents.ret(f, s[f + R0]!);
     const v = s[f + VMA]!;
+    const uffd = this.uffdOf(f);
+    if (uffd !== vmas.uffd(v)) vmas.setUffd(v, uffd);
     vmas.setFlags(v, s[f + FLAGS]!);
     return sim.agents.ret(f, 0, v);
   }

@@ -78,6 +78,8 @@ export class Vmas {
   private readonly w: I32Pool;
   private readonly d: F64Pool;
   private readonly anon: I32Pool;
+  /** vm_userfaultfd_ctx: the userfaultfd that a VMA is registered with, plus 1; 0 without. */
+  private readonly uffds: I32Pool;
   private readonly mms: I32Pool;
   private readonly globals: I32Pool;
   /** Per mm: from here up to the place where top-down look-ups begin no page is free; 0 before the first look-up. */
@@ -89,6 +91,7 @@ export class Vmas {
     this.w = sim.state.i32("vmas.words", 64 * WORDS);
     this.d = sim.state.f64("vmas.addresses", 64 * DOUBLES);
     this.anon = sim.state.i32("vmas.anon", 64);
+    this.uffds = sim.state.i32("vmas.uffds", 64);
     this.mms = sim.state.i32("vmas.mms", 4 * MM_WORDS);
     this.fullFrom = sim.state.f64("vmas.fullFrom", 4);
     this.globals = sim.state.i32("vmas.globals", 4);
@@ -122,6 +125,10 @@ export class Vmas {
   /** The anon_vma, 0 before the first anonymous page. */
   anonVma(v: number): number {
     return this.anon.a[v]!;
+  }
+  /** The userfaultfd that the VMA is registered with, or -1. */
+  uffd(v: number): number {
+    return this.uffds.a[v]! - 1;
   }
   /** VM_READ, VM_WRITE, VM_EXEC of the VMA. */
   prot(v: number): number {
@@ -157,6 +164,9 @@ export class Vmas {
 
   setFlags(v: number, flags: number): void {
     this.w.set(Math.imul(v, WORDS) + FLAGS, flags);
+  }
+  setUffd(v: number, uffd: number): void {
+    this.uffds.set(v, uffd + 1);
   }
   setPgoff(v: number, pgoff: number): void {
     this.d.set(Math.imul(v, DOUBLES) + PGOFF, pgoff);
@@ -264,6 +274,7 @@ export class Vmas {
       this.w.ensure((v + 1) * WORDS);
       this.d.ensure((v + 1) * DOUBLES);
       this.anon.ensure(v + 1);
+      this.uffds.ensure(v + 1);
     }
     const w = Math.imul(v, WORDS);
     // All zero but the link of the free list: fresh, or as `free` left it.
@@ -288,6 +299,7 @@ export class Vmas {
   dup(v: number, start: number, end: number): number {
     const n = this.alloc(this.mm(v), start, end, this.flags(v), this.file(v), this.pageIndex(v, start), this.pageProt(v));
     this.anon.set(n, this.anonVma(v));
+    if (this.uffds.a[v] !== 0) this.uffds.set(n, this.uffds.a[v]!);
     return n;
   }
 
@@ -299,6 +311,7 @@ export class Vmas {
     this.w.set2(w + PAGE_PROT, 0, 0);
     this.w.set(w + NEXT, this.globals.a[FREE]!);
     this.anon.set(v, 0);
+    if (this.uffds.a[v] !== 0) this.uffds.set(v, 0);
     this.d.set3(Math.imul(v, DOUBLES) + START, 0, 0, 0);
     this.d.set(Math.imul(v, DOUBLES) + PGOFF, 0);
     this.globals.set(FREE, v + 1);

@@ -17,6 +17,8 @@ export const VM_FAULT_ERROR =
   VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE | VM_FAULT_SIGSEGV | VM_FAULT_FALLBACK;
 
 export const FAULT_FLAG_WRITE = 0x1;
+/** The fault has answered VM_FAULT_RETRY once. */
+export const FAULT_FLAG_TRIED = 0x20;
 /** An exception of the VMM's own access, not GUP. */
 export const FAULT_FLAG_USER = 0x40;
 /** The VMA's own lock is held and not the mmap_lock: drivers' handlers are refused (vmf_can_call_fault). */

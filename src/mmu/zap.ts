@@ -19,7 +19,10 @@ import {
   HI_DIRTY,
   HI_PROT_NONE,
   HI_SPECIAL,
+  HI_UFFD_WP,
   HI_WRITE,
+  MARKER_POISONED,
+  MARKER_UFFD_WP,
   pfnHi,
   pfnLo,
   pteDirty,
@@ -36,6 +39,11 @@ import type { Vmas } from "./vmas.js";
 /** Pages gathered before the TLB is flushed and they are freed (mmu_gather). */
 const GATHER = 512;
 
+/** zapRange keeps the marks of write-protected pages (without ZAP_FLAG_DROP_MARKER); */
+export const ZAP_KEEP_MARKERS = 1;
+/** and those of UFFDIO_POISON (a hole punch: zap_details.even_cows 0). */
+export const ZAP_KEEP_POISON = 2;
+
 export class Zap {
   readonly insert: PfnInsert;
   readonly protect: Protect;
@@ -45,6 +53,8 @@ export class Zap {
   /** Pages whose entries are gone and whose TLB flush is not; empty between calls. */
   private readonly gathered = new Float64Array(GATHER);
   private pending = 0;
+  /** ZAP_KEEP_* of the running zapRange. */
+  private keep = 0;
   /** The addresses between which entries went since the last flush. */
   private lowest = 0;
   private highest = 0;
@@ -68,9 +78,11 @@ export class Zap {
    * zap_page_range: clears every entry in [start, end), flushes the TLB, then drops the pages.
    * A 2 MiB leaf that the range covers only in part is split first, without an event of its own.
    * @param reclaimPt zap_details.reclaim_pt: PTE tables that the range covers and leaves empty go too
+   * @param keep ZAP_KEEP_*: what stays
    */
-  zapRange(mm: number, start: number, end: number, reclaimPt = false): void {
+  zapRange(mm: number, start: number, end: number, reclaimPt = false, keep = 0): void {
     const pt = this.pt;
+    this.keep = keep;
     let a = start;
     while (a < end) {
       pt.walk(mm, a);
@@ -107,7 +119,7 @@ export class Zap {
     const { pt } = this;
     const { level, lo, hi, entry } = pt;
     const present = pt.leafLevel >= 0;
-    pt.setEntry(mm, block, level, entry, 0, 0);
+    this.clear(mm, block, level, entry, hi);
     if (!present) return;
     // Of a contiguous run only the first entry carries the reference.
     const counted = (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || ((entry >> 1) & 15) === 0);
@@ -128,7 +140,8 @@ export class Zap {
       const hi = w[e + 1]!;
       if ((lo | hi) === 0) continue;
       const addr = table + i * 4096;
-      pt.setEntry(mm, addr, 3, e, 0, 0);
+      if (lo === MARKER_POISONED && (this.keep & ZAP_KEEP_POISON) !== 0) continue;
+      this.clear(mm, addr, 3, e, hi);
       if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) {
         if (swapEntryType(lo) === SWP_SWAP) this.frames.put(swapEntryPfn(lo, hi));
         continue;
@@ -138,6 +151,12 @@ export class Zap {
       if (this.pending >= GATHER - 1) return addr + 4096;
     }
     return table + stop * 4096;
+  }
+
+  /** ptep_get_and_clear, and what zap_install_uffd_wp_if_needed leaves of a protected page. */
+  private clear(mm: number, addr: number, level: number, e: number, hi: number): void {
+    const marks = (hi & HI_UFFD_WP) !== 0 && (this.keep & ZAP_KEEP_MARKERS) !== 0;
+    this.pt.setEntry(mm, addr, level, e, marks ? MARKER_UFFD_WP : 0, marks ? HI_UFFD_WP : 0);
   }
 
   private gather(addr: number, size: number, pfn: number, lo: number, hi: number): void {
@@ -300,8 +319,8 @@ export class Zap {
     return this.forkCopy.copyPageRange(dstMm, srcMm, vma);
   }
   /** See MoveTables.movePageTables. */
-  movePageTables(mm: number, from: number, to: number, len: number): number {
-    return this.moveTables.movePageTables(mm, from, to, len);
+  movePageTables(mm: number, from: number, to: number, len: number, clearUffdWp = false): number {
+    return this.moveTables.movePageTables(mm, from, to, len, clearUffdWp);
   }
   /** See MoveTables.needsSplit. */
   moveNeedsSplit(mm: number, from: number, to: number, len: number): number {

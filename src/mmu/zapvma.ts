@@ -7,8 +7,9 @@ import type { MmContext } from "./context.js";
 import { mappingAfter } from "./immap.js";
 import { MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { PUD_SIZE } from "./pagetable.js";
-import { VM_HUGETLB, VM_MAYSHARE, VM_SHARED } from "./vmflags.js";
+import { VM_HUGETLB, VM_MAYSHARE, VM_SHARED, VM_UFFD_WP } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
+import { ZAP_KEEP_MARKERS, ZAP_KEEP_POISON } from "./zap.js";
 
 const BLOCK = 0x200000;
 
@@ -49,6 +50,10 @@ export function widenHugetlb(vmas: Vmas, v: number, start: number, end: number, 
 
 /** Added to the event's type: zap_details.reclaim_pt. */
 export const RECLAIM_PT = 1 << 8;
+/** Added to the event's type: marks of a userfaultfd stay where the VMA is registered for them, its poison too. */
+export const KEEP_MARKERS = 1 << 9;
+export const KEEP_POISON = 1 << 10;
+const EVENT_TYPE = RECLAIM_PT - 1;
 
 /** unmapMappingRange: to the end of every mapping. */
 export const TO_THE_END = 2 ** 52;
@@ -107,7 +112,7 @@ export class ZapVma {
       s[f + MM]! | 0,
       s[f + S_START]!,
       s[f + S_END]!,
-      s[f + TYPE]! & ~RECLAIM_PT,
+      s[f + TYPE]! & EVENT_TYPE,
       1,
     );
   }
@@ -140,7 +145,7 @@ export class ZapVma {
     const s = sim.agents.stack.a;
     if (pt.contended(s[f + MM]! | 0, s[f + START]!, s[f + END]!)) return BLOCKED;
     const type = s[f + TYPE]! | 0;
-    zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!, (type & RECLAIM_PT) !== 0);
+    zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!, (type & RECLAIM_PT) !== 0, this.keep(s[f + MM]! | 0, s[f + START]!, type));
     return sim.agents.call(
       f,
       this.zapNotified.first + 4,
@@ -148,15 +153,24 @@ export class ZapVma {
       s[f + MM]! | 0,
       s[f + S_START]!,
       s[f + S_END]!,
-      type & ~RECLAIM_PT,
+      type & EVENT_TYPE,
       1,
     );
+  }
+
+  /** pte_install_uffd_wp_if_needed: of a file's VMA that is registered for it. @returns ZAP_KEEP_* */
+  private keep(mm: number, start: number, type: number): number {
+    if ((type & (KEEP_MARKERS | KEEP_POISON)) === 0) return 0;
+    const { vmas } = this.mm;
+    const v = vmas.findVma(mm, start);
+    const marks = (type & KEEP_MARKERS) !== 0 && v >= 0 && vmas.file(v) >= 0 && (vmas.flags(v) & VM_UFFD_WP) !== 0;
+    return (marks ? ZAP_KEEP_MARKERS : 0) | ((type & KEEP_POISON) !== 0 ? ZAP_KEEP_POISON : 0);
   }
 
   private announceHugetlb(f: number, what: Activity, then: number): number {
     const { agents } = this.mm.sim;
     const s = agents.stack.a;
-    return agents.call(f, this.zapHugetlb.first + then, what, s[f + MM]!, s[f + S_START]!, s[f + S_END]!, s[f + TYPE]!, 1);
+    return agents.call(f, this.zapHugetlb.first + then, what, s[f + MM]!, s[f + S_START]!, s[f + S_END]!, s[f + TYPE]! & EVENT_TYPE, 1);
   }
 
   private unmapHugepages(f: number): number {
@@ -164,7 +178,17 @@ export class ZapVma {
     const s = agents.stack.a;
     const zap = this.zapNotified;
     const resume = this.zapHugetlb.first + 2;
-    return agents.call(f, resume, zap, s[f + MM]!, s[f + START]!, s[f + END]!, MMU_NOTIFY_UNMAP, s[f + S_START]!, s[f + S_END]!);
+    return agents.call(
+      f,
+      resume,
+      zap,
+      s[f + MM]!,
+      s[f + START]!,
+      s[f + END]!,
+      MMU_NOTIFY_UNMAP | KEEP_MARKERS,
+      s[f + S_START]!,
+      s[f + S_END]!,
+    );
   }
 
   private zapPtes(f: number): number {
@@ -189,10 +213,15 @@ export class ZapVma {
     const end = Math.min(vmas.end(v), vmas.start(v) + (to - pgoff) * 4096);
     s.set(f + Z_START, start);
     s.set(f + Z_END, end);
-    if (s.a[f + EVEN_COWS] !== 0 || (vmas.flags(v) & VM_SHARED) !== 0) {
+    const hugetlb = (vmas.flags(v) & VM_HUGETLB) !== 0;
+    // hugetlb_vmdelete_list, unmap_hugepage_range without a page to look for: copies of private mappings go too.
+    if (s.a[f + EVEN_COWS] !== 0 || hugetlb || (vmas.flags(v) & VM_SHARED) !== 0) {
       const wideStart = widenHugetlb(vmas, v, start, end, false);
       const wideEnd = widenHugetlb(vmas, v, start, end, true);
-      return agents.call(f, this.unmapMappingRange.first, this.zapNotified, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, wideStart, wideEnd);
+      // A truncation of hugetlb alone drops the marks (ZAP_FLAG_DROP_MARKER); what is no copy leaves poison (even_cows 0).
+      const cows = s.a[f + EVEN_COWS] !== 0;
+      const type = MMU_NOTIFY_CLEAR | (hugetlb && cows ? 0 : KEEP_MARKERS) | (hugetlb || cows ? 0 : KEEP_POISON);
+      return agents.call(f, this.unmapMappingRange.first, this.zapNotified, vmas.mm(v), start, end, type, wideStart, wideEnd);
     }
     return agents.call(f, this.unmapMappingRange.first + 1, notifiers.invalidateRangeStart, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, 1);
   }
@@ -207,7 +236,8 @@ export class ZapVma {
     for (let addr = s[f + Z_START]!; addr < s[f + Z_END]!; addr += 4096) {
       if (!pt.walk(mm, addr)) continue;
       const pgoff = vmas.pageIndex(v, addr);
-      if (files.cache.find(s[f + FILE]!, pgoff) === pt.leafPfn) zap.zapRange(mm, addr, addr + 4096);
+      if (files.cache.find(s[f + FILE]!, pgoff) === pt.leafPfn)
+        zap.zapRange(mm, addr, addr + 4096, false, this.keep(mm, addr, KEEP_MARKERS));
     }
     return sim.agents.call(
       f,

@@ -625,7 +625,8 @@ class Program {
       this.zero(file, from, Math.min(to, first));
       if (last >= first) this.zero(file, last, to);
     }
-    if (last > first) this.cut(file, first / PAGE, last / PAGE, false);
+    // A hole in hugetlb takes the copies of private mappings too (unmap_hugepage_range).
+    if (last > first) this.cut(file, first / PAGE, last / PAGE, file.kind === "hugetlb");
   }
 
   private allocate(file: NaiveFile, page: number, pages: number): void {

@@ -9,7 +9,17 @@ import type { VmOperations } from "../../src/mmu/files.js";
 import { FRAME_ANON } from "../../src/mmu/frames.js";
 import { mmapMode } from "../../src/mmu/mmap.js";
 import type { MmuSubscriber } from "../../src/mmu/notifiers.js";
-import { HI_CONT, HI_PROT_NONE, HI_SPECIAL, HI_WRITE, PTE_RDONLY, SWP_SWAP, swapEntryPfn, swapEntryType } from "../../src/mmu/pte.js";
+import {
+  HI_CONT,
+  HI_PROT_NONE,
+  HI_SPECIAL,
+  HI_WRITE,
+  PTE_RDONLY,
+  SWP_MARKER,
+  SWP_SWAP,
+  swapEntryPfn,
+  swapEntryType,
+} from "../../src/mmu/pte.js";
 import { VM_FAULT_FALLBACK } from "../../src/mmu/vmfault.js";
 import { PROT_READ, PROT_WRITE } from "../../src/mmu/vmflags.js";
 import { ARG, type Activity } from "../../src/sim/agents.js";
@@ -237,6 +247,7 @@ export class Host extends Bench {
       const where = `mm ${mm} page ${(at / PAGE).toString(16)} level ${level}`;
       const pages = level === 3 ? 1 : level === 2 ? 512 : 262144;
       const present = (lo & 1) !== 0 || (hi & HI_PROT_NONE) !== 0;
+      if (!present && swapEntryType(lo) === SWP_MARKER) return; // a userfaultfd's: there is no page
       if (!present && swapEntryType(lo) !== SWP_SWAP) bad ??= `${where}: an entry of type ${swapEntryType(lo)}`;
       const first = present ? (hi & 0xffff) * 1048576 + (lo >>> 12) : swapEntryPfn(lo, hi);
       if (!present) add(refs, frames.head(first));
@@ -262,7 +273,7 @@ export class Host extends Bench {
           if (writable && !slot.shared) protections.push({ pfn: first + i, where });
           const anon = (frames.flags(first) & FRAME_ANON) !== 0;
           if (slot.shared && anon) bad = `${where}: an anonymous page in a shared mapping`;
-          if (!anon && slot.file !== undefined) {
+          if (!anon && slot.file !== undefined && (hi & HI_SPECIAL) === 0) {
             const span = slot.file.span;
             const cached = files.cache.find(slot.file.file, slot.pgoff - (slot.pgoff % span));
             if (cached + (slot.pgoff % span) !== first + i) bad = `${where}: not the page of its file`;

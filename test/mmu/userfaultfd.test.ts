@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Activity } from "../../src/sim/agents.js";
-import { FOLL_WRITE } from "../../src/mmu/gup.js";
+import { FOLL_HWPOISON, FOLL_WRITE } from "../../src/mmu/gup.js";
 import { MREMAP_FIXED, MREMAP_MAYMOVE } from "../../src/mmu/mremap.js";
 import {
   UFFD_USER_MODE_ONLY,
@@ -203,5 +203,83 @@ describe("userfaultfd", () => {
     expect(b.mm.d.userfaultfdWp).toBe(true);
     const old = new Bench("v4.0");
     expect(old.run(old.mm.userfaultfd.create, 0, 0)).toBe(-38);
+  });
+
+  describe("by release", () => {
+    const MISSING = UFFDIO_REGISTER_MODE_MISSING;
+    const shmem = { map: MAP_SHARED | MAP_FIXED, files: true };
+    const pair = (era: string, mode = MISSING, more = {}) => new Pair(mode, { era, ...more });
+
+    it("userfaultfdFiles, userfaultfdUserMode", () => {
+      const file = (era: string) => {
+        const b = pair(era);
+        b.map(AT, 0x10000, RW, MAP_SHARED | MAP_FIXED, b.mm.files.createMemfd(0x10000));
+        return b.run(b.mm.userfaultfd.register, b.uffd, AT, 0x10000, MISSING);
+      };
+      expect([file("v4.10"), file("v4.20")]).toEqual([-22, 0]);
+      const create = (b: Bench) => b.run(b.mm.userfaultfd.create, 0, UFFD_USER_MODE_ONLY) >= 0;
+      expect([create(new Bench("v5.8")), create(new Bench("v5.11"))]).toEqual([false, true]);
+    });
+
+    it("userfaultfdRetries: who wakes to a page that is still missing sleeps again, or is told of an error", () => {
+      const woken = (era: string, gup: boolean) => {
+        const b = pair(era);
+        if (gup) b.start(b.mm.gup.getUserPagesUnlocked, 0, AT, 0);
+        else b.start(b.mm.hostAccess, 0, AT, 8, 0, 0, 0);
+        b.run(b.mm.userfaultfd.wake, b.uffd, AT, 0x1000);
+        return b.resume() ? b.answer() : "sleeps";
+      };
+      expect([woken("v5.6", false), woken("v5.8", false)]).toEqual([-(7 * 256 + 2), "sleeps"]);
+      expect([woken("v5.6", true), woken("v5.8", true)]).toEqual([-14, "sleeps"]);
+    });
+
+    it("userfaultfdNoVma, userfaultfdWriteprotect: what is answered where nothing is registered", () => {
+      const copy = (b: Pair) => b.run(b.mm.userfaultfd.copy, b.uffd, BUF, BUF + 0x1000, 0x1000, 0);
+      expect([copy(pair("v4.10")), copy(pair("v4.20"))]).toEqual([-22, -2]);
+      const protect = (b: Pair) => b.run(b.mm.userfaultfd.writeprotect, b.uffd, AT, 0x1000, 0);
+      expect([protect(pair("v5.6")), protect(pair("v5.8"))]).toEqual([-22, -2]);
+    });
+
+    it("userfaultfdContinueWp, userfaultfdPoison", () => {
+      const later = (era: string, wp: boolean) => {
+        const b = pair(era, UFFDIO_REGISTER_MODE_MINOR, shmem);
+        const u = b.mm.userfaultfd;
+        return wp ? b.run(u.continue, b.uffd, BUF, 0x1000, 2) : b.run(u.poison, b.uffd, AT, 0x1000, 0);
+      };
+      expect([later("v6.1", true), later("v6.4", true)]).toEqual([-22, -2]);
+      expect([later("v6.4", false), later("v6.8", false)]).toEqual([-22, 0x1000]);
+      const b = pair("v6.12");
+      expect(b.run(b.mm.userfaultfd.poison, b.uffd, AT, 0x1000, 0)).toBe(0x1000);
+      expect(b.start(b.mm.hostAccess, 0, AT, 8, 0, 0, 0)).toBe(true);
+      expect(b.answer()).toBe(-(7 * 256 + 4));
+      expect(b.gup(AT, FOLL_HWPOISON)).toBe(-133);
+    });
+
+    it("userfaultfdUnregisterOther", () => {
+      const other = (era: string) => {
+        const b = pair(era);
+        const u = b.mm.userfaultfd;
+        const second = b.run(u.create, 0, 0);
+        b.run(u.api, second);
+        return b.run(u.unregister, second, AT, 0x1000);
+      };
+      expect([other("v6.13"), other("v6.17")]).toEqual([0, -22]);
+    });
+
+    it("mremapUserfaultfd, mremapUffdWp: what a mapping takes along", () => {
+      const to = 0x70000000;
+      const move = (b: Pair) => b.run(b.mm.syscalls.mremap, 0, AT, 0x10000, 0x10000, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+      const sleeps = (b: Pair) => (move(b), !b.start(b.mm.hostAccess, 0, to, 8, 0, 0, 0));
+      expect([sleeps(pair("v4.20")), sleeps(pair("v5.4"))]).toEqual([true, false]);
+      const marked = (era: string) => {
+        const b = pair(era, UFFDIO_REGISTER_MODE_WP);
+        b.write(AT, 1);
+        b.run(b.mm.userfaultfd.writeprotect, b.uffd, AT, 0x1000, UFFDIO_WRITEPROTECT_MODE_WP);
+        move(b);
+        expect(b.run(b.mm.userfaultfd.register, b.uffd, to, 0x10000, UFFDIO_REGISTER_MODE_WP)).toBe(0);
+        return !b.start(b.mm.hostAccess, 0, to, 8, 1, 2, 0);
+      };
+      expect([marked("v6.12"), marked("v6.12.117"), marked("v6.13")]).toEqual([true, false, false]);
+    });
   });
 });
