@@ -327,6 +327,33 @@ export const mmDecisions = {
     "v4.0": [false, "fs/userfaultfd.c, v5.12"],
     "v5.14": [true, "7677f7fd8be7 userfaultfd: add minor fault registration mode, v5.13; shmem v5.14"],
   }),
+  hwpoisonErrors: decision(
+    "Is what memory_failure answers MADV_HWPOISON's result (-EBUSY: the zero page), or nothing?",
+    ["ignored", "returned"],
+    {
+      "v4.0": ["ignored", "mm/madvise.c madvise_hwpoison, v4.10"],
+      "v4.20": ["returned", "23a003bfd23e mm/madvise: pass return code of memory_failure() to userspace, v4.13"],
+    },
+  ),
+  hwpoisonFilePage: decision(
+    "A broken page of a memory file or a hugetlb file: taken out of the file, so that later faults find zeros, or kept, so that they find it broken?",
+    ["removed", "kept"],
+    {
+      "v4.0": ["removed", "mm/memory-failure.c me_pagecache_clean, generic_error_remove_page, v5.14"],
+      "v6.1": [
+        "kept",
+        "a76054266661 mm: shmem: don't truncate page if memory failure happens, v5.16; 8625147cafaa hugetlbfs: don't delete error page from pagecache, v6.1",
+      ],
+    },
+  ),
+  truncatedPoison: decision(
+    "Does a truncation take the entries of broken pages out of the tables (a hole never does, but of hugetlb)?",
+    [true, false],
+    {
+      "v4.0": [false, "mm/memory.c zap_pte_range: entries that name no page are left where there are details, v5.4"],
+      "v6.1": [true, "5abfd71d936a mm: don't skip swap entry even if zap_details specified, v5.18"],
+    },
+  ),
   userfaultfdFiles: decision(
     "Can a userfaultfd be told of pages of memfds, shared memory and hugetlb, or of anonymous memory only?",
     [true, false],

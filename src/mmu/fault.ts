@@ -256,6 +256,7 @@ export class HostFault {
     if (type === SWP_MARKER) return this.handleMarker(mm, vma, vmFlags, addr, write);
     if (type !== SWP_SWAP) return DEFER_MIGRATION;
     const pfn = swapEntryPfn(pt.lo, pt.hi);
+    if (frames.isHwpoison(pfn)) return VM_FAULT_HWPOISON;
     // reuse_swap_page, and what followed it: never a page of KSM.
     const mine = frames.refcount(pfn) === 1 && (frames.flags(pfn) & FRAME_KSM) === 0;
     frames.addRmap(pfn); // the entry's reference is the mapping's now

@@ -74,6 +74,7 @@ export class Hugetlb {
     let pfn = files.cache.find(file, pgoff);
     const cached = pfn >= 0;
     if (!cached && (flags & VM_UFFD_MISSING) !== 0) return DEFER_UFFD_MISSING;
+    if (cached && frames.isHwpoison(pfn)) return VM_FAULT_HWPOISON_LARGE;
     if (cached && (flags & VM_UFFD_MINOR) !== 0) return DEFER_UFFD_MINOR;
     if (!cached) {
       pfn = frames.hugetlbAlloc(order);

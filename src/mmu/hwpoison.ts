@@ -7,12 +7,18 @@ import { EBUSY } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import { FRAME_FILE, FRAME_HUGETLB, FRAME_HWPOISON, type Frames } from "./frames.js";
-import { FOLL_HWPOISON, type Gup } from "./gup.js";
+import type { Gup } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
+import type { MmRow } from "./decisions.js";
+import { FILE_REGULAR, type Files } from "./files.js";
+import type { Hugetlb } from "./hugetlb.js";
 import type { HostPageTables } from "./pagetable.js";
 import { descPfn, SWP_HWPOISON, swapEntryHi, swapEntryLo } from "./pte.js";
 import type { PageLocks } from "./pagelock.js";
+import type { Rmap } from "./rmap.js";
 import type { SplitHugePmd } from "./splithuge.js";
+import { VM_HUGETLB } from "./vmflags.js";
+import type { Vmas } from "./vmas.js";
 
 export const memoryFailureEvent = declareEvent("faultline", "memory_failure", "a page frame was declared broken", [
   { name: "pfn", kind: "hex" },
@@ -21,14 +27,17 @@ export const memoryFailureEvent = declareEvent("faultline", "memory_failure", "a
 const MM = ARG;
 const ADDR = ARG + 1;
 const PFN = ARG + 2;
-/** The next address space whose entry is looked at, and the range of its leaf. */
-const NEXT_MM = ARG + 3;
+/** Of the walk over all mappings; the address space and the range of the leaf that is taken out. */
+const CURSOR = ARG + 3;
 const START = ARG + 4;
 const END = ARG + 5;
+const AT_MM = ARG + 6;
+/** Of getPage: bytes of the compound page (page_size(compound_head)). */
+const BYTES = ARG + 7;
 
 export class MemoryFailure {
   /**
-   * (mm, addr) -> R0 0 | -errno. The page behind addr is faulted in, declared broken, taken out of every
+   * (mm, addr) -> R0 0 | -errno, R1 bytes of the page that was broken (the huge page's, before it is split). The page behind addr is faulted in, declared broken, taken out of every
    * address space (S, a poison entry, E) and never used again; a THP is split first. -EBUSY for the zero
    * page. Takes the mmap_lock itself.
    */
@@ -42,8 +51,13 @@ export class MemoryFailure {
     private readonly gup: Gup,
     private readonly split: SplitHugePmd,
     private readonly pages: PageLocks,
+    private readonly rmap: Rmap,
+    private readonly vmas: Vmas,
+    private readonly files: Files,
+    private readonly hugetlb: Hugetlb,
+    private readonly d: MmRow,
   ) {
-    this.poisonPage = sim.agents.activity("memoryFailure", "mm/memory-failure.c memory_failure, hwpoison_user_mappings", 6, [
+    this.poisonPage = sim.agents.activity("memoryFailure", "mm/memory-failure.c memory_failure, hwpoison_user_mappings", 8, [
       ["getPage", (f) => this.getPage(f)],
       ["poison", (f) => this.poison(f)],
       ["unmapNext", (f) => this.unmapNext(f)],
@@ -54,7 +68,7 @@ export class MemoryFailure {
 
   private getPage(f: number): number {
     const s = this.sim.agents.stack.a;
-    return this.sim.agents.call(f, this.poisonPage.first + 1, this.gup.getUserPagesUnlocked, s[f + MM]!, s[f + ADDR]!, FOLL_HWPOISON);
+    return this.sim.agents.call(f, this.poisonPage.first + 1, this.gup.getUserPagesUnlocked, s[f + MM]!, s[f + ADDR]!, 0);
   }
 
   private poison(f: number): number {
@@ -65,7 +79,8 @@ export class MemoryFailure {
     if (pfn < 0) return agents.ret(f, pfn);
     if (frames.isReserved(pfn)) return agents.ret(f, -EBUSY);
     s.set(f + PFN, pfn);
-    s.set(f + NEXT_MM, 0);
+    s.set(f + CURSOR, 0);
+    s.set(f + BYTES, 2 ** frames.orderOf(pfn) * 4096);
     this.sim.bus.emit(memoryFailureEvent, pfn);
     // A transparent huge page is split first, so that only the broken page is lost.
     if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!, 1);
@@ -76,8 +91,8 @@ export class MemoryFailure {
   private lockRmap(f: number): number {
     const { frames } = this;
     const page = this.sim.agents.stack.a[f + PFN]!;
-    if (frames.isThp(page) && (frames.flags(page) & FRAME_FILE) !== 0) {
-      // try_to_split_thp_page failed: somebody else holds it.
+    if (frames.isThp(page)) {
+      // try_to_split_thp_page failed: somebody else holds it (or, of an anonymous one, maps it: see splitHugePage).
       frames.put(page);
       return this.sim.agents.ret(f, -EBUSY);
     }
@@ -86,52 +101,84 @@ export class MemoryFailure {
     return this.sim.agents.stack.a[f] === lock ? BLOCKED : lock;
   }
 
-  /** try_to_unmap: for every address space that maps the page here. */
+  /** try_to_unmap: for every mapping of the page. */
   private unmapNext(f: number): number {
-    const { frames, pt } = this;
+    const { frames, pt, rmap } = this;
     const s = this.sim.agents.stack;
     const pfn = s.a[f + PFN]!;
-    const addr = s.a[f + ADDR]!;
     frames.setFlags(pfn, FRAME_HWPOISON);
-    for (let mm = s.a[f + NEXT_MM]!; mm < pt.limit; mm++) {
-      if (pt.root(mm) === 0 || !pt.walk(mm, addr) || pt.leafPfn !== pfn) continue;
+    for (;;) {
+      const cursor = rmap.next(pfn, s.a[f + MM]!, s.a[f + ADDR]!, s.a[f + CURSOR]!);
+      if (cursor === 0) break;
+      s.set(f + CURSOR, cursor);
+      if (!pt.walk(rmap.mm, rmap.addr) || pt.leafPfn !== pfn) continue;
       const size = pt.leafSize;
-      const start = addr - (addr % size);
-      s.set(f + NEXT_MM, mm);
+      const start = rmap.addr - (rmap.addr % size);
+      s.set(f + AT_MM, rmap.mm);
       s.set(f + START, start);
       s.set(f + END, start + size);
       return this.sim.agents.call(
         f,
         this.poisonPage.first + 3,
         this.notifiers.invalidateRangeStart,
-        mm,
+        rmap.mm,
         start,
         start + size,
         MMU_NOTIFY_CLEAR,
         1,
       );
     }
+    this.removeFromFile(s.a[f + MM]!, s.a[f + ADDR]!, pfn);
     this.sim.locks.unlockRead(this.pages.rmapLock);
     frames.put(pfn); // the reference of getPage
-    return this.sim.agents.ret(f, 0);
+    return this.sim.agents.ret(f, 0, s.a[f + BYTES]!);
+  }
+
+  /** me_pagecache_clean, me_huge_page: truncate_error_page, where the page does not stay in the file for later faults to find. */
+  private removeFromFile(mm: number, addr: number, pfn: number): void {
+    const { frames, files, vmas } = this;
+    const of = frames.flags(pfn);
+    if ((of & FRAME_FILE) === 0) return;
+    if (!this.clean(pfn, mm, addr) && this.d.hwpoisonFilePage === "kept") return;
+    const v = vmas.findVma(mm, addr);
+    const file = vmas.file(v);
+    const pgoff = vmas.pageIndex(v, addr - (addr % this.size(v)));
+    if (files.cache.find(file, pgoff) === frames.head(pfn)) frames.put(files.cache.remove(file, pgoff));
+  }
+
+  private size(v: number): number {
+    return (this.vmas.flags(v) & VM_HUGETLB) !== 0 ? this.hugetlb.pageSize(v) : 4096;
+  }
+
+  /** A clean page of a file on disk is only unmapped (TTU_IGNORE_HWPOISON), and read again. */
+  private clean(pfn: number, mm: number, addr: number): boolean {
+    if ((this.frames.flags(pfn) & FRAME_FILE) === 0) return false;
+    return this.files.kind(this.vmas.file(this.vmas.findVma(mm, addr))) === FILE_REGULAR;
   }
 
   private unmapOne(f: number): number {
-    const { frames, pt } = this;
+    const { frames, pt, vmas } = this;
     const s = this.sim.agents.stack;
-    const mm = s.a[f + NEXT_MM]!;
+    const mm = s.a[f + AT_MM]!;
     const start = s.a[f + START]!;
     const end = s.a[f + END]!;
-    if (pt.contended(mm, start, start + 1)) return BLOCKED;
-    if (pt.walk(mm, start)) {
+    const pfn = s.a[f + PFN]!;
+    if (pt.contended(mm, start, end)) return BLOCKED;
+    if (pt.walk(mm, start) && pt.leafPfn === frames.head(pfn)) {
       const { entry, leafLevel } = pt;
-      const head = descPfn(pt.lo, pt.hi);
-      const broken = (frames.flags(head) & FRAME_HUGETLB) !== 0 ? head : s.a[f + PFN]!;
-      pt.clearFlush(mm, start, leafLevel, entry);
-      pt.setEntry(mm, start, leafLevel, entry, swapEntryLo(SWP_HWPOISON, broken), swapEntryHi(broken));
-      frames.dropMapping(head);
+      const first = descPfn(pt.lo, pt.hi);
+      const lo = this.clean(pfn, s.a[f + MM]!, s.a[f + ADDR]!) ? 0 : swapEntryLo(SWP_HWPOISON, first);
+      const hi = lo === 0 ? 0 : swapEntryHi(first);
+      if ((frames.flags(pfn) & FRAME_HUGETLB) !== 0) {
+        const order = this.hugetlb.order(vmas.findVma(mm, start));
+        this.hugetlb.clear(mm, start, order);
+        this.hugetlb.setMarker(mm, start, order, lo, hi);
+      } else {
+        pt.clearFlush(mm, start, leafLevel, entry);
+        if (lo !== 0) pt.setEntry(mm, start, leafLevel, entry, lo, hi);
+      }
+      frames.dropMapping(first);
     }
-    s.set(f + NEXT_MM, mm + 1);
     return this.sim.agents.call(f, this.poisonPage.first + 2, this.notifiers.invalidateRangeEnd, mm, start, end, MMU_NOTIFY_CLEAR, 1);
   }
 }

@@ -1,5 +1,5 @@
 /** madvise (mm/madvise.c). Each advice walks the VMAs of the range; a hole gives ENOMEM, the rest is still done. */
-import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, R0, R1, type Activity } from "../sim/agents.js";
 import { EACCES, EBUSY, EINVAL, ENOMEM } from "../sim/errno.js";
 import { isPageAligned, pageAlign, type MmContext } from "./context.js";
 import { FILE_SHMEM } from "./files.js";
@@ -453,20 +453,22 @@ export class Madvise {
     return this.collapseNext(f);
   }
 
-  /** madvise_inject_error: each page is made present, then declared broken. */
+  /** madvise_inject_error: each page is made present, then declared broken; of a huge page the one at the address, then what follows it. */
   private poisonNext(f: number): number {
     const { sim } = this.mm;
     const s = sim.agents.stack;
     const at = s.a[f + DONE]!;
     if (at >= s.a[f + END]!) return sim.agents.ret(f, 0);
-    s.set(f + DONE, at + 4096);
     return sim.agents.call(f, this.madvise.first + P_POISONED, this.failure.poisonPage, s.a[f + MM]!, at);
   }
 
   private poisoned(f: number): number {
-    const { sim } = this.mm;
-    const error = sim.agents.stack.a[f + R0]!;
-    if (error < 0 && error !== -EBUSY) return sim.agents.ret(f, error);
+    const { sim, d } = this.mm;
+    const s = sim.agents.stack;
+    const error = s.a[f + R0]!;
+    // What memory_failure said counted for nothing once; what get_user_pages says always did.
+    if (error < 0 && (error !== -EBUSY || d.hwpoisonErrors === "returned")) return sim.agents.ret(f, error);
+    s.set(f + DONE, s.a[f + DONE]! + (s.a[f + R1]! > 0 ? s.a[f + R1]! : 4096));
     return this.poisonNext(f);
   }
 

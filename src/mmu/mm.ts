@@ -152,8 +152,21 @@ export class HostMm implements MmContext {
     this.gup = new Gup(sim, this.frames, this.pt, this.vmas, this.fault, this, d);
     this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this, pages, d);
     this.userAccess = new UserAccess(sim, phys, pe, this.pt, this.vmas, this.fault, this, d);
-    const failure = new MemoryFailure(sim, this.frames, this.pt, this.notifiers, this.gup, this.split, pages);
     const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
+    const failure = new MemoryFailure(
+      sim,
+      this.frames,
+      this.pt,
+      this.notifiers,
+      this.gup,
+      this.split,
+      pages,
+      rmap,
+      this.vmas,
+      this.files,
+      this.fault.hugetlb,
+      d,
+    );
     this.migrate = new Migrate(sim, this.frames, this.pt, this.vmas, this.notifiers, rmap, this.zap.prot, pages, d);
     this.reclaim = new Reclaim(sim, this.frames, this.pt, this.notifiers, rmap, pages, d);
     this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, this, pages, d);

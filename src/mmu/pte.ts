@@ -98,6 +98,11 @@ export function swapEntryPfn(lo: number, hi: number): number {
   return (hi & 0x1ffffff) * 0x1000000 + (lo >>> 8);
 }
 
+/** is_hwpoison_entry, is_poisoned_swp_entry. */
+export function namesPoison(lo: number, hi: number): boolean {
+  return (lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0 && (swapEntryType(lo) === SWP_HWPOISON || lo === MARKER_POISONED);
+}
+
 /** pte_none_mostly: nothing, or the mark of a protected page. */
 export function noneMostly(lo: number, hi: number): boolean {
   return (lo | hi) === 0 || (lo === MARKER_UFFD_WP && hi === HI_UFFD_WP);

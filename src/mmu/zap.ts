@@ -21,8 +21,8 @@ import {
   HI_SPECIAL,
   HI_UFFD_WP,
   HI_WRITE,
-  MARKER_POISONED,
   MARKER_UFFD_WP,
+  namesPoison,
   pfnHi,
   pfnLo,
   pteDirty,
@@ -41,7 +41,7 @@ const GATHER = 512;
 
 /** zapRange keeps the marks of write-protected pages (without ZAP_FLAG_DROP_MARKER); */
 export const ZAP_KEEP_MARKERS = 1;
-/** and those of UFFDIO_POISON (a hole punch: zap_details.even_cows 0). */
+/** and entries of broken pages, UFFDIO_POISON's too (a hole punch: zap_details.even_cows 0). */
 export const ZAP_KEEP_POISON = 2;
 
 export class Zap {
@@ -140,7 +140,7 @@ export class Zap {
       const hi = w[e + 1]!;
       if ((lo | hi) === 0) continue;
       const addr = table + i * 4096;
-      if (lo === MARKER_POISONED && (this.keep & ZAP_KEEP_POISON) !== 0) continue;
+      if ((this.keep & ZAP_KEEP_POISON) !== 0 && namesPoison(lo, hi)) continue;
       this.clear(mm, addr, 3, e, hi);
       if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) {
         if (swapEntryType(lo) === SWP_SWAP) this.frames.put(swapEntryPfn(lo, hi));

@@ -199,7 +199,7 @@ export class ZapVma {
 
   /** The walk through i_mmap, in the order of the mappings' offsets. */
   private nextMapping(f: number): number {
-    const { sim, vmas, notifiers } = this.mm;
+    const { sim, vmas, notifiers, d } = this.mm;
     const { agents } = sim;
     const s = agents.stack;
     const from = s.a[f + FROM]! / 4096;
@@ -220,7 +220,7 @@ export class ZapVma {
       const wideEnd = widenHugetlb(vmas, v, start, end, true);
       // A truncation of hugetlb alone drops the marks (ZAP_FLAG_DROP_MARKER); what is no copy leaves poison (even_cows 0).
       const cows = s.a[f + EVEN_COWS] !== 0;
-      const type = MMU_NOTIFY_CLEAR | (hugetlb && cows ? 0 : KEEP_MARKERS) | (hugetlb || cows ? 0 : KEEP_POISON);
+      const type = MMU_NOTIFY_CLEAR | (hugetlb && cows ? 0 : KEEP_MARKERS) | (hugetlb || (cows && d.truncatedPoison) ? 0 : KEEP_POISON);
       return agents.call(f, this.unmapMappingRange.first, this.zapNotified, vmas.mm(v), start, end, type, wideStart, wideEnd);
     }
     return agents.call(f, this.unmapMappingRange.first + 1, notifiers.invalidateRangeStart, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, 1);

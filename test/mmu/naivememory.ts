@@ -323,6 +323,16 @@ export class Host extends Bench {
         bad ??= `frame ${pfn.toString(16)}: counts ${is.join()}, entries ${n},${maps.get(pfn) ?? 0}`;
     }
     if (frames.allocated !== used) bad ??= `${frames.allocated} frames in use, ${used} reached`;
+    bad ??= this.stale();
+    for (let mm = 0; mm < 4; mm++) if (this.sim.locks.isHeld(this.mm.mmapLock(mm))) bad ??= `mmap_lock ${mm} is held`;
+    if (this.sim.locks.isHeld(this.mm.pages.rmapLock)) bad ??= "the lock of the reverse mapping is held";
+    return bad;
+  }
+
+  /** What TLB and second MMU have and the tables have no more. */
+  stale(): string | undefined {
+    const { pt } = this.mm;
+    let bad: string | undefined;
     for (const e of this.pe.cached.values()) {
       const ok = pt.walk(e.mm, e.page * PAGE) && pt.valid && pt.leafPfn === e.pfn && (!e.writable || pt.writable);
       if (!ok) bad ??= `mm ${e.mm} page ${e.page.toString(16)}: the TLB has what the tables have no more`;
@@ -331,8 +341,6 @@ export class Host extends Bench {
       const ok = pt.walk(e.mm, e.page * PAGE) && pt.valid && pt.leafPfn === e.pfn && (!e.writable || pt.writable);
       if (!ok) bad ??= `mm ${e.mm} page ${e.page.toString(16)}: nobody told the second MMU`;
     }
-    for (let mm = 0; mm < 4; mm++) if (this.sim.locks.isHeld(this.mm.mmapLock(mm))) bad ??= `mmap_lock ${mm} is held`;
-    if (this.sim.locks.isHeld(this.mm.pages.rmapLock)) bad ??= "the lock of the reverse mapping is held";
     return bad;
   }
 }
