@@ -405,7 +405,7 @@ function check(era: string, thp: "always" | "never", steps: readonly Step[]): vo
   p.end();
 }
 
-const RUNS = Number(process.env["NAIVE_RUNS"] ?? 4);
+const RUNS = Number(process.env["NAIVE_RUNS"] ?? 3);
 const SEED = Number(process.env["NAIVE_SEED"] ?? 42);
 const MIN = Number(process.env["NAIVE_MIN"] ?? 10);
 
