@@ -388,10 +388,7 @@ export const mmDecisions = {
   ),
   userfaultfdContinueWp: decision("Is UFFDIO_CONTINUE_MODE_WP known?", [true, false], {
     "v4.0": [false, "fs/userfaultfd.c userfaultfd_continue: UFFDIO_CONTINUE_MODE_DONTWAKE only, v6.1"],
-    "v6.4": [
-      true,
-      "0289184476c8 mm/userfaultfd: support WP on multiple VMAs; mm: userfaultfd: add UFFDIO_CONTINUE_MODE_WP to install WP PTEs, v6.4",
-    ],
+    "v6.4": [true, "0289184476c8 mm: userfaultfd: add UFFDIO_CONTINUE_MODE_WP to install WP PTEs, v6.4"],
   }),
   userfaultfdPoison: decision("Is UFFDIO_POISON known?", [true, false], {
     "v4.0": [false, "fs/userfaultfd.c userfaultfd_ioctl, v6.4"],

@@ -58,17 +58,19 @@ export class Truncate {
     const old = files.size(file);
     s.set(f + OLD_SIZE, old);
     files.setSize(file, size);
-    if (size > old) return sim.agents.ret(f, 0);
+    // hugetlb_vmtruncate comes whichever size it had.
+    if (size > old && kind !== FILE_HUGETLB) return sim.agents.ret(f, 0);
     return this.unmapTail(f, this.ftruncate.first + 1);
   }
 
   /** unmap_mapping_range from the new end on; private copies go too. */
   private unmapTail(f: number, resume: number): number {
-    const { sim } = this.mm;
+    const { sim, files } = this.mm;
     const s = sim.agents.stack.a;
+    const file = s[f + FILE]!;
     const hole = pageAlign(s[f + SIZE]!);
-    if (s[f + OLD_SIZE]! <= hole) return resume;
-    return sim.agents.call(f, resume, this.zapVma.unmapMappingRange, s[f + FILE]!, hole, TO_THE_END, 1);
+    if (s[f + OLD_SIZE]! <= hole && files.kind(file) !== FILE_HUGETLB) return resume;
+    return sim.agents.call(f, resume, this.zapVma.unmapMappingRange, file, hole, TO_THE_END, 1);
   }
 
   private dropTail(f: number): number {

@@ -265,7 +265,7 @@ class Program {
       case "gupWrite": {
         const breaks = h.d.gupReadBreaksCow && process.get(page)?.shared === false;
         const want = this.fault(mm, process, page, s.op === "gupWrite" || breaks);
-        const r = h.gup(mm, page, (s.op === "gupWrite" ? FOLL_WRITE : 0) | (s.kvm ? FOLL_HWPOISON : 0));
+        const r = h.gupPage(mm, page, (s.op === "gupWrite" ? FOLL_WRITE : 0) | (s.kvm ? FOLL_HWPOISON : 0));
         return expect(r, what).toBe(want === POISON && s.kvm ? -EHWPOISON : want === "segv" || want === POISON ? -EFAULT : 0);
       }
       case "poison":
