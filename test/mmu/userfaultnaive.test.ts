@@ -413,6 +413,9 @@ class Program {
     expect(this.h.run(this.calls.ftruncate, file.file, to * PAGE), "ftruncate").toBe(0);
     file.size = to * PAGE;
     this.unmapped(file, to, Infinity, true);
+    // hugetlb_vmtruncate drops the marks too (ZAP_FLAG_DROP_MARKER).
+    if (file.span > 1)
+      for (const q of [...this.n.pages.values(), ...this.childPages.values()]) if (q.file === file && q.pgoff >= to) q.wp = false;
     for (const p of [...file.pages.keys()]) if (p >= to) file.pages.delete(p);
   }
 
