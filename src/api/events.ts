@@ -16,7 +16,7 @@ import type * as gup from "../mmu/gup.js";
 import type * as hwpoison from "../mmu/hwpoison.js";
 import type * as notifiers from "../mmu/notifiers.js";
 import type * as pagetable from "../mmu/pagetable.js";
-import type * as userfaultfd from "../mmu/userfaultfd.js";
+import type * as userfaultfd from "../mmu/uffdcontexts.js";
 import type * as vmachange from "../mmu/vmachange.js";
 import type * as vmas from "../mmu/vmas.js";
 import type { EventDecl, EventHead, Field, FieldKind } from "../sim/events.js";

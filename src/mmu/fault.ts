@@ -63,7 +63,7 @@ import {
   VM_FAULT_SIGSEGV,
 } from "./vmfault.js";
 import { PAGE_PROT_WRITECOMBINE, VM_HUGETLB, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
-import type { Userfaultfd } from "./userfaultfd.js";
+import type { UserfaultContexts } from "./uffdcontexts.js";
 import type { Vmas } from "./vmas.js";
 import type { Zap } from "./zap.js";
 
@@ -109,7 +109,7 @@ export class HostFault {
   readonly hugetlb: Hugetlb;
   readonly fileFault: FileFault;
   /** Takes the faults of registered ranges; it puts itself here when the machine is built. */
-  userfaults: Userfaultfd | undefined;
+  userfaults: UserfaultContexts | undefined;
   /** vm_fault.address of the straight line: as an argument above 2^31 it would be allocated at each call. */
   private address = 0;
 

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { MADV_COLLAPSE, MADV_DONTNEED, MADV_HWPOISON, MADV_NOHUGEPAGE } from "../../src/mmu/madvise.js";
-import { UFFDIO_REGISTER_MODE_MISSING } from "../../src/mmu/userfaultfd.js";
+import { UFFDIO_REGISTER_MODE_MISSING } from "../../src/mmu/uffdio.js";
 import { MAP_PRIVATE, PROT_READ } from "../../src/mmu/vmflags.js";
 import { EAGAIN, EINVAL, ENOMEM } from "../../src/sim/errno.js";
 import { BASE, FIXED, MIB, RW, SHARED, TestHost } from "./host.js";

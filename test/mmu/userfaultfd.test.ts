@@ -8,7 +8,7 @@ import {
   UFFDIO_REGISTER_MODE_MISSING,
   UFFDIO_REGISTER_MODE_WP,
   UFFDIO_WRITEPROTECT_MODE_WP,
-} from "../../src/mmu/userfaultfd.js";
+} from "../../src/mmu/uffdio.js";
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from "../../src/mmu/vmflags.js";
 import { Bench } from "./faultbench.js";
 
