@@ -212,7 +212,12 @@ class Program {
       memorySize: to.pages * PAGE,
       userspaceAddr: HOST + to.page * PAGE,
     });
-    if (want === 0 && r === -EPERM) return;
+    if (want === 0 && r === -EPERM) {
+      // decision memslotWriteCheck: a writable slot over a VMA that may not be written.
+      const behind = Array.from({ length: to.pages }, (_, i) => this.mapped.get(to.page + i));
+      expect([to.flags & READONLY, behind.some((q) => q?.writable === false)], `slot ${id}`).toEqual([0, true]);
+      return;
+    }
     expect(r, `slot ${id}`).toBe(want);
     if (want < 0) return;
     if (to.pages === 0) slots.delete(id);
