@@ -7,6 +7,7 @@ import { reportCsv, reportJson, reportText } from "../measure/report.js";
 import { measureWork, type MeasureSpec, type PolicyRef } from "../measure/work.js";
 import { checkCpu, compileScript, eraNamed, settingOf } from "./execute.js";
 import { loadScript } from "./load.js";
+import { commaSeparated } from "./options.js";
 import { INTERRUPTED, OK, unknownName, UsageError } from "./status.js";
 import { print } from "./terminal.js";
 
@@ -29,11 +30,7 @@ function policyOf(text: string): Extract<PolicyRef, { own: string }> {
   const at = text.indexOf("=");
   const name = text.slice(0, Math.max(0, at));
   if (!/^[A-Za-z][\w.-]*$/.test(name)) throw new UsageError(`--policy takes name=decision=value,…, not "${text}"`);
-  const set = text
-    .slice(at + 1)
-    .split(",")
-    .map((s) => s.trim())
-    .filter((s) => s !== "");
+  const set = commaSeparated(text.slice(at + 1));
   const half = set.find((s) => !s.includes("="));
   if (half !== undefined) throw new UsageError(`--policy takes name=decision=value,…: "${half}" of policy ${name} has no value`);
   if (set.length === 0) throw new UsageError(`policy ${name} names no decision; expected ${name}=decision=value`);

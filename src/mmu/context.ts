@@ -10,6 +10,7 @@ import type { MmuNotifiers } from "./notifiers.js";
 import type { PageLocks } from "./pagelock.js";
 import type { HostPageTables } from "./pagetable.js";
 import type { Vmas } from "./vmas.js";
+import { VM_HUGETLB } from "./vmflags.js";
 import type { Zap } from "./zap.js";
 
 export interface MmContext {
@@ -46,6 +47,10 @@ export const MMAP_BASE = 0x1000000000000 - 0x8000000;
 /** PAGE_ALIGN. Exact below 2^53. */
 export function pageAlign(bytes: number): number {
   return Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
+}
+/** vma_kernel_pagesize: bytes of the pages that a VMA is filled with. */
+export function vmaKernelPageSize(vmas: Vmas, files: Files, v: number): number {
+  return (vmas.flags(v) & VM_HUGETLB) !== 0 ? files.hugetlbSize(vmas.file(v)) : PAGE_SIZE;
 }
 export function isPageAligned(bytes: number): boolean {
   // Not by %, which for doubles is a call of the C library.

@@ -10,6 +10,7 @@
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import type { PhysicalMemory } from "../arch/phys.js";
 import type { Sim } from "../sim/sim.js";
+import { vmaKernelPageSize } from "./context.js";
 import type { MmRow } from "./decisions.js";
 import {
   DEFER_HUGE_COPY,
@@ -37,12 +38,11 @@ import {
   HI_SPECIAL,
   HI_UFFD_WP,
   HI_WRITE,
-  MARKER_POISONED,
+  namesPoison,
   pfnHi,
   pfnLo,
   PTE_AF,
   PTE_RDONLY,
-  SWP_HWPOISON,
   SWP_MARKER,
   SWP_SWAP,
   swapEntryPfn,
@@ -252,7 +252,7 @@ export class HostFault {
   private doSwapPage(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
     const { pt, frames } = this;
     const type = swapEntryType(pt.lo);
-    if (type === SWP_HWPOISON) return VM_FAULT_HWPOISON;
+    if (namesPoison(pt.lo, pt.hi)) return VM_FAULT_HWPOISON;
     if (type === SWP_MARKER) return this.handleMarker(mm, vma, vmFlags, addr, write);
     if (type !== SWP_SWAP) return DEFER_MIGRATION;
     const pfn = swapEntryPfn(pt.lo, pt.hi);
@@ -274,10 +274,9 @@ export class HostFault {
     return write && (!mine || protectedPage) ? this.doWpPage(mm, vmFlags, addr) : 0;
   }
 
-  /** handle_pte_marker: UFFDIO_POISON; or a protected page of a file, which is mapped protected, or has lost its meaning (pte_marker_clear). */
+  /** handle_pte_marker of a protected page of a file: it is mapped protected, or the mark has lost its meaning (pte_marker_clear). */
   private handleMarker(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
     const { pt } = this;
-    if (pt.lo === MARKER_POISONED) return VM_FAULT_HWPOISON;
     if ((vmFlags & VM_UFFD_WP) !== 0) return this.fileFault.faultProtected(mm, vma, addr, write);
     pt.setEntry(mm, addr, 3, pt.entry, 0, 0);
     return 0;
@@ -611,13 +610,13 @@ export class HostFault {
     const flags = s.a[f + FLAGS]! | 0;
     if ((flags & FAULT_FLAG_VMA_LOCK) !== 0) return agents.ret(f, VM_FAULT_RETRY);
     const uffd = this.userfaults;
-    const ctx = this.vmas.uffd(s.a[f + VMA]! | 0);
+    const vma = s.a[f + VMA]! | 0;
+    const ctx = this.vmas.uffd(vma);
     if (uffd === undefined || ctx < 0) return agents.ret(f, VM_FAULT_SIGBUS);
     if (uffd.userModeOnly(ctx) && (flags & FAULT_FLAG_USER) === 0) return agents.ret(f, VM_FAULT_SIGBUS);
     // It has slept once, and must not answer VM_FAULT_RETRY again.
     if ((flags & FAULT_FLAG_TRIED) !== 0 && this.d.userfaultfdRetries === "once") return agents.ret(f, VM_FAULT_SIGBUS);
-    const vma = s.a[f + VMA]! | 0;
-    const size = (this.vmas.flags(vma) & VM_HUGETLB) !== 0 ? this.hugetlb.pageSize(vma) : 4096;
+    const size = vmaKernelPageSize(this.vmas, this.files, vma);
     const addr = s.a[f + ADDR]! - (s.a[f + ADDR]! % size);
     s.set(f + NEW, uffd.queue(ctx, addr, reason | (flags & FAULT_FLAG_WRITE)));
     uffd.dropLock(mm);

@@ -7,7 +7,7 @@ import { FRAME_HWPOISON, FRAME_THP, ORDER_PAGE, type Frames } from "./frames.js"
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
-import { HI_DIRTY, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY } from "./pte.js";
+import { HI_DIRTY, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, uffdWpHi } from "./pte.js";
 import { VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from "./vmfault.js";
 import { VM_NOHUGEPAGE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
@@ -87,7 +87,7 @@ export class FileFault {
     }
     if (this.protectedPage) {
       lo |= PTE_RDONLY;
-      hi = (hi & ~HI_WRITE) | HI_UFFD_WP;
+      hi = uffdWpHi(hi);
     }
     this.pt.setEntry(mm, at, level, this.pt.ensure(mm, at, level), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
   }

@@ -11,7 +11,7 @@ import {
   HI_SPECIAL,
   HI_UFFD_WP,
   HI_WRITE,
-  MARKER_UFFD_WP,
+  isUffdWpMarker,
   PTE_AF,
   PTE_RDONLY,
   PTE_VALID,
@@ -74,7 +74,7 @@ export class ForkCopy {
     let { lo, hi } = pt;
     const present = (lo & PTE_VALID) !== 0 || (hi & HI_PROT_NONE) !== 0;
     // copy_pte_marker: the child is registered with no userfaultfd.
-    if (lo === MARKER_UFFD_WP && hi === HI_UFFD_WP) return false;
+    if (isUffdWpMarker(lo, hi)) return false;
     if (!present && swapEntryType(lo) === SWP_SWAP) {
       const swapped = swapEntryPfn(lo, hi);
       frames.get(swapped);

@@ -6,20 +6,7 @@ import type { Files } from "./files.js";
 import { FRAME_ANON, type Frames } from "./frames.js";
 import type { HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
-import {
-  HI_CONT,
-  HI_DIRTY,
-  HI_UFFD_WP,
-  HI_WRITE,
-  MARKER_POISONED,
-  noneMostly,
-  pfnHi,
-  pfnLo,
-  PTE_AF,
-  PTE_RDONLY,
-  SWP_HWPOISON,
-  swapEntryType,
-} from "./pte.js";
+import { HI_CONT, HI_DIRTY, HI_UFFD_WP, HI_WRITE, namesPoison, noneMostly, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, uffdWpHi } from "./pte.js";
 import { DEFER_HUGETLB_COW, DEFER_UFFD_MINOR, DEFER_UFFD_MISSING, DEFER_UFFD_WP } from "./defer.js";
 import { VM_FAULT_HWPOISON_LARGE, VM_FAULT_SIGBUS } from "./vmfault.js";
 import { VM_MAYSHARE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
@@ -52,8 +39,7 @@ export class Hugetlb {
     const { pt } = this;
     if (!pt.walk(mm, addr)) {
       if (noneMostly(pt.lo, pt.hi)) return this.noPage(mm, vma, addr, write, !pt.none);
-      const poison = swapEntryType(pt.lo) === SWP_HWPOISON || pt.lo === MARKER_POISONED;
-      return poison ? VM_FAULT_HWPOISON_LARGE | VM_FAULT_SIGBUS : 0;
+      return namesPoison(pt.lo, pt.hi) ? VM_FAULT_HWPOISON_LARGE | VM_FAULT_SIGBUS : 0;
     }
     if (write && !pt.writable) return this.wp(mm, vma, addr);
     this.touch(mm, vma, addr, write);
@@ -106,7 +92,7 @@ export class Hugetlb {
     }
     if (protectedPage) {
       lo |= PTE_RDONLY;
-      hi = (hi & ~HI_WRITE) | HI_UFFD_WP;
+      hi = uffdWpHi(hi);
     }
     this.set(mm, block, order, pfn, lo, hi);
     // hugetlb_wp: a protected page is not copied; the access comes again.

@@ -9,6 +9,7 @@ import type { Sim } from "../sim/sim.js";
 import { FRAME_FILE, FRAME_HUGETLB, FRAME_HWPOISON, type Frames } from "./frames.js";
 import type { Gup } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
+import { vmaKernelPageSize } from "./context.js";
 import type { MmRow } from "./decisions.js";
 import { FILE_REGULAR, type Files } from "./files.js";
 import type { Hugetlb } from "./hugetlb.js";
@@ -17,7 +18,6 @@ import { descPfn, SWP_HWPOISON, swapEntryHi, swapEntryLo } from "./pte.js";
 import type { PageLocks } from "./pagelock.js";
 import type { Rmap } from "./rmap.js";
 import type { SplitHugePmd } from "./splithuge.js";
-import { VM_HUGETLB } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export const memoryFailureEvent = declareEvent("faultline", "memory_failure", "a page frame was declared broken", [
@@ -142,12 +142,8 @@ export class MemoryFailure {
     if (!this.clean(pfn, mm, addr) && this.d.hwpoisonFilePage === "kept") return;
     const v = vmas.findVma(mm, addr);
     const file = vmas.file(v);
-    const pgoff = vmas.pageIndex(v, addr - (addr % this.size(v)));
+    const pgoff = vmas.pageIndex(v, addr - (addr % vmaKernelPageSize(vmas, files, v)));
     if (files.cache.find(file, pgoff) === frames.head(pfn)) frames.put(files.cache.remove(file, pgoff));
-  }
-
-  private size(v: number): number {
-    return (this.vmas.flags(v) & VM_HUGETLB) !== 0 ? this.hugetlb.pageSize(v) : 4096;
   }
 
   /** A clean page of a file on disk is only unmapped (TTU_IGNORE_HWPOISON), and read again. */

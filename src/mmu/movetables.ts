@@ -1,5 +1,5 @@
 /** mremap's move of entries: mm/mremap.c move_page_tables. */
-import { HI_UFFD_WP, MARKER_UFFD_WP } from "./pte.js";
+import { HI_UFFD_WP, isUffdWpMarker } from "./pte.js";
 import { LEVEL_SIZE, nextBoundary, PMD_SIZE, type HostPageTables } from "./pagetable.js";
 
 export class MoveTables {
@@ -33,7 +33,7 @@ export class MoveTables {
         pt.setEntry(mm, a, level, entry, 0, 0);
         const target = to + (a - from);
         // move_ptes, move_huge_pmd: pte_marker_uffd_wp goes, the bit of other entries too.
-        const marker = clearUffdWp && lo === MARKER_UFFD_WP && hi === HI_UFFD_WP;
+        const marker = clearUffdWp && isUffdWpMarker(lo, hi);
         if (!marker) pt.setEntry(mm, target, level, pt.ensure(mm, target, level), lo, clearUffdWp ? hi & ~HI_UFFD_WP : hi);
         moved = true;
       }

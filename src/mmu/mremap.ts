@@ -1,7 +1,7 @@
 /** mremap (mm/mremap.c). A move tells the notifiers of the old range twice and of the new one never. */
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EFAULT, EINVAL, ENOMEM } from "../sim/errno.js";
-import { isPageAligned, pageAlign, type MmContext } from "./context.js";
+import { isPageAligned, pageAlign, vmaKernelPageSize, type MmContext } from "./context.js";
 import type { Munmap } from "./munmap.js";
 import { MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { TASK_SIZE } from "./pagetable.js";
@@ -187,7 +187,7 @@ export class Mremap {
   private moveAnywhere(f: number, v: number): number {
     const { sim, vmas, files } = this.mm;
     const s = sim.agents.stack;
-    const align = (vmas.flags(v) & VM_HUGETLB) !== 0 ? files.hugetlbSize(vmas.file(v)) : 4096;
+    const align = vmaKernelPageSize(vmas, files, v);
     const hint = (s.a[f + FLAGS]! & MREMAP_DONTUNMAP) !== 0 ? s.a[f + NEW_ADDR]! : 0;
     const to = unmappedArea(vmas, s.a[f + MM]!, hint, s.a[f + NEW_LEN]!, align);
     if (to < 0) return this.leave(f, to);
@@ -209,9 +209,10 @@ export class Mremap {
     const untouched = file < 0 && anon === 0;
     const pgoff = untouched ? to / 4096 : vmas.pageIndex(v, s.a[f + ADDR]!);
     // mremap_userfaultfd_prep: without UFFD_FEATURE_EVENT_REMAP the moved mapping is registered no more.
-    const kept = this.mm.d.mremapUserfaultfd === "kept" && vmas.uffd(v) >= 0;
+    const kept = this.mm.d.mremapUserfaultfd === "kept";
     const flags = kept ? vmas.flags(v) : vmas.flags(v) & ~VM_UFFD_FLAGS;
-    let n = kept ? -1 : this.change.mergeNew(mm, vmas.findVma(mm, to), to, to + len, flags, file, pgoff, vmas.pageProt(v), anon);
+    const uffd = kept ? vmas.uffd(v) : -1;
+    let n = this.change.mergeNew(mm, vmas.findVma(mm, to), to, to + len, flags, file, pgoff, vmas.pageProt(v), anon, uffd);
     if (n >= 0) {
       if (vmas.anonVma(n) === 0) vmas.setAnonVma(n, anon);
       s.set(f + NEW_VMA, n);
@@ -219,7 +220,7 @@ export class Mremap {
     }
     n = vmas.alloc(mm, to, to + len, flags, file, pgoff, vmas.pageProt(v));
     vmas.setAnonVma(n, anon);
-    if (kept) vmas.setUffd(n, vmas.uffd(v));
+    if (uffd >= 0) vmas.setUffd(n, uffd);
     files.get(file);
     vmas.insert(n);
     s.set(f + NEW_VMA, n);

@@ -103,9 +103,19 @@ export function namesPoison(lo: number, hi: number): boolean {
   return (lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0 && (swapEntryType(lo) === SWP_HWPOISON || lo === MARKER_POISONED);
 }
 
+/** pte_marker_uffd_wp: the mark of a protected page where nothing is mapped. */
+export function isUffdWpMarker(lo: number, hi: number): boolean {
+  return lo === MARKER_UFFD_WP && hi === HI_UFFD_WP;
+}
+
 /** pte_none_mostly: nothing, or the mark of a protected page. */
 export function noneMostly(lo: number, hi: number): boolean {
-  return (lo | hi) === 0 || (lo === MARKER_UFFD_WP && hi === HI_UFFD_WP);
+  return (lo | hi) === 0 || isUffdWpMarker(lo, hi);
+}
+
+/** pte_mkuffd_wp: the high word of a present entry that is to be protected; its low word gets PTE_RDONLY. */
+export function uffdWpHi(hi: number): number {
+  return (hi & ~HI_WRITE) | HI_UFFD_WP;
 }
 
 /** pte_dirty: by software, or by hardware: writable and not read-only. */

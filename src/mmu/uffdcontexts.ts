@@ -4,6 +4,7 @@
  *
  * A sleeping fault has dropped the mmap_lock; woken, it answers VM_FAULT_RETRY and is taken again.
  */
+import { ARG } from "../sim/agents.js";
 import { EINVAL } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { F64Pool } from "../sim/state.js";
@@ -66,9 +67,9 @@ export class UserfaultContexts {
     return true;
   }
 
-  /** Its address space. */
-  mmOf(ctx: number): number {
-    return this.contexts.a[ctx * CTX + C_MM]!;
+  /** The address space of the descriptor that an ioctl's frame has as its first argument. */
+  mmOf(f: number): number {
+    return this.contexts.a[this.mm.sim.agents.stack.a[f + ARG]! * CTX + C_MM]!;
   }
 
   /** validate_range, and the API handshake. @returns 0 | -EINVAL */

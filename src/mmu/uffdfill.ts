@@ -2,12 +2,12 @@
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EEXIST, EFAULT, EINVAL, EIO, ENOENT, ENOMEM } from "../sim/errno.js";
 import type { PhysicalMemory } from "../arch/phys.js";
-import type { MmContext } from "./context.js";
+import { vmaKernelPageSize, type MmContext } from "./context.js";
 import { FRAME_HWPOISON, ORDER_PAGE } from "./frames.js";
 import type { Hugetlb } from "./hugetlb.js";
 import { HI_DIRTY, HI_SPECIAL, HI_UFFD_WP, HI_WRITE, MARKER_POISONED, noneMostly, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
 import type { UserfaultContexts } from "./uffdcontexts.js";
-import { cutsHugePage, uffdPageSize, UFFDIO_CONTINUE_MODE_WP, UFFDIO_COPY_MODE_WP, UFFDIO_MODE_DONTWAKE } from "./uffdio.js";
+import { cutsHugePage, UFFDIO_CONTINUE_MODE_WP, UFFDIO_COPY_MODE_WP, UFFDIO_MODE_DONTWAKE } from "./uffdio.js";
 import { VM_HUGETLB, VM_SHARED, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
 
 const UFFD = ARG;
@@ -59,10 +59,6 @@ export class UffdFill {
     ]);
   }
 
-  private mmOf(f: number): number {
-    return this.contexts.mmOf(this.mm.sim.agents.stack.a[f + UFFD]!);
-  }
-
   /** find_dst_vma: one VMA that holds the whole range and is registered, with whom ever. @returns VMA, or -1 */
   private destination(mm: number, start: number, len: number): number {
     const { vmas } = this.mm;
@@ -74,7 +70,7 @@ export class UffdFill {
   private target(f: number, start: number, len: number, mode: number, known: number): number {
     const { vmas, d } = this.mm;
     if (this.contexts.validRange(this.mm.sim.agents.stack.a[f + UFFD]!, start, len) < 0 || (mode & ~known) !== 0) return -EINVAL;
-    const v = this.destination(this.mmOf(f), start, len);
+    const v = this.destination(this.contexts.mmOf(f), start, len);
     if (v < 0) return d.userfaultfdNoVma === "EINVAL" ? -EINVAL : -ENOENT;
     if ((mode & UFFDIO_COPY_MODE_WP) !== 0 && (vmas.flags(v) & VM_UFFD_WP) === 0) return -EINVAL;
     return v;
@@ -99,10 +95,10 @@ export class UffdFill {
       return sim.agents.ret(f, done);
     }
     if (s[f + SUB] === 0) {
-      const r = this.occupied(this.mmOf(f), s[f + START]! + done);
+      const r = this.occupied(this.contexts.mmOf(f), s[f + START]! + done);
       if (r < 0) return this.copyEnd(f, r);
     }
-    return sim.agents.call(f, this.copy.first + 1, gup.getUserPagesUnlocked, this.mmOf(f), s[f + SRC]! + done + s[f + SUB]!, 0);
+    return sim.agents.call(f, this.copy.first + 1, gup.getUserPagesUnlocked, this.contexts.mmOf(f), s[f + SRC]! + done + s[f + SUB]!, 0);
   }
 
   /** What is refused before the source is looked at: a THP, a huge page that is there already. @returns 0 | -ENOENT | -EEXIST */
@@ -120,7 +116,7 @@ export class UffdFill {
     const { sim, frames, vmas } = this.mm;
     const s = sim.agents.stack;
     const from = s.a[f + R0]!;
-    const mm = this.mmOf(f);
+    const mm = this.contexts.mmOf(f);
     const at = s.a[f + START]! + s.a[f + DONE]!;
     const sub = s.a[f + SUB]!;
     const v = this.destination(mm, at, 4096);
@@ -129,7 +125,7 @@ export class UffdFill {
       if (sub > 0) frames.put(s.a[f + NEW]!);
       return this.copyEnd(f, from < 0 ? -EFAULT : -ENOENT);
     }
-    const size = uffdPageSize(this.mm, v);
+    const size = vmaKernelPageSize(this.mm.vmas, this.mm.files, v);
     if (sub === 0) {
       const pfn = size === 4096 ? frames.alloc(ORDER_PAGE) : frames.hugetlbAlloc(Math.log2(size) - 12);
       if (pfn < 0) {
@@ -164,7 +160,7 @@ export class UffdFill {
   private copyInstall(f: number): number {
     const { sim, frames, pt } = this.mm;
     const s = sim.agents.stack;
-    const mm = this.mmOf(f);
+    const mm = this.contexts.mmOf(f);
     const at = s.a[f + START]! + s.a[f + DONE]!;
     if (pt.contended(mm, at, at + 1) || !sim.locks.read(this.mm.mmapLock(mm))) {
       s.set(f, this.copy.first + 2);
@@ -179,7 +175,7 @@ export class UffdFill {
       return this.copyEnd(f, r);
     }
     s.set(f + SUB, 0);
-    s.set(f + DONE, s.a[f + DONE]! + uffdPageSize(this.mm, v));
+    s.set(f + DONE, s.a[f + DONE]! + vmaKernelPageSize(this.mm.vmas, this.mm.files, v));
     return this.copySource(f);
   }
 
@@ -223,7 +219,7 @@ export class UffdFill {
     const writable = write && !wp;
     const lo = writable ? zap.prot.lo(v) & ~PTE_RDONLY : zap.prot.lo(v);
     const hi = (zap.prot.hi(v) & ~HI_WRITE) | HI_DIRTY | (writable ? HI_WRITE : 0) | (wp ? HI_UFFD_WP : 0);
-    const size = uffdPageSize(this.mm, v);
+    const size = vmaKernelPageSize(this.mm.vmas, this.mm.files, v);
     if (size === 4096) pt.setEntry(mm, at, 3, pt.ensure(mm, at, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     else this.hugetlb.set(mm, at, Math.log2(size) - 12, pfn, lo, hi);
   }
@@ -232,7 +228,7 @@ export class UffdFill {
   private fill(f: number, one: FillOne): number {
     const { sim, vmas, d } = this.mm;
     const s = sim.agents.stack.a;
-    const mm = this.mmOf(f);
+    const mm = this.contexts.mmOf(f);
     const start = s[f + START]!;
     const len = s[f + LEN]!;
     const mode = s[f + MODE]!;
@@ -250,7 +246,7 @@ export class UffdFill {
     if (error === 0 && (vmas.flags(v) & VM_SHARED) === 0) vmas.anonVmaPrepare(v);
     while (error === 0 && done < len) {
       error = one(mm, v, start + done, (mode & UFFDIO_CONTINUE_MODE_WP) !== 0);
-      if (error === 0) done += uffdPageSize(this.mm, v);
+      if (error === 0) done += vmaKernelPageSize(this.mm.vmas, this.mm.files, v);
     }
     sim.locks.unlockRead(this.mm.mmapLock(mm));
     if (done > 0 && (mode & UFFDIO_MODE_DONTWAKE) === 0) this.contexts.wakeRange(s[f + UFFD]!, start, start + done);
@@ -302,7 +298,7 @@ export class UffdFill {
     if (!hugetlb && this.overSize(v, at)) return -EFAULT;
     pt.walk(mm, at);
     if (!pt.none) return -EEXIST;
-    if (hugetlb) this.hugetlb.setMarker(mm, at, Math.log2(uffdPageSize(this.mm, v)) - 12, MARKER_POISONED, 0);
+    if (hugetlb) this.hugetlb.setMarker(mm, at, Math.log2(vmaKernelPageSize(this.mm.vmas, this.mm.files, v)) - 12, MARKER_POISONED, 0);
     else pt.setEntry(mm, at, 3, pt.ensure(mm, at, 3), MARKER_POISONED, 0);
     return 0;
   };

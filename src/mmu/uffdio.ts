@@ -1,6 +1,5 @@
 /** Words of the userfaultfd interface (include/uapi/linux/userfaultfd.h), and what its ioctls ask of huge pages. */
-import type { MmContext } from "./context.js";
-import { VM_HUGETLB } from "./vmflags.js";
+import { vmaKernelPageSize, type MmContext } from "./context.js";
 
 /** userfaultfd(2): only faults of user mode; those inside KVM and system calls give SIGBUS. */
 export const UFFD_USER_MODE_ONLY = 1;
@@ -18,13 +17,8 @@ export const UFFD_PAGEFAULT_FLAG_WRITE = 1;
 export const UFFD_PAGEFAULT_FLAG_WP = 2;
 export const UFFD_PAGEFAULT_FLAG_MINOR = 4;
 
-/** Bytes of the pages that a VMA is filled with. */
-export function uffdPageSize({ vmas, files }: MmContext, v: number): number {
-  return (vmas.flags(v) & VM_HUGETLB) !== 0 ? files.hugetlbSize(vmas.file(v)) : 4096;
-}
-
 /** Does the range begin or end within a huge page of the VMA? */
 export function cutsHugePage(mm: MmContext, v: number, start: number, len: number): boolean {
-  const size = uffdPageSize(mm, v);
+  const size = vmaKernelPageSize(mm.vmas, mm.files, v);
   return start % size !== 0 || len % size !== 0;
 }

@@ -1,13 +1,24 @@
 /** UFFDIO_WRITEPROTECT, and its undoing at UFFDIO_UNREGISTER (mm/userfaultfd.c mwriteprotect_range, uffd_wp_range). */
 import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import { EINVAL, ENOENT } from "../sim/errno.js";
-import type { MmContext } from "./context.js";
+import { vmaKernelPageSize, type MmContext } from "./context.js";
 import type { Hugetlb } from "./hugetlb.js";
 import { MMU_NOTIFY_PROTECTION_VMA } from "./notifiers.js";
 import { LEVEL_SIZE, nextBoundary, PMD_SIZE } from "./pagetable.js";
-import { HI_DIRTY, HI_UFFD_WP, HI_WRITE, MARKER_UFFD_WP, PTE_RDONLY, pteDirty, SWP_SWAP, swapEntryType } from "./pte.js";
+import {
+  HI_DIRTY,
+  HI_UFFD_WP,
+  HI_WRITE,
+  isUffdWpMarker,
+  MARKER_UFFD_WP,
+  PTE_RDONLY,
+  pteDirty,
+  SWP_SWAP,
+  swapEntryType,
+  uffdWpHi,
+} from "./pte.js";
 import type { UserfaultContexts } from "./uffdcontexts.js";
-import { cutsHugePage, uffdPageSize, UFFDIO_WRITEPROTECT_MODE_DONTWAKE, UFFDIO_WRITEPROTECT_MODE_WP } from "./uffdio.js";
+import { cutsHugePage, UFFDIO_WRITEPROTECT_MODE_DONTWAKE, UFFDIO_WRITEPROTECT_MODE_WP } from "./uffdio.js";
 import { VM_HUGETLB, VM_SHARED, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
 
 const UFFD = ARG;
@@ -46,16 +57,12 @@ export class UffdWriteprotect {
     ]);
   }
 
-  private mmOf(f: number): number {
-    return this.contexts.mmOf(this.mm.sim.agents.stack.a[f + UFFD]!);
-  }
-
   private wpStart(f: number): number {
     const { sim, d } = this.mm;
     const s = sim.agents.stack;
     const start = s.a[f + START]!;
     const mode = s.a[f + MODE]!;
-    if (!sim.locks.read(this.mm.mmapLock(this.mmOf(f)))) return BLOCKED;
+    if (!sim.locks.read(this.mm.mmapLock(this.contexts.mmOf(f)))) return BLOCKED;
     sim.agents.charge(sim.costs.syscall);
     const modes = UFFDIO_WRITEPROTECT_MODE_WP | UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
     const bad = !d.userfaultfdWriteprotect || (mode & ~modes) !== 0 || mode === modes;
@@ -65,7 +72,7 @@ export class UffdWriteprotect {
   }
 
   private wpLeave(f: number, r: number): number {
-    this.mm.sim.locks.unlockRead(this.mm.mmapLock(this.mmOf(f)));
+    this.mm.sim.locks.unlockRead(this.mm.mmapLock(this.contexts.mmOf(f)));
     return this.mm.sim.agents.ret(f, r);
   }
 
@@ -77,7 +84,7 @@ export class UffdWriteprotect {
     const end = start + s.a[f + LEN]!;
     const mode = s.a[f + MODE]!;
     const at = s.a[f + AT]!;
-    const v = at < end ? vmas.findVma(this.mmOf(f), at) : -1;
+    const v = at < end ? vmas.findVma(this.contexts.mmOf(f), at) : -1;
     if (v < 0 || vmas.start(v) >= end) {
       if (s.a[f + VMA] === 0) return this.wpLeave(f, -ENOENT);
       if (mode === 0) this.contexts.wakeRange(s.a[f + UFFD]!, start, end);
@@ -136,9 +143,10 @@ export class UffdWriteprotect {
         a = nextBoundary(a, pt.level);
       } else if (!marks) a = nextBoundary(a, pt.level);
       else {
-        if (hugetlb) this.hugetlb.setMarker(mm, a, Math.log2(uffdPageSize(this.mm, v)) - 12, MARKER_UFFD_WP, HI_UFFD_WP);
+        if (hugetlb)
+          this.hugetlb.setMarker(mm, a, Math.log2(vmaKernelPageSize(this.mm.vmas, this.mm.files, v)) - 12, MARKER_UFFD_WP, HI_UFFD_WP);
         else pt.setEntry(mm, a, 3, pt.ensure(mm, a, 3), MARKER_UFFD_WP, HI_UFFD_WP);
-        a += uffdPageSize(this.mm, v);
+        a += vmaKernelPageSize(this.mm.vmas, this.mm.files, v);
       }
     }
   }
@@ -150,14 +158,14 @@ export class UffdWriteprotect {
     let { lo, hi } = pt;
     if (pt.leafLevel < 0) {
       // A page in swap keeps the mark; the mark alone goes; poison stays.
-      if (!protect && lo === MARKER_UFFD_WP) pt.setEntry(mm, at, level, entry, 0, 0);
+      if (!protect && isUffdWpMarker(lo, hi)) pt.setEntry(mm, at, level, entry, 0, 0);
       else if (swapEntryType(lo) === SWP_SWAP) pt.setEntry(mm, at, level, entry, lo, protect ? hi | HI_UFFD_WP : hi & ~HI_UFFD_WP);
       return;
     }
     if (pt.hwDirty) hi |= HI_DIRTY;
     if (protect) {
       lo |= PTE_RDONLY;
-      hi = (hi & ~HI_WRITE) | HI_UFFD_WP;
+      hi = uffdWpHi(hi);
     } else {
       hi &= ~HI_UFFD_WP;
       // MM_CP_TRY_CHANGE_WRITABLE: can_change_pte_writable, can_change_pmd_writable.

@@ -6,18 +6,12 @@
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EAGAIN, EBUSY, EINVAL, ENOSYS, EPERM } from "../sim/errno.js";
 import type { PhysicalMemory } from "../arch/phys.js";
-import type { MmContext } from "./context.js";
+import { vmaKernelPageSize, type MmContext } from "./context.js";
 import type { HostFault } from "./fault.js";
 import { FILE_HUGETLB, FILE_SHMEM } from "./files.js";
 import { UserfaultContexts } from "./uffdcontexts.js";
 import { UffdFill } from "./uffdfill.js";
-import {
-  uffdPageSize,
-  UFFD_USER_MODE_ONLY,
-  UFFDIO_REGISTER_MODE_MINOR,
-  UFFDIO_REGISTER_MODE_MISSING,
-  UFFDIO_REGISTER_MODE_WP,
-} from "./uffdio.js";
+import { UFFD_USER_MODE_ONLY, UFFDIO_REGISTER_MODE_MINOR, UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP } from "./uffdio.js";
 import { UffdWriteprotect } from "./uffdwriteprotect.js";
 import type { VmaChange } from "./vmachange.js";
 import { VM_MAYWRITE, VM_UFFD_FLAGS, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP } from "./vmflags.js";
@@ -115,15 +109,11 @@ export class Userfaultfd {
     return s[f + ARG + 1] !== 0 ? BLOCKED : agents.ret(f, -EAGAIN);
   }
 
-  private mmOf(f: number): number {
-    return this.contexts.mmOf(this.mm.sim.agents.stack.a[f + UFFD]!);
-  }
-
   // ---- register, unregister
 
   private unlockWrite(f: number, r: number): number {
     const { sim } = this.mm;
-    sim.locks.unlockWrite(this.mm.mmapLock(this.mmOf(f)));
+    sim.locks.unlockWrite(this.mm.mmapLock(this.contexts.mmOf(f)));
     return sim.agents.ret(f, r);
   }
 
@@ -131,7 +121,7 @@ export class Userfaultfd {
     const { sim } = this.mm;
     const s = sim.agents.stack;
     const ctx = s.a[f + UFFD]!;
-    const mm = this.mmOf(f);
+    const mm = this.contexts.mmOf(f);
     if (!sim.locks.write(this.mm.mmapLock(mm))) return BLOCKED;
     sim.agents.charge(sim.costs.syscall);
     const start = s.a[f + START]!;
@@ -166,7 +156,7 @@ export class Userfaultfd {
   private firstVma(mm: number, start: number, end: number): number {
     const { vmas } = this.mm;
     const v = vmas.findVma(mm, start);
-    return v >= 0 && vmas.start(v) < end && start % uffdPageSize(this.mm, v) === 0 ? v : -1;
+    return v >= 0 && vmas.start(v) < end && start % vmaKernelPageSize(this.mm.vmas, this.mm.files, v) === 0 ? v : -1;
   }
 
   private canRegister(ctx: number, mm: number, start: number, end: number, mode: number): number {
@@ -178,7 +168,7 @@ export class Userfaultfd {
     for (; v >= 0 && vmas.start(v) < end; v = vmas.next(v)) {
       if (!this.canUserfault(v, mode)) return -EINVAL;
       if ((vmas.flags(v) & VM_MAYWRITE) === 0) return -EPERM;
-      if (end <= vmas.end(v) && end % uffdPageSize(this.mm, v) !== 0) return -EINVAL;
+      if (end <= vmas.end(v) && end % vmaKernelPageSize(this.mm.vmas, this.mm.files, v) !== 0) return -EINVAL;
       const other = vmas.uffd(v);
       if (other >= 0 && other !== ctx) return -EBUSY;
     }
@@ -195,7 +185,7 @@ export class Userfaultfd {
     const ctx = s.a[f + UFFD]!;
     for (;;) {
       // A VMA that has joined its neighbour may reach beyond the range.
-      const v = s.a[f + AT]! < end ? vmas.findVma(this.mmOf(f), s.a[f + AT]!) : -1;
+      const v = s.a[f + AT]! < end ? vmas.findVma(this.contexts.mmOf(f), s.a[f + AT]!) : -1;
       if (v < 0 || vmas.start(v) >= end) return this.unlockWrite(f, 0);
       const from = Math.max(s.a[f + AT]!, vmas.start(v));
       const to = Math.min(end, vmas.end(v));
@@ -212,7 +202,7 @@ export class Userfaultfd {
     const { sim, vmas, d } = this.mm;
     const s = sim.agents.stack;
     const ctx = s.a[f + UFFD]!;
-    const mm = this.mmOf(f);
+    const mm = this.contexts.mmOf(f);
     if (!sim.locks.write(this.mm.mmapLock(mm))) return BLOCKED;
     sim.agents.charge(sim.costs.syscall);
     const start = s.a[f + START]!;
@@ -236,7 +226,7 @@ export class Userfaultfd {
     if (s.a[f + R0]! < 0) return this.unlockWrite(f, s.a[f + R0]!);
     const end = s.a[f + START]! + s.a[f + LEN]!;
     for (;;) {
-      const v = s.a[f + AT]! < end ? vmas.findVma(this.mmOf(f), s.a[f + AT]!) : -1;
+      const v = s.a[f + AT]! < end ? vmas.findVma(this.contexts.mmOf(f), s.a[f + AT]!) : -1;
       if (v < 0 || vmas.start(v) >= end) return this.unlockWrite(f, 0);
       const from = Math.max(s.a[f + AT]!, vmas.start(v));
       const to = Math.min(end, vmas.end(v));

@@ -110,6 +110,7 @@ export class VmaChange {
   /**
    * Joins a new range with the VMAs around it where they are alike (vma_merge, vma_merge_new_range).
    * Nothing may be mapped in [start, end). @param next the VMA above, or -1 @param anon its anon_vma, 0 for a fresh range
+   * @param uffd the userfaultfd that it is registered with, -1 for a fresh range
    * @returns the VMA that holds the range now, or -1: none of them is alike
    */
   mergeNew(
@@ -122,16 +123,17 @@ export class VmaChange {
     pgoff: number,
     pageProt: number,
     anon = 0,
+    uffd = -1,
   ): number {
     const { vmas } = this.mm;
     const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
     const pages = (end - start) / 4096;
     const withPrev =
-      prev >= 0 && vmas.end(prev) === start && vmas.canMerge(prev, flags, file, pgoff, pageProt, anon) && this.anonJoins(prev, anon);
+      prev >= 0 && vmas.end(prev) === start && vmas.canMerge(prev, flags, file, pgoff, pageProt, anon, uffd) && this.anonJoins(prev, anon);
     const withNext =
       next >= 0 &&
       vmas.start(next) === end &&
-      vmas.canMergeBelow(next, pages, flags, file, pgoff, pageProt, anon) &&
+      vmas.canMergeBelow(next, pages, flags, file, pgoff, pageProt, anon, uffd) &&
       this.anonJoins(next, anon);
     return this.joined(withPrev ? prev : -1, withNext && (!withPrev || vmas.anonCompatible(prev, next)) ? next : -1, start, end);
   }
@@ -208,7 +210,6 @@ export class VmaChange {
     return s[f + UFFD] !== 0 ? s[f + UFFD]! - 1 : this.mm.vmas.uffd(s[f + VMA]!);
   }
 
-  /** @param uffd is_mergeable_vm_userfaultfd_ctx: both are registered with the same one, or neither */
   private neighbours(v: number, start: number, end: number, flags: number, uffd: number): number {
     const { vmas } = this.mm;
     const file = vmas.file(v);
@@ -219,10 +220,10 @@ export class VmaChange {
     const next = vmas.next(v);
     let merge = 0;
     if (start === vmas.start(v) && prev >= 0 && vmas.end(prev) === start && this.anonJoins(prev, anon)) {
-      if (vmas.uffd(prev) === uffd && vmas.canMerge(prev, flags, file, pgoff, prot, anon)) merge |= MERGE_PREV;
+      if (vmas.canMerge(prev, flags, file, pgoff, prot, anon, uffd)) merge |= MERGE_PREV;
     }
     if (end === vmas.end(v) && next >= 0 && vmas.start(next) === end && this.anonJoins(next, anon)) {
-      if (vmas.uffd(next) === uffd && vmas.canMergeBelow(next, (end - start) / 4096, flags, file, pgoff, prot, anon)) merge |= MERGE_NEXT;
+      if (vmas.canMergeBelow(next, (end - start) / 4096, flags, file, pgoff, prot, anon, uffd)) merge |= MERGE_NEXT;
     }
     return merge === (MERGE_PREV | MERGE_NEXT) && !vmas.anonCompatible(prev, next) ? MERGE_PREV : merge;
   }

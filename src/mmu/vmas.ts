@@ -20,7 +20,7 @@
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { F64Pool, I32Pool } from "../sim/state.js";
-import { VM_ACCESS_FLAGS, VM_SPECIAL } from "./vmflags.js";
+import { VM_ACCESS_FLAGS, VM_SPECIAL, VM_UFFD_FLAGS } from "./vmflags.js";
 
 export const vmaLookup = declareEvent("faultline", "vma_lookup", "the VMA that covers an address was looked up", [
   { name: "mm", kind: "dec" },
@@ -412,20 +412,31 @@ export class Vmas {
 
   /**
    * can_vma_merge_after / _before: may the VMA `low` and a range right above it with these properties be one VMA?
-   * @param anon the anon_vma of the range, 0 for none
+   * @param anon the anon_vma of the range, 0 for none @param uffd the userfaultfd that it is registered with, if its flags say so
    */
-  canMerge(low: number, flags: number, file: number, pgoff: number, pageProt: number, anon: number): boolean {
+  canMerge(low: number, flags: number, file: number, pgoff: number, pageProt: number, anon: number, uffd = -1): boolean {
     const pages = (this.end(low) - this.start(low)) / 4096;
-    return this.compatible(low, flags, file, pageProt, anon) && this.pgoff(low) + pages === pgoff;
+    return this.compatible(low, flags, file, pageProt, anon, uffd) && this.pgoff(low) + pages === pgoff;
   }
 
   /** As canMerge, for a range of `pages` right below the VMA `high`. */
-  canMergeBelow(high: number, pages: number, flags: number, file: number, pgoff: number, pageProt: number, anon: number): boolean {
-    return this.compatible(high, flags, file, pageProt, anon) && pgoff + pages === this.pgoff(high);
+  canMergeBelow(
+    high: number,
+    pages: number,
+    flags: number,
+    file: number,
+    pgoff: number,
+    pageProt: number,
+    anon: number,
+    uffd = -1,
+  ): boolean {
+    return this.compatible(high, flags, file, pageProt, anon, uffd) && pgoff + pages === this.pgoff(high);
   }
 
-  private compatible(v: number, flags: number, file: number, pageProt: number, anon: number): boolean {
+  private compatible(v: number, flags: number, file: number, pageProt: number, anon: number, uffd: number): boolean {
     if ((flags & VM_SPECIAL) !== 0 || this.flags(v) !== flags || this.file(v) !== file || this.pageProt(v) !== pageProt) return false;
+    // is_mergeable_vm_userfaultfd_ctx
+    if ((flags & VM_UFFD_FLAGS) !== 0 && this.uffd(v) !== uffd) return false;
     const mine = this.anonVma(v);
     return mine === 0 || anon === 0 || mine === anon;
   }

@@ -10,7 +10,7 @@ import { HOST_SIGBUS_MCEERR_AR, HOST_SIGSEGV } from "../../src/mmu/useraccess.js
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_HUGE_SHIFT, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED } from "../../src/mmu/vmflags.js";
 import { EBUSY, EFAULT, EHWPOISON, EINVAL } from "../../src/sim/errno.js";
 import { Bench } from "./faultbench.js";
-import { Host, PAGE, PLACES, type Words } from "./naivememory.js";
+import { Host, LONG, PAGE, PLACES, play, runsOr, SEED, stepsOr, type Words } from "./naivememory.js";
 
 const AT = 0x40_0000_0000;
 const FIRST = AT / PAGE;
@@ -393,21 +393,13 @@ class Program {
 
 function check(era: string, thp: "always" | "never", steps: readonly Step[]): void {
   const p = new Program(era, thp);
-  for (const [i, s] of steps.entries()) {
-    try {
-      p.do(s);
-    } catch (e) {
-      throw new Error(`step ${i}, ${JSON.stringify(s)}: ${e instanceof Error ? e.message : String(e)}`, { cause: e });
-    }
-    const wrong = p.wrong();
-    if (wrong !== undefined) throw new Error(`after step ${i}, ${JSON.stringify(s)}: ${wrong}`);
-  }
+  play(
+    steps,
+    (s) => p.do(s),
+    () => p.wrong(),
+  );
   p.end();
 }
-
-const RUNS = Number(process.env["NAIVE_RUNS"] ?? 3);
-const SEED = Number(process.env["NAIVE_SEED"] ?? 42);
-const MIN = Number(process.env["NAIVE_MIN"] ?? 10);
 
 describe("random programs that break pages: who is told, what is lost and what later accesses find is what a naive list has", () => {
   for (const [era, thp] of [
@@ -421,8 +413,8 @@ describe("random programs that break pages: who is told, what is lost and what l
   ] as const) {
     it(`${era}, transparent huge pages ${thp}`, () => {
       fc.assert(
-        fc.property(fc.array(step, { minLength: MIN, maxLength: 50 }), (steps) => check(era, thp, steps)),
-        { numRuns: RUNS, seed: SEED, endOnFailure: process.env["NAIVE_RUNS"] !== undefined },
+        fc.property(fc.array(step, { minLength: stepsOr(10), maxLength: 50 }), (steps) => check(era, thp, steps)),
+        { numRuns: runsOr(3), seed: SEED, endOnFailure: LONG },
       );
     });
   }

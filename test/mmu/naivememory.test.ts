@@ -31,6 +31,10 @@ import {
   type Process,
   type Slot,
   type Words,
+  play,
+  runsOr,
+  SEED,
+  stepsOr,
 } from "./naivememory.js";
 
 const AT = 0x40_0000_0000;
@@ -657,17 +661,13 @@ function check(era: string, thp: "always" | "never", kinds: readonly (typeof KIN
   const p = new Program(era, thp);
   for (const [i, kind] of kinds.entries())
     p.do({ op: "mmap", who: 0, page: 512 * i, pages: 512, kind, prot: 3, offset: i % 2 === 0 ? 0 : 512 });
-  for (const [i, s] of steps.entries()) {
-    p.do(s);
-    const wrong = p.h.wrong(p.processes);
-    if (wrong !== undefined) throw new Error(`after step ${i}, ${JSON.stringify(s)}: ${wrong}`);
-  }
+  play(
+    steps,
+    (s) => p.do(s),
+    () => p.h.wrong(p.processes),
+  );
   p.end();
 }
-
-const RUNS = Number(process.env["NAIVE_RUNS"] ?? 8);
-const SEED = Number(process.env["NAIVE_SEED"] ?? 42);
-const MIN = Number(process.env["NAIVE_MIN"] ?? 10);
 
 describe("random programs of processes, files and kernel threads leave what a naive list of pages has", () => {
   for (const [era, thp] of [
@@ -682,8 +682,8 @@ describe("random programs of processes, files and kernel threads leave what a na
   ] as const) {
     it(`${era}, transparent huge pages ${thp}`, () => {
       fc.assert(
-        fc.property(kinds, fc.array(step, { minLength: MIN, maxLength: 60 }), (k, steps) => check(era, thp, k, steps)),
-        { numRuns: RUNS, seed: SEED },
+        fc.property(kinds, fc.array(step, { minLength: stepsOr(10), maxLength: 60 }), (k, steps) => check(era, thp, k, steps)),
+        { numRuns: runsOr(8), seed: SEED },
       );
     });
   }

@@ -344,3 +344,22 @@ export class Host extends Bench {
     return bad;
   }
 }
+
+/** A comparison runs as long as the environment says: NAIVE_RUNS programs of at least NAIVE_MIN steps, by NAIVE_SEED. */
+export const LONG = process.env["NAIVE_RUNS"] !== undefined;
+export const runsOr = (usual: number): number => Number(process.env["NAIVE_RUNS"] ?? usual);
+export const stepsOr = (usual: number): number => Number(process.env["NAIVE_MIN"] ?? usual);
+export const SEED = Number(process.env["NAIVE_SEED"] ?? 42);
+
+/** Does one step after the other. @param wrong what is not as the list has it after step i @throws Error that names the step */
+export function play<S>(steps: readonly S[], does: (s: S) => void, wrong: (i: number) => string | undefined): void {
+  for (const [i, s] of steps.entries()) {
+    try {
+      does(s);
+    } catch (e) {
+      throw new Error(`step ${i}, ${JSON.stringify(s)}: ${e instanceof Error ? e.message : String(e)}`, { cause: e });
+    }
+    const what = wrong(i);
+    if (what !== undefined) throw new Error(`after step ${i}, ${JSON.stringify(s)}: ${what}`);
+  }
+}

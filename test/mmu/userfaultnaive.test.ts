@@ -6,7 +6,7 @@ import { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE } from "../../src/mmu/mr
 import { HI_UFFD_WP } from "../../src/mmu/pte.js";
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_HUGE_SHIFT, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED } from "../../src/mmu/vmflags.js";
 import { EINVAL, ENOMEM } from "../../src/sim/errno.js";
-import { Host, PAGE, type NaiveFile } from "./naivememory.js";
+import { Host, LONG, PAGE, play, runsOr, SEED, stepsOr, type NaiveFile } from "./naivememory.js";
 import { NaiveUserfault, WP, type Page } from "./naiveuserfault.js";
 
 const AT = 0x40_0000_0000;
@@ -453,22 +453,14 @@ class Program {
 function check(era: string, thp: "always" | "never", modes: readonly number[], steps: readonly Step[]): void {
   const p = new Program(era, thp);
   for (const [i, mode] of modes.entries()) p.do({ op: "register", ctx: 0, area: i, offset: 0, pages: 1024, mode });
-  for (const [i, s] of steps.entries()) {
-    try {
-      p.do(s);
-    } catch (e) {
-      throw new Error(`step ${i}, ${JSON.stringify(s)}: ${e instanceof Error ? e.message : String(e)}`, { cause: e });
-    }
-    // All tables are walked after every fourth step, in long runs after each.
-    const wrong = i % 4 === 3 || process.env["NAIVE_RUNS"] !== undefined ? p.wrong() : undefined;
-    if (wrong !== undefined) throw new Error(`after step ${i}, ${JSON.stringify(s)}: ${wrong}`);
-  }
+  // All tables are walked after every fourth step, in long runs after each.
+  play(
+    steps,
+    (s) => p.do(s),
+    (i) => (i % 4 === 3 || LONG ? p.wrong() : undefined),
+  );
   p.end();
 }
-
-const RUNS = Number(process.env["NAIVE_RUNS"] ?? 3);
-const SEED = Number(process.env["NAIVE_SEED"] ?? 42);
-const MIN = Number(process.env["NAIVE_MIN"] ?? 40);
 
 describe("random programs with a userfaultfd: pages, results, messages and sleepers are what a naive list has", () => {
   for (const [era, thp] of [
@@ -482,8 +474,8 @@ describe("random programs with a userfaultfd: pages, results, messages and sleep
   ] as const) {
     it(`${era}, transparent huge pages ${thp}`, () => {
       fc.assert(
-        fc.property(modes, fc.array(step, { minLength: MIN, maxLength: 60 }), (m, steps) => check(era, thp, m, steps)),
-        { numRuns: RUNS, seed: SEED, endOnFailure: process.env["NAIVE_RUNS"] !== undefined },
+        fc.property(modes, fc.array(step, { minLength: stepsOr(40), maxLength: 60 }), (m, steps) => check(era, thp, m, steps)),
+        { numRuns: runsOr(3), seed: SEED, endOnFailure: LONG },
       );
     });
   }
