@@ -1,8 +1,16 @@
 import { defineConfig } from "vitest/config";
 import floor from "./test/coverage-floor.json" with { type: "json" };
 
-/** Rooms whose tests are many and short: they share a process, which loads the modules once and keeps what V8 has compiled of them. */
-const SHARED = ["arch", "inspect", "kvm", "litmus", "mmu", "sim", "trace", "vfio"].map((room) => `test/${room}/**/*.test.ts`);
+/** The longest tests, which run nothing that shorter ones do not run too: counting coverage would make them a third longer. */
+const LONG = [
+  "architecture/registry",
+  "conform/branches",
+  "conform/recordings",
+  "explore/catalogue",
+  "fuzz/planted",
+  "guest/livelock",
+  "guest/rollback",
+].map((name) => `test/${name}.test.ts`);
 
 export default defineConfig({
   test: {
@@ -10,9 +18,11 @@ export default defineConfig({
     testTimeout: 60_000,
     // On two cores vitest would take one.
     maxWorkers: "100%",
+    // Files share their process: modules are loaded once, and what V8 has compiled of them is kept.
+    isolate: false,
     projects: [
-      { extends: true, test: { name: "rooms", include: SHARED, isolate: false } },
-      { extends: true, test: { name: "apart", include: ["test/**/*.test.ts"], exclude: SHARED } },
+      { extends: true, test: { name: "covered", include: ["test/**/*.test.ts"], exclude: LONG } },
+      { extends: true, test: { name: "long", include: LONG } },
     ],
     coverage: { provider: "v8", include: ["src/**/*.ts"], exclude: ["src/report/page/**"], reporter: ["text-summary"], thresholds: floor },
   },
