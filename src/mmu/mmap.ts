@@ -61,7 +61,7 @@ const ALIGN_SHIFT = 2 ** 40;
  * @param align a power of two from 4096 on
  */
 export function mmapMode(prot: number, flags: number, align = PAGE_SIZE): number {
-  const log = Math.log2(align);
+  const log = align === PAGE_SIZE ? 12 : Math.log2(align);
   if (!Number.isInteger(log) || log < 12 || log > 46) throw new Error(`an alignment is a power of two from 4096 on, not ${align}`);
   return (prot & 0xff) + (flags >>> 0) * FLAGS_SHIFT + log * ALIGN_SHIFT;
 }
@@ -199,7 +199,7 @@ export class Mmap {
     const noreplace = (flags & MAP_FIXED_NOREPLACE) !== 0 && d.mapFixedNoreplace;
     if ((flags & MAP_FIXED) !== 0 || noreplace) {
       if (hint > TASK_SIZE - len) return -ENOMEM;
-      if (hint % granule !== 0) return -EINVAL;
+      if (Math.floor(hint / granule) * granule !== hint) return -EINVAL;
       if (noreplace && vmas.overlaps(mm, hint, hint + len)) return -EEXIST;
       return hint;
     }

@@ -92,7 +92,7 @@ export class Zap {
       } else if (pt.none) a = nextBoundary(a, pt.level);
       else {
         const size = LEVEL_SIZE[pt.level as 1 | 2];
-        const block = a - (a % size);
+        const block = a - (a & (size - 1));
         if (pt.level === 2 && (block < start || block + size > end)) {
           this.splitHugePmdPlain(mm, a);
           continue;
@@ -229,9 +229,9 @@ export class Zap {
    */
   freePgtables(mm: number, start: number, end: number, floor: number, ceiling: number): void {
     const top = ceiling === 0 ? TASK_SIZE : ceiling;
-    let a = start - (start % PMD_SIZE);
+    let a = start - (start & (PMD_SIZE - 1));
     if (a < floor) a += PMD_SIZE;
-    const limit = top - (top % PMD_SIZE);
+    const limit = top - (top & (PMD_SIZE - 1));
     let last = end;
     if (last > limit) last -= PMD_SIZE;
     if (a >= last) return;
@@ -255,7 +255,7 @@ export class Zap {
       this.pt.walk(mm, a);
       if (this.pt.level !== 3) continue;
       const pmd = this.pt.ensure(mm, a, 2);
-      this.pt.freeTable(mm, a - (a % PMD_SIZE), 2, pmd);
+      this.pt.freeTable(mm, a - (a & (PMD_SIZE - 1)), 2, pmd);
     }
   }
 

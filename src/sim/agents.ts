@@ -56,7 +56,7 @@ export class Agents {
   /** Per agent: the frame on top (-1 idle), the physical CPU it runs on. */
   private readonly top: I32Pool;
   private readonly cpuOf: I32Pool;
-  /** Per agent: its clock in cycles; of the running one as it stood at the last `settle`. */
+  /** Per agent: its clock in cycles; of the running one as it stood at the last `settle`: who looks at the state settles first. */
   private readonly clock: F64Pool;
   /** What `cpuOf` holds for the running agent: every access asks for it. */
   private placed = 0;
@@ -160,8 +160,9 @@ export class Agents {
     this.time = this.clock.a[this.running.a[0]!]!;
     this.place();
   }
-  /** Another agent runs, or the same again. */
+  /** Another agent runs, or the same again, whose clock and place are known. */
   private switchTo(agent: number): void {
+    if (agent === this.running.a[0]) return;
     this.settle();
     this.running.set(0, agent);
     this.take();
@@ -450,7 +451,6 @@ export class Agents {
       if (next === BLOCKED) break;
       f = top.a[agent]!;
     }
-    this.settle();
     return f < 0;
   }
 
