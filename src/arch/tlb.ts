@@ -124,6 +124,9 @@ const M_S1GEN = 8;
 const M_S2GEN = M_S1GEN + 256;
 const M_WORDS = M_S2GEN + 256;
 
+/** Place of the host's regime behind the VMIDs in `holders`. */
+const HOLDERS_HOST = 256;
+
 export const BIG_GUEST = 1;
 export const BIG_HOST = 2;
 
@@ -140,6 +143,11 @@ export class Tlbs {
   readonly walk2: I32Pool;
   private readonly contexts: I32Pool;
   private readonly meta: I32Pool;
+  /**
+   * By the low 8 bits of the VMID, and for the host: the CPUs that were given a context of it (`cpuBit`). The others hold nothing
+   * of it: invalidations pass over them.
+   */
+  private readonly holders: I32Pool;
   /** [0] changes with every context given out or forgotten: a cached context number is good while it stands. */
   readonly epoch: I32Pool;
   /**
@@ -161,6 +169,7 @@ export class Tlbs {
     this.walk2 = s.i32("tlb.walk2", (cpus * WALK) << L_SHIFT);
     this.contexts = s.i32("tlb.contexts", cpus * CONTEXTS * 4);
     this.meta = s.i32("tlb.meta", cpus * M_WORDS);
+    this.holders = s.i32("tlb.holders", HOLDERS_HOST + 1);
     this.epoch = s.i32("tlb.epoch", 1);
   }
 
@@ -204,6 +213,9 @@ export class Tlbs {
     this.meta.set(Math.imul(cpu, M_WORDS) + M_NEXT, next);
     this.contexts.set2(at + K_IDS, ids, kind);
     this.contexts.set2(at + K_NUMBER, next, this.generation(cpu, kind, vmid));
+    const whose = kind === CTX_HOST ? HOLDERS_HOST : vmid & 255;
+    const holders = this.holders.a[whose]!;
+    if ((holders & cpuBit(cpu)) === 0) this.holders.set(whose, holders | cpuBit(cpu));
     this.changed();
     return next;
   }
@@ -232,10 +244,9 @@ export class Tlbs {
     this.epoch.set(0, (this.epoch.a[0]! + 1) | 0);
   }
 
-  private bump(from: number, to: number, word: number): void {
-    const { meta } = this;
-    const end = Math.imul(to, M_WORDS);
-    for (let at = Math.imul(from, M_WORDS) + word; at < end; at += M_WORDS) meta.set(at, (meta.a[at]! + 1) | 0);
+  private bump(cpu: number, word: number): void {
+    const at = Math.imul(cpu, M_WORDS) + word;
+    this.meta.set(at, (this.meta.a[at]! + 1) | 0);
   }
 
   // ---- marks that make invalidation by address exact
@@ -265,6 +276,11 @@ export class Tlbs {
     const at = Math.imul(cpu, M_WORDS);
     return first < this.meta.a[at + M_HOST_END]! * 512 && end > this.meta.a[at + M_HOST_FIRST]! * 512;
   }
+  /** The same of a block of 2 MiB. */
+  private hostHasBlock(cpu: number, block: number): boolean {
+    const at = Math.imul(cpu, M_WORDS);
+    return block < this.meta.a[at + M_HOST_END]! && block >= this.meta.a[at + M_HOST_FIRST]!;
+  }
   stage2Sizes(cpu: number): number {
     return this.meta.a[Math.imul(cpu, M_WORDS) + M_S2SIZES]!;
   }
@@ -273,7 +289,7 @@ export class Tlbs {
 
   /** Everything of EL1&0, every VMID, both stages (ALLE1). */
   dropAll(cpu: number): void {
-    this.bump(cpu, cpu + 1, M_ALL);
+    this.bump(cpu, M_ALL);
     this.changed();
     const at = Math.imul(cpu, M_WORDS);
     this.meta.set(at + M_BIG, this.meta.a[at + M_BIG]! & BIG_HOST);
@@ -281,13 +297,16 @@ export class Tlbs {
   }
   /** On CPUs [from, to): combined and stage-1 entries of a VMID (VMALLE1); stage-2 ones too if asked (VMALLS12E1). */
   dropVmid(from: number, to: number, vmid: number, stage2: boolean): void {
-    this.bump(from, to, M_S1GEN + (vmid & 255));
-    if (stage2) this.bump(from, to, M_S2GEN + (vmid & 255));
+    const holders = this.holders.a[vmid & 255]!;
+    for (let cpu = nextHolder(holders, from, to); cpu < to; cpu = nextHolder(holders, cpu + 1, to)) {
+      this.bump(cpu, M_S1GEN + (vmid & 255));
+      if (stage2) this.bump(cpu, M_S2GEN + (vmid & 255));
+    }
     this.changed();
   }
   /** The host's regime (ALLE2, or VMALLE1 at EL2 with TGE). */
   dropHost(cpu: number): void {
-    this.bump(cpu, cpu + 1, M_HOST);
+    this.bump(cpu, M_HOST);
     this.changed();
   }
   /** The non-global entries of an ASID, of a guest or (kind CTX_HOST) of the host. */
@@ -305,36 +324,36 @@ export class Tlbs {
    * @param asid -1: any ASID @param walks also the walk cache @param level leaf level of the hint, 0 none
    */
   dropVa(from: number, to: number, host: boolean, vmid: number, asid: number, hi: number, lo: number, walks: boolean, level: number): void {
-    const page = lo & ~0xfff;
-    const { combined, stage1, walk1 } = this;
-    const [ca, la, wa] = [combined.a, stage1.a, walk1.a];
-    const leads = walks && leadsTo(level);
-    // An entry lies at the same place in each CPU's part.
-    const [c0, l0, w0] = [this.combinedAt(0, hi, page), this.stage1At(0, hi, page), this.walkAt(0, hi, lo)];
-    const meta = this.meta.a;
     const block = (hi << 11) | (lo >>> 21);
     const byAsid = host && asid >= 0;
-    for (let cpu = from; cpu < to; cpu++) {
-      let m = Math.imul(cpu, M_WORDS);
+    const holders = this.holders.a[host ? HOLDERS_HOST : vmid & 255]!;
+    for (let cpu = nextHolder(holders, from, to); cpu < to; cpu = nextHolder(holders, cpu + 1, to)) {
       // As in dropVaRange.
-      for (; cpu < to && byAsid && (block >= meta[m + M_HOST_END]! || block < meta[m + M_HOST_FIRST]!); cpu++) m += M_WORDS;
-      if (cpu === to) return;
-      if (meta[m + M_BIG] !== 0) {
-        this.dropVaPieces(cpu, host, vmid, asid, hi, page, level);
-      } else {
-        const c = c0 + (Math.imul(cpu, COMBINED) << C_SHIFT);
-        if (ca[c + C_VA_LO] === page && ca[c + C_VA_HI] === hi && this.levelFits(ca[c + C_S1]!, level)) {
-          this.dropIf(combined, c + C_TAG, ca[c + C_IDS]!, cpu, host, vmid, asid);
-        }
-        const l = l0 + (Math.imul(cpu, STAGE1) << L_SHIFT);
-        if (la[l + L_LO] === page && la[l + L_HI] === hi && this.levelFits(la[l + L_SIZE]!, level)) {
-          this.dropIf(stage1, l + L_TAG, la[l + L_IDS]!, cpu, host, vmid, asid);
-        }
+      if (byAsid && !this.hostHasBlock(cpu, block)) continue;
+      this.dropVaOn(cpu, host, vmid, asid, hi, lo, walks, level);
+    }
+  }
+  private dropVaOn(cpu: number, host: boolean, vmid: number, asid: number, hi: number, lo: number, walks: boolean, level: number): void {
+    const page = lo & ~0xfff;
+    const { combined, stage1, walk1 } = this;
+    if (this.meta.a[Math.imul(cpu, M_WORDS) + M_BIG] !== 0) this.dropVaPieces(cpu, host, vmid, asid, hi, page, level);
+    else {
+      const ca = combined.a;
+      const c = this.combinedAt(cpu, hi, page);
+      if (ca[c + C_VA_LO] === page && ca[c + C_VA_HI] === hi && this.levelFits(ca[c + C_S1]!, level)) {
+        this.dropIf(combined, c + C_TAG, ca[c + C_IDS]!, cpu, host, vmid, asid);
       }
-      const w = w0 + (Math.imul(cpu, WALK) << L_SHIFT);
-      if (leads && wa[w + W_LO] === (lo & ~0x1fffff) && wa[w + W_HI] === hi) {
-        this.dropIf(walk1, w + W_TAG, wa[w + W_IDS]!, cpu, host, vmid, asid);
+      const la = stage1.a;
+      const l = this.stage1At(cpu, hi, page);
+      if (la[l + L_LO] === page && la[l + L_HI] === hi && this.levelFits(la[l + L_SIZE]!, level)) {
+        this.dropIf(stage1, l + L_TAG, la[l + L_IDS]!, cpu, host, vmid, asid);
       }
+    }
+    if (!walks || !leadsTo(level)) return;
+    const wa = walk1.a;
+    const w = this.walkAt(cpu, hi, lo);
+    if (wa[w + W_LO] === (lo & ~0x1fffff) && wa[w + W_HI] === hi) {
+      this.dropIf(walk1, w + W_TAG, wa[w + W_IDS]!, cpu, host, vmid, asid);
     }
   }
 
@@ -418,32 +437,24 @@ export class Tlbs {
    * @param level the leaf's level as the TTL says, 0 any: a hint of level 1 or 2 asks for nothing of what leads to level 3
    */
   dropIpa(from: number, to: number, vmid: number, hi: number, lo: number, walks: boolean, level: number): void {
-    const c = this.contexts.a;
-    const ids = vmid << 16;
-    const at0 = this.contextAt(0, CTX_STAGE2, ids);
     const leads = walks && leadsTo(level);
-    for (let cpu = from; cpu < to; cpu++) {
-      // Nearly all have nothing of it: a loop without calls passes over those.
-      let at = at0 + (Math.imul(cpu, CONTEXTS) << 2);
-      for (; cpu < to && c[at + K_IDS] !== ids; cpu++) at += CONTEXTS << 2;
-      if (cpu === to) return;
+    const holders = this.holders.a[vmid & 255]!;
+    for (let cpu = nextHolder(holders, from, to); cpu < to; cpu = nextHolder(holders, cpu + 1, to)) {
       const tag = this.findContext(cpu, CTX_STAGE2, vmid, 0);
       if (tag !== 0) this.dropTaggedIpa(cpu, tag, hi, lo, leads, level);
     }
   }
   private dropTaggedIpa(cpu: number, tag: number, hi: number, lo: number, leads: boolean, level: number): void {
-    const sizes = this.stage2Sizes(cpu);
-    for (let size = 0; size < 3; size++) {
-      if ((sizes & (1 << size)) === 0) continue;
-      const i = this.stage2At(cpu, hi, lo, size);
-      const a = this.stage2.a;
+    const a = this.stage2.a;
+    for (let sizes = this.stage2Sizes(cpu); sizes !== 0; sizes &= sizes - 1) {
+      const i = this.stage2At(cpu, hi, lo, 31 - Math.clz32(sizes & -sizes));
       if (a[i + L_TAG] !== tag || !sameLeaf(a[i + L_HI]!, a[i + L_LO]!, hi, lo, a[i + L_SIZE]! & 0xff)) continue;
       if (level === 0 || a[i + L_SIZE]! >> 8 === level) this.stage2.set(i + L_TAG, 0);
     }
     if (!leads) return;
     const w = this.walkAt(cpu, hi, lo);
-    const a = this.walk2.a;
-    if (a[w + W_TAG] === tag && a[w + W_LO] === (lo & ~0x1fffff) && a[w + W_HI] === hi) this.walk2.set(w + W_TAG, 0);
+    const wa = this.walk2.a;
+    if (wa[w + W_TAG] === tag && wa[w + W_LO] === (lo & ~0x1fffff) && wa[w + W_HI] === hi) this.walk2.set(w + W_TAG, 0);
   }
 
   /** Drops a run of IPA pages. @param first IPA >> 12 */
@@ -466,6 +477,18 @@ export class Tlbs {
       if (w[i + W_TAG] === tag && overlaps(w[i + W_HI]!, w[i + W_LO]!, 21, first, end)) this.walk2.set(i + W_TAG, 0);
     }
   }
+}
+
+/** A CPU's bit in `holders`: the last is that of all CPUs from 31 on. */
+function cpuBit(cpu: number): number {
+  return 1 << (cpu < 31 ? cpu : 31);
+}
+/** The first CPU of [cpu, to) that `holders` names, not below `to` if there is none. */
+function nextHolder(holders: number, cpu: number, to: number): number {
+  if (cpu >= to) return to;
+  if (cpu > 31) return holders < 0 ? cpu : to;
+  const rest = holders & (-1 << cpu);
+  return rest === 0 ? to : 31 - Math.clz32(rest & -rest);
 }
 
 /** Whether a TLBI with this level hint (0: none) must drop what leads to a level-3 table (Arm ARM D8.14.5, TTL). */

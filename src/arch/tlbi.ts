@@ -204,7 +204,7 @@ export class TlbMaintenance {
       const a = p.a;
       const op = a[r]!;
       if ((op & DOMAIN) >> 4 <= width) {
-        if ((op & APPLIED) === 0) this.applyScope(cpu, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
+        if ((op & APPLIED) === 0) this.apply(cpu, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
         if (this.ordering !== undefined && (op & (DOMAIN | TLBI_FORCED)) !== 0) this.remote(this.ordering, cpu, op, a[r + 3]!);
         broadcast ||= (op & (DOMAIN | TLBI_FORCED)) !== 0;
         continue;
@@ -217,10 +217,6 @@ export class TlbMaintenance {
     return n - kept;
   }
 
-  private applyScope(cpu: number, op: number, vmid: number, hi: number, lo: number): void {
-    if ((op & (DOMAIN | TLBI_FORCED)) === 0) this.apply(cpu, cpu + 1, op, vmid, hi, lo);
-    else this.apply(0, this.tlbs.cpus, op, vmid, hi, lo);
-  }
   /** The other CPUs give up what they did early through what this operation names. */
   private remote(ordering: Ordering, cpu: number, op: number, lo: number): void {
     const kind = op & KIND;
@@ -237,9 +233,11 @@ export class TlbMaintenance {
     const at = cpu * SLICE;
     for (let i = 0; i < p.a[at]!; i++) {
       const r = at + FIRST + i * RECORD;
-      if ((p.a[r]! & APPLIED) !== 0 || n-- > 0) continue;
-      this.applyScope(cpu, p.a[r]!, p.a[r + 1]!, p.a[r + 2]!, p.a[r + 3]!);
-      p.set(r, p.a[r]! | APPLIED);
+      const a = p.a;
+      const op = a[r]!;
+      if ((op & APPLIED) !== 0 || n-- > 0) continue;
+      this.apply(cpu, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
+      p.set(r, op | APPLIED);
       return true;
     }
     return false;
@@ -263,9 +261,12 @@ export class TlbMaintenance {
     this.sim.agents.charge(this.sim.costs.dsbTlbiCpu * (this.tlbs.cpus - 1));
   }
 
-  /** Takes effect on the TLBs of CPUs [from, to): the scope table of arch-translation.md 5.2. */
-  private apply(from: number, to: number, op: number, vmid: number, hi: number, lo: number): void {
+  /** Takes effect on the TLBs of the CPU that issued it, or of all: the scope table of arch-translation.md 5.2. */
+  private readonly apply = (cpu: number, op: number, vmid: number, hi: number, lo: number): void => {
     const t = this.tlbs;
+    const local = (op & (DOMAIN | TLBI_FORCED)) === 0;
+    const from = local ? cpu : 0;
+    const to = local ? cpu + 1 : t.cpus;
     const host = vmid < 0;
     const asid = hi >>> 16;
     switch (op & KIND) {
@@ -329,7 +330,7 @@ export class TlbMaintenance {
       default: // ALLE1
         for (let c = from; c < to; c++) t.dropAll(c);
     }
-  }
+  };
 
   /** The level that a TTL hint names, 0: none. Without FEAT_TTL the bits are RES0; level 0 is no hint. */
   private ttlLevel(hi: number): number {

@@ -33,6 +33,7 @@ export const TLB_POOLS = [
   "tlb.walk2",
   "tlb.contexts",
   "tlb.meta",
+  "tlb.holders",
   "tlb.epoch",
   "tlbi.pending",
 ];

@@ -243,7 +243,7 @@ export class MmuNotifiers {
     this.eachNow(mm, start, end, false);
     return true;
   }
-  private eachNow(mm: number, start: number, end: number, begins: boolean): void {
+  private readonly eachNow = (mm: number, start: number, end: number, begins: boolean): void => {
     const a = this.subs.a;
     const words = this.words;
     for (let s = 0; s < words; s += SUB_WORDS) {
@@ -253,7 +253,7 @@ export class MmuNotifiers {
       if (begins) now.rangeStart(a[s + SUB_TOKEN]!, start, end);
       else now.rangeEnd(a[s + SUB_TOKEN]!, start, end);
     }
-  }
+  };
 
   private allReady(mm: number): boolean {
     if (!this.sim.agents.straight || this.sim.bus.listening) return false;
