@@ -372,7 +372,7 @@ export class Cpu {
    * The last run ended at the first instruction of a compiled loop, in a fault most often: goes on there, if that is where the vCPU is.
    * @returns STEP_EL2: the run ends; STEP_NEXT: the interpreter goes on in the same context; STEP_RELOAD: it begins anew
    */
-  private backIntoLoop(v: number, budget: number): number {
+  private readonly backIntoLoop = (v: number, budget: number): number => {
     const r = this.pool.a;
     const b = this.regs.base(v) | 0;
     const at = this.loopLeft;
@@ -403,7 +403,7 @@ export class Cpu {
       this.charge((this.charged - left) * this.sim.costs.instruction + this.io[IO_RAM]!);
     }
     return step;
-  }
+  };
 
   /**
    * The hot loop writes registers at few places (each call of `set` that is inlined counts): a result for
