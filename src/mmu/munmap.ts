@@ -136,18 +136,14 @@ export class Munmap {
     if (s.a[f + DOWNGRADE] !== 0) {
       sim.locks.downgrade(this.mm.mmapLock(mm));
     }
-    if (notifiers.startNow(mm, start, end, MMU_NOTIFY_UNMAP)) return sim.agents.go(f, this.doMunmap.first + 3, this.unmap);
-    return sim.agents.callStraight(
-      f,
-      this.doMunmap.first + 3,
-      this.unmap,
-      notifiers.invalidateRangeStart,
-      mm,
-      start,
-      end,
-      MMU_NOTIFY_UNMAP,
-      1,
-    );
+    let tell = notifiers.invalidateRangeStart;
+    let from = 0;
+    if (notifiers.direct) {
+      from = notifiers.startNow(mm, start, end, MMU_NOTIFY_UNMAP);
+      if (from < 0) return sim.agents.go(f, this.doMunmap.first + 3, this.unmap);
+      tell = notifiers.startRest;
+    }
+    return sim.agents.callStraight(f, this.doMunmap.first + 3, this.unmap, tell, mm, start, end, MMU_NOTIFY_UNMAP, 1, from);
   }
 
   /** unmap_vmas: each hugetlb mapping announces its part again where __unmap_hugepage_range does. */
@@ -164,21 +160,19 @@ export class Munmap {
       const to = widenHugetlb(vmas, v, start, end, true);
       return sim.agents.call(f, this.doMunmap.first + 3, this.zapVma.zapNotified, s[f + MM]!, start, end, MMU_NOTIFY_UNMAP, from, to);
     }
-    if (this.mm.pt.contended(s[f + MM]! | 0, s[f + START]!, s[f + END]!)) return BLOCKED;
-    zap.zapRange(s[f + MM]! | 0, s[f + START]!, s[f + END]!);
-    if (notifiers.endNow(s[f + MM]! | 0, s[f + START]!, s[f + END]!, MMU_NOTIFY_UNMAP))
-      return sim.agents.go(f, this.doMunmap.first + 4, this.freePgtables);
-    return sim.agents.callStraight(
-      f,
-      this.doMunmap.first + 4,
-      this.freePgtables,
-      notifiers.invalidateRangeEnd,
-      s[f + MM]! | 0,
-      s[f + START]!,
-      s[f + END]!,
-      MMU_NOTIFY_UNMAP,
-      1,
-    );
+    const mm = s[f + MM]! | 0;
+    const start = s[f + START]!;
+    const end = s[f + END]!;
+    if (this.mm.pt.contended(mm, start, end)) return BLOCKED;
+    zap.zapRange(mm, start, end);
+    let tell = notifiers.invalidateRangeEnd;
+    let first = 0;
+    if (notifiers.direct) {
+      first = notifiers.endNow(mm, start, end, MMU_NOTIFY_UNMAP);
+      if (first < 0) return sim.agents.go(f, this.doMunmap.first + 4, this.freePgtables);
+      tell = notifiers.endRest;
+    }
+    return sim.agents.callStraight(f, this.doMunmap.first + 4, this.freePgtables, tell, mm, start, end, MMU_NOTIFY_UNMAP, 1, first);
   };
 
   private readonly freePgtables = (f: number): number => {

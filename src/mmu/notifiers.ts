@@ -109,6 +109,9 @@ export class MmuNotifiers {
   readonly invalidateRangeStart: Activity;
   /** mm, start, end, type. */
   readonly invalidateRangeEnd: Activity;
+  /** mm, start, end, type, blockable, subscription: the two from their second phase on, for those from this one on. */
+  readonly startRest: Activity;
+  readonly endRest: Activity;
   /** mm, start, end, type: start and end of a range in which the caller changes no host entry. */
   readonly invalidateRange: Activity;
   /** mm, addr, pfn: only where somebody registered it. */
@@ -143,6 +146,8 @@ export class MmuNotifiers {
       ["announce", (f) => this.announceEnd(f)],
       ["tell", this.tellEnd],
     ]);
+    this.startRest = agents.from(start, 1);
+    this.endRest = agents.from(this.invalidateRangeEnd, 1);
     this.invalidateRange = agents.activity("invalidateRange", `${source} start and end`, 4, [
       ["start", (f) => this.range(f, 1, start)],
       ["end", (f) => this.range(f, 2, this.invalidateRangeEnd)],
@@ -227,49 +232,36 @@ export class MmuNotifiers {
     return -1;
   }
 
+  /** A straight run of which nobody hears, who would ask in the middle where the agent is: `startNow` and `endNow` may be used. */
+  get direct(): boolean {
+    return this.sim.agents.straight && !this.sim.bus.listening;
+  }
   /**
-   * invalidateRangeStart and invalidateRangeEnd without frames: in a straight run, where nobody would have to wait and nobody
-   * listens, who would ask in the middle where the agent is. @returns false if it is not so: nothing was done
+   * invalidateRangeStart without frames, as far as nobody has to wait. @returns -1: all were told; else `startRest`'s last
+   * argument: the subscription from which that has to go on
    */
-  startNow(mm: number, start: number, end: number, type: number): boolean {
-    if (!this.allReady(mm)) return false;
+  startNow(mm: number, start: number, end: number, type: number): number {
     this.sim.bus.emit(rangeStartEvent, mm, start, end, type);
-    this.eachNow(mm, start, end, true);
-    return true;
+    return this.eachNow(mm, start, end, true);
   }
-  endNow(mm: number, start: number, end: number, type: number): boolean {
-    if (!this.allReady(mm)) return false;
+  /** The same for invalidateRangeEnd and `endRest`. */
+  endNow(mm: number, start: number, end: number, type: number): number {
     this.sim.bus.emit(rangeEndEvent, mm, start, end, type);
-    this.eachNow(mm, start, end, false);
-    return true;
+    return this.eachNow(mm, start, end, false);
   }
-  private readonly eachNow = (mm: number, start: number, end: number, begins: boolean): void => {
+  private readonly eachNow = (mm: number, start: number, end: number, begins: boolean): number => {
     const a = this.subs.a;
-    const words = this.words;
-    for (let s = 0; s < words; s += SUB_WORDS) {
-      if (a[s + SUB_LIVE] === 0 || a[s + SUB_MM] !== mm) continue;
-      this.sim.agents.charge(this.sim.costs.notifier);
-      const now = this.nows[a[s + SUB_KIND]!]!;
-      if (begins) now.rangeStart(a[s + SUB_TOKEN]!, start, end);
-      else now.rangeEnd(a[s + SUB_TOKEN]!, start, end);
-    }
-  };
-
-  private allReady(mm: number): boolean {
-    if (!this.sim.agents.straight || this.sim.bus.listening) return false;
-    const a = this.subs.a;
-    const words = this.words;
+    const words = Math.imul(this.count.a[0]!, SUB_WORDS);
     for (let s = 0; s < words; s += SUB_WORDS) {
       if (a[s + SUB_LIVE] === 0 || a[s + SUB_MM] !== mm) continue;
       const now = this.nows[a[s + SUB_KIND]!];
-      if (now === undefined || !now.ready(a[s + SUB_TOKEN]!)) return false;
+      if (now === undefined || !now.ready(a[s + SUB_TOKEN]!)) return s / SUB_WORDS;
+      this.sim.agents.charge(this.sim.costs.notifier);
+      if (begins) now.rangeStart(a[s + SUB_TOKEN]!, start, end);
+      else now.rangeEnd(a[s + SUB_TOKEN]!, start, end);
     }
-    return true;
-  }
-  /** Words of all subscriptions. */
-  private get words(): number {
-    return Math.imul(this.count.a[0]!, SUB_WORDS);
-  }
+    return -1;
+  };
 
   private announceStart(f: number): number {
     const a = this.sim.agents.stack.a;
