@@ -216,11 +216,11 @@ export class Machine {
     return this.toEnd(agent, callNumber(call.call));
   }
   /** `call` with its number beside its arguments: the two are put together only where somebody keeps or watches calls. */
-  make<N extends CallName>(agent: number, n: CallNumber<N>, args: Args<N>): CallResult {
+  readonly make = <N extends CallName>(agent: number, n: CallNumber<N>, args: Args<N>): CallResult => {
     if (this.tape !== undefined || this.sim.bus.callsWatched) return this.call(agent, { call: callName(n), ...args } as unknown as Call);
     this.dispatch.begin(agent, n, args);
     return this.toEnd(agent, n);
-  }
+  };
   private toEnd(agent: number, n: number): CallResult {
     if (!this.sim.agents.runToEnd(agent)) throw new Error(`${callName(n)} waits for ever: ${this.sim.agents.backtrace(agent).join(" < ")}`);
     return this.dispatch.finish(agent);

@@ -195,7 +195,7 @@ export class TlbMaintenance {
     return done;
   }
 
-  private complete(cpu: number, at: number, n: number, width: number): number {
+  private readonly complete = (cpu: number, at: number, n: number, width: number): number => {
     const p = this.pending;
     let kept = 0;
     let broadcast = false;
@@ -215,7 +215,7 @@ export class TlbMaintenance {
     p.set(at, kept);
     if (broadcast) this.chargeOthers();
     return n - kept;
-  }
+  };
 
   /** The other CPUs give up what they did early through what this operation names. */
   private remote(ordering: Ordering, cpu: number, op: number, lo: number): void {

@@ -67,7 +67,7 @@ function byPhases(m: Machine, turns: boolean): void {
     m.kvm.interleave = false;
     return m.finish(agent);
   };
-  m.make = (agent, n, args) => m.call(agent, { call: callName(n), ...args } as unknown as Call);
+  (m as { make: Machine["make"] }).make = (agent, n, args) => m.call(agent, { call: callName(n), ...args } as unknown as Call);
 }
 
 function perform(m: Machine, vmm: Vmm, step: Step): string {
