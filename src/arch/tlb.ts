@@ -436,14 +436,14 @@ export class Tlbs {
    * entries stay.
    * @param level the leaf's level as the TTL says, 0 any: a hint of level 1 or 2 asks for nothing of what leads to level 3
    */
-  dropIpa(from: number, to: number, vmid: number, hi: number, lo: number, walks: boolean, level: number): void {
+  readonly dropIpa = (from: number, to: number, vmid: number, hi: number, lo: number, walks: boolean, level: number): void => {
     const leads = walks && leadsTo(level);
     const holders = this.holders.a[vmid & 255]!;
     for (let cpu = nextHolder(holders, from, to); cpu < to; cpu = nextHolder(holders, cpu + 1, to)) {
       const tag = this.findContext(cpu, CTX_STAGE2, vmid, 0);
       if (tag !== 0) this.dropTaggedIpa(cpu, tag, hi, lo, leads, level);
     }
-  }
+  };
   private dropTaggedIpa(cpu: number, tag: number, hi: number, lo: number, leads: boolean, level: number): void {
     const a = this.stage2.a;
     for (let sizes = this.stage2Sizes(cpu); sizes !== 0; sizes &= sizes - 1) {
