@@ -53,14 +53,14 @@ export class PgtableAttributes {
     }
   }
 
-  private pages(vm: number, op: number, table: number, mask: number, from: number, to: number): void {
+  private readonly pages = (vm: number, op: number, table: number, mask: number, from: number, to: number): void => {
     const { words } = this.entries;
     let at = table + 2 * entryIndex((from / 4294967296) | 0, from | 0, 3, mask);
     for (let ipa = entryStart(from, 3); ipa < to; ipa += 4096, at += 2) {
       const lo = words.a[at]!;
       if ((lo & DESC_VALID) !== 0) this.leaf(vm, op, at, 3, ipa, words.a[at + 1]!, lo);
     }
-  }
+  };
 
   private leaf(vm: number, op: number, at: number, level: number, ipa: number, hi: number, lo: number): void {
     const entries = this.entries;
