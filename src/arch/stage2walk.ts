@@ -161,7 +161,7 @@ export class Stage2 {
     }
   }
 
-  private hit(v: number, cpu: number, i: number, hi: number, lo: number): void {
+  private readonly hit = (v: number, cpu: number, i: number, hi: number, lo: number): void => {
     const t = this.tlbs.stage2;
     const shift = t.a[i + L_SIZE]! & 0xff;
     const changes = this.tables.changes.a[CHANGES]!;
@@ -177,7 +177,7 @@ export class Stage2 {
     this.fault = -1;
     this.cached = true;
     this.pa = this.leafAddress(hi, lo);
-  }
+  };
 
   /** True when the level-3 table of a cached page is known to be the tree's, and has the descriptor still: a short way to see that nothing differs. */
   private holds(i: number, cpu: number, hi: number, lo: number, shift: number): boolean {
@@ -385,15 +385,13 @@ export class Stage2 {
   /** Word index of the leaf that the last walk read, -1 outside the window of tables. */
   private word = -1;
 
-  private cacheTable(cpu: number, tag: number, hi: number, lo: number, table: number): void {
+  private readonly cacheTable = (cpu: number, tag: number, hi: number, lo: number, table: number): void => {
     const t = this.tlbs.walk2;
     const i = this.tlbs.walkAt(cpu, hi, lo);
-    t.set(i + W_LO, lo & ~0x1fffff);
-    t.set(i + W_HI, hi);
-    t.set(i + W_TAG, tag);
-    t.set(i + W_TABLE_LO, table);
+    t.set2(i + W_LO, lo & ~0x1fffff, hi);
+    t.set2(i + W_TAG, tag, table);
     t.set(i + W_CHANGES, this.tables.changes.a[LINKS]!);
-  }
+  };
 
   private leaf(real: boolean, hi: number, lo: number, word: number, dhi: number, dlo: number, level: number): boolean {
     const shift = this.pageShift + (this.pageShift - 3) * (3 - level);
