@@ -317,7 +317,7 @@ export class Pe {
     return this.writeHere(v, vaHi, vaLo, size, iss);
   }
   /** `write` after `enter(v)`. */
-  writeHere(v: number, vaHi: number, vaLo: number, size: number, iss: number): number {
+  readonly writeHere = (v: number, vaHi: number, vaLo: number, size: number, iss: number): number => {
     if (BRACKETS && this.modelled) return this.writeBuffered(v, vaHi, vaLo, size, iss);
     const c = this.context;
     if ((vaLo & (size - 1)) !== 0) return this.writeUnaligned(v, vaHi, vaLo, size, iss);
@@ -339,7 +339,7 @@ export class Pe {
     }
     this.store(i, vaLo & 0xfff, size);
     return PE_OK;
-  }
+  };
 
   private store(i: number, o: number, size: number): void {
     const slot = this.combined.a[i + C_SLOT]!;
