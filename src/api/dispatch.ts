@@ -99,7 +99,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   migrate_pages: { begin: (d, a, c) => d.start(a, d.m.mm.migrate.migratePage, VMM_MM, c.addr - (c.addr % 4096)) },
   shrink_folio_list: { begin: (d, a, c) => d.start(a, d.m.mm.reclaim.reclaimPage, VMM_MM, c.addr, c.force === true ? 1 : 0) },
   try_to_merge_two_pages: {
-    begin: (d, a, c) => d.start(a, d.m.mm.ksm.mergeTwo, VMM_MM, c.addr - (c.addr % 4096), c.other - (c.other % 4096)),
+    begin: (d, a, c) => d.start(a, d.m.mm.ksm.mergeTwo, VMM_MM, c.addr - (c.addr % 4096), c.other - (c.other % 4096), VMM_MM),
   },
   nr_hugepages: {
     begin: (d, a, c) => {

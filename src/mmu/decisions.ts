@@ -240,6 +240,19 @@ export const mmDecisions = {
     "v5.11": ["refcount", "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
     "v6.1": ["exclusive", "6c287605fd56 mm: remember exclusively mapped anonymous pages with PG_anon_exclusive, v5.19"],
   }),
+  ksmReuse: decision("May a write fault keep a page of KSM that nobody else maps or holds (it is KSM's no more then)?", [true, false], {
+    "v4.0": [false, "mm/memory.c do_wp_page: PageAnon && !PageKsm, v4.0"],
+    "v5.4": [true, "52d1e606ee73 mm: reuse only-pte-mapped KSM page in do_wp_page(), v5.1"],
+    "v5.11": [false, "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
+  }),
+  ksmBreak: decision(
+    "The entry that MADV_UNMERGEABLE, mremap and a failed merge leave where a page of KSM was: as after a write, or read-only and clean?",
+    ["write", "unshare"],
+    {
+      "v4.0": ["write", "mm/ksm.c break_ksm: FAULT_FLAG_WRITE, v4.0"],
+      "v6.4": ["unshare", "mm/ksm: fix KSM COW breaking with userfaultfd-wp via FAULT_FLAG_UNSHARE, v6.2"],
+    },
+  ),
   cowReuseLarge: decision(
     "May a write fault keep a small mapping's page of a 2 MiB page that nobody else maps or holds, without the mark of an exclusive page?",
     [true, false],
@@ -333,6 +346,14 @@ export const mmDecisions = {
     {
       "v4.0": ["ignored", "mm/madvise.c madvise_hwpoison, v4.10"],
       "v4.20": ["returned", "23a003bfd23e mm/madvise: pass return code of memory_failure() to userspace, v4.13"],
+    },
+  ),
+  hwpoisonKsm: decision(
+    "A broken page of KSM: left where it is mapped (-EBUSY), or taken out of every place that it was merged into?",
+    ["refused", "unmapped"],
+    {
+      "v4.0": ["refused", "mm/memory-failure.c hwpoison_user_mappings: can't handle KSM pages, v4.0"],
+      "v6.4": ["unmapped", "4248d0083ec5 mm: ksm: support hwpoison for ksm page, v6.4"],
     },
   ),
   hwpoisonFilePage: decision(

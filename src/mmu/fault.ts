@@ -52,6 +52,7 @@ import type { PageLocks } from "./pagelock.js";
 import type { SplitHugePmd } from "./splithuge.js";
 import {
   FAULT_FLAG_TRIED,
+  FAULT_FLAG_UNSHARE,
   FAULT_FLAG_USER,
   FAULT_FLAG_VMA_LOCK,
   FAULT_FLAG_WRITE,
@@ -292,8 +293,8 @@ export class HostFault {
       this.makeWritable(mm, addr);
       return 0;
     }
-    // A page of KSM is never written, even where nobody else maps it any more.
-    if (!pt.special && (frames.flags(pt.leafPfn) & (FRAME_ANON | FRAME_KSM)) === FRAME_ANON && this.canReuse(mm, addr, false)) {
+    if (!pt.special && (frames.flags(pt.leafPfn) & FRAME_ANON) !== 0 && this.canReuse(mm, addr, false)) {
+      frames.clearFlags(pt.leafPfn, FRAME_KSM);
       frames.setFlags(pt.leafPfn, FRAME_EXCLUSIVE);
       this.makeWritable(mm, addr);
       return 0;
@@ -306,6 +307,7 @@ export class HostFault {
     const { frames } = this;
     const pfn = this.pt.leafPfn;
     const partOfThp = !huge && frames.isCompound(pfn);
+    if ((frames.flags(pfn) & FRAME_KSM) !== 0) return this.d.ksmReuse && this.reuseKsm(pfn);
     switch (this.d.cowReuse) {
       case "mapcount":
         if (partOfThp) return this.onlyHere(mm, addr);
@@ -317,6 +319,11 @@ export class HostFault {
         if (partOfThp) return this.d.cowReuseLarge && this.reuseLarge(mm, addr);
         return frames.refcount(pfn) === 1;
     }
+  }
+
+  /** reuse_ksm_page: nobody else maps or holds it, and it has not been swapped out. */
+  private reuseKsm(pfn: number): boolean {
+    return this.frames.refcount(pfn) === 1 && (this.frames.flags(pfn) & FRAME_SWAPCACHE) === 0;
   }
 
   /** __wp_can_reuse_large_anon_folio: more than one page of it is mapped, all by this address space, and each reference is a mapping's. */
@@ -366,6 +373,7 @@ export class HostFault {
     const vma = this.vmas.findVma(mm, addr);
     if (vma < 0 || this.vmas.start(vma) > addr) return this.sim.agents.ret(f, VM_FAULT_SIGSEGV);
     s.set(f + VMA, vma);
+    if ((s.a[f + FLAGS]! & FAULT_FLAG_UNSHARE) !== 0) return this.unshare(f, mm, addr);
     return this.goOn(f, this.faultNow(mm, vma, addr, s.a[f + FLAGS]! | 0));
   }
 
@@ -385,6 +393,14 @@ export class HostFault {
     const now = this.files.vmOps(this.vmas.file(vma))?.faultNow;
     const done = now === undefined ? -1 : now(mm, vma, addr);
     return done < 0 ? r : done;
+  }
+
+  /** do_wp_page with FAULT_FLAG_UNSHARE, of a page of KSM: never kept (wp_can_reuse_anon_folio). */
+  private unshare(f: number, mm: number, addr: number): number {
+    const { pt, frames } = this;
+    const merged = pt.walk(mm, addr) && pt.leafLevel === 3 && !pt.special && (frames.flags(pt.leafPfn) & FRAME_KSM) !== 0;
+    if (!merged) return this.sim.agents.ret(f, 0);
+    return pt.locks.taken(pt.entry) ? BLOCKED : this.wpPageCopy(f);
   }
 
   private handleAnswered(f: number): number {
@@ -501,9 +517,10 @@ export class HostFault {
     const pfn = s[f + NEW]!;
     const prot = this.zap.prot;
     frames.newAnon(pfn);
-    const writable = (this.vmas.flags(vma) & VM_WRITE) !== 0;
+    const unshare = (s[f + FLAGS]! & FAULT_FLAG_UNSHARE) !== 0;
+    const writable = (this.vmas.flags(vma) & VM_WRITE) !== 0 && !unshare;
     const lo = writable ? prot.lo(vma) & ~PTE_RDONLY : prot.lo(vma);
-    const hi = prot.hi(vma) | HI_DIRTY | (writable ? HI_WRITE : 0);
+    const hi = prot.hi(vma) | (unshare ? s[f + OLD_HI]! & HI_UFFD_WP : HI_DIRTY) | (writable ? HI_WRITE : 0);
     pt.setEntry(mm, page, 3, pt.ensure(mm, page, 3), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     pt.locks.unlock();
     this.sim.agents.leave();

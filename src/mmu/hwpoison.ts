@@ -6,7 +6,7 @@ import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EBUSY } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
-import { FRAME_FILE, FRAME_HUGETLB, FRAME_HWPOISON, type Frames } from "./frames.js";
+import { FRAME_FILE, FRAME_HUGETLB, FRAME_HWPOISON, FRAME_KSM, type Frames } from "./frames.js";
 import type { Gup } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { vmaKernelPageSize } from "./context.js";
@@ -34,6 +34,9 @@ const END = ARG + 5;
 const AT_MM = ARG + 6;
 /** Of getPage: bytes of the compound page (page_size(compound_head)). */
 const BYTES = ARG + 7;
+/** Whose page it is, as the reverse mapping asks for it. */
+const FILE = ARG + 8;
+const INDEX = ARG + 9;
 
 export class MemoryFailure {
   /**
@@ -57,7 +60,7 @@ export class MemoryFailure {
     private readonly hugetlb: Hugetlb,
     private readonly d: MmRow,
   ) {
-    this.poisonPage = sim.agents.activity("memoryFailure", "mm/memory-failure.c memory_failure, hwpoison_user_mappings", 8, [
+    this.poisonPage = sim.agents.activity("memoryFailure", "mm/memory-failure.c memory_failure, hwpoison_user_mappings", 10, [
       ["getPage", (f) => this.getPage(f)],
       ["poison", (f) => this.poison(f)],
       ["unmapNext", (f) => this.unmapNext(f)],
@@ -81,6 +84,8 @@ export class MemoryFailure {
     s.set(f + PFN, pfn);
     s.set(f + CURSOR, 0);
     s.set(f + BYTES, 2 ** frames.orderOf(pfn) * 4096);
+    s.set(f + FILE, this.rmap.fileOf(pfn, s.a[f + MM]!, s.a[f + ADDR]!));
+    s.set(f + INDEX, this.rmap.indexOf(s.a[f + MM]!, s.a[f + ADDR]!));
     this.sim.bus.emit(memoryFailureEvent, pfn);
     // A transparent huge page is split first, so that only the broken page is lost.
     if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!, 1);
@@ -96,6 +101,11 @@ export class MemoryFailure {
       frames.put(page);
       return this.sim.agents.ret(f, -EBUSY);
     }
+    if (this.d.hwpoisonKsm === "refused" && (frames.flags(page) & FRAME_KSM) !== 0) {
+      frames.setFlags(page, FRAME_HWPOISON);
+      frames.put(page);
+      return this.sim.agents.ret(f, -EBUSY);
+    }
     if (this.sim.locks.read(this.pages.rmapLock)) return this.unmapNext(f);
     const lock = this.poisonPage.first + 4;
     return this.sim.agents.stack.a[f] === lock ? BLOCKED : lock;
@@ -108,7 +118,7 @@ export class MemoryFailure {
     const pfn = s.a[f + PFN]!;
     frames.setFlags(pfn, FRAME_HWPOISON);
     for (;;) {
-      const cursor = rmap.next(pfn, s.a[f + MM]!, s.a[f + ADDR]!, s.a[f + CURSOR]!);
+      const cursor = rmap.next(pfn, s.a[f + FILE]!, s.a[f + INDEX]!, s.a[f + CURSOR]!);
       if (cursor === 0) break;
       s.set(f + CURSOR, cursor);
       if (!pt.walk(rmap.mm, rmap.addr) || pt.leafPfn !== pfn) continue;

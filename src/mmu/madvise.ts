@@ -2,6 +2,7 @@
 import { ARG, BLOCKED, R0, R1, type Activity } from "../sim/agents.js";
 import { EACCES, EBUSY, EINVAL, ENOMEM } from "../sim/errno.js";
 import { isPageAligned, pageAlign, type MmContext } from "./context.js";
+import type { BreakKsm } from "./breakksm.js";
 import { FILE_SHMEM } from "./files.js";
 import type { MemoryFailure } from "./hwpoison.js";
 import { MMU_NOTIFY_CLEAR } from "./notifiers.js";
@@ -85,6 +86,7 @@ const P_REMOVED = 5;
 const P_COLLAPSED = 6;
 const P_POISONED = 7;
 const P_POPULATED = 8;
+const P_UNMERGED = 9;
 
 /** Whether the walk needs the mmap_lock, and how (madvise_need_mmap_write, madvise_lock). */
 const LOCK_WRITE = 0;
@@ -120,6 +122,7 @@ export class Madvise {
     private readonly zapVma: ZapVma,
     private readonly truncate: Truncate,
     private readonly failure: MemoryFailure,
+    private readonly breakKsm: BreakKsm,
     private readonly collapseFile: Activity,
   ) {
     this.madvise = mm.sim.agents.activity("madvise", "mm/madvise.c do_madvise", 10, [
@@ -132,6 +135,7 @@ export class Madvise {
       ["collapsed", (f) => this.collapsed(f)],
       ["poisoned", (f) => this.poisoned(f)],
       ["populated", (f) => mm.sim.agents.ret(f, mm.sim.agents.stack.a[f + R0]!)],
+      ["unmerged", (f) => this.unmerged(f)],
     ]);
   }
 
@@ -284,7 +288,19 @@ export class Madvise {
     const flags = this.newFlags(v, old, sim.agents.stack.a[f + ADVICE]!);
     if (flags < 0) return this.leave(f, -EINVAL);
     if (flags === old) return this.nextVma(f);
+    // ksm_madvise
+    if (sim.agents.stack.a[f + ADVICE] === MADV_UNMERGEABLE && vmas.anonVma(v) !== 0)
+      return sim.agents.call(f, this.madvise.first + P_UNMERGED, this.breakKsm.unmergeKsmPages, vmas.mm(v), start, end);
     return sim.agents.call(f, this.madvise.first + P_VISITED, this.change.modifyFlags, v, start, end, flags);
+  }
+
+  private unmerged(f: number): number {
+    const { sim, vmas } = this.mm;
+    const s = sim.agents.stack.a;
+    if (s[f + R0]! < 0) return this.leave(f, s[f + R0]!);
+    const v = s[f + VMA]!;
+    const flags = vmas.flags(v) & ~VM_MERGEABLE;
+    return sim.agents.call(f, this.madvise.first + P_VISITED, this.change.modifyFlags, v, s[f + PART_START]!, s[f + PART_END]!, flags);
   }
 
   /** @returns the flags that the advice asks for, or -1 where it is refused */

@@ -13,13 +13,25 @@ import {
   FRAME_FILE,
   FRAME_HUGETLB,
   FRAME_KSM,
+  FRAME_SWAPCACHE,
   ORDER_PAGE,
   ORDER_PMD,
   type Frames,
 } from "./frames.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { pmdStart, type HostPageTables } from "./pagetable.js";
-import { descPfn, HI_ADDR, HI_SPECIAL, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, SWP_MIGRATION_READ, SWP_MIGRATION_WRITE } from "./pte.js";
+import {
+  descPfn,
+  HI_ADDR,
+  HI_SPECIAL,
+  HI_UFFD_WP,
+  HI_WRITE,
+  pfnHi,
+  pfnLo,
+  SWP_MIGRATION_READ,
+  SWP_MIGRATION_WRITE,
+  SWP_SWAP,
+} from "./pte.js";
 import { swapEntryHi, swapEntryLo, swapEntryPfn, swapEntryType } from "./pte.js";
 import type { PageLocks } from "./pagelock.js";
 import type { Rmap } from "./rmap.js";
@@ -35,6 +47,9 @@ const CURSOR = ARG + 4;
 const AT_MM = ARG + 5;
 const AT = ARG + 6;
 const LEVEL = ARG + 7;
+/** Whose page it is, as the reverse mapping asks for it. */
+const FILE = ARG + 8;
+const INDEX = ARG + 9;
 
 const UNMAP_NEXT = 1;
 const UNMAP_ONE = 2;
@@ -59,7 +74,7 @@ export class Migrate {
     private readonly pages: PageLocks,
     private readonly d: MmRow,
   ) {
-    this.migratePage = sim.agents.activity("migratePages", "mm/migrate.c unmap_and_move", 8, [
+    this.migratePage = sim.agents.activity("migratePages", "mm/migrate.c unmap_and_move", 10, [
       ["isolate", (f) => this.isolate(f)],
       ["unmapNext", (f) => this.unmapNext(f)],
       ["tryToMigrateOne", (f) => this.unmapOne(f)],
@@ -91,6 +106,8 @@ export class Migrate {
     s.set(f + LEVEL, pt.leafLevel);
     if (huge) s.set(f + ADDR, pmdStart(s.a[f + ADDR]!));
     s.set(f + CURSOR, 0);
+    s.set(f + FILE, this.rmap.fileOf(old, s.a[f + MM]!, s.a[f + ADDR]!));
+    s.set(f + INDEX, this.rmap.indexOf(s.a[f + MM]!, s.a[f + ADDR]!));
     return this.lockRmap(f);
   }
 
@@ -113,7 +130,7 @@ export class Migrate {
     const { pt, rmap } = this;
     const s = this.sim.agents.stack;
     for (;;) {
-      const cursor = rmap.next(s.a[f + OLD]!, s.a[f + MM]!, s.a[f + ADDR]!, s.a[f + CURSOR]!);
+      const cursor = rmap.next(s.a[f + OLD]!, s.a[f + FILE]!, s.a[f + INDEX]!, s.a[f + CURSOR]!);
       if (cursor === 0) {
         this.sim.locks.unlockRead(this.pages.rmapLock);
         return this.migratePage.first + MOVE;
@@ -180,21 +197,23 @@ export class Migrate {
     const old = s[f + OLD]!;
     const to = s[f + NEW]!;
     const order = s[f + LEVEL] === 2 ? ORDER_PMD : ORDER_PAGE;
-    for (let c = rmap.next(old, s[f + MM]!, s[f + ADDR]!, 0); c !== 0; c = rmap.next(old, s[f + MM]!, s[f + ADDR]!, c))
+    const file = s[f + FILE]!;
+    const index = s[f + INDEX]!;
+    for (let c = rmap.next(old, file, index, 0); c !== 0; c = rmap.next(old, file, index, c))
       if (this.pt.contended(rmap.mm, rmap.addr, rmap.addr + 1)) return BLOCKED;
     if (!this.sim.locks.read(this.pages.rmapLock)) return BLOCKED;
-    // Ours, and the page cache's.
-    const expected = (frames.flags(old) & FRAME_FILE) !== 0 ? 2 : 1;
+    // Ours, and the page cache's or the swap entries'.
+    const expected = file >= 0 ? 2 : 1 + rmap.swapEntries(old, index);
     const pinned = frames.refcount(old) !== expected;
     if (!pinned) {
       frames.copy(to, old, order);
-      frames.setFlags(to, frames.flags(old) & (FRAME_ANON | FRAME_FILE | FRAME_DIRTY | FRAME_EXCLUSIVE | FRAME_KSM));
+      frames.setFlags(to, frames.flags(old) & (FRAME_ANON | FRAME_FILE | FRAME_DIRTY | FRAME_EXCLUSIVE | FRAME_KSM | FRAME_SWAPCACHE));
     }
     const goal = pinned ? old : to;
-    for (let c = rmap.next(old, s[f + MM]!, s[f + ADDR]!, 0); c !== 0; c = rmap.next(old, s[f + MM]!, s[f + ADDR]!, c)) {
+    for (let c = rmap.next(old, file, index, 0); c !== 0; c = rmap.next(old, file, index, c)) {
       this.removeEntry(rmap.mm, rmap.addr, old, goal);
     }
-    if (!pinned) rmap.replaceCached(s[f + MM]!, s[f + ADDR]!, old, to);
+    if (!pinned) rmap.replaceCached(file, index, old, to);
     this.sim.locks.unlockRead(this.pages.rmapLock);
     this.pages.unlock();
     frames.put(old);
@@ -202,13 +221,22 @@ export class Migrate {
     return agents.ret(f, pinned ? -EAGAIN : 0);
   }
 
+  private moveSwapEntry(mm: number, addr: number, old: number, goal: number): void {
+    const { pt, frames } = this;
+    pt.setEntry(mm, addr, 3, pt.entry, swapEntryLo(SWP_SWAP, goal), swapEntryHi(goal) | (pt.hi & HI_UFFD_WP));
+    frames.get(goal);
+    frames.put(old);
+  }
+
   /** remove_migration_pte. */
   private removeEntry(mm: number, addr: number, old: number, goal: number): void {
     const { pt, frames, vmas, prot } = this;
     pt.walk(mm, addr);
     const type = swapEntryType(pt.lo);
-    if (pt.leafLevel >= 0 || pt.none || (type !== SWP_MIGRATION_READ && type !== SWP_MIGRATION_WRITE)) return;
-    if (swapEntryPfn(pt.lo, pt.hi) !== old) return;
+    if (pt.leafLevel >= 0 || pt.none || swapEntryPfn(pt.lo, pt.hi) !== old) return;
+    // The swap cache has the page's new frame (folio_migrate_mapping): so do the entries that lead to it.
+    if (type === SWP_SWAP && goal !== old) this.moveSwapEntry(mm, addr, old, goal);
+    if (type !== SWP_MIGRATION_READ && type !== SWP_MIGRATION_WRITE) return;
     const vma = vmas.findVma(mm, addr);
     const { level, entry } = pt;
     const lo = prot.lo(vma) & (level === 2 ? ~2 : ~0);

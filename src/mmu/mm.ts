@@ -24,6 +24,7 @@ import { Mmap } from "./mmap.js";
 import { Mprotect } from "./mprotect.js";
 import { Mremap } from "./mremap.js";
 import { Munmap } from "./munmap.js";
+import { BreakKsm } from "./breakksm.js";
 import { Ksm } from "./ksm.js";
 import { Migrate } from "./migrate.js";
 import { MmuNotifiers } from "./notifiers.js";
@@ -169,7 +170,8 @@ export class HostMm implements MmContext {
     );
     this.migrate = new Migrate(sim, this.frames, this.pt, this.vmas, this.notifiers, rmap, this.zap.prot, pages, d);
     this.reclaim = new Reclaim(sim, this.frames, this.pt, this.notifiers, rmap, pages, d);
-    this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, this, pages, d);
+    const breakKsm = new BreakKsm(sim, this.frames, this.pt, this.fault, d);
+    this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, this, pages, this.zap.prot, rmap, breakKsm, d);
     this.vmaChange = new VmaChange(this);
     this.zapVma = new ZapVma(this);
     this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault, phys);
@@ -198,8 +200,8 @@ export class HostMm implements MmContext {
       mmap: new Mmap(this, this.vmaChange, munmap).mmap,
       munmap: munmap.munmap,
       mprotect: new Mprotect(this, this.vmaChange).mprotect,
-      madvise: new Madvise(this, this.vmaChange, this.zapVma, truncate, failure, collapseFile.collapse).madvise,
-      mremap: new Mremap(this, this.vmaChange, munmap).mremap,
+      madvise: new Madvise(this, this.vmaChange, this.zapVma, truncate, failure, breakKsm, collapseFile.collapse).madvise,
+      mremap: new Mremap(this, this.vmaChange, munmap, breakKsm).mremap,
       ftruncate: truncate.ftruncate,
       fallocate: truncate.fallocate,
       fork: fork.fork,

@@ -2,13 +2,24 @@
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EFAULT, EINVAL, ENOMEM } from "../sim/errno.js";
 import { isPageAligned, pageAlign, vmaKernelPageSize, type MmContext } from "./context.js";
+import type { BreakKsm } from "./breakksm.js";
 import type { Munmap } from "./munmap.js";
 import { MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { TASK_SIZE } from "./pagetable.js";
 import { unmappedArea } from "./unmappedarea.js";
 import type { VmaChange } from "./vmachange.js";
 import { MAX_MAP_COUNT } from "./vmas.js";
-import { VM_DONTEXPAND, VM_HUGETLB, VM_LOCKED, VM_MAYSHARE, VM_PFNMAP, VM_SHARED, VM_UFFD_FLAGS, VM_UFFD_WP } from "./vmflags.js";
+import {
+  VM_DONTEXPAND,
+  VM_HUGETLB,
+  VM_LOCKED,
+  VM_MAYSHARE,
+  VM_MERGEABLE,
+  VM_PFNMAP,
+  VM_SHARED,
+  VM_UFFD_FLAGS,
+  VM_UFFD_WP,
+} from "./vmflags.js";
 
 export const MREMAP_MAYMOVE = 1;
 export const MREMAP_FIXED = 2;
@@ -29,6 +40,7 @@ const P_SPLIT = 4;
 const P_MOVED = 6;
 const P_UNMAPPED = 7;
 const P_SHRUNK = 8;
+const P_UNMERGED = 9;
 
 export class Mremap {
   /** (mm, old address, old length, new length, MREMAP_*, new address) -> R0 address | -errno: the system call. */
@@ -38,6 +50,7 @@ export class Mremap {
     private readonly mm: MmContext,
     private readonly change: VmaChange,
     private readonly munmap: Munmap,
+    private readonly breakKsm: BreakKsm,
   ) {
     this.mremap = mm.sim.agents.activity("mremap", "mm/mremap.c", 7, [
       ["lock", (f) => this.lock(f)],
@@ -49,6 +62,7 @@ export class Mremap {
       ["entriesMoved", (f) => this.unmapOld(f)],
       ["oldUnmapped", (f) => this.leave(f, mm.sim.agents.stack.a[f + NEW_ADDR]!)],
       ["shrunk", (f) => this.shrunk(f)],
+      ["unmerged", (f) => this.copyVma(f)],
     ]);
   }
 
@@ -195,12 +209,29 @@ export class Mremap {
     return this.moveVma(f, v);
   }
 
-  /** move_vma: copy_vma first. */
+  /** move_vma: pages of KSM do not move, where they would be found at an address that KSM does not know (ksm_madvise). */
   private moveVma(f: number, v: number): number {
+    const { sim, vmas } = this.mm;
+    const s = sim.agents.stack.a;
+    const mm = s[f + MM]!;
+    if (vmas.count(mm) >= MAX_MAP_COUNT - 3) return this.leave(f, -ENOMEM);
+    const from = s[f + ADDR]!;
+    if ((vmas.flags(v) & VM_MERGEABLE) !== 0 && vmas.anonVma(v) !== 0)
+      return sim.agents.call(f, this.mremap.first + P_UNMERGED, this.breakKsm.unmergeKsmPages, mm, from, from + s[f + OLD_LEN]!);
+    return this.copied(f, v);
+  }
+
+  private copyVma(f: number): number {
+    const s = this.mm.sim.agents.stack.a;
+    if (s[f + R0]! < 0) return this.leave(f, s[f + R0]!);
+    return this.copied(f, this.mm.vmas.findVma(s[f + MM]!, s[f + ADDR]!));
+  }
+
+  /** copy_vma. */
+  private copied(f: number, v: number): number {
     const { sim, vmas, files } = this.mm;
     const s = sim.agents.stack;
     const mm = s.a[f + MM]!;
-    if (vmas.count(mm) >= MAX_MAP_COUNT - 3) return this.leave(f, -ENOMEM);
     const to = s.a[f + NEW_ADDR]!;
     const len = s.a[f + NEW_LEN]!;
     const file = vmas.file(v);

@@ -22,6 +22,11 @@ const PFN = ARG + 3;
 const CURSOR = ARG + 4;
 const AT_MM = ARG + 5;
 const AT = ARG + 6;
+/** Whose page it is, as the reverse mapping asks for it. */
+const FILE = ARG + 7;
+const INDEX = ARG + 8;
+/** 1: a mapping of it was used since the last time. */
+const YOUNG = ARG + 9;
 
 const AGED = 1;
 const UNMAP_NEXT = 2;
@@ -60,7 +65,7 @@ export class Reclaim {
     private readonly d: MmRow,
   ) {
     const { agents } = sim;
-    this.reclaimPage = agents.activity("reclaimPage", "mm/vmscan.c shrink_folio_list", 7, [
+    this.reclaimPage = agents.activity("reclaimPage", "mm/vmscan.c shrink_folio_list", 10, [
       ["folioReferenced", (f) => this.referenced(f)],
       ["aged", (f) => this.aged(f)],
       ["unmapNext", (f) => this.unmapNext(f)],
@@ -123,16 +128,40 @@ export class Reclaim {
       return agents.ret(f, -EBUSY);
     if (!this.pages.tryLock(pfn)) return agents.ret(f, -EAGAIN);
     s.set(f + PFN, pfn);
-    return agents.call(f, this.reclaimPage.first + AGED, this.ageRange, mm, addr, addr + 4096, AGE_CLEAR_FLUSH);
+    s.set(f + FILE, this.rmap.fileOf(pfn, mm, addr));
+    s.set(f + INDEX, this.rmap.indexOf(mm, addr));
+    s.set(f + CURSOR, 0);
+    s.set(f + YOUNG, 0);
+    return this.ageNext(f);
+  }
+
+  /** folio_referenced: every mapping is asked. */
+  private ageNext(f: number): number {
+    const { pt, rmap } = this;
+    const { agents } = this.sim;
+    const s = agents.stack;
+    for (;;) {
+      const cursor = rmap.next(s.a[f + PFN]!, s.a[f + FILE]!, s.a[f + INDEX]!, s.a[f + CURSOR]!);
+      s.set(f + CURSOR, cursor);
+      if (cursor === 0) return this.askedAll(f);
+      if (!pt.walk(rmap.mm, rmap.addr) || pt.leafPfn !== s.a[f + PFN]) continue;
+      return agents.call(f, this.reclaimPage.first + AGED, this.ageRange, rmap.mm, rmap.addr, rmap.addr + 4096, AGE_CLEAR_FLUSH);
+    }
   }
 
   private aged(f: number): number {
-    const { frames } = this;
+    const s = this.sim.agents.stack;
+    if (s.a[f + R0] !== 0) s.set(f + YOUNG, 1);
+    return this.ageNext(f);
+  }
+
+  private askedAll(f: number): number {
+    const { frames, rmap } = this;
     const { agents } = this.sim;
     const s = agents.stack;
     const pfn = s.a[f + PFN]!;
-    const young = s.a[f + R0] !== 0 && s.a[f + FORCE] === 0;
-    const cached = (frames.flags(pfn) & FRAME_ANON) === 0 ? 1 : 0;
+    const young = s.a[f + YOUNG] !== 0 && s.a[f + FORCE] === 0;
+    const cached = s.a[f + FILE]! >= 0 ? 1 : rmap.swapEntries(pfn, s.a[f + INDEX]!);
     if (young || frames.refcount(pfn) !== frames.mapcount(pfn) + cached) {
       this.pages.unlock();
       return agents.ret(f, -EAGAIN);
@@ -153,7 +182,7 @@ export class Reclaim {
     const { pt, rmap } = this;
     const s = this.sim.agents.stack;
     for (;;) {
-      const cursor = rmap.next(s.a[f + PFN]!, s.a[f + MM]!, s.a[f + ADDR]!, s.a[f + CURSOR]!);
+      const cursor = rmap.next(s.a[f + PFN]!, s.a[f + FILE]!, s.a[f + INDEX]!, s.a[f + CURSOR]!);
       if (cursor === 0) {
         this.sim.locks.unlockRead(this.pages.rmapLock);
         this.pages.unlock();

@@ -1,11 +1,17 @@
 /**
- * The reverse mapping (mm/rmap.c rmap_walk): every place where a page is mapped. An anonymous page lies
- * at one address in the mm that made it and in its forks; a file's page wherever a VMA of the file has it.
+ * The reverse mapping (mm/rmap.c rmap_walk): every place where a page is mapped. A file's page: wherever a VMA of the file has
+ * it. An anonymous page has kept the number (page->index) that it was made under, as its VMA keeps its numbering through
+ * mremap and fork: wherever a VMA with anonymous pages has that number. A page of KSM has no number of its own: wherever it
+ * was merged (mm/ksm.c rmap_walk_ksm; here the tables are looked through).
  */
 import type { Files } from "./files.js";
-import { FRAME_FILE, type Frames } from "./frames.js";
-import type { HostPageTables } from "./pagetable.js";
+import { FRAME_FILE, FRAME_KSM, FRAME_SWAPCACHE, type Frames } from "./frames.js";
+import { nextBoundary, type HostPageTables } from "./pagetable.js";
+import { SWP_MARKER, SWP_SWAP, swapEntryPfn, swapEntryType } from "./pte.js";
 import type { Vmas } from "./vmas.js";
+
+/** Places are counted as mm * MM_PAGES + page + 1. */
+const MM_PAGES = 2 ** 37;
 
 export class Rmap {
   /** Of the last `next`: where the page may be mapped. */
@@ -19,28 +25,57 @@ export class Rmap {
     private readonly files: Files,
   ) {}
 
-  /**
-   * The next candidate place of the page that (mm, addr) mapped when the walk began: sets `mm` and `addr`.
-   * The caller looks whether the page, or its migration entry, is there.
-   * @param cursor 0 to begin @returns the cursor to go on with, or 0 when there are no more
-   */
-  next(pfn: number, mm: number, addr: number, cursor: number): number {
+  /** The file of a page that (mm, addr) maps, or -1: it is anonymous. */
+  fileOf(pfn: number, mm: number, addr: number): number {
     const vma = this.vmas.findVma(mm, addr);
-    if (vma >= 0 && this.vmas.start(vma) <= addr && (this.frames.flags(pfn) & FRAME_FILE) !== 0) return this.nextOfFile(vma, addr, cursor);
-    for (let m = cursor; m < this.pt.limit; m++) {
-      if (this.pt.root(m) === 0) continue;
-      this.mm = m;
-      this.addr = addr;
-      return m + 1;
+    const filed = vma >= 0 && this.vmas.start(vma) <= addr && (this.frames.flags(pfn) & FRAME_FILE) !== 0;
+    return filed ? this.vmas.file(vma) : -1;
+  }
+
+  /** page->index of the page that (mm, addr) maps. */
+  indexOf(mm: number, addr: number): number {
+    const vma = this.vmas.findVma(mm, addr);
+    return vma >= 0 && this.vmas.start(vma) <= addr ? this.vmas.pageIndex(vma, addr) : Math.floor(addr / 4096);
+  }
+
+  /**
+   * The next candidate place of a page: sets `mm` and `addr`. The caller looks whether the page, or its migration entry, is there.
+   * @param file of `fileOf` @param index of `indexOf` @param cursor 0 to begin @returns the cursor to go on with, or 0 when there are no more
+   */
+  next(pfn: number, file: number, index: number, cursor: number): number {
+    if (file >= 0) return this.nextOfFile(file, index, cursor);
+    const merged = (this.frames.flags(pfn) & FRAME_KSM) !== 0;
+    const after = cursor % MM_PAGES;
+    for (let mm = Math.floor(cursor / MM_PAGES); mm < this.pt.limit; mm++) {
+      if (this.pt.root(mm) === 0) continue;
+      const from = mm === Math.floor(cursor / MM_PAGES) ? after * 4096 : 0;
+      for (let v = this.vmas.findVma(mm, from); v >= 0; v = this.vmas.next(v)) {
+        if (this.vmas.anonVma(v) === 0) continue;
+        const at = merged ? this.firstNamed(mm, v, pfn, from) : this.vmas.addressOf(v, index);
+        if (at < from || at < this.vmas.start(v) || at >= this.vmas.end(v)) continue;
+        this.mm = mm;
+        this.addr = at;
+        return mm * MM_PAGES + at / 4096 + 1;
+      }
     }
     return 0;
   }
 
-  private nextOfFile(vma: number, addr: number, cursor: number): number {
+  /** The first address of a VMA, from `from` on, whose entry names a page; -1 without one. */
+  private firstNamed(mm: number, v: number, pfn: number, from: number): number {
+    const { pt, vmas } = this;
+    for (let a = Math.max(from, vmas.start(v)); a < vmas.end(v); a = nextBoundary(a, pt.level)) {
+      pt.walk(mm, a);
+      if (pt.none) continue;
+      if (pt.leafLevel >= 0 ? pt.leafPfn === pfn : swapEntryType(pt.lo) !== SWP_MARKER && swapEntryPfn(pt.lo, pt.hi) === pfn) return a;
+    }
+    return -1;
+  }
+
+  private nextOfFile(file: number, pgoff: number, cursor: number): number {
     const { vmas } = this;
-    const pgoff = vmas.pageIndex(vma, addr);
     let n = 0;
-    for (let v = vmas.firstOfFile(vmas.file(vma)); v >= 0; v = vmas.nextOfFile(v)) {
+    for (let v = vmas.firstOfFile(file); v >= 0; v = vmas.nextOfFile(v)) {
       const at = vmas.addressOf(v, pgoff);
       if (at < vmas.start(v) || at >= vmas.end(v)) continue;
       if (n++ < cursor) continue;
@@ -51,14 +86,27 @@ export class Rmap {
     return 0;
   }
 
-  /** The page cache's entry of the page that (mm, addr) maps becomes another frame. The cache's reference goes with it. */
-  replaceCached(mm: number, addr: number, from: number, to: number): void {
-    const { vmas, files, frames } = this;
-    const vma = vmas.findVma(mm, addr);
-    if (vma < 0 || (frames.flags(from) & FRAME_FILE) === 0) return;
-    const file = vmas.file(vma);
-    const pgoff = vmas.pageIndex(vma, addr);
-    if (files.cache.find(file, pgoff) !== from) return;
+  /** The last walk stopped at a swap entry of the page. */
+  private namesSwapped(pfn: number): boolean {
+    const { pt } = this;
+    return pt.leafLevel < 0 && !pt.none && swapEntryType(pt.lo) === SWP_SWAP && swapEntryPfn(pt.lo, pt.hi) === pfn;
+  }
+
+  /** page_swapcount: swap entries of an anonymous page. Each has a reference of its own here, as the swap cache has one for all there. */
+  swapEntries(pfn: number, index: number): number {
+    if ((this.frames.flags(pfn) & FRAME_SWAPCACHE) === 0) return 0;
+    let n = 0;
+    for (let c = this.next(pfn, -1, index, 0); c !== 0; c = this.next(pfn, -1, index, c)) {
+      this.pt.walk(this.mm, this.addr);
+      if (this.namesSwapped(pfn)) n++;
+    }
+    return n;
+  }
+
+  /** The page cache's entry of a page becomes another frame. The cache's reference goes with it. */
+  replaceCached(file: number, pgoff: number, from: number, to: number): void {
+    const { files, frames } = this;
+    if (file < 0 || files.cache.find(file, pgoff) !== from) return;
     frames.setFile(to);
     frames.get(to);
     files.cache.put(file, pgoff, to);

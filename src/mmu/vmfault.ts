@@ -21,5 +21,7 @@ export const FAULT_FLAG_WRITE = 0x1;
 export const FAULT_FLAG_TRIED = 0x20;
 /** An exception of the VMM's own access, not GUP. */
 export const FAULT_FLAG_USER = 0x40;
+/** A copy of what others have too, which the entry does not let write: mm/ksm.c break_ksm. */
+export const FAULT_FLAG_UNSHARE = 0x400;
 /** The VMA's own lock is held and not the mmap_lock: drivers' handlers are refused (vmf_can_call_fault). */
 export const FAULT_FLAG_VMA_LOCK = 0x1000;

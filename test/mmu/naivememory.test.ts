@@ -247,7 +247,7 @@ class Program {
         else if (s.op === "reclaim") this.h.run(this.h.mm.reclaim.reclaimPage, mm, at, 1);
         else if (s.op === "split") this.h.run(this.h.mm.huge.splitHugePage, mm, at);
         else if (s.op === "age") this.h.run(this.h.mm.reclaim.ageRange, mm, at, at + PAGE, 1);
-        else this.h.run(this.h.mm.ksm.mergeTwo, mm, at, AT + (s as { other: number }).other * PAGE);
+        else this.h.run(this.h.mm.ksm.mergeTwo, mm, at, AT + (s as { other: number }).other * PAGE, mm);
       }
     }
   }
