@@ -26,6 +26,8 @@ interface Frame {
   value: number;
   ksm: boolean;
   swapcache: boolean;
+  /** PageAnonExclusive. */
+  exclusive: boolean;
 }
 interface Page {
   frame: Frame;
@@ -85,7 +87,7 @@ class Program {
   }
 
   private fresh(value: number): Frame {
-    return { value, ksm: false, swapcache: false };
+    return { value, ksm: false, swapcache: false, exclusive: true };
   }
   private alone(frame: Frame): boolean {
     return this.pages.filter((q) => q.frame === frame).length === 1;
@@ -117,12 +119,14 @@ class Program {
   private fault(p: Page, write: boolean): void {
     if (p.swapped) {
       p.swapped = false;
-      p.writable = write && this.alone(p.frame) && !p.frame.ksm;
+      const mine = this.alone(p.frame) && !p.frame.ksm;
+      if (mine) p.frame.exclusive = true;
+      p.writable = write && mine;
     }
     if (!write || p.writable) return;
     const { frame } = p;
     if (this.alone(frame) && (!frame.ksm || (this.mm.ksmReuse && !frame.swapcache))) {
-      frame.ksm = false;
+      Object.assign(frame, { ksm: false, exclusive: true });
       p.writable = true;
     } else this.copy(p, true);
   }
@@ -140,7 +144,8 @@ class Program {
       case "store": {
         if (p.stage2 === "none" || (s.op === "store" && p.stage2 === "ro")) {
           this.fault(p, s.op === "store" || this.mm.gupReadBreaksCow);
-          p.stage2 = p.writable ? "rw" : "ro";
+          // A copy that change_pte has mapped already is loaded from.
+          if (s.op === "store" || p.stage2 === "none") p.stage2 = p.writable ? "rw" : "ro";
         }
         const got = this.access(s.page, s.op === "store", s.value);
         if (s.op === "load") expect(got).toBe(p.frame.value);
@@ -184,10 +189,11 @@ class Program {
 
   /** write_protect_page: what is read-only, clean and not marked as this process's alone stays, and only the range is told. */
   private protect(p: Page): void {
-    const changes = p.writable || (this.mm.cowReuse === "exclusive" && !p.frame.ksm);
+    const changes = p.writable || (this.mm.cowReuse === "exclusive" && p.frame.exclusive);
     p.stage2 = "none";
     if (changes) this.replaced(p);
     p.writable = false;
+    p.frame.exclusive = false;
   }
 
   private merge(stays: number, goes: number): void {
