@@ -368,7 +368,7 @@ export const mmDecisions = {
     },
   ),
   truncatedPoison: decision(
-    "Does a truncation take the entries of broken pages out of the tables (a hole never does, but of hugetlb)?",
+    "Does a truncation take the entries of broken pages, and of private pages in the swap, out of the tables (a hole never does, but of hugetlb)?",
     [true, false],
     {
       "v4.0": [false, "mm/memory.c zap_pte_range: entries that name no page are left where there are details, v5.4"],

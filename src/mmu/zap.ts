@@ -41,7 +41,7 @@ const GATHER = 512;
 
 /** zapRange keeps the marks of write-protected pages (without ZAP_FLAG_DROP_MARKER); */
 export const ZAP_KEEP_MARKERS = 1;
-/** and entries of broken pages, UFFDIO_POISON's too (a hole punch: zap_details.even_cows 0). */
+/** and entries of broken pages, UFFDIO_POISON's too, and of the swap (zap_details.even_cows 0; before v5.18 whatever details there are). */
 export const ZAP_KEEP_POISON = 2;
 
 export class Zap {
@@ -140,10 +140,12 @@ export class Zap {
       const hi = w[e + 1]!;
       if ((lo | hi) === 0) continue;
       const addr = table + i * 4096;
-      if ((this.keep & ZAP_KEEP_POISON) !== 0 && namesPoison(lo, hi)) continue;
+      const absent = (lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0;
+      const swapped = absent && swapEntryType(lo) === SWP_SWAP;
+      if ((this.keep & ZAP_KEEP_POISON) !== 0 && (swapped || namesPoison(lo, hi))) continue;
       this.clear(mm, addr, 3, e, hi);
-      if ((lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0) {
-        if (swapEntryType(lo) === SWP_SWAP) this.frames.put(swapEntryPfn(lo, hi));
+      if (absent) {
+        if (swapped) this.frames.put(swapEntryPfn(lo, hi));
         continue;
       }
       const counted = (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || (i & 15) === 0);

@@ -595,21 +595,26 @@ class Program {
   }
 
   /** Takes pages of a file out of it, and of private copies too where `copies`. */
-  private cut(file: NaiveFile, from: number, to: number, copies: boolean): void {
+  private cut(file: NaiveFile, from: number, to: number, copies: boolean, swapped: ReadonlySet<string>): void {
     for (const p of [...file.pages.keys()]) if (p >= from && p < to) file.pages.delete(p);
     if (!copies) return;
-    for (const process of this.processes.values())
-      for (const s of process.values()) if (s.file === file && s.pgoff >= from && s.pgoff < to) s.own = undefined;
+    for (const [mm, process] of this.processes)
+      for (const [p, s] of process) {
+        if (s.file !== file || s.pgoff < from || s.pgoff >= to) continue;
+        // Before v5.18 a truncation passes over what is in the swap.
+        if (file.kind === "hugetlb" || this.h.d.truncatedPoison || !swapped.has(`${mm}:${p}`)) s.own = undefined;
+      }
   }
 
   private truncate(file: NaiveFile, page: number, part: number): void {
+    const swapped = this.h.swapped(this.processes);
     let size = page * PAGE + part;
     if (file.kind === "hugetlb") size = Math.floor(page / file.span) * file.span * PAGE;
     expect(this.h.run(this.syscalls.ftruncate, file.file, size), "ftruncate").toBe(0);
     const old = file.size;
     file.size = size;
     if (size >= old && file.kind !== "hugetlb") return;
-    this.cut(file, Math.ceil(size / PAGE), Infinity, true);
+    this.cut(file, Math.ceil(size / PAGE), Infinity, true, swapped);
     this.zero(file, size, Math.ceil(size / PAGE) * PAGE);
   }
 
@@ -630,7 +635,7 @@ class Program {
       if (last >= first) this.zero(file, last, to);
     }
     // A hole in hugetlb takes the copies of private mappings too (unmap_hugepage_range).
-    if (last > first) this.cut(file, first / PAGE, last / PAGE, file.kind === "hugetlb");
+    if (last > first) this.cut(file, first / PAGE, last / PAGE, file.kind === "hugetlb", new Set());
   }
 
   private allocate(file: NaiveFile, page: number, pages: number): void {

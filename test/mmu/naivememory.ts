@@ -225,6 +225,15 @@ export class Host extends Bench {
     frames.put(pfn);
     return 0;
   }
+  /** `mm:page` of what is in the swap: when that is, is the kernel's affair. */
+  swapped(processes: ReadonlyMap<number, Process>): Set<string> {
+    const { pt } = this.mm;
+    const out = new Set<string>();
+    for (const [mm, process] of processes)
+      for (const [p, s] of process)
+        if (s.own !== undefined && !pt.walk(mm, p * PAGE) && !pt.none && swapEntryType(pt.lo) === SWP_SWAP) out.add(`${mm}:${p}`);
+    return out;
+  }
   /** The words of a frame, seen past every mapping. */
   words(pfn: number): Words {
     return PLACES.map((at) => (this.phys.read(pfn * PAGE + at, 4), this.phys.lo)) as Words;
