@@ -26,6 +26,8 @@ import type { Vmas } from "./vmas.js";
 export const FOLL_WRITE = 0x1;
 /** The fault has slept once and is taken again. */
 export const FOLL_TRIED = 0x800;
+/** copy_from_user: a read that is no get_user_pages, and breaks no copy-on-write. */
+export const FOLL_USER_READ = 0x40000000;
 /** A poisoned page answers -EHWPOISON and not -EFAULT. */
 export const FOLL_HWPOISON = 0x100;
 
@@ -170,7 +172,7 @@ export class Gup {
   /** A forced COW break writes where the VMA may be written and only reads where it may not. */
   private writes(vmFlags: number, gupFlags: number): boolean {
     if ((gupFlags & FOLL_WRITE) !== 0) return true;
-    return this.d.gupReadBreaksCow && isCowMapping(vmFlags) && (vmFlags & VM_WRITE) !== 0;
+    return this.d.gupReadBreaksCow && (gupFlags & FOLL_USER_READ) === 0 && isCowMapping(vmFlags) && (vmFlags & VM_WRITE) !== 0;
   }
 
   /** __get_user_pages for one page: VMA, check_vma_flags, follow_page_mask, faultin_page until it is there. @param leaf the tables have just been walked to the address: a leaf is there @returns pfn, -errno or GUP_FAULTING */

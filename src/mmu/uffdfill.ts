@@ -4,6 +4,7 @@ import { EEXIST, EFAULT, EINVAL, EIO, ENOENT, ENOMEM } from "../sim/errno.js";
 import type { PhysicalMemory } from "../arch/phys.js";
 import { vmaKernelPageSize, type MmContext } from "./context.js";
 import { FRAME_HWPOISON, ORDER_PAGE } from "./frames.js";
+import { FOLL_USER_READ } from "./gup.js";
 import type { Hugetlb } from "./hugetlb.js";
 import { HI_DIRTY, HI_SPECIAL, HI_UFFD_WP, HI_WRITE, MARKER_POISONED, noneMostly, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
 import type { UserfaultContexts } from "./uffdcontexts.js";
@@ -98,7 +99,8 @@ export class UffdFill {
       const r = this.occupied(this.contexts.mmOf(f), s[f + START]! + done);
       if (r < 0) return this.copyEnd(f, r);
     }
-    return sim.agents.call(f, this.copy.first + 1, gup.getUserPagesUnlocked, this.contexts.mmOf(f), s[f + SRC]! + done + s[f + SUB]!, 0);
+    const from = s[f + SRC]! + done + s[f + SUB]!;
+    return sim.agents.call(f, this.copy.first + 1, gup.getUserPagesUnlocked, this.contexts.mmOf(f), from, FOLL_USER_READ);
   }
 
   /** What is refused before the source is looked at: a THP, a huge page that is there already. @returns 0 | -ENOENT | -EEXIST */

@@ -233,6 +233,14 @@ describe("userfaultfd", () => {
       expect([woken("v5.6", true), woken("v5.8", true)]).toEqual([-14, "sleeps"]);
     });
 
+    it("UFFDIO_COPY reads its source as copy_from_user does: where get_user_pages would break copy-on-write it does not", () => {
+      const b = pair("v5.8");
+      b.read(BUF);
+      expect(b.run(b.mm.userfaultfd.copy, b.uffd, AT, BUF, 0x1000, 0)).toBe(0x1000);
+      expect(b.mm.pt.walk(0, BUF) && b.mm.frames.isReserved(b.mm.pt.leafPfn)).toBe(true);
+      expect(b.mm.frames.isReserved(b.gup(BUF, 0))).toBe(false);
+    });
+
     it("userfaultfdNoVma, userfaultfdWriteprotect: what is answered where nothing is registered", () => {
       const copy = (b: Pair) => b.run(b.mm.userfaultfd.copy, b.uffd, BUF, BUF + 0x1000, 0x1000, 0);
       expect([copy(pair("v4.10")), copy(pair("v4.20"))]).toEqual([-22, -2]);
