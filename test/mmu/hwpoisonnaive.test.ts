@@ -429,6 +429,24 @@ describe("random programs that break pages: who is told, what is lost and what l
   }
 });
 
+describe("short programs that random ones of this length seldom are", () => {
+  /** Area 9 is anonymous and has small pages alone. */
+  const at = (who: number) => ({ who, area: 9, offset: 0 });
+  const load = (who: number) => ({ op: "load", ...at(who), place: 0, value: 1 }) as const;
+
+  it("a page of the swap is found to be broken when it comes back", () => {
+    for (const era of ["v5.14", "v7.2.12"])
+      check(era, "never", [
+        { op: "store", ...at(0), place: 0, value: 2 },
+        { op: "fork" },
+        { op: "reclaim", ...at(0) },
+        load(0),
+        { op: "poison", ...at(0), pages: 1 },
+        load(1),
+      ]);
+  });
+});
+
 describe("broken pages by release", () => {
   const RW = 3;
   const madvise = (b: Bench, advice: number) => b.run(b.mm.syscalls.madvise, 0, AT, PAGE, advice);

@@ -480,3 +480,11 @@ describe("random programs with a userfaultfd: pages, results, messages and sleep
     });
   }
 });
+
+describe("short programs that random ones of this length seldom are", () => {
+  const load = (offset: number) => ({ op: "access", thread: 0, how: "load", area: 0, offset, place: 0, value: 1 }) as const;
+
+  it("who waits for a page goes on where its range is unregistered", () => {
+    for (const era of ["v5.8", "v7.2.12"]) check(era, "never", [1], [load(3), { op: "unregister", ctx: 0, area: 0, offset: 0, pages: 16 }]);
+  });
+});
