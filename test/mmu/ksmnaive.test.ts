@@ -410,3 +410,18 @@ describe("random programs whose pages are merged: contents, sharing and entries 
     });
   }
 });
+
+describe("short programs that random ones of this length seldom are", () => {
+  const store = (page: number, who = 0) => ({ op: "store", who, page, place: 0, value: 2 }) as const;
+  const move = (page: number, to: number) => ({ op: "mremap", who: 0, page, pages: 1, to, keep: false }) as const;
+  const merge = { op: "merge", who: 0, page: 0, with: 0, other: 1, held: 1 } as const;
+  const kernel = (op: "migrate" | "reclaim", page: number) => ({ op, who: 0, page, held: 1 }) as const;
+
+  it("a page that one of two processes has moved is found in both; what is merged is found at both addresses, and does not move", () => {
+    for (const era of ["v4.0", "v7.2.12"]) {
+      check(era, [store(0), { op: "fork", who: 0, page: 0 }, move(0, 12), kernel("migrate", 12), kernel("reclaim", 12)]);
+      check(era, [store(0), store(1), merge, kernel("migrate", 0), kernel("reclaim", 1)]);
+      check(era, [store(0), store(1), merge, move(0, 20), store(1), kernel("migrate", 1)]);
+    }
+  });
+});
