@@ -124,7 +124,7 @@ export class HostFault {
     private readonly notifiers: MmuNotifiers,
     private readonly zap: Zap,
     private readonly split: SplitHugePmd,
-    pages: PageLocks,
+    private readonly pages: PageLocks,
     private readonly d: MmRow,
     options: FaultOptions = {},
   ) {
@@ -293,13 +293,18 @@ export class HostFault {
       this.makeWritable(mm, addr);
       return 0;
     }
-    if (!pt.special && (frames.flags(pt.leafPfn) & FRAME_ANON) !== 0 && this.canReuse(mm, addr, false)) {
-      frames.clearFlags(pt.leafPfn, FRAME_KSM);
-      frames.setFlags(pt.leafPfn, FRAME_EXCLUSIVE);
-      this.makeWritable(mm, addr);
-      return 0;
-    }
-    return DEFER_WP_COPY;
+    if (pt.special || (frames.flags(pt.leafPfn) & FRAME_ANON) === 0) return DEFER_WP_COPY;
+    if (this.d.cowReuse === "mapcount" && this.lockedElsewhere(pt.leafPfn)) return DEFER_PAGE_LOCK;
+    if (!this.canReuse(mm, addr, false)) return DEFER_WP_COPY;
+    frames.clearFlags(pt.leafPfn, FRAME_KSM);
+    frames.setFlags(pt.leafPfn, FRAME_EXCLUSIVE);
+    this.makeWritable(mm, addr);
+    return 0;
+  }
+
+  /** do_wp_page waits for the page's lock (lock_page) before it counts mappings; since references count, it copies what is locked. */
+  private lockedElsewhere(pfn: number): boolean {
+    return (this.frames.flags(pfn) & FRAME_KSM) === 0 && this.pages.lockedByOther(this.frames.head(pfn));
   }
 
   /** reuse_swap_page, page_count == 1, or PageAnonExclusive, for the leaf of the last walk. @param huge it maps the whole compound page */
