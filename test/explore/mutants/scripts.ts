@@ -218,6 +218,16 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
     "kthread ksmd { try_to_merge_two_pages(mem + 4K, mem) }",
     `${MEMORY}madvise(mem, 2M, MADV_MERGEABLE)\nwrite64(mem, 7)\nwrite64(mem + 4K, 7)\n${SLOT}${WRITTEN}`,
   ),
+  // Pages that differ: the merge fails half way, and the first page is broken again.
+  "ksm-differ": kernelBeside(
+    "ksmd",
+    "try_to_merge_two_pages(mem + 4K, mem)",
+    `${MEMORY}madvise(mem, 2M, MADV_MERGEABLE)\nwrite64(mem, 7)\nwrite64(mem + 4K, 8)\n${SLOT}`,
+  ),
+  "age-unmerge": aged(
+    "vmm { madvise(mem, 2M, MADV_UNMERGEABLE) }",
+    `${MEMORY}madvise(mem, 2M, MADV_MERGEABLE)\nwrite64(mem, 7)\nwrite64(mem + 4K, 7)\n${SLOT}try_to_merge_two_pages(mem + 4K, mem)\nguest { mov x1, RAM; ldr x2, [x1] }\n`,
+  ),
   "age-split": aged("kthread kcompactd { split_huge_page(mem) }", `${HUGE}${SLOT}${WRITTEN}`),
   "age-collapse": aged(
     "kthread khugepaged { collapse_huge_page(mem) }",
