@@ -85,6 +85,7 @@ test("a whole trace: the VM with the memslots, the BAR, unfinished calls, what i
     "mmap(0x7fe000000000, 0x8400000, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE|MAP_FIXED)",
     "mmap(0x7fe000000000, 0x8000000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)",
     "madvise(0x7fe000000000, 0x8000000, MADV_HUGEPAGE)",
+    "madvise(0x7fe000000000, 0x8000000, MADV_DODUMP)",
     "KVM_SET_USER_MEMORY_REGION(slot=0, guest_phys_addr=0x40200000, memory_size=0x7e00000, userspace_addr=0x7fe000200000)",
     'let fd7 = memfd_create("fd7")',
     "ftruncate(fd7, 0x10000)",
