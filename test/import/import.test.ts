@@ -22,7 +22,7 @@ const VMM = `12 ioctl(9, KVM_CREATE_VM, 0x28) = 10
 12 mmap(NULL, 138412032, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE, -1, 0) = 0x7fe000000000
 12 mmap(0x7fe000000000, 134217728, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_FIXED|MAP_ANONYMOUS, -1, 0) = 0x7fe000000000
 12 madvise(0x7fe000000000, 134217728, MADV_HUGEPAGE) = 0
-12 madvise(0x7fe000000000, 134217728, MADV_DODUMP) = 0
+12 madvise(0x7fe000000000, 134217728, MADV_SOFT_OFFLINE) = 0
 12 ioctl(12, KVM_SET_USER_MEMORY_REGION, {slot=0, flags=0, guest_phys_addr=0x40000000, memory_size=134217728, userspace_addr=0x7fe000000000}) = 0
 12 mmap(NULL, 65536, PROT_READ, MAP_SHARED, 7</usr/share/AAVMF/AAVMF_CODE.fd>, 0) = 0x7fdff0000000
 12 ioctl(12, KVM_SET_USER_MEMORY_REGION, {slot=1, flags=KVM_MEM_READONLY, guest_phys_addr=0, memory_size=65536, userspace_addr=0x7fdff0000000}) = 0
@@ -85,7 +85,6 @@ test("a whole trace: the VM with the memslots, the BAR, unfinished calls, what i
     "mmap(0x7fe000000000, 0x8400000, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE|MAP_FIXED)",
     "mmap(0x7fe000000000, 0x8000000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)",
     "madvise(0x7fe000000000, 0x8000000, MADV_HUGEPAGE)",
-    "madvise(0x7fe000000000, 0x8000000, MADV_DODUMP)",
     "KVM_SET_USER_MEMORY_REGION(slot=0, guest_phys_addr=0x40200000, memory_size=0x7e00000, userspace_addr=0x7fe000200000)",
     'let fd7 = memfd_create("fd7")',
     "ftruncate(fd7, 0x10000)",

@@ -4,14 +4,14 @@
  * with both: a range empties stage 2, change_pte maps the new page read-only, and a guest's store to a merged page gets a copy.
  */
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { assemble } from "../../src/arch/assemble.js";
 import { eraRow } from "../../src/eras.js";
 import { Machine } from "../../src/machine.js";
 import { MADV_MERGEABLE, MADV_UNMERGEABLE } from "../../src/mmu/madvise.js";
 import { MAP_ANONYMOUS, MAP_PRIVATE } from "../../src/mmu/vmflags.js";
 import { EBUSY, EFAULT, EINVAL, ENOENT } from "../../src/sim/errno.js";
-import { LONG, play, runsOr, SEED, stepsOr } from "../mmu/naivememory.js";
+import { comparePrograms } from "../mmu/naivememory.js";
 
 const PAGE = 4096;
 const CODE = 0x1000_0000;
@@ -233,19 +233,5 @@ class Program {
 }
 
 describe("a guest whose pages KSM merges: contents, sharing and stage 2 are what a naive list has", () => {
-  for (const era of ["v4.0", "v5.4", "v5.8", "v5.14", "v6.4", "v6.12"]) {
-    it(era, () => {
-      fc.assert(
-        fc.property(fc.array(step, { minLength: stepsOr(10), maxLength: 50 }), (steps) => {
-          const p = new Program(era);
-          play(
-            steps,
-            (s) => p.do(s),
-            () => p.wrong(),
-          );
-        }),
-        { numRuns: runsOr(3), seed: SEED, endOnFailure: LONG },
-      );
-    });
-  }
+  comparePrograms(["v4.0", "v5.4", "v5.8", "v5.14", "v6.4", "v6.12"], step, { longest: 50, runs: 3 }, (era) => new Program(era));
 });

@@ -2,6 +2,8 @@
  * Memory as a naive list: of each process, what is at each page, byte for byte the rules of the manual pages. And the host that is
  * compared with it: a TLB that forgets only what it is told to, and a second MMU that hears the notifiers.
  */
+import fc from "fast-check";
+import { it } from "vitest";
 import { rangePages, TLBI_IS, TlbiKind } from "../../src/arch/tlbi.js";
 import { eraRow } from "../../src/eras.js";
 import type { MmRow } from "../../src/mmu/decisions.js";
@@ -371,4 +373,26 @@ export function play<S>(steps: readonly S[], does: (s: S) => void, wrong: (i: nu
     const what = wrong(i);
     if (what !== undefined) throw new Error(`after step ${i}, ${JSON.stringify(s)}: ${what}`);
   }
+}
+
+/** A test for each era: random programs of `step`s, each done by a new program that says itself what is not as its list has it. */
+export function comparePrograms<S>(
+  eras: readonly string[],
+  step: fc.Arbitrary<S>,
+  size: { readonly longest: number; readonly runs: number },
+  begin: (era: string) => { do(s: S): void; wrong(): string | undefined },
+): void {
+  it.each(eras)("%s", (era) => {
+    fc.assert(
+      fc.property(fc.array(step, { minLength: stepsOr(10), maxLength: size.longest }), (steps) => {
+        const p = begin(era);
+        play(
+          steps,
+          (s) => p.do(s),
+          () => p.wrong(),
+        );
+      }),
+      { numRuns: runsOr(size.runs), seed: SEED, endOnFailure: LONG },
+    );
+  });
 }

@@ -4,7 +4,7 @@
  * Written from drivers/vfio/pci (v5.4, v5.8, v6.1, v6.8, v6.9, v6.12), mm/mmap.c do_munmap and mm/mremap.c move_vma.
  */
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { assemble } from "../../src/arch/assemble.js";
 import { eraRow } from "../../src/eras.js";
 import { Machine } from "../../src/machine.js";
@@ -15,7 +15,7 @@ import { MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED } from "../../src/mmu
 import type { Activity } from "../../src/sim/agents.js";
 import { EFAULT } from "../../src/sim/errno.js";
 import { PCI_COMMAND } from "../../src/vfio/configspace.js";
-import { LONG, play, runsOr, SEED, stepsOr } from "../mmu/naivememory.js";
+import { comparePrograms } from "../mmu/naivememory.js";
 import { NIC } from "./harness.js";
 
 const PAGE = 4096;
@@ -342,19 +342,10 @@ class Program {
 }
 
 describe("random mappings of a BAR, its function on and off: what is mapped and what accesses give is what a naive list has", () => {
-  for (const era of ["v5.4", "v5.8", "v5.14", "v6.1", "v6.8", "v6.9", "v6.12.117", "v7.2.12"]) {
-    it(era, () => {
-      fc.assert(
-        fc.property(fc.array(step, { minLength: stepsOr(10), maxLength: 40 }), (steps) => {
-          const p = new Program(era);
-          play(
-            steps,
-            (s) => p.do(s),
-            () => p.wrong(),
-          );
-        }),
-        { numRuns: runsOr(2), seed: SEED, endOnFailure: LONG },
-      );
-    });
-  }
+  comparePrograms(
+    ["v5.4", "v5.8", "v5.14", "v6.1", "v6.8", "v6.9", "v6.12.117", "v7.2.12"],
+    step,
+    { longest: 40, runs: 2 },
+    (era) => new Program(era),
+  );
 });
