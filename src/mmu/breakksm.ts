@@ -4,7 +4,7 @@ import { ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { MmRow } from "./decisions.js";
 import type { HostFault } from "./fault.js";
-import { FRAME_KSM, type Frames } from "./frames.js";
+import type { Frames } from "./frames.js";
 import { nextBoundary, type HostPageTables } from "./pagetable.js";
 import { SWP_MIGRATION_READ, SWP_MIGRATION_WRITE, swapEntryPfn, swapEntryType } from "./pte.js";
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM } from "./vmfault.js";
@@ -44,7 +44,7 @@ export class BreakKsm {
         s.set(f + AT, a);
         return s.a[f] === this.unmergeKsmPages.first ? BLOCKED : this.unmergeKsmPages.first;
       }
-      if (pt.leafLevel !== 3 || pt.special || (frames.flags(pt.leafPfn) & FRAME_KSM) === 0) continue;
+      if (pt.leafLevel !== 3 || pt.special || !frames.isKsm(pt.leafPfn)) continue;
       s.set(f + AT, a);
       s.set(f + PFN, pt.leafPfn);
       // follow_page(FOLL_GET): whoever else maps it, there is this reference, and the page is copied.
@@ -61,7 +61,7 @@ export class BreakKsm {
     if (pt.leafLevel >= 0 || pt.none || pt.level !== 3) return false;
     const type = swapEntryType(pt.lo);
     if (type !== SWP_MIGRATION_READ && type !== SWP_MIGRATION_WRITE) return false;
-    return (frames.flags(swapEntryPfn(pt.lo, pt.hi)) & FRAME_KSM) !== 0;
+    return frames.isKsm(swapEntryPfn(pt.lo, pt.hi));
   }
 
   private broken(f: number): number {

@@ -259,7 +259,7 @@ export class HostFault {
     const pfn = swapEntryPfn(pt.lo, pt.hi);
     if (frames.isHwpoison(pfn)) return VM_FAULT_HWPOISON;
     // reuse_swap_page, and what followed it: never a page of KSM.
-    const mine = frames.refcount(pfn) === 1 && (frames.flags(pfn) & FRAME_KSM) === 0;
+    const mine = frames.refcount(pfn) === 1 && !frames.isKsm(pfn);
     frames.addRmap(pfn); // the entry's reference is the mapping's now
     let lo = this.zap.prot.lo(vma);
     // pte_swp_uffd_wp: protected before it was swapped out, protected now.
@@ -304,7 +304,7 @@ export class HostFault {
 
   /** do_wp_page waits for the page's lock (lock_page) before it counts mappings; since references count, it copies what is locked. */
   private lockedElsewhere(pfn: number): boolean {
-    return (this.frames.flags(pfn) & FRAME_KSM) === 0 && this.pages.lockedByOther(this.frames.head(pfn));
+    return !this.frames.isKsm(pfn) && this.pages.lockedByOther(this.frames.head(pfn));
   }
 
   /** reuse_swap_page, page_count == 1, or PageAnonExclusive, for the leaf of the last walk. @param huge it maps the whole compound page */
@@ -312,7 +312,7 @@ export class HostFault {
     const { frames } = this;
     const pfn = this.pt.leafPfn;
     const partOfThp = !huge && frames.isCompound(pfn);
-    if ((frames.flags(pfn) & FRAME_KSM) !== 0) return this.d.ksmReuse && this.reuseKsm(pfn);
+    if (frames.isKsm(pfn)) return this.d.ksmReuse && this.reuseKsm(pfn);
     switch (this.d.cowReuse) {
       case "mapcount":
         if (partOfThp) return this.onlyHere(mm, addr);
@@ -375,8 +375,8 @@ export class HostFault {
     const s = this.sim.agents.stack;
     const mm = s.a[f + MM]! | 0;
     const addr = s.a[f + ADDR]!;
-    const vma = this.vmas.findVma(mm, addr);
-    if (vma < 0 || this.vmas.start(vma) > addr) return this.sim.agents.ret(f, VM_FAULT_SIGSEGV);
+    const vma = this.vmas.lookup(mm, addr);
+    if (vma < 0) return this.sim.agents.ret(f, VM_FAULT_SIGSEGV);
     s.set(f + VMA, vma);
     if ((s.a[f + FLAGS]! & FAULT_FLAG_UNSHARE) !== 0) return this.unshare(f, mm, addr);
     return this.goOn(f, this.faultNow(mm, vma, addr, s.a[f + FLAGS]! | 0));
@@ -403,7 +403,7 @@ export class HostFault {
   /** do_wp_page with FAULT_FLAG_UNSHARE, of a page of KSM: never kept (wp_can_reuse_anon_folio). */
   private unshare(f: number, mm: number, addr: number): number {
     const { pt, frames } = this;
-    const merged = pt.walk(mm, addr) && pt.leafLevel === 3 && !pt.special && (frames.flags(pt.leafPfn) & FRAME_KSM) !== 0;
+    const merged = pt.walk(mm, addr) && pt.leafLevel === 3 && !pt.special && frames.isKsm(pt.leafPfn);
     if (!merged) return this.sim.agents.ret(f, 0);
     return pt.locks.taken(pt.entry) ? BLOCKED : this.wpPageCopy(f);
   }

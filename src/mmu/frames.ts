@@ -569,6 +569,9 @@ export class Frames {
   isHwpoison(pfn: number): boolean {
     return (this.flags(pfn) & FRAME_HWPOISON) !== 0;
   }
+  isKsm(pfn: number): boolean {
+    return (this.flags(pfn) & FRAME_KSM) !== 0;
+  }
   /** PageReserved as KVM asks it: outside RAM, or a zero page. */
   isReserved(pfn: number): boolean {
     return !this.isRam(pfn) || (this.flags(pfn) & FRAME_RESERVED) !== 0;

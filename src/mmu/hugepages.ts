@@ -246,8 +246,8 @@ export class HugePages {
       if ((r & VM_FAULT_ERROR) !== 0) return this.unlockPopulate(f, populateErrno(r));
       const at = s.a[f + AT]!;
       if (at >= end) return this.unlockPopulate(f, 0);
-      const vma = vmas.findVma(mm, at);
-      if (vma < 0 || vmas.start(vma) > at) return this.unlockPopulate(f, -ENOMEM);
+      const vma = vmas.lookup(mm, at);
+      if (vma < 0) return this.unlockPopulate(f, -ENOMEM);
       // check_vma_flags, also where the page is there already
       const vmFlags = vmas.flags(vma);
       const bad = (vmFlags & (VM_IO | VM_PFNMAP)) !== 0 || (vmFlags & (write ? VM_WRITE : VM_READ)) === 0;

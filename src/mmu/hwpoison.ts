@@ -6,7 +6,7 @@ import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EBUSY } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
-import { FRAME_FILE, FRAME_HUGETLB, FRAME_HWPOISON, FRAME_KSM, type Frames } from "./frames.js";
+import { FRAME_FILE, FRAME_HUGETLB, FRAME_HWPOISON, type Frames } from "./frames.js";
 import type { Gup } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { vmaKernelPageSize } from "./context.js";
@@ -101,7 +101,7 @@ export class MemoryFailure {
       frames.put(page);
       return this.sim.agents.ret(f, -EBUSY);
     }
-    if (this.d.hwpoisonKsm === "refused" && (frames.flags(page) & FRAME_KSM) !== 0) {
+    if (this.d.hwpoisonKsm === "refused" && frames.isKsm(page)) {
       frames.setFlags(page, FRAME_HWPOISON);
       frames.put(page);
       return this.sim.agents.ret(f, -EBUSY);

@@ -104,8 +104,8 @@ export class Ksm {
 
   /** find_mergeable_vma. */
   private mergeable(mm: number, addr: number): boolean {
-    const vma = this.vmas.findVma(mm, addr);
-    return vma >= 0 && this.vmas.start(vma) <= addr && (this.vmas.flags(vma) & VM_MERGEABLE) !== 0 && this.vmas.anonVma(vma) !== 0;
+    const vma = this.vmas.lookup(mm, addr);
+    return vma >= 0 && (this.vmas.flags(vma) & VM_MERGEABLE) !== 0 && this.vmas.anonVma(vma) !== 0;
   }
 
   /** get_mergeable_page. @returns pfn or -errno */
@@ -132,7 +132,7 @@ export class Ksm {
     this.frames.get(second);
     s.set(f + STAYS_PFN, first);
     s.set(f + GOES_PFN, second);
-    if ((this.frames.flags(first) & FRAME_KSM) !== 0) {
+    if (this.frames.isKsm(first)) {
       s.set(f + WAS_KSM, 1);
       this.unlock(mm);
       return this.protectSecond(f);

@@ -70,8 +70,8 @@ export class Mprotect {
     // end <= start: the sum wraps around.
     if (addr + len >= 2 ** 64) return this.leave(f, -ENOMEM);
     if ((s.a[f + PROT]! & ~known) !== 0) return this.leave(f, -EINVAL);
-    const v = vmas.findVma(mm, addr);
-    if (v < 0 || vmas.start(v) > addr) return this.leave(f, -ENOMEM);
+    const v = vmas.lookup(mm, addr);
+    if (v < 0) return this.leave(f, -ENOMEM);
     s.set(f + LEN, len);
     s.set(f + DONE, addr);
     return this.nextVma(f);
@@ -84,8 +84,8 @@ export class Mprotect {
     const end = s.a[f + ADDR]! + s.a[f + LEN]!;
     const start = s.a[f + DONE]!;
     if (start >= end) return this.leave(f, 0);
-    const v = vmas.findVma(s.a[f + MM]!, start);
-    if (v < 0 || vmas.start(v) > start) return this.leave(f, -ENOMEM);
+    const v = vmas.lookup(s.a[f + MM]!, start);
+    if (v < 0) return this.leave(f, -ENOMEM);
     const old = vmas.flags(v);
     const flags = (old & ~(VM_ACCESS_FLAGS | (this.mm.mte ? VM_MTE : 0))) | protFlags(s.a[f + PROT]!, this.mm.mte);
     // VM_MAYREAD and its fellows lie four bits above the access flags.

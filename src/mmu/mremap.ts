@@ -62,7 +62,7 @@ export class Mremap {
       ["entriesMoved", (f) => this.unmapOld(f)],
       ["oldUnmapped", (f) => this.leave(f, mm.sim.agents.stack.a[f + NEW_ADDR]!)],
       ["shrunk", (f) => this.shrunk(f)],
-      ["unmerged", (f) => this.copyVma(f)],
+      ["unmerged", (f) => this.unmerged(f)],
     ]);
   }
 
@@ -218,17 +218,16 @@ export class Mremap {
     const from = s[f + ADDR]!;
     if ((vmas.flags(v) & VM_MERGEABLE) !== 0 && vmas.anonVma(v) !== 0)
       return sim.agents.call(f, this.mremap.first + P_UNMERGED, this.breakKsm.unmergeKsmPages, mm, from, from + s[f + OLD_LEN]!);
-    return this.copied(f, v);
+    return this.copyVma(f, v);
   }
 
-  private copyVma(f: number): number {
+  private unmerged(f: number): number {
     const s = this.mm.sim.agents.stack.a;
     if (s[f + R0]! < 0) return this.leave(f, s[f + R0]!);
-    return this.copied(f, this.mm.vmas.findVma(s[f + MM]!, s[f + ADDR]!));
+    return this.copyVma(f, this.mm.vmas.findVma(s[f + MM]!, s[f + ADDR]!));
   }
 
-  /** copy_vma. */
-  private copied(f: number, v: number): number {
+  private copyVma(f: number, v: number): number {
     const { sim, vmas, files } = this.mm;
     const s = sim.agents.stack;
     const mm = s.a[f + MM]!;

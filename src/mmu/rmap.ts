@@ -5,7 +5,7 @@
  * was merged (mm/ksm.c rmap_walk_ksm; here the tables are looked through).
  */
 import type { Files } from "./files.js";
-import { FRAME_FILE, FRAME_KSM, FRAME_SWAPCACHE, type Frames } from "./frames.js";
+import { FRAME_FILE, FRAME_SWAPCACHE, type Frames } from "./frames.js";
 import { nextBoundary, type HostPageTables } from "./pagetable.js";
 import { SWP_MARKER, SWP_SWAP, swapEntryPfn, swapEntryType } from "./pte.js";
 import type { Vmas } from "./vmas.js";
@@ -27,15 +27,15 @@ export class Rmap {
 
   /** The file of a page that (mm, addr) maps, or -1: it is anonymous. */
   fileOf(pfn: number, mm: number, addr: number): number {
-    const vma = this.vmas.findVma(mm, addr);
-    const filed = vma >= 0 && this.vmas.start(vma) <= addr && (this.frames.flags(pfn) & FRAME_FILE) !== 0;
-    return filed ? this.vmas.file(vma) : -1;
+    if ((this.frames.flags(pfn) & FRAME_FILE) === 0) return -1;
+    const vma = this.vmas.lookup(mm, addr);
+    return vma < 0 ? -1 : this.vmas.file(vma);
   }
 
   /** page->index of the page that (mm, addr) maps. */
   indexOf(mm: number, addr: number): number {
-    const vma = this.vmas.findVma(mm, addr);
-    return vma >= 0 && this.vmas.start(vma) <= addr ? this.vmas.pageIndex(vma, addr) : Math.floor(addr / 4096);
+    const vma = this.vmas.lookup(mm, addr);
+    return vma < 0 ? Math.floor(addr / 4096) : this.vmas.pageIndex(vma, addr);
   }
 
   /**
@@ -44,11 +44,10 @@ export class Rmap {
    */
   next(pfn: number, file: number, index: number, cursor: number): number {
     if (file >= 0) return this.nextOfFile(file, index, cursor);
-    const merged = (this.frames.flags(pfn) & FRAME_KSM) !== 0;
-    const after = cursor % MM_PAGES;
-    for (let mm = Math.floor(cursor / MM_PAGES); mm < this.pt.limit; mm++) {
+    const merged = this.frames.isKsm(pfn);
+    let from = (cursor % MM_PAGES) * 4096;
+    for (let mm = Math.floor(cursor / MM_PAGES); mm < this.pt.limit; mm++, from = 0) {
       if (this.pt.root(mm) === 0) continue;
-      const from = mm === Math.floor(cursor / MM_PAGES) ? after * 4096 : 0;
       for (let v = this.vmas.findVma(mm, from); v >= 0; v = this.vmas.next(v)) {
         if (this.vmas.anonVma(v) === 0) continue;
         const at = merged ? this.firstNamed(mm, v, pfn, from) : this.vmas.addressOf(v, index);

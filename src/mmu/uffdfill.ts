@@ -63,8 +63,8 @@ export class UffdFill {
   /** find_dst_vma: one VMA that holds the whole range and is registered, with whom ever. @returns VMA, or -1 */
   private destination(mm: number, start: number, len: number): number {
     const { vmas } = this.mm;
-    const v = vmas.findVma(mm, start);
-    return v >= 0 && vmas.start(v) <= start && start + len <= vmas.end(v) && vmas.uffd(v) >= 0 ? v : -1;
+    const v = vmas.lookup(mm, start);
+    return v >= 0 && start + len <= vmas.end(v) && vmas.uffd(v) >= 0 ? v : -1;
   }
 
   /** What mfill_atomic asks before it fills anything. @param known the modes that this ioctl has @returns VMA, or -errno */

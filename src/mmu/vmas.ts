@@ -205,6 +205,12 @@ export class Vmas {
     return v;
   }
 
+  /** `covering` without event and cost. */
+  lookup(mm: number, addr: number): number {
+    const v = this.findVma(mm, addr);
+    return v >= 0 && this.start(v) <= addr ? v : -1;
+  }
+
   /** The first VMA that ends after the address, or -1 (find_vma). No event, no cost. */
   findVma(mm: number, addr: number): number {
     const d = this.d.a;

@@ -5,22 +5,19 @@
  */
 import fc from "fast-check";
 import { describe, expect } from "vitest";
-import { assemble } from "../../src/arch/assemble.js";
 import { eraRow } from "../../src/eras.js";
 import { Machine } from "../../src/machine.js";
 import { MADV_MERGEABLE, MADV_UNMERGEABLE } from "../../src/mmu/madvise.js";
 import { MAP_ANONYMOUS, MAP_PRIVATE } from "../../src/mmu/vmflags.js";
 import { EBUSY, EFAULT, EINVAL, ENOENT } from "../../src/sim/errno.js";
 import { comparePrograms } from "../mmu/naivememory.js";
+import { accessGuest, guestCode, setCode } from "./guestaccess.js";
 
 const PAGE = 4096;
-const CODE = 0x1000_0000;
 const RAM = 0x4000_0000;
-const OUT = 0x900_0000;
 /** The last page keeps the table of stage 2 alive: change_pte maps nothing where there is none. */
 const PAGES = 9;
 const LAST = PAGES - 1;
-const WORDS = ["ldr w1, [x0]", "str x1, [x9]", "str w1, [x0]", "str x1, [x9]"];
 
 interface Frame {
   value: number;
@@ -72,12 +69,11 @@ class Program {
     this.mm = row.mm;
     this.told = row.mm.notifierChangePte && row.kvm.changePte;
     const anon = { prot: 3, flags: MAP_PRIVATE | MAP_ANONYMOUS };
-    const code = m.host.mmap({ length: PAGE, ...anon });
-    for (const [i, w] of WORDS.entries()) m.host.write(code + 4 * i, 4, BigInt(assemble(w)[0]! >>> 0));
+    const code = guestCode(m);
     this.hva = m.host.mmap({ length: PAGES * PAGE, ...anon });
     m.host.madvise(this.hva, PAGES * PAGE, MADV_MERGEABLE);
     this.vm = m.createVm();
-    this.vm.setUserMemoryRegion({ slot: 0, flags: 0, guestPhysAddr: CODE, memorySize: PAGE, userspaceAddr: code });
+    setCode(this.vm, code);
     this.vm.setUserMemoryRegion({ slot: 1, flags: 0, guestPhysAddr: RAM, memorySize: PAGES * PAGE, userspaceAddr: this.hva });
     this.vcpu = this.vm.createVcpu();
     for (let p = 0; p < PAGES; p++) {
@@ -95,12 +91,7 @@ class Program {
 
   private access(page: number, store: boolean, value: number): number {
     const { vcpu } = this;
-    vcpu.set("x0", BigInt(RAM + page * PAGE + 8));
-    vcpu.set("x1", BigInt(value));
-    vcpu.set("x9", BigInt(OUT));
-    vcpu.set("pc", BigInt(CODE + (store ? 8 : 0)));
-    vcpu.cancelMmio();
-    const { ret, exit } = vcpu.run({ maxExits: 50 });
+    const { ret, exit } = accessGuest(vcpu, RAM + page * PAGE + 8, store, value);
     expect([ret, exit.reason]).toEqual([0, "MMIO"]);
     return Number(vcpu.get("x1"));
   }

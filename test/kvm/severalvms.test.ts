@@ -5,12 +5,12 @@
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { assemble } from "../../src/arch/assemble.js";
 import { InvariantChecker } from "../../src/explore/invariants/index.js";
 import { Machine } from "../../src/machine.js";
 import { MADV_COLLAPSE, MADV_DONTNEED, MADV_HUGEPAGE } from "../../src/mmu/madvise.js";
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED } from "../../src/mmu/vmflags.js";
 import { EEXIST, EFAULT, EINVAL, EPERM } from "../../src/sim/errno.js";
+import { accessGuest, guestCode, OUT, setCode } from "./guestaccess.js";
 
 const PAGE = 4096;
 const BLOCK = 0x200000;
@@ -18,8 +18,6 @@ const HOST = 0x40_0000_0000;
 /** Host pages: two blocks of anonymous memory, one of a memfd, and the memfd once more. */
 const PAGES = 4 * 512;
 const ANON_PAGES = 1024;
-const CODE = 0x1000_0000;
-const OUT = 0x900_0000;
 /** Guest frames are counted from here. */
 const BASE = 0x4000_0000;
 const LOG = 1;
@@ -141,9 +139,7 @@ class Program {
   ) {
     const m = (this.m = new Machine({ kernel, cpu: "max", ram: 2 ** 28 }));
     this.fd = m.host.memfdCreate(BLOCK);
-    const code = m.host.mmap({ length: PAGE, prot: 3, flags: MAP_PRIVATE | MAP_ANONYMOUS });
-    const words = ["ldr w1, [x0]", "str x1, [x9]", "str w1, [x0]", "str x1, [x9]"];
-    for (const [i, w] of words.entries()) m.host.write(code + 4 * i, 4, BigInt(assemble(w)[0]! >>> 0));
+    const code = guestCode(m);
     for (let block = 0; block < 4; block++) this.mmap(block * 512, 512);
     this.vms = [0, 1].map((n) => {
       const v = m.createVm();
@@ -151,7 +147,7 @@ class Program {
         this.ring[1] = v.enableCap(CAP_RING_ACQ_REL, 4096) === 0;
         if (this.ring[1]) expect(v.enableCap(CAP_RING_WITH_BITMAP, 0)).toBe(0);
       }
-      expect(v.setUserMemoryRegion({ slot: 0, flags: 0, guestPhysAddr: CODE, memorySize: PAGE, userspaceAddr: code })).toBe(0);
+      expect(setCode(v, code)).toBe(0);
       const vcpus = [v.createVcpu(), v.createVcpu()];
       return { v, vcpus };
     });
@@ -247,13 +243,8 @@ class Program {
   private access(n: number, k: number, how: "load" | "store", gfn: number, value: number): void {
     const c = this.vms[n]!.vcpus[k]!;
     const store = how === "store";
-    c.set("x0", BigInt(BASE + gfn * PAGE + 8));
-    c.set("x1", BigInt(value));
-    c.set("x9", BigInt(OUT));
-    c.set("pc", BigInt(CODE + (store ? 8 : 0)));
-    c.cancelMmio();
     const s = [...this.slots[n]!.values()].find((q) => gfn >= q.gfn && gfn < q.gfn + q.pages);
-    let { ret, exit } = c.run({ maxExits: 50 });
+    let { ret, exit } = accessGuest(c, BASE + gfn * PAGE + 8, store, value);
     while (exit.reason === "DIRTY_RING_FULL") {
       this.harvest(n);
       ({ ret, exit } = c.run({ maxExits: 50 }));

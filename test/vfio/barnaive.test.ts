@@ -5,16 +5,16 @@
  */
 import fc from "fast-check";
 import { describe, expect } from "vitest";
-import { assemble } from "../../src/arch/assemble.js";
 import { eraRow } from "../../src/eras.js";
 import { Machine } from "../../src/machine.js";
 import { MREMAP_FIXED, MREMAP_MAYMOVE } from "../../src/mmu/mremap.js";
 import { mmapMode } from "../../src/mmu/mmap.js";
 import { HOST_SIGBUS_ADRERR, HOST_SIGSEGV } from "../../src/mmu/useraccess.js";
-import { MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED } from "../../src/mmu/vmflags.js";
+import { MAP_FIXED, MAP_SHARED } from "../../src/mmu/vmflags.js";
 import type { Activity } from "../../src/sim/agents.js";
 import { EFAULT } from "../../src/sim/errno.js";
 import { PCI_COMMAND } from "../../src/vfio/configspace.js";
+import { accessGuest, guestCode, OUT, setCode } from "../kvm/guestaccess.js";
 import { comparePrograms } from "../mmu/naivememory.js";
 import { NIC } from "./harness.js";
 
@@ -25,11 +25,8 @@ const FIRST = AT / PAGE;
 const PAGES = 1536;
 const BAR_PAGES = 1024;
 const BAR = 2;
-const CODE = 0x1000_0000;
 const RAM = 0x4000_0000;
-const OUT = 0x900_0000;
 const ONES = 0xffffffff;
-const WORDS = ["ldr w1, [x0]", "str x1, [x9]", "str w1, [x0]", "str x1, [x9]"];
 
 interface Vma {
   start: number;
@@ -92,15 +89,14 @@ class Program {
     const m = (this.m = new Machine({ kernel, ram: 2 ** 27, devices: [NIC] }));
     this.row = eraRow(kernel);
     this.guest = !this.row.kvm.eagerDeviceMapping;
-    const code = m.host.mmap({ length: PAGE, prot: 3, flags: MAP_PRIVATE | MAP_ANONYMOUS });
-    for (const [i, w] of WORDS.entries()) m.host.write(code + 4 * i, 4, BigInt(assemble(w)[0]! >>> 0));
+    const code = guestCode(m);
     this.device = m.vfio.open(NIC.bdf);
     this.device.configWrite(PCI_COMMAND, 2, 2);
     const fn = m.vfioPci.pci.functions[0]!;
     this.first = fn.bars[BAR]!.start / PAGE;
     this.pm = fn.pm;
     this.vm = m.createVm();
-    this.vm.setUserMemoryRegion({ slot: 0, flags: 0, guestPhysAddr: CODE, memorySize: PAGE, userspaceAddr: code });
+    setCode(this.vm, code);
     this.vcpu = this.vm.createVcpu();
     if (this.guest) this.setSlot(PAGES);
   }
@@ -276,12 +272,7 @@ class Program {
 
   private guestAccess(vmas: Vma[], page: number, store: boolean, value: number): void {
     const { vcpu } = this;
-    vcpu.set("x0", BigInt(RAM + page * PAGE + 8));
-    vcpu.set("x1", BigInt(value));
-    vcpu.set("x9", BigInt(OUT));
-    vcpu.set("pc", BigInt(CODE + (store ? 8 : 0)));
-    vcpu.cancelMmio();
-    const { ret, exit } = vcpu.run({ maxExits: 50 });
+    const { ret, exit } = accessGuest(vcpu, RAM + page * PAGE + 8, store, value);
     if (!this.slot) return expect([ret, exit.reason === "MMIO" ? exit.physAddr : 0]).toEqual([0, RAM + page * PAGE + 8]);
     const bar = this.touch(vmas, page);
     expect([ret, exit.reason === "MMIO" ? exit.physAddr : 0]).toEqual(bar < 0 ? [-EFAULT, 0] : [0, OUT]);
