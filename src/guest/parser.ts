@@ -309,7 +309,10 @@ class Parser {
   private statement(out: Statement[], top: boolean): void {
     const t = this.t;
     this.count(t);
-    if (t.kind !== "name") this.fail(t, `unexpected ${this.shown(t)}`, "expected a statement");
+    if (t.kind !== "name") {
+      const comment = t.text === "#" || t.text === "/" ? ": a comment begins with //" : "";
+      this.fail(t, `unexpected ${this.shown(t)}`, `expected a statement${comment}`);
+    }
     switch (t.text) {
       case "title":
       case "source":

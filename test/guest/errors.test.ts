@@ -24,6 +24,8 @@ const TABLE: readonly (readonly [string, readonly string[]])[] = [
   ["machine { set eagerDeviceMaping = yes }", ['1:15 no decision named "eagerDeviceMaping" | did you mean "eagerDeviceMapping"?']],
   ["machine { set eagerDeviceMapping = maybe }", ['1:36 eagerDeviceMapping is never "maybe" | expected yes or no']],
   ["}", ["1:1 this } closes nothing | expected a statement"]],
+  ["# KSM", ['1:1 unexpected "#" | expected a statement: a comment begins with //']],
+  ["/* KSM", ['1:1 unexpected "/" | expected a statement: a comment begins with //']],
   ["for a in 1..2 { munmap(a, 1) ", ['1:15 this block is never closed | expected "}" before the end of the file']],
   ["mmap(1,2", ['1:9 unexpected end of file in the arguments of mmap | expected "," or ")"']],
   ["munmap(1)", ['1:1 munmap needs "length" | expected munmap(addr, length)']],
