@@ -5,6 +5,7 @@
 import { eventCatalogue, type EventDecl } from "../sim/events.js";
 import type { TraceSource } from "./sink.js";
 import { encode, encodedBytes, type Encoded } from "./bytebuffer.js";
+import { copyWords, COPY_SLACK, DECIMAL_BYTES, HEX_BYTES, putDecimal, putHex } from "./putbytes.js";
 import type { TextBuffer } from "./textbuffer.js";
 
 const DECIMAL = 0;
@@ -22,10 +23,14 @@ const TWO32 = 2 ** 32;
 const BOOLS = [encode("false"), encode("true")];
 const HEX_PREFIX = encode('"0x');
 const QUOTE = encode('"');
+/** Bytes that any value but a name takes at most: a quoted number. */
+const VALUE = HEX_PREFIX.length + Math.max(HEX_BYTES, DECIMAL_BYTES) + QUOTE.length;
 
 /** The steps of one event: constant text, then a value of this kind, and so on. */
 interface Line {
   readonly steps: Int32Array;
+  /** Bytes of it all at most, names apart. */
+  readonly room: number;
   /** Per step of kind CHOICE: the texts to choose from. */
   readonly choices: readonly (readonly Encoded[])[];
 }
@@ -60,33 +65,39 @@ export class JsonFields {
     this.constants = encodedBytes(Buffer.from(parts.join(""), "latin1")).words;
   }
 
-  /** @param at the word of the ring where the record begins */
-  put(out: TextBuffer, ring: Float64Array, at: number): void {
+  /** @param r the word of the ring where the record begins */
+  put(out: TextBuffer, ring: Float64Array, r: number): void {
     const { constants } = this;
-    const { steps, choices } = this.lines[ring[at + 3]!]!;
-    for (let i = 0; i < steps.length; i += STEP) {
-      out.putWords(constants, steps[i + 2]!, steps[i + 3]!);
-      const w = at + 4 + steps[i + 1]!;
+    const { steps, choices, room } = this.lines[ring[r + 3]!]!;
+    let view = out.room(room);
+    let at = out.length;
+    for (let i = 0; i < steps.length; i = (i + STEP) | 0) {
+      at = copyWords(view, at, constants, steps[i + 2]!, steps[i + 3]!);
+      const w = (r + 4 + steps[i + 1]!) | 0;
       switch (steps[i]) {
         case DECIMAL:
-          out.decimal(ring[w]!);
+          at = putDecimal(view, at, ring[w]!);
           break;
         case HEX:
-          hexText(out, ring[w]!);
+          at = hexText(view, at, ring[w]!);
           break;
         case HEX_PAIR:
-          out.hex(ring[w]!, ring[w + 1]!);
+          at = putHex(view, at, ring[w]! | 0, ring[w + 1]! | 0, 1);
           break;
         case CHOICE: {
-          const text = choices[i / STEP]![ring[w]!];
-          if (text !== undefined) out.put(text);
-          else out.text(JSON.stringify(String(ring[w]!)));
+          const text = choices[i / STEP]![ring[w]!] ?? encode(JSON.stringify(String(ring[w]!)));
+          at = copyWords(view, at, text.words, 0, text.length);
           break;
         }
-        case NAME:
-          out.put(this.names.get(ring[w]!) ?? this.name(ring[w]!));
+        case NAME: {
+          const text = this.names.get(ring[w]!) ?? this.name(ring[w]!);
+          out.length = at;
+          view = out.room(room + text.length);
+          at = copyWords(view, at, text.words, 0, text.length);
+        }
       }
     }
+    out.length = at;
   }
 
   private name(id: number): Encoded {
@@ -97,15 +108,12 @@ export class JsonFields {
 }
 
 /** Negative numbers, which say that there is none, stay decimal. */
-function hexText(out: TextBuffer, v: number): void {
-  if (v < 0) {
-    out.put(QUOTE);
-    out.decimal(v);
-  } else {
-    out.put(HEX_PREFIX);
-    out.hex(Math.floor(v / TWO32) | 0, v | 0);
-  }
-  out.put(QUOTE);
+function hexText(view: DataView, at: number, v: number): number {
+  const digits =
+    v < 0
+      ? putDecimal(view, copyWords(view, at, QUOTE.words, 0, QUOTE.length), v)
+      : putHex(view, copyWords(view, at, HEX_PREFIX.words, 0, HEX_PREFIX.length), Math.floor(v / TWO32) | 0, v | 0, 1);
+  return copyWords(view, digits, QUOTE.words, 0, QUOTE.length);
 }
 
 /** @param constant keeps a constant text of ASCII. @returns the word where it starts */
@@ -114,9 +122,11 @@ function line(e: EventDecl, { head, tail, hexTexts }: JsonFieldsOptions, constan
   const choices: (readonly Encoded[])[] = [];
   let before = head(e);
   let word = 0;
+  let room = COPY_SLACK;
   const step = (kind: number, text: string, from: readonly Encoded[] = []): void => {
     steps.push(kind, word, constant(text), text.length);
     choices.push(from);
+    room += text.length + Math.max(VALUE, ...from.map((c) => c.length));
   };
   for (const [n, f] of e.fields.entries()) {
     before += `${n > 0 ? "," : ""}"${f.name}":`;
@@ -138,5 +148,5 @@ function line(e: EventDecl, { head, tail, hexTexts }: JsonFieldsOptions, constan
     word++;
   }
   step(END, `${before}${tail}`);
-  return { steps: Int32Array.from(steps), choices };
+  return { steps: Int32Array.from(steps), choices, room };
 }

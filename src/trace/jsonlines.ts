@@ -2,6 +2,7 @@
 import { RECORD_WORDS } from "../sim/events.js";
 import { encode, type Encoded } from "./bytebuffer.js";
 import { JsonFields } from "./jsonfields.js";
+import { copyWords, COPY_SLACK, DECIMAL_BYTES, putDecimal } from "./putbytes.js";
 import type { TraceMeta, TraceSink, TraceSource } from "./sink.js";
 import { TextBuffer } from "./textbuffer.js";
 
@@ -18,6 +19,8 @@ const SLACK = 1 << 14;
 
 const SEQ = encode('{"seq":');
 const TIME = encode(',"time":');
+/** Bytes of a line's beginning at most, the agent apart. */
+const HEAD = SEQ.length + TIME.length + 2 * DECIMAL_BYTES + COPY_SLACK;
 
 export class JsonLines implements TraceSink {
   private readonly text = new TextBuffer(BUFFER);
@@ -42,11 +45,13 @@ export class JsonLines implements TraceSink {
     const { text, fields } = this;
     for (let r = from; r < to; r += RECORD_WORDS) {
       if (text.length > BUFFER - SLACK) this.flush();
-      text.put(SEQ);
-      text.decimal(ring[r]!);
-      text.put(TIME);
-      text.decimal(ring[r + 1]!);
-      text.put(this.agents[ring[r + 2]!] ?? this.agent(ring[r + 2]!));
+      const agent = this.agents[ring[r + 2]!] ?? this.agent(ring[r + 2]!);
+      const view = text.room(HEAD + agent.length);
+      let at = copyWords(view, text.length, SEQ.words, 0, SEQ.length);
+      at = putDecimal(view, at, ring[r]!);
+      at = copyWords(view, at, TIME.words, 0, TIME.length);
+      at = putDecimal(view, at, ring[r + 1]!);
+      text.length = copyWords(view, at, agent.words, 0, agent.length);
       fields.put(text, ring, r);
     }
   }

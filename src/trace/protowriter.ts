@@ -1,5 +1,6 @@
 /** Protocol-buffer wire format: varints, fixed 64-bit numbers, texts, nested messages of any length. */
-import { ByteBuffer, encode, hexLength } from "./bytebuffer.js";
+import { ByteBuffer, encode } from "./bytebuffer.js";
+import { hexLength } from "./putbytes.js";
 
 const VARINT = 0;
 const FIXED64 = 1;
