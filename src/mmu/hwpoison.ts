@@ -41,7 +41,7 @@ const INDEX = ARG + 9;
 export class MemoryFailure {
   /**
    * (mm, addr) -> R0 0 | -errno, R1 bytes of the page that was broken (the huge page's, before it is split). The page behind addr is faulted in, declared broken, taken out of every
-   * address space (S, a poison entry, E) and never used again; a THP is split first. -EBUSY for the zero
+   * address space (S, a poison entry, E) and never used again; a THP is split first, in every process that maps it. -EBUSY for the zero
    * page. Takes the mmap_lock itself.
    */
   readonly poisonPage: Activity;
@@ -97,7 +97,7 @@ export class MemoryFailure {
     const { frames } = this;
     const page = this.sim.agents.stack.a[f + PFN]!;
     if (frames.isThp(page)) {
-      // try_to_split_thp_page failed: somebody else holds it (or, of an anonymous one, maps it: see splitHugePage).
+      // try_to_split_thp_page failed: somebody else holds it or has its lock.
       frames.put(page);
       return this.sim.agents.ret(f, -EBUSY);
     }

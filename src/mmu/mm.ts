@@ -26,6 +26,7 @@ import { Mremap } from "./mremap.js";
 import { Munmap } from "./munmap.js";
 import { BreakKsm } from "./breakksm.js";
 import { Ksm } from "./ksm.js";
+import { MigrationEntries } from "./migrationentries.js";
 import { Migrate } from "./migrate.js";
 import { MmuNotifiers } from "./notifiers.js";
 import { HostPageTables } from "./pagetable.js";
@@ -145,7 +146,9 @@ export class HostMm implements MmContext {
     this.notifiers = new MmuNotifiers(sim);
     this.pt = new HostPageTables(sim, tables, new HostTlbFlush(pe, features.tlbiRange && d.hostTlbiRange));
     this.zap = new Zap(sim, this.frames, this.pt, this.vmas, this.files, d);
-    this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap, pages, this.vmas);
+    const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
+    const migration = new MigrationEntries(this.frames, this.pt, this.vmas, this.zap.prot, rmap);
+    this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap, pages, this.vmas, rmap, migration);
     this.fault = new HostFault(sim, phys, this.frames, this.pt, this.vmas, this.files, this.notifiers, this.zap, this.split, pages, d, {
       ...options,
       hardwareAf: features.hafdbs,
@@ -153,7 +156,6 @@ export class HostMm implements MmContext {
     this.gup = new Gup(sim, this.frames, this.pt, this.vmas, this.fault, this, d);
     this.huge = new HugePages(sim, this.frames, this.pt, this.vmas, this.notifiers, this.fault, this.split, this, pages, d);
     this.userAccess = new UserAccess(sim, phys, pe, this.pt, this.vmas, this.fault, this, d);
-    const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
     const failure = new MemoryFailure(
       sim,
       this.frames,

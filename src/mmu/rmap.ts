@@ -17,6 +17,8 @@ export class Rmap {
   /** Of the last `next`: where the page may be mapped. */
   mm = 0;
   addr = 0;
+  /** Of the last `nextPart` or `partAt`: where the part ends. */
+  end = 0;
 
   constructor(
     private readonly frames: Frames,
@@ -58,6 +60,36 @@ export class Rmap {
       }
     }
     return 0;
+  }
+
+  /**
+   * The next VMA with anonymous pages that has some of the numbers [index, index + pages): sets `mm`, `addr` and `end`, its part.
+   * @param cursor 0 to begin @returns the cursor to go on with, or 0 when there are no more
+   */
+  nextPart(index: number, pages: number, cursor: number): number {
+    const { vmas } = this;
+    let from = (cursor % MM_PAGES) * 4096;
+    for (let mm = Math.floor(cursor / MM_PAGES); mm < this.pt.limit; mm++, from = 0) {
+      if (this.pt.root(mm) === 0) continue;
+      for (let v = vmas.findVma(mm, from); v >= 0; v = vmas.next(v)) {
+        if (vmas.anonVma(v) === 0) continue;
+        const at = Math.max(vmas.start(v), vmas.addressOf(v, index));
+        const end = Math.min(vmas.end(v), vmas.addressOf(v, index + pages));
+        if (at >= end || at < from) continue;
+        this.mm = mm;
+        this.addr = at;
+        this.end = end;
+        return mm * MM_PAGES + at / 4096 + 1;
+      }
+    }
+    return 0;
+  }
+
+  /** The part at an address, as `nextPart` finds it; empty where its VMA is gone. */
+  partAt(index: number, pages: number, mm: number, addr: number): void {
+    const cursor = this.nextPart(index, pages, mm * MM_PAGES + addr / 4096);
+    if (cursor !== 0 && this.mm === mm && this.addr === addr) return;
+    this.end = addr;
   }
 
   /** The first address of a VMA, from `from` on, whose entry names a page; -1 without one. */

@@ -3,9 +3,11 @@ import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EBUSY } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import { FRAME_FILE, FRAME_HUGETLB, type Frames } from "./frames.js";
+import type { MigrationEntries } from "./migrationentries.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
+import type { Rmap } from "./rmap.js";
 import type { Vmas } from "./vmas.js";
 import type { Zap } from "./zap.js";
 
@@ -14,6 +16,15 @@ const ADDR = ARG + 1;
 /** splitHugePage, of a file's page: references that the caller has. */
 const PINS = ARG + 2;
 const RESULT = ARG + 3;
+/** splitHugePage: of the walk over all mappings; the one that is announced now. */
+const CURSOR = ARG + 4;
+const AT_MM = ARG + 5;
+const AT = ARG + 6;
+/** page->index of the head; -1: no anonymous huge page is behind the address. */
+const INDEX = ARG + 7;
+const HEAD = ARG + 8;
+/** The page that was asked for. */
+const MINE = ARG + 9;
 
 /** How a file's huge page is split. */
 export interface FilePages {
@@ -25,10 +36,11 @@ export class SplitHugePmd {
   /** (mm, addr): range_start over the PMD's 2 MiB (CLEAR), split if it is a huge leaf, range_end. The event comes whatever is mapped. */
   readonly activity: Activity;
   /**
-   * (mm, addr, pins) -> R0 0 | -errno. split_huge_page of the THP behind addr: the mapping is split (S, E), then
-   * every page taken out and put back (S, E) while the compound page becomes 512 ordinary ones. -EBUSY
-   * where other address spaces map it too, and for hugetlb, which is never split. References beyond the mappings pass
-   * to the page at addr; of a file's page (SplitFilePage) they may be `pins`.
+   * (mm, addr, pins) -> R0 0 | -errno. split_huge_page of the THP behind addr: in each address space (rmap_walk of unmap_folio,
+   * unmap_page before v5.17) the mapping is split (S, E), then its pages get migration entries (S, E), which faults wait for
+   * until all are put back (remap_page) and the compound page is 512 ordinary ones. In the last of them both happen at
+   * once, between S and E. -EBUSY for hugetlb, which is never split. References beyond the mappings pass to the page at
+   * addr; of a file's page (SplitFilePage) they may be `pins`.
    */
   readonly splitHugePage: Activity;
   /** It puts itself here when the machine is built. */
@@ -42,19 +54,22 @@ export class SplitHugePmd {
     private readonly zap: Zap,
     private readonly pages: PageLocks,
     private readonly vmas: Vmas,
+    private readonly rmap: Rmap,
+    private readonly migration: MigrationEntries,
   ) {
     const { agents } = sim;
     this.activity = agents.activity("splitHugePmd", "mm/huge_memory.c __split_huge_pmd", 2, [
-      ["start", (f) => this.rangeStart(f, this.activity.first + 1)],
+      ["start", (f) => this.range(f, this.activity.first + 1, MM, true)],
       ["splitLocked", (f) => this.splitLocked(f)],
       ["done", (f) => agents.ret(f, 0)],
     ]);
-    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 4, [
+    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 10, [
       ["lock", (f) => this.lockPage(f)],
-      ["unmapPage", (f) => this.rangeStart(f, this.splitHugePage.first + 2)],
+      ["unmapPage", (f) => this.range(f, this.splitHugePage.first + 2, AT_MM, true)],
       ["splitLocked", (f) => this.splitPage(f)],
       ["done", (f) => this.unlockPage(f)],
       ["fileDone", (f) => agents.ret(f, agents.stack.a[f + R0]!)],
+      ["unmapNext", (f) => this.unmapNext(f)],
     ]);
   }
 
@@ -82,7 +97,47 @@ export class SplitHugePmd {
       locks.unlockWrite(this.pages.rmapLock);
       return agents.ret(f, -EBUSY);
     }
-    return agents.call(f, this.splitHugePage.first + 1, this.activity, mm, addr);
+    this.findHead(f, mm, addr);
+    return this.unmapNext(f);
+  }
+
+  private findHead(f: number, mm: number, addr: number): void {
+    const { pt, frames, rmap } = this;
+    const s = this.sim.agents.stack;
+    s.set(f + CURSOR, 0);
+    s.set(f + INDEX, -1);
+    if (!pt.walk(mm, addr) || !frames.isThp(pt.leafPfn) || frames.isReserved(pt.leafPfn)) return;
+    const head = frames.head(pt.leafPfn);
+    s.set(f + HEAD, head);
+    s.set(f + MINE, pt.leafPfn);
+    s.set(f + INDEX, rmap.indexOf(mm, addr) - (pt.leafPfn - head));
+  }
+
+  /** unmap_folio: split_huge_pmd_address of the next VMA that shows a page of it. */
+  private unmapNext(f: number): number {
+    const { agents } = this.sim;
+    const s = agents.stack;
+    const cursor = this.nextPlace(f);
+    s.set(f + CURSOR, cursor);
+    s.set(f + AT_MM, cursor === 0 ? s.a[f + MM]! : this.rmap.mm);
+    s.set(f + AT, cursor === 0 ? s.a[f + ADDR]! : this.rmap.addr);
+    return agents.call(f, this.splitHugePage.first + 1, this.activity, s.a[f + AT_MM]!, s.a[f + AT]!);
+  }
+
+  /** The cursor of the next VMA with a page of the huge page, or 0. */
+  private nextPlace(f: number): number {
+    const { rmap, pt } = this;
+    const s = this.sim.agents.stack.a;
+    const index = s[f + INDEX]!;
+    const head = s[f + HEAD]!;
+    if (index < 0) return 0;
+    for (let c = rmap.nextPart(index, 512, s[f + CURSOR]!); c !== 0; c = rmap.nextPart(index, 512, c)) {
+      const { mm, addr, end } = rmap;
+      for (let at = addr; at < end; at += 4096) {
+        if (pt.walk(mm, at) && pt.leafPfn >= head && pt.leafPfn < head + 512) return c;
+      }
+    }
+    return 0;
   }
   private unlockPage(f: number): number {
     const { agents, locks } = this.sim;
@@ -91,47 +146,66 @@ export class SplitHugePmd {
     return agents.ret(f, agents.stack.a[f + RESULT]!);
   }
 
-  private rangeStart(f: number, resume: number): number {
+  /** @param at where the frame holds the address space; the address is behind it */
+  private range(f: number, resume: number, at: number, start: boolean): number {
+    const { invalidateRangeStart, invalidateRangeEnd } = this.notifiers;
     const s = this.sim.agents.stack.a;
-    const block = pmdStart(s[f + ADDR]!);
-    return this.sim.agents.call(f, resume, this.notifiers.invalidateRangeStart, s[f + MM]!, block, block + PMD_SIZE, MMU_NOTIFY_CLEAR, 1);
-  }
-
-  private rangeEnd(f: number, resume: number): number {
-    const s = this.sim.agents.stack.a;
-    const block = pmdStart(s[f + ADDR]!);
-    return this.sim.agents.call(f, resume, this.notifiers.invalidateRangeEnd, s[f + MM]!, block, block + PMD_SIZE, MMU_NOTIFY_CLEAR, 1);
+    const block = pmdStart(s[f + at + 1]!);
+    const what = start ? invalidateRangeStart : invalidateRangeEnd;
+    return this.sim.agents.call(f, resume, what, s[f + at]!, block, block + PMD_SIZE, MMU_NOTIFY_CLEAR, 1);
   }
 
   private splitLocked(f: number): number {
     const s = this.sim.agents.stack.a;
     if (this.pt.contended(s[f + MM]!, s[f + ADDR]!, s[f + ADDR]! + 1)) return BLOCKED;
     this.zap.splitHugePmdPlain(s[f + MM]!, s[f + ADDR]!);
-    return this.rangeEnd(f, this.activity.first + 2);
+    return this.range(f, this.activity.first + 2, MM, false);
   }
 
   private splitPage(f: number): number {
+    const { rmap, pt } = this;
     const s = this.sim.agents.stack;
-    s.set(f + RESULT, this.splitNow(s.a[f + MM]!, s.a[f + ADDR]!));
-    return this.rangeEnd(f, this.splitHugePage.first + 3);
+    const mm = s.a[f + AT_MM]!;
+    const addr = s.a[f + AT]!;
+    const more = s.a[f + CURSOR]! !== 0 && this.nextPlace(f) !== 0;
+    if (more) {
+      if (pt.contended(mm, pmdStart(addr), pmdStart(addr) + PMD_SIZE)) return BLOCKED;
+      const index = s.a[f + INDEX]!;
+      rmap.partAt(index, 512, mm, addr);
+      this.migration.put(mm, addr, rmap.end, s.a[f + HEAD]!);
+      return this.range(f, this.splitHugePage.first + 5, AT_MM, false);
+    }
+    s.set(f + RESULT, this.splitNow(f));
+    return this.range(f, this.splitHugePage.first + 3, AT_MM, false);
   }
 
-  /** __split_huge_page: each page gets the counts of its own entry; pages that nothing maps any more are freed. */
-  private splitNow(mm: number, addr: number): number {
-    const { pt, frames } = this;
-    if (!pt.walk(mm, addr) || !frames.isThp(pt.leafPfn) || frames.isReserved(pt.leafPfn)) return -EBUSY;
-    const mine = pt.leafPfn;
-    const head = frames.head(mine);
-    const first = addr - (addr % 4096) - (mine - head) * 4096;
+  /** remap_page, then __split_huge_page: each page gets the counts of its own entries; pages that nothing maps any more are freed. */
+  private splitNow(f: number): number {
+    const { frames } = this;
+    const s = this.sim.agents.stack.a;
+    const index = s[f + INDEX]!;
+    const head = s[f + HEAD]!;
+    if (index < 0 || !frames.isThp(head)) return -EBUSY;
+    const mine = s[f + MINE]!;
+    this.migration.remove(index, 512, head);
     let mapped = 0;
-    for (let i = 0; i < 512; i++) if (pt.walk(mm, first + i * 4096) && pt.leafPfn === head + i) mapped++;
+    for (let i = 0; i < 512; i++) mapped += this.entriesOf(head + i, index + i);
     if (mapped !== frames.mapcount(head)) return -EBUSY;
     const pins = frames.refcount(head) - mapped;
     frames.splitCompound(head);
     for (let i = 0; i < 512; i++) {
-      const here = pt.walk(mm, first + i * 4096) && pt.leafPfn === head + i ? 1 : 0;
+      const here = this.entriesOf(head + i, index + i);
       frames.setCounts(head + i, here + (head + i === mine ? pins : 0), here);
     }
     return 0;
+  }
+
+  /** Small entries of a page, in all address spaces. */
+  private entriesOf(pfn: number, index: number): number {
+    const { rmap, pt } = this;
+    let n = 0;
+    for (let c = rmap.next(pfn, -1, index, 0); c !== 0; c = rmap.next(pfn, -1, index, c))
+      if (pt.walk(rmap.mm, rmap.addr) && pt.leafPfn === pfn) n++;
+    return n;
   }
 }

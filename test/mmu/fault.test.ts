@@ -255,6 +255,27 @@ describe("transparent huge pages", () => {
     expect(b.leaves()).toEqual(["10000000 2 w", "10200000 2 w", "10400000 2 w", "10600000 2 w"]);
   });
 
+  it("a poisoned page of a THP that a child maps too is taken out of both, after the split of both", () => {
+    const b = new Bench("v6.12");
+    b.map(AT, 0x200000, RW, ANON);
+    b.write(AT, 1);
+    const child = b.run(b.mm.syscalls.fork, 0);
+    const { pt, frames } = b.mm;
+    pt.walk(0, AT);
+    const head = pt.leafPfn;
+    b.told();
+    expect(b.run(b.mm.syscalls.madvise, 0, AT + 0x2000, 0x1000, MADV_HWPOISON)).toBe(0);
+    const block = ["S 10000000-10200000", "E 10000000-10200000"];
+    const told = b.told().filter((n) => !n.startsWith("P"));
+    expect(told.slice(0, 4)).toEqual([...block, ...block]);
+    for (const mm of [0, child])
+      for (let i = 0; i < 512; i++) {
+        expect(pt.walk(mm, AT + i * 4096), `${mm}: ${i}`).toBe(i !== 2);
+        if (i !== 2) expect([pt.leafLevel, pt.leafPfn, pt.writable]).toEqual([3, head + i, false]);
+      }
+    for (let i = 0; i < 512; i++) if (i !== 2) expect([frames.refcount(head + i), frames.mapcount(head + i)]).toEqual([2, 2]);
+  });
+
   it("a poisoned page of a THP costs one page only", () => {
     const b = thp();
     b.write(AT, 1);

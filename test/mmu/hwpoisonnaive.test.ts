@@ -310,14 +310,6 @@ class Program {
       value: 0,
     });
     let want = 0;
-    // A 2 MiB page that a child has too is not split here.
-    const shared = (e: Frame): boolean => e.big && this.processes.size > 1;
-    for (let p = page; p < page + pages; p++) {
-      const e = process.get(p)?.entry;
-      if (typeof e === "object" && shared(e)) return;
-    }
-    if (this.processes.size > 1 && process.get(page)?.file === undefined && page - FIRST < 512 && h.mm.pt.walk(mm, AT) && h.mm.pt.level < 3)
-      return;
     for (let p = page; p < page + pages;) {
       const s = process.get(p);
       const breaks = h.d.gupReadBreaksCow && s?.shared === false;
