@@ -111,6 +111,8 @@ export class SplitHugePmd {
     s.set(f + HEAD, head);
     s.set(f + MINE, pt.leafPfn);
     s.set(f + INDEX, rmap.indexOf(mm, addr) - (pt.leafPfn - head));
+    // The caller of split_huge_page has a reference: it stays while migration entries are its only trace.
+    frames.get(head);
   }
 
   /** unmap_folio: split_huge_pmd_address of the next VMA that shows a page of it. */
@@ -185,13 +187,16 @@ export class SplitHugePmd {
     const s = this.sim.agents.stack.a;
     const index = s[f + INDEX]!;
     const head = s[f + HEAD]!;
-    if (index < 0 || !frames.isThp(head)) return -EBUSY;
+    if (index < 0) return -EBUSY;
     const mine = s[f + MINE]!;
     this.migration.remove(index, 512, head);
     let mapped = 0;
     for (let i = 0; i < 512; i++) mapped += this.entriesOf(head + i, index + i);
-    if (mapped !== frames.mapcount(head)) return -EBUSY;
-    const pins = frames.refcount(head) - mapped;
+    if (mapped !== frames.mapcount(head)) {
+      frames.put(head);
+      return -EBUSY;
+    }
+    const pins = frames.refcount(head) - mapped - 1;
     frames.splitCompound(head);
     for (let i = 0; i < 512; i++) {
       const here = this.entriesOf(head + i, index + i);
