@@ -229,6 +229,7 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
     `${MEMORY}madvise(mem, 2M, MADV_MERGEABLE)\nwrite64(mem, 7)\nwrite64(mem + 4K, 7)\n${SLOT}try_to_merge_two_pages(mem + 4K, mem)\nguest { mov x1, RAM; ldr x2, [x1] }\n`,
   ),
   "age-split": aged("kthread kcompactd { split_huge_page(mem) }", `${HUGE}${SLOT}${WRITTEN}`),
+  "age-split-shared": aged("kthread kcompactd { split_huge_page(mem) }", `${HUGE}${SLOT}${WRITTEN}fork()\n`),
   "age-collapse": aged(
     "kthread khugepaged { collapse_huge_page(mem) }",
     `${MEMORY}write64(mem, 7)\nmadvise(mem, 2M, MADV_HUGEPAGE)\n${SLOT}${WRITTEN}`,
