@@ -6,7 +6,7 @@ import type { MmRow } from "./decisions.js";
 import type { HostFault } from "./fault.js";
 import type { Frames } from "./frames.js";
 import { nextBoundary, type HostPageTables } from "./pagetable.js";
-import { SWP_MIGRATION_READ, SWP_MIGRATION_WRITE, swapEntryPfn, swapEntryType } from "./pte.js";
+import { isMigrationEntry, swapEntryPfn } from "./pte.js";
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM } from "./vmfault.js";
 
 const MM = ARG;
@@ -59,9 +59,7 @@ export class BreakKsm {
   private moving(): boolean {
     const { pt, frames } = this;
     if (pt.leafLevel >= 0 || pt.none || pt.level !== 3) return false;
-    const type = swapEntryType(pt.lo);
-    if (type !== SWP_MIGRATION_READ && type !== SWP_MIGRATION_WRITE) return false;
-    return frames.isKsm(swapEntryPfn(pt.lo, pt.hi));
+    return isMigrationEntry(pt.lo) && frames.isKsm(swapEntryPfn(pt.lo, pt.hi));
   }
 
   private broken(f: number): number {

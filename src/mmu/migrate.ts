@@ -20,23 +20,10 @@ import {
 } from "./frames.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { pmdStart, type HostPageTables } from "./pagetable.js";
-import {
-  descPfn,
-  HI_ADDR,
-  HI_SPECIAL,
-  HI_UFFD_WP,
-  HI_WRITE,
-  pfnHi,
-  pfnLo,
-  SWP_MIGRATION_READ,
-  SWP_MIGRATION_WRITE,
-  SWP_SWAP,
-} from "./pte.js";
-import { swapEntryHi, swapEntryLo, swapEntryPfn, swapEntryType } from "./pte.js";
+import { descPfn, HI_UFFD_WP, SWP_SWAP, swapEntryHi, swapEntryLo } from "./pte.js";
 import type { PageLocks } from "./pagelock.js";
+import type { MigrationEntries } from "./migrationentries.js";
 import type { Rmap } from "./rmap.js";
-import type { PageProtection } from "./pageprot.js";
-import type { Vmas } from "./vmas.js";
 
 const MM = ARG;
 const ADDR = ARG + 1;
@@ -67,10 +54,9 @@ export class Migrate {
     private readonly sim: Sim,
     private readonly frames: Frames,
     private readonly pt: HostPageTables,
-    private readonly vmas: Vmas,
     private readonly notifiers: MmuNotifiers,
     private readonly rmap: Rmap,
-    private readonly prot: PageProtection,
+    private readonly entries: MigrationEntries,
     private readonly pages: PageLocks,
     private readonly d: MmRow,
   ) {
@@ -174,19 +160,13 @@ export class Migrate {
   }
 
   private putMigrationEntry(f: number): void {
-    const { pt, frames } = this;
+    const { pt } = this;
     const s = this.sim.agents.stack.a;
     const mm = s[f + AT_MM]!;
     const addr = s[f + AT]!;
     const old = s[f + OLD]!;
     if (!pt.walk(mm, addr) || descPfn(pt.lo, pt.hi) !== old) return;
-    const { leafLevel, entry } = pt;
-    const type = pt.writable ? SWP_MIGRATION_WRITE : SWP_MIGRATION_READ;
-    if (pt.hwDirty) frames.setDirty(old);
-    const uffdWp = pt.hi & HI_UFFD_WP; // pte_swp_mkuffd_wp
-    pt.clearFlush(mm, addr, leafLevel, entry);
-    pt.setEntry(mm, addr, leafLevel, entry, swapEntryLo(type, old), swapEntryHi(old) | uffdWp);
-    frames.dropMapping(old);
+    this.entries.put(mm, addr);
   }
 
   /** move_to_new_folio, then remove_migration_ptes: the new entries tell nobody. */
@@ -228,20 +208,10 @@ export class Migrate {
     frames.put(old);
   }
 
-  /** remove_migration_pte. */
+  /** remove_migration_pte. The swap cache has the page's new frame (folio_migrate_mapping): so do the entries that lead to it. */
   private removeEntry(mm: number, addr: number, old: number, goal: number): void {
-    const { pt, frames, vmas, prot } = this;
-    pt.walk(mm, addr);
-    const type = swapEntryType(pt.lo);
-    if (pt.leafLevel >= 0 || pt.none || swapEntryPfn(pt.lo, pt.hi) !== old) return;
-    // The swap cache has the page's new frame (folio_migrate_mapping): so do the entries that lead to it.
-    if (type === SWP_SWAP && goal !== old) this.moveSwapEntry(mm, addr, old, goal);
-    if (type !== SWP_MIGRATION_READ && type !== SWP_MIGRATION_WRITE) return;
-    const vma = vmas.findVma(mm, addr);
-    const { level, entry } = pt;
-    const lo = prot.lo(vma) & (level === 2 ? ~2 : ~0);
-    const hi = (prot.hi(vma) & ~HI_SPECIAL & ~HI_ADDR & ~HI_WRITE) | (type === SWP_MIGRATION_WRITE ? HI_WRITE : pt.hi & HI_UFFD_WP);
-    pt.setEntry(mm, addr, level, entry, pfnLo(goal) | lo, pfnHi(goal) | hi);
-    frames.addMapping(goal);
+    this.pt.walk(mm, addr);
+    if (!this.rmap.namesSwapped(old)) this.entries.remove(mm, addr, old, goal);
+    else if (goal !== old) this.moveSwapEntry(mm, addr, old, goal);
   }
 }

@@ -1,15 +1,17 @@
 /**
- * Migration entries of the small pages of an anonymous huge page, while it is split: mm/rmap.c try_to_migrate_one (try_to_unmap_one
- * with TTU_MIGRATION before v5.14) puts them, mm/migrate.c remove_migration_pte takes them out again. Faults on them wait.
+ * Migration entries, which stand in the tables for a page that is moved or split, and which faults wait for: mm/rmap.c
+ * try_to_migrate_one (try_to_unmap_one with TTU_MIGRATION before v5.14) puts them, mm/migrate.c remove_migration_pte takes them out again.
  */
 import type { Frames } from "./frames.js";
 import type { HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
 import {
+  descPfn,
   HI_ADDR,
   HI_SPECIAL,
   HI_UFFD_WP,
   HI_WRITE,
+  isMigrationEntry,
   pfnHi,
   pfnLo,
   SWP_MIGRATION_READ,
@@ -31,38 +33,56 @@ export class MigrationEntries {
     private readonly rmap: Rmap,
   ) {}
 
-  /** In place of each small entry of the huge page in [start, end). */
-  put(mm: number, start: number, end: number, head: number): void {
+  /** In place of the leaf at addr, which the last walk found. */
+  put(mm: number, addr: number): void {
     const { pt, frames } = this;
+    const { leafLevel, entry } = pt;
+    const pfn = descPfn(pt.lo, pt.hi);
+    const type = pt.writable ? SWP_MIGRATION_WRITE : SWP_MIGRATION_READ;
+    if (pt.hwDirty) frames.setDirty(pfn);
+    const uffdWp = pt.hi & HI_UFFD_WP; // pte_swp_mkuffd_wp
+    pt.clearFlush(mm, addr, leafLevel, entry);
+    pt.setEntry(mm, addr, leafLevel, entry, swapEntryLo(type, pfn), swapEntryHi(pfn) | uffdWp);
+    frames.dropMapping(pfn);
+  }
+
+  /** The page whose migration entry the last walk found, or -1. */
+  private standsFor(): number {
+    const { pt } = this;
+    return pt.leafLevel < 0 && !pt.none && isMigrationEntry(pt.lo) ? swapEntryPfn(pt.lo, pt.hi) : -1;
+  }
+
+  /** A migration entry of `pfn` at addr, if the last walk found one, becomes a leaf of `goal`; nobody is told. */
+  remove(mm: number, addr: number, pfn: number, goal: number): void {
+    const { pt, frames, vmas, prot } = this;
+    if (this.standsFor() !== pfn) return;
+    const vma = vmas.findVma(mm, addr);
+    const { level, entry } = pt;
+    const lo = prot.lo(vma) & (level === 2 ? ~2 : ~0);
+    const writable = swapEntryType(pt.lo) === SWP_MIGRATION_WRITE;
+    const hi = (prot.hi(vma) & ~HI_SPECIAL & ~HI_ADDR & ~HI_WRITE) | (writable ? HI_WRITE : pt.hi & HI_UFFD_WP);
+    pt.setEntry(mm, addr, level, entry, pfnLo(goal) | lo, pfnHi(goal) | hi);
+    frames.addMapping(goal);
+  }
+
+  /** In place of the small entries of a huge page in [start, end). */
+  putPart(mm: number, start: number, end: number, head: number): void {
+    const { pt } = this;
     for (let at = start; at < end; at += 4096) {
-      if (!pt.walk(mm, at) || pt.leafLevel !== 3 || pt.leafPfn < head || pt.leafPfn >= head + 512) continue;
-      const { entry, leafPfn } = pt;
-      const type = pt.writable ? SWP_MIGRATION_WRITE : SWP_MIGRATION_READ;
-      if (pt.hwDirty) frames.setDirty(leafPfn);
-      const uffdWp = pt.hi & HI_UFFD_WP; // pte_swp_mkuffd_wp
-      pt.clearFlush(mm, at, 3, entry);
-      pt.setEntry(mm, at, 3, entry, swapEntryLo(type, leafPfn), swapEntryHi(leafPfn) | uffdWp);
-      frames.dropMapping(leafPfn);
+      if (pt.walk(mm, at) && pt.leafLevel === 3 && pt.leafPfn >= head && pt.leafPfn < head + 512) this.put(mm, at);
     }
   }
 
-  /** remove_migration_ptes: the entries of the pages that are numbered from `index` on, wherever they are; they tell nobody. */
-  remove(index: number, pages: number, head: number): void {
-    const { rmap } = this;
-    for (let c = rmap.nextPart(index, pages, 0); c !== 0; c = rmap.nextPart(index, pages, c))
-      for (let at = rmap.addr; at < rmap.end; at += 4096) this.removeOne(rmap.mm, at, head, pages);
-  }
-
-  private removeOne(mm: number, addr: number, head: number, pages: number): void {
-    const { pt, frames, vmas, prot } = this;
-    if (pt.walk(mm, addr) || pt.none) return;
-    const type = swapEntryType(pt.lo);
-    if (type !== SWP_MIGRATION_READ && type !== SWP_MIGRATION_WRITE) return;
-    const pfn = swapEntryPfn(pt.lo, pt.hi);
-    if (pfn < head || pfn >= head + pages) return;
-    const vma = vmas.findVma(mm, addr);
-    const hi = (prot.hi(vma) & ~HI_SPECIAL & ~HI_ADDR & ~HI_WRITE) | (type === SWP_MIGRATION_WRITE ? HI_WRITE : pt.hi & HI_UFFD_WP);
-    pt.setEntry(mm, addr, 3, pt.entry, pfnLo(pfn) | prot.lo(vma), pfnHi(pfn) | hi);
-    frames.addMapping(pfn);
+  /** remove_migration_ptes of a huge page whose pages are numbered from `index` on, wherever they are: it stays where it is. */
+  removeParts(index: number, head: number): void {
+    const { rmap, pt } = this;
+    for (let c = rmap.nextPart(index, 512, 0); c !== 0; c = rmap.nextPart(index, 512, c)) {
+      const { mm, end } = rmap;
+      for (let at = rmap.addr; at < end; at += 4096) {
+        pt.walk(mm, at);
+        const pfn = this.standsFor();
+        if (pfn >= head && pfn < head + 512) this.remove(mm, at, pfn, pfn);
+      }
+    }
   }
 }

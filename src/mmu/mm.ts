@@ -170,7 +170,7 @@ export class HostMm implements MmContext {
       this.fault.hugetlb,
       d,
     );
-    this.migrate = new Migrate(sim, this.frames, this.pt, this.vmas, this.notifiers, rmap, this.zap.prot, pages, d);
+    this.migrate = new Migrate(sim, this.frames, this.pt, this.notifiers, rmap, migration, pages, d);
     this.reclaim = new Reclaim(sim, this.frames, this.pt, this.notifiers, rmap, pages, d);
     const breakKsm = new BreakKsm(sim, this.frames, this.pt, this.fault, d);
     this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, this, pages, this.zap.prot, rmap, breakKsm, d);

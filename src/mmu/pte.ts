@@ -94,6 +94,11 @@ export function swapEntryHi(pfn: number): number {
 export function swapEntryType(lo: number): number {
   return (lo >>> 3) & 31;
 }
+/** is_migration_entry, of an entry that is not empty. */
+export function isMigrationEntry(lo: number): boolean {
+  const type = swapEntryType(lo);
+  return type === SWP_MIGRATION_READ || type === SWP_MIGRATION_WRITE;
+}
 export function swapEntryPfn(lo: number, hi: number): number {
   return (hi & 0x1ffffff) * 0x1000000 + (lo >>> 8);
 }

@@ -17,7 +17,7 @@ export class Rmap {
   /** Of the last `next`: where the page may be mapped. */
   mm = 0;
   addr = 0;
-  /** Of the last `nextPart` or `partAt`: where the part ends. */
+  /** Of the last `nextPart`: where the part ends. */
   end = 0;
 
   constructor(
@@ -46,20 +46,7 @@ export class Rmap {
    */
   next(pfn: number, file: number, index: number, cursor: number): number {
     if (file >= 0) return this.nextOfFile(file, index, cursor);
-    const merged = this.frames.isKsm(pfn);
-    let from = (cursor % MM_PAGES) * 4096;
-    for (let mm = Math.floor(cursor / MM_PAGES); mm < this.pt.limit; mm++, from = 0) {
-      if (this.pt.root(mm) === 0) continue;
-      for (let v = this.vmas.findVma(mm, from); v >= 0; v = this.vmas.next(v)) {
-        if (this.vmas.anonVma(v) === 0) continue;
-        const at = merged ? this.firstNamed(mm, v, pfn, from) : this.vmas.addressOf(v, index);
-        if (at < from || at < this.vmas.start(v) || at >= this.vmas.end(v)) continue;
-        this.mm = mm;
-        this.addr = at;
-        return mm * MM_PAGES + at / 4096 + 1;
-      }
-    }
-    return 0;
+    return this.nextAnon(this.frames.isKsm(pfn) ? pfn : -1, index, 1, cursor);
   }
 
   /**
@@ -67,15 +54,20 @@ export class Rmap {
    * @param cursor 0 to begin @returns the cursor to go on with, or 0 when there are no more
    */
   nextPart(index: number, pages: number, cursor: number): number {
+    return this.nextAnon(-1, index, pages, cursor);
+  }
+
+  /** @param merged a page of KSM, which is where an entry names it; -1: the numbers tell */
+  private nextAnon(merged: number, index: number, pages: number, cursor: number): number {
     const { vmas } = this;
     let from = (cursor % MM_PAGES) * 4096;
     for (let mm = Math.floor(cursor / MM_PAGES); mm < this.pt.limit; mm++, from = 0) {
       if (this.pt.root(mm) === 0) continue;
       for (let v = vmas.findVma(mm, from); v >= 0; v = vmas.next(v)) {
         if (vmas.anonVma(v) === 0) continue;
-        const at = Math.max(vmas.start(v), vmas.addressOf(v, index));
-        const end = Math.min(vmas.end(v), vmas.addressOf(v, index + pages));
-        if (at >= end || at < from) continue;
+        const at = merged >= 0 ? this.firstNamed(mm, v, merged, from) : Math.max(vmas.start(v), vmas.addressOf(v, index));
+        const end = merged >= 0 ? at + 4096 : Math.min(vmas.end(v), vmas.addressOf(v, index + pages));
+        if (at < from || at >= end) continue;
         this.mm = mm;
         this.addr = at;
         this.end = end;
@@ -83,13 +75,6 @@ export class Rmap {
       }
     }
     return 0;
-  }
-
-  /** The part at an address, as `nextPart` finds it; empty where its VMA is gone. */
-  partAt(index: number, pages: number, mm: number, addr: number): void {
-    const cursor = this.nextPart(index, pages, mm * MM_PAGES + addr / 4096);
-    if (cursor !== 0 && this.mm === mm && this.addr === addr) return;
-    this.end = addr;
   }
 
   /** The first address of a VMA, from `from` on, whose entry names a page; -1 without one. */
@@ -118,7 +103,7 @@ export class Rmap {
   }
 
   /** The last walk stopped at a swap entry of the page. */
-  private namesSwapped(pfn: number): boolean {
+  namesSwapped(pfn: number): boolean {
     const { pt } = this;
     return pt.leafLevel < 0 && !pt.none && swapEntryType(pt.lo) === SWP_SWAP && swapEntryPfn(pt.lo, pt.hi) === pfn;
   }

@@ -20,11 +20,13 @@ const RESULT = ARG + 3;
 const CURSOR = ARG + 4;
 const AT_MM = ARG + 5;
 const AT = ARG + 6;
+/** Where its part of the huge page ends. */
+const END = ARG + 7;
 /** page->index of the head; -1: no anonymous huge page is behind the address. */
-const INDEX = ARG + 7;
-const HEAD = ARG + 8;
+const INDEX = ARG + 8;
+const HEAD = ARG + 9;
 /** The page that was asked for. */
-const MINE = ARG + 9;
+const MINE = ARG + 10;
 
 /** How a file's huge page is split. */
 export interface FilePages {
@@ -63,7 +65,7 @@ export class SplitHugePmd {
       ["splitLocked", (f) => this.splitLocked(f)],
       ["done", (f) => agents.ret(f, 0)],
     ]);
-    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 10, [
+    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 11, [
       ["lock", (f) => this.lockPage(f)],
       ["unmapPage", (f) => this.range(f, this.splitHugePage.first + 2, AT_MM, true)],
       ["splitLocked", (f) => this.splitPage(f)],
@@ -123,24 +125,29 @@ export class SplitHugePmd {
     s.set(f + CURSOR, cursor);
     s.set(f + AT_MM, cursor === 0 ? s.a[f + MM]! : this.rmap.mm);
     s.set(f + AT, cursor === 0 ? s.a[f + ADDR]! : this.rmap.addr);
+    s.set(f + END, this.rmap.end);
     return agents.call(f, this.splitHugePage.first + 1, this.activity, s.a[f + AT_MM]!, s.a[f + AT]!);
   }
 
-  /** The cursor of the next VMA with a page of the huge page, or 0. */
+  /** The cursor of the next VMA that shows a page of the huge page, or 0. */
   private nextPlace(f: number): number {
-    const { rmap, pt } = this;
+    const { rmap } = this;
     const s = this.sim.agents.stack.a;
     const index = s[f + INDEX]!;
-    const head = s[f + HEAD]!;
     if (index < 0) return 0;
-    for (let c = rmap.nextPart(index, 512, s[f + CURSOR]!); c !== 0; c = rmap.nextPart(index, 512, c)) {
-      const { mm, addr, end } = rmap;
-      for (let at = addr; at < end; at += 4096) {
-        if (pt.walk(mm, at) && pt.leafPfn >= head && pt.leafPfn < head + 512) return c;
-      }
-    }
-    return 0;
+    let c = rmap.nextPart(index, 512, s[f + CURSOR]!);
+    while (c !== 0 && this.shown(s[f + HEAD]!) === 0) c = rmap.nextPart(index, 512, c);
+    return c;
   }
+
+  /** How many pages of the huge page the tables show in the part that the reverse mapping has found. */
+  private shown(head: number): number {
+    const { pt, rmap } = this;
+    let n = 0;
+    for (let at = rmap.addr; at < rmap.end; at += 4096) if (pt.walk(rmap.mm, at) && pt.leafPfn >= head && pt.leafPfn < head + 512) n++;
+    return n;
+  }
+
   private unlockPage(f: number): number {
     const { agents, locks } = this.sim;
     locks.unlockWrite(this.pages.rmapLock);
@@ -165,33 +172,30 @@ export class SplitHugePmd {
   }
 
   private splitPage(f: number): number {
-    const { rmap, pt } = this;
+    const { pt } = this;
     const s = this.sim.agents.stack;
+    const more = s.a[f + CURSOR]! !== 0 && this.nextPlace(f) !== 0;
+    if (!more) {
+      s.set(f + RESULT, this.splitNow(f));
+      return this.range(f, this.splitHugePage.first + 3, AT_MM, false);
+    }
     const mm = s.a[f + AT_MM]!;
     const addr = s.a[f + AT]!;
-    const more = s.a[f + CURSOR]! !== 0 && this.nextPlace(f) !== 0;
-    if (more) {
-      if (pt.contended(mm, pmdStart(addr), pmdStart(addr) + PMD_SIZE)) return BLOCKED;
-      const index = s.a[f + INDEX]!;
-      rmap.partAt(index, 512, mm, addr);
-      this.migration.put(mm, addr, rmap.end, s.a[f + HEAD]!);
-      return this.range(f, this.splitHugePage.first + 5, AT_MM, false);
-    }
-    s.set(f + RESULT, this.splitNow(f));
-    return this.range(f, this.splitHugePage.first + 3, AT_MM, false);
+    if (pt.contended(mm, pmdStart(addr), pmdStart(addr) + PMD_SIZE)) return BLOCKED;
+    this.migration.putPart(mm, addr, s.a[f + END]!, s.a[f + HEAD]!);
+    return this.range(f, this.splitHugePage.first + 5, AT_MM, false);
   }
 
   /** remap_page, then __split_huge_page: each page gets the counts of its own entries; pages that nothing maps any more are freed. */
   private splitNow(f: number): number {
-    const { frames } = this;
+    const { frames, rmap } = this;
     const s = this.sim.agents.stack.a;
     const index = s[f + INDEX]!;
     const head = s[f + HEAD]!;
     if (index < 0) return -EBUSY;
-    const mine = s[f + MINE]!;
-    this.migration.remove(index, 512, head);
+    this.migration.removeParts(index, head);
     let mapped = 0;
-    for (let i = 0; i < 512; i++) mapped += this.entriesOf(head + i, index + i);
+    for (let c = rmap.nextPart(index, 512, 0); c !== 0; c = rmap.nextPart(index, 512, c)) mapped += this.shown(head);
     if (mapped !== frames.mapcount(head)) {
       frames.put(head);
       return -EBUSY;
@@ -200,7 +204,7 @@ export class SplitHugePmd {
     frames.splitCompound(head);
     for (let i = 0; i < 512; i++) {
       const here = this.entriesOf(head + i, index + i);
-      frames.setCounts(head + i, here + (head + i === mine ? pins : 0), here);
+      frames.setCounts(head + i, here + (head + i === s[f + MINE] ? pins : 0), here);
     }
     return 0;
   }

@@ -18,6 +18,11 @@ export function encodedBytes(bytes: Uint8Array): Encoded {
   return { words, length: bytes.length };
 }
 
+/** As `copyWords`, of the whole text. */
+export function putEncoded(view: DataView, at: number, e: Encoded): number {
+  return copyWords(view, at, e.words, 0, e.length);
+}
+
 export class ByteBuffer {
   bytes: Uint8Array;
   length = 0;
@@ -43,7 +48,7 @@ export class ByteBuffer {
   }
 
   put(e: Encoded): void {
-    this.length = copyWords(this.room(e.length + COPY_SLACK), this.length, e.words, 0, e.length);
+    this.length = putEncoded(this.room(e.length + COPY_SLACK), this.length, e);
   }
   /** Bytes that come once. */
   append(bytes: Uint8Array): void {
@@ -52,7 +57,7 @@ export class ByteBuffer {
     this.length += bytes.length;
   }
 
-  /** 64 bits as text in lower-case hexadecimal, with leading zeros up to `least` digits, which are 64 at most. */
+  /** 64 bits as text in lower-case hexadecimal, with leading zeros up to `least` digits. */
   hex(hi: number, lo: number, least = 1): void {
     this.length = putHex(this.room(Math.max(least, HEX_BYTES)), this.length, hi, lo, least);
   }

@@ -4,7 +4,7 @@
  */
 import { eventCatalogue, type EventDecl } from "../sim/events.js";
 import type { TraceSource } from "./sink.js";
-import { encode, encodedBytes, type Encoded } from "./bytebuffer.js";
+import { encode, encodedBytes, putEncoded, type Encoded } from "./bytebuffer.js";
 import { copyWords, COPY_SLACK, DECIMAL_BYTES, HEX_BYTES, putDecimal, putHex } from "./putbytes.js";
 import type { TextBuffer } from "./textbuffer.js";
 
@@ -86,14 +86,14 @@ export class JsonFields {
           break;
         case CHOICE: {
           const text = choices[i / STEP]![ring[w]!] ?? encode(JSON.stringify(String(ring[w]!)));
-          at = copyWords(view, at, text.words, 0, text.length);
+          at = putEncoded(view, at, text);
           break;
         }
         case NAME: {
           const text = this.names.get(ring[w]!) ?? this.name(ring[w]!);
           out.length = at;
           view = out.room(room + text.length);
-          at = copyWords(view, at, text.words, 0, text.length);
+          at = putEncoded(view, at, text);
         }
       }
     }
@@ -111,9 +111,9 @@ export class JsonFields {
 function hexText(view: DataView, at: number, v: number): number {
   const digits =
     v < 0
-      ? putDecimal(view, copyWords(view, at, QUOTE.words, 0, QUOTE.length), v)
-      : putHex(view, copyWords(view, at, HEX_PREFIX.words, 0, HEX_PREFIX.length), Math.floor(v / TWO32) | 0, v | 0, 1);
-  return copyWords(view, digits, QUOTE.words, 0, QUOTE.length);
+      ? putDecimal(view, putEncoded(view, at, QUOTE), v)
+      : putHex(view, putEncoded(view, at, HEX_PREFIX), Math.floor(v / TWO32) | 0, v | 0, 1);
+  return putEncoded(view, digits, QUOTE);
 }
 
 /** @param constant keeps a constant text of ASCII. @returns the word where it starts */

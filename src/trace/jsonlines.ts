@@ -1,8 +1,8 @@
 /** JSON lines: each event is its record on one line, the same text as `JSON.stringify` of it gives. The first line says what run it is. */
 import { RECORD_WORDS } from "../sim/events.js";
-import { encode, type Encoded } from "./bytebuffer.js";
+import { encode, putEncoded, type Encoded } from "./bytebuffer.js";
 import { JsonFields } from "./jsonfields.js";
-import { copyWords, COPY_SLACK, DECIMAL_BYTES, putDecimal } from "./putbytes.js";
+import { COPY_SLACK, DECIMAL_BYTES, putDecimal } from "./putbytes.js";
 import type { TraceMeta, TraceSink, TraceSource } from "./sink.js";
 import { TextBuffer } from "./textbuffer.js";
 
@@ -47,11 +47,11 @@ export class JsonLines implements TraceSink {
       if (text.length > BUFFER - SLACK) this.flush();
       const agent = this.agents[ring[r + 2]!] ?? this.agent(ring[r + 2]!);
       const view = text.room(HEAD + agent.length);
-      let at = copyWords(view, text.length, SEQ.words, 0, SEQ.length);
+      let at = putEncoded(view, text.length, SEQ);
       at = putDecimal(view, at, ring[r]!);
-      at = copyWords(view, at, TIME.words, 0, TIME.length);
+      at = putEncoded(view, at, TIME);
       at = putDecimal(view, at, ring[r + 1]!);
-      text.length = copyWords(view, at, agent.words, 0, agent.length);
+      text.length = putEncoded(view, at, agent);
       fields.put(text, ring, r);
     }
   }
