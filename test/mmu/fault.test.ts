@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { FOLL_HWPOISON, FOLL_WRITE } from "../../src/mmu/gup.js";
 import { MADV_COLLAPSE, MADV_DONTNEED, MADV_HUGEPAGE, MADV_HWPOISON, MADV_NOHUGEPAGE, MADV_POPULATE_WRITE } from "../../src/mmu/madvise.js";
+import { SWP_HWPOISON, swapEntryPfn, swapEntryType } from "../../src/mmu/pte.js";
 import { HOST_SIGBUS_ADRERR, HOST_SIGBUS_MCEERR_AR, HOST_SIGSEGV } from "../../src/mmu/useraccess.js";
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from "../../src/mmu/vmflags.js";
 import { Bench } from "./faultbench.js";
@@ -255,25 +256,35 @@ describe("transparent huge pages", () => {
     expect(b.leaves()).toEqual(["10000000 2 w", "10200000 2 w", "10400000 2 w", "10600000 2 w"]);
   });
 
-  it("a poisoned page of a THP that a child maps too is taken out of both, after the split of both", () => {
-    const b = new Bench("v6.12");
-    b.map(AT, 0x200000, RW, ANON);
-    b.write(AT, 1);
-    const child = b.run(b.mm.syscalls.fork, 0);
-    const { pt, frames } = b.mm;
-    pt.walk(0, AT);
-    const head = pt.leafPfn;
-    b.told();
-    expect(b.run(b.mm.syscalls.madvise, 0, AT + 0x2000, 0x1000, MADV_HWPOISON)).toBe(0);
-    const block = ["S 10000000-10200000", "E 10000000-10200000"];
-    const told = b.told().filter((n) => !n.startsWith("P"));
-    expect(told.slice(0, 4)).toEqual([...block, ...block]);
-    for (const mm of [0, child])
-      for (let i = 0; i < 512; i++) {
-        expect(pt.walk(mm, AT + i * 4096), `${mm}: ${i}`).toBe(i !== 2);
-        if (i !== 2) expect([pt.leafLevel, pt.leafPfn, pt.writable]).toEqual([3, head + i, false]);
-      }
-    for (let i = 0; i < 512; i++) if (i !== 2) expect([frames.refcount(head + i), frames.mapcount(head + i)]).toEqual([2, 2]);
+  it("a poisoned page of a THP that children map too is taken out of all, each announced twice for the split and once for the page", () => {
+    for (const era of ["v5.4", "v5.14", "v6.12"]) {
+      const b = new Bench(era);
+      b.map(AT, 0x200000, RW, ANON);
+      b.write(AT, 1);
+      const all = [0, b.run(b.mm.syscalls.fork, 0), b.run(b.mm.syscalls.fork, 0)];
+      const { pt, frames } = b.mm;
+      pt.walk(0, AT);
+      const head = pt.leafPfn;
+      const order: string[] = [];
+      for (const [name, letter] of [
+        ["mmu_notifier_invalidate_range_start", "S"],
+        ["mmu_notifier_invalidate_range_end", "E"],
+      ] as const)
+        b.sim.bus.on(name, (e) =>
+          order.push(`${e["mm"]} ${letter} ${(e["start"] as number).toString(16)}-${(e["end"] as number).toString(16)}`),
+        );
+      expect(b.run(b.mm.syscalls.madvise, 0, AT + 0x2000, 0x1000, MADV_HWPOISON), era).toBe(0);
+      const announced = (mm: number, range: string): string[] => [`${mm} S ${range}`, `${mm} E ${range}`];
+      const split = (mm: number): string[] => [...announced(mm, "10000000-10200000"), ...announced(mm, "10000000-10200000")];
+      expect(order, era).toEqual([...all.flatMap(split), ...all.flatMap((mm) => announced(mm, "10002000-10003000"))]);
+      for (const mm of all)
+        for (let i = 0; i < 512; i++) {
+          expect(pt.walk(mm, AT + i * 4096), `${era} ${mm}: ${i}`).toBe(i !== 2);
+          if (i !== 2) expect([pt.leafLevel, pt.leafPfn, pt.writable]).toEqual([3, head + i, false]);
+          else expect([swapEntryType(pt.lo), swapEntryPfn(pt.lo, pt.hi)]).toEqual([SWP_HWPOISON, head + 2]);
+        }
+      for (let i = 0; i < 512; i++) if (i !== 2) expect([frames.refcount(head + i), frames.mapcount(head + i)]).toEqual([3, 3]);
+    }
   });
 
   it("a poisoned page of a THP costs one page only", () => {
