@@ -308,17 +308,18 @@ export class Frames {
     const blocks = this.blocks;
     const at = Math.imul(b, B);
     const run = blocks.a[at + RECORD]!;
-    let i = blocks.a[at + FREE]! - 1;
-    if (i >= 0) blocks.set(at + FREE, this.recs.a[run + i]! >>> MAP_SHIFT);
+    let i = (blocks.a[at + FREE]! - 1) | 0;
+    let next = 0;
+    if (i >= 0) next = this.recs.a[run + i]! >>> MAP_SHIFT;
     else {
       i = blocks.a[at + BUMP]!;
       blocks.set(at + BUMP, i + 1);
     }
-    const used = blocks.a[at + USED]! + 1;
-    blocks.set(at + USED, used);
+    const used = (blocks.a[at + USED]! + 1) | 0;
+    blocks.set2(at + USED, used, next);
     if (used === 512) this.unlink(b);
-    this.rawRecord = run + i;
-    return this.basePfn + b * 512 + i;
+    this.rawRecord = (run + i) | 0;
+    return this.basePfn + ((b << 9) | i);
   }
 
   /**

@@ -347,11 +347,11 @@ export class I32Pool {
     else if (n > 64) this.a.fill(0, from, from + n);
     else {
       const a = this.a;
-      const end = from + n;
-      let i = from;
+      const end = (from + n) | 0;
+      let i = from | 0;
       // V8 looks at the array anew in each turn: four words a turn.
-      for (; i + 4 <= end; i += 4) a[i] = a[i + 1] = a[i + 2] = a[i + 3] = 0;
-      for (; i < end; i++) a[i] = 0;
+      for (; ((i + 4) | 0) <= end; i = (i + 4) | 0) a[i] = a[(i + 1) | 0] = a[(i + 2) | 0] = a[(i + 3) | 0] = 0;
+      for (; i < end; i = (i + 1) | 0) a[i] = 0;
     }
   }
 
