@@ -1,12 +1,17 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 import floor from "./test/coverage-floor.json" with { type: "json" };
 
-/** The longest tests: counting coverage would make them a third longer, and what only they run is less than half a percent of the lines. */
+/** The longest tests: counting coverage would make them a third longer, and what only they run is less than a percent of the lines. */
 const LONG = [
+  "arch/walks",
   "architecture/registry",
   "conform/branches",
   "conform/recordings",
+  "docs/api",
+  "docs/blocks",
   "explore/catalogue",
+  "fuzz/fuzz",
   "fuzz/planted",
   "guest/livelock",
   "guest/rollback",
@@ -15,9 +20,9 @@ const LONG = [
 export default defineConfig({
   test: {
     globalSetup: "test/built.ts",
-    testTimeout: 60_000,
-    // On two cores vitest would take one.
-    maxWorkers: "100%",
+    testTimeout: 120_000,
+    // On two cores vitest would take one. One more than the cores: some tests wait for a process of theirs.
+    maxWorkers: availableParallelism() + 1,
     // Files share their process: modules are loaded once, and what V8 has compiled of them is kept.
     isolate: false,
     projects: [
