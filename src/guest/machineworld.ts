@@ -40,7 +40,7 @@ export function eraHint(name: string): string {
   const after = sorted.find((e) => order(e, plain) > 0);
   if (before === undefined) return `the oldest era is ${sorted[0]!}`;
   if (after === undefined) return `the newest era is ${before}`;
-  return `it lies between the eras ${before} and ${after}`;
+  return `it lies between the eras ${before} and ${after}; faultline kernels --diff ${before} ${after} shows what changed on the way`;
 }
 
 export const machineWorld: World = {

@@ -32,7 +32,7 @@ const geometryDecisions = {
       "v4.10": ["if-implemented", "v4.10 arch/arm64/kvm/hyp/s2-setup.c __init_stage2_translation (v4.6, from memory)"],
       "v5.4": ["always", "v5.4 arch/arm64/kvm/reset.c kvm_arm_setup_stage2"],
       "v6.1.192": ["configured", "v6.1.192 arch/arm64/kvm (backport)"],
-      "v6.8": ["configured", `v6.8 ${PGTABLE} kvm_get_vtcr`],
+      "v6.6": ["configured", `v6.8 ${PGTABLE} kvm_get_vtcr`],
     },
   ),
   stage2Lpa2: decision("52-bit output addresses at 4 KiB pages: VTCR_EL2.DS, SH taken from VTCR_EL2", [false, true], {
@@ -69,7 +69,7 @@ const walkerDecisions = {
     {
       "v4.0": ["leak", `${MMU40}, v4.20 stage2_set_pmd_huge (VM_BUG_ON only with CONFIG_DEBUG_VM)`],
       "v5.4": ["unmap-and-retry", `${MMU54} "Fix handling of stage2 huge mappings" (v5.1)`],
-      "v5.11": ["replace", `v5.14 ${PGTABLE} stage2_map_walk_table_pre`],
+      "v5.10": ["replace", `v5.14 ${PGTABLE} stage2_map_walk_table_pre`],
     },
   ),
   permissionOnlyChange: decision("a map walk that meets an entry differing only in permissions (or not at all)", ["replace", "again"], {
@@ -112,7 +112,7 @@ const walkerDecisions = {
   unmapDeviceTest: decision("which unmapped entries need no data cache flush", ["entry-attributes", "pfn-valid", "entry-cacheable"], {
     "v4.0": ["entry-attributes", `${MMU40} unmap_ptes: PAGE_S2_DEVICE bits of the entry`],
     "v4.10": ["pfn-valid", `${MMU54} unmap_stage2_ptes: kvm_is_device_pfn (v4.4, from memory)`],
-    "v5.11": ["entry-cacheable", `v5.14 ${PGTABLE} stage2_unmap_walker: stage2_pte_cacheable`],
+    "v5.10": ["entry-cacheable", `v5.14 ${PGTABLE} stage2_unmap_walker: stage2_pte_cacheable`],
   }),
   mapCacheMaintenance: decision(
     "cache maintenance of a new mapping: by the fault handler, or by the map walker between break and make",
@@ -124,7 +124,7 @@ const walkerDecisions = {
   ),
   agingRange: decision("leaves that the aging call-backs look at", ["first", "all"], {
     "v4.0": ["first", `${MMU54} kvm_age_hva_handler; v6.1-rc7 ${PGTABLE} kvm_pgtable_stage2_mkold`],
-    "v6.8": ["all", `v6.8 ${PGTABLE} kvm_pgtable_stage2_test_clear_young (v6.5)`],
+    "v6.6": ["all", `v6.8 ${PGTABLE} kvm_pgtable_stage2_test_clear_young (v6.5)`],
   }),
   walkChunk: decision("after how much a long operation may drop mmu_lock", ["top-level-entry", "smallest-block-level"], {
     "v4.0": ["top-level-entry", `${MMU54} stage2_pgd_addr_end; v5.14 ${MMU} stage2_apply_range`],
@@ -137,11 +137,11 @@ const walkerDecisions = {
   }),
   eagerSplit: decision("blocks can be split eagerly when dirty logging starts (capability 228)", [false, true], {
     "v4.0": [false, "absent in v6.4"],
-    "v6.8": [true, `v6.8 ${MMU} kvm_mmu_split_huge_pages (v6.5)`],
+    "v6.6": [true, `v6.8 ${MMU} kvm_mmu_split_huge_pages (v6.5)`],
   }),
   teardown: decision("the end of a VM: unmap everything with TLBI, or free the tables without", ["unmap", "free-tables"], {
     "v4.0": ["unmap", `${MMU54} kvm_free_stage2_pgd`],
-    "v5.11": ["free-tables", `v5.14 ${PGTABLE} kvm_pgtable_stage2_destroy`],
+    "v5.10": ["free-tables", `v5.14 ${PGTABLE} kvm_pgtable_stage2_destroy`],
   }),
   ptdump: decision(
     "text of debugfs stage2_page_tables: absent; X for execute-never; NX and x; px and ux",
@@ -159,7 +159,7 @@ const walkerDecisions = {
 const tlbDecisions = {
   tlbiLevelHint: decision("level hint (TTL) in TLBI operands: none; for levels 1 to 3; for 0 to 3", ["none", "nonzero", "zero-to-three"], {
     "v4.0": ["none", "v4.0, v5.4 arch/arm64/kvm/hyp/tlb.c"],
-    "v5.11": ["nonzero", "v5.14 arch/arm64/include/asm/tlbflush.h __tlbi_level"],
+    "v5.10": ["nonzero", "v5.14 arch/arm64/include/asm/tlbflush.h __tlbi_level"],
     "v6.8": ["zero-to-three", "v6.8 arch/arm64/include/asm/tlbflush.h __tlbi_level"],
   }),
   mapOverTableTlbi: decision(
@@ -167,7 +167,7 @@ const tlbDecisions = {
     ["vmid", "range-unaligned", "range"],
     {
       "v4.0": ["vmid", `v5.14 ${PGTABLE} stage2_map_walk_table_pre`],
-      "v6.8": ["range-unaligned", `v6.8 ${PGTABLE} stage2_try_break_pte (v6.6)`],
+      "v6.6": ["range-unaligned", `v6.8 ${PGTABLE} stage2_try_break_pte (v6.6)`],
       "v6.9": ["range", 'v6.9 "Ensure target address is granule-aligned for range TLBI"'],
     },
   ),
@@ -176,7 +176,7 @@ const tlbDecisions = {
     ["each", "deferred"],
     {
       "v4.0": ["each", `${MMU54} unmap_stage2_ptes; v6.1-rc7 ${PGTABLE} stage2_unmap_walker`],
-      "v6.8": ["deferred", `v6.8 ${PGTABLE} stage2_unmap_defer_tlb_flush (v6.6)`],
+      "v6.6": ["deferred", `v6.8 ${PGTABLE} stage2_unmap_defer_tlb_flush (v6.6)`],
     },
   ),
   unmapTableTlbi: decision(
@@ -185,17 +185,18 @@ const tlbDecisions = {
     {
       "v4.0": ["entry-level", `${MMU54} clear_stage2_pmd_entry; v5.14 ${PGTABLE} stage2_unmap_walker`],
       "v6.1.192": ["no-hint", "v6.1.192 (backport)"],
-      "v6.8": ["entry-level-or-deferred", `v6.8 ${PGTABLE} stage2_unmap_put_pte`],
+      "v6.6": ["entry-level-or-deferred", `v6.8 ${PGTABLE} stage2_unmap_put_pte`],
       "v6.9": ["no-hint", 'v6.9 "Don\'t pass a TLBI level hint when zapping table entries"'],
     },
   ),
   rangeTlbiLeftover: decision("level hint of the single page left over by a range flush: level 0 (bug C9), or none", ["level-0", "none"], {
     "v4.0": ["none", "no range flush before v6.6"],
-    "v6.8": ["level-0", "v6.8 hyp/vhe/tlb.c __kvm_tlb_flush_vmid_range"],
+    "v6.6": ["level-0", "v6.8 hyp/vhe/tlb.c __kvm_tlb_flush_vmid_range"],
     "v6.9": ["none", 'v6.9 "Use TLBI_TTL_UNKNOWN in __kvm_tlb_flush_vmid_range()"'],
   }),
-  relaxTlbi: decision("TLBI after relaxing permissions", ["broadcast", "local"], {
+  relaxTlbi: decision("TLBI after relaxing permissions", ["broadcast", "local-on-success", "local"], {
     "v4.0": ["broadcast", `v5.14 ${PGTABLE} kvm_pgtable_stage2_relax_perms; v6.4`],
+    "v6.6": ["local-on-success", `v6.6.0 ${PGTABLE}: __kvm_tlb_flush_vmid_ipa_nsh (v6.5)`],
     "v6.8": ["local", `v6.8 ${PGTABLE}: __kvm_tlb_flush_vmid_ipa_nsh, also on -EAGAIN`],
   }),
   relaxAgainHint: decision("level hint of that TLBI when the entry had changed meanwhile", ["level", "none"], {
@@ -208,7 +209,7 @@ const tlbDecisions = {
     ["vmid", "range"],
     {
       "v4.0": ["vmid", `${MMU54} kvm_mmu_wp_memory_region; v6.1-rc7 kvm_flush_remote_tlbs`],
-      "v6.8": ["range", `v6.8 ${MMU} kvm_arch_flush_remote_tlbs_range (v6.6)`],
+      "v6.6": ["range", `v6.8 ${MMU} kvm_arch_flush_remote_tlbs_range (v6.6)`],
     },
   ),
   nvheLeadingBarrier: decision(
@@ -216,7 +217,7 @@ const tlbDecisions = {
     ["dsb-ishst", "context-switch"],
     {
       "v4.0": ["dsb-ishst", "v5.4 hyp/tlb.c; v6.1-rc7 hyp/nvhe/tlb.c"],
-      "v6.8": ["context-switch", "v6.8 hyp/nvhe/tlb.c enter_vmid_context: DSB ISH unless local"],
+      "v6.4": ["context-switch", "v6.4.4 hyp/nvhe/tlb.c __tlb_switch_to_guest: DSB ISH unless local"],
     },
   ),
   contextFlushIcache: decision(
@@ -224,7 +225,7 @@ const tlbDecisions = {
     [false, true],
     {
       "v4.0": [false, "v5.4 hyp/tlb.c __kvm_tlb_flush_local_vmid"],
-      "v5.11": [true, "v5.14 hyp/vhe/tlb.c __kvm_flush_cpu_context (v5.10)"],
+      "v5.12": [true, "01dc9262ff57 KVM: arm64: Ensure I-cache isolation between vcpus of a same VM; v5.12.9, not in v5.11"],
     },
   ),
   contextFlush: decision("a CPU keeps track of the vCPU that ran last for each VM, and flushes when it changes", [false, true], {
@@ -266,7 +267,7 @@ const memslotDecisions = {
     {
       "v4.0": ["none", "no MTE; absent in v5.12"],
       "v5.14": ["shared-leaks-lock", `v5.14.2 ${MMU} kvm_arch_prepare_memory_region`],
-      "v6.1": ["shared", `v5.15.16, v6.1-rc7 ${MMU}`],
+      "v5.15": ["shared", `v5.15.16, v6.1-rc7 ${MMU}`],
       "v6.4": ["mte-allowed", `v6.4 ${MMU}`],
     },
   ),
@@ -279,7 +280,7 @@ const memslotDecisions = {
     ["at-once", "waits-for-notifiers"],
     {
       "v4.0": ["at-once", `v5.4 ${MAIN} install_new_memslots`],
-      "v6.1": ["waits-for-notifiers", `v6.1-rc7 ${MAIN} kvm_swap_active_memslots (v5.15)`],
+      "v5.15": ["waits-for-notifiers", `v6.1-rc7 ${MAIN} kvm_swap_active_memslots (v5.15)`],
     },
   ),
   memslotHvaOrder: decision("order in which a notifier meets slots that share host addresses", ["gfn-descending", "hva-tree"], {

@@ -39,7 +39,7 @@ const guestAbortDecisions = {
         "before-trace-data-only",
         `${MMU54} kvm_handle_guest_abort: unclaimed data abort -> SError, instruction abort falls through`,
       ],
-      "v5.11": [
+      "v5.10": [
         "before-trace",
         `v5.14 ${MMU} kvm_handle_guest_abort (v5.9, "Handle data and instruction external aborts the same way", from memory)`,
       ],
@@ -77,7 +77,7 @@ const guestAbortDecisions = {
   ),
   hcrPtw: decision("HCR_EL2.PTW: a stage-1 walk into memory that stage 2 maps as Device is a permission fault", [false, true], {
     "v4.0": [false, "v4.0 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS; absent in v5.8"],
-    "v5.11": [true, "v5.14 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS (v5.10)"],
+    "v5.10": [true, "v5.14 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS (v5.9)"],
   }),
   execNoSlot: decision(
     "an instruction fetch from an address without memslot (exit-to-user: proposed in Dec 2019, no kernel ABI)",
@@ -100,13 +100,13 @@ const guestAbortDecisions = {
     ["mmio-decode", "own-step"],
     {
       "v4.0": ["mmio-decode", "v4.0 arch/arm/kvm/mmio.c decode_hsr; v5.4 virt/kvm/arm/mmio.c"],
-      "v5.11": ["own-step", `v5.14 ${MMU} kvm_handle_guest_abort (v5.9, "Move S1PTW S2 fault logic out of io_mem_abort()", from memory)`],
+      "v5.10": ["own-step", `v5.14 ${MMU} kvm_handle_guest_abort (v5.9, "Move S1PTW S2 fault logic out of io_mem_abort()", from memory)`],
     },
   ),
   cacheOpNoSlot: decision("cache maintenance (ESR.CM) by an address without memslot", ["mmio", "skip-also-readonly", "skip"], {
     "v4.0": ["mmio", `${MMU40} kvm_handle_guest_abort`],
     "v4.10": ["skip-also-readonly", `v4.10 arch/arm/kvm/mmu.c; "Handle out-of-RAM cache maintenance as a NOP"; ${MMU54}`],
-    "v5.11": ["skip", `v5.14 ${MMU} kvm_handle_guest_abort (v5.9, "Don't skip cache maintenance for read-only memslots", from memory)`],
+    "v5.10": ["skip", `v5.14 ${MMU} kvm_handle_guest_abort (v5.9, "Don't skip cache maintenance for read-only memslots", from memory)`],
   }),
   accessFlagLock: decision("mmu_lock mode of handle_access_fault", ["write", "read"], {
     "v4.0": ["write", "v5.4 virt/kvm/arm/mmu.c handle_access_fault (spinlock); v6.1-rc7 (write lock)"],
@@ -120,14 +120,14 @@ const guestAbortDecisions = {
   writeFault: decision("what counts as a write fault (kvm_is_write_fault)", ["wnr", "wnr-or-data-s1ptw", "any-s1ptw", "permission-s1ptw"], {
     "v4.0": ["wnr", `${MMU40} kvm_is_write_fault`],
     "v4.10": ["wnr-or-data-s1ptw", "v5.4 kvm_emulate.h kvm_is_write_fault (v4.9, 60e21a0ef54c, from memory)"],
-    "v5.11": ["any-s1ptw", `v5.14 kvm_emulate.h; c4ad98e4b72c "Assume write fault on S1PTW permission fault on instruction fetch"`],
+    "v5.10": ["any-s1ptw", `v5.14 kvm_emulate.h; c4ad98e4b72c "Assume write fault on S1PTW permission fault on instruction fetch"`],
     "v6.1.192": ["permission-s1ptw", "v6.1.192 kvm_emulate.h kvm_is_write_fault (backport)"],
     "v6.4": ["permission-s1ptw", "v6.8 kvm_emulate.h kvm_is_write_fault (v6.2)"],
   }),
   execFault: decision("what counts as an exec fault", ["never", "iabt", "iabt-not-s1ptw"], {
     "v4.0": ["never", `${MMU40} user_mem_abort: stage-2 RAM is always executable`],
     "v4.20": ["iabt", "v4.20 virt/kvm/arm/mmu.c user_mem_abort"],
-    "v5.11": ["iabt-not-s1ptw", "v5.14 kvm_emulate.h kvm_vcpu_trap_is_exec_fault"],
+    "v5.10": ["iabt-not-s1ptw", "v5.14 kvm_emulate.h kvm_vcpu_trap_is_exec_fault"],
   }),
   poison: decision("a poisoned page: -EFAULT, or SIGBUS to the thread and return 0", ["efault", "sigbus"], {
     "v4.0": ["efault", `${MMU40} user_mem_abort: any error pfn`],
@@ -152,7 +152,7 @@ const userMemAbortDecisions = {
   ),
   memcacheTopupWhen: decision("for which faults the table cache is filled", ["always", "unless-permission"], {
     "v4.0": ["always", `${MMU40} user_mem_abort`],
-    "v5.11": ["unless-permission", `v5.14 ${MMU} user_mem_abort: not for permission faults, except a write while logging (v5.10)`],
+    "v5.10": ["unless-permission", `v5.14 ${MMU} user_mem_abort: not for permission faults, except a write while logging (v5.10)`],
   }),
   seqSnapshot: decision(
     "where the invalidation sequence is read: after mmap_lock was dropped (bug), or while it is held",
@@ -173,7 +173,7 @@ const userMemAbortDecisions = {
   hugetlbBlock: decision("block sizes of hugetlb VMAs", ["pmd", "kernel-page-size", "page-shift"], {
     "v4.0": ["pmd", `${MMU40} user_mem_abort: is_vm_hugetlb_page and not logging`],
     "v4.20": ["kernel-page-size", `v4.20 virt/kvm/arm/mmu.c vma_kernel_pagesize; contiguous sizes stay odd (v5.4)`],
-    "v5.11": ["page-shift", `v5.14 ${MMU} get_vma_page_shift: CONT_PTE -> page, CONT_PMD -> PMD (v5.10, from memory)`],
+    "v5.10": ["page-shift", `v5.14 ${MMU} get_vma_page_shift: CONT_PTE -> page, CONT_PMD -> PMD (v5.10, from memory)`],
   }),
   slotFitsBlock: decision("which blocks are tested against the slot", ["thp-congruence", "congruent-and-inside"], {
     "v4.0": ["thp-congruence", `${MMU40}, v4.20: hugetlb not tested at all, THP only for congruence modulo PMD (bugs C4, C5)`],
@@ -193,7 +193,7 @@ const userMemAbortDecisions = {
   ),
   thpAdjustDevices: decision("transparent_hugepage_adjust is also tried for device pages", [true, false], {
     "v4.0": [true, `${MMU40} user_mem_abort: looks up a struct page that does not exist (bug A1)`],
-    "v5.11": [
+    "v5.10": [
       false,
       `v5.14 ${MMU} user_mem_abort: not for device pfns. Before, the Dec 2019 fix spares PFNMAP VMAs alone (force_pte; read in v5.4.y with it)`,
     ],
@@ -203,7 +203,7 @@ const userMemAbortDecisions = {
   thpAdjust: decision("how a huge host page behind a page-sized VMA is recognised", ["compound", "thp", "user-table"], {
     "v4.0": ["compound", `${MMU40} transparent_hugepage_adjust: PageTransCompound, hugetlb not excluded`],
     "v4.20": ["thp", `${MMU54} transparent_hugepage_adjust: PageTransCompoundMap, hugetlb excluded`],
-    "v6.1": ["user-table", `v6.1-rc7 ${MMU} get_user_mapping_size (v5.15)`],
+    "v5.15": ["user-table", `v6.1-rc7 ${MMU} get_user_mapping_size (v5.15)`],
   }),
   userTableWalk: decision("the walk of the user page table for the THP size", ["unprotected", "irqs-off"], {
     "v4.0": ["unprotected", `v6.1-rc7 ${MMU} get_user_mapping_size: asserts that the entry is there (bug B2)`],
@@ -212,7 +212,7 @@ const userMemAbortDecisions = {
   }),
   permissionKeepsGranule: decision("a permission fault on a block keeps the block's size although the VMA says page", [false, true], {
     "v4.0": [false, `${MMU40}; v5.14 user_mem_abort`],
-    "v6.1": [true, `v6.1-rc7 ${MMU} user_mem_abort`],
+    "v5.15": [true, `v6.1-rc7 ${MMU} user_mem_abort`],
   }),
   faultLock: decision("mode of mmu_lock in user_mem_abort", ["spin", "read-for-logged-writes", "read"], {
     "v4.0": ["spin", `${MMU40}; v5.14 user_mem_abort`],
@@ -266,7 +266,7 @@ const userMemAbortDecisions = {
     ["set", "walker"],
     {
       "v4.0": ["set", `${MMU40} stage2_set_pte, stage2_set_pmd_huge; read up to v5.8`],
-      "v5.11": ["walker", "v5.14 arch/arm64/kvm/hyp/pgtable.c (v5.10)"],
+      "v5.10": ["walker", "v5.14 arch/arm64/kvm/hyp/pgtable.c (v5.10)"],
     },
   ),
   mteVma: decision("the VMA rule for VMs with MTE", ["not-shared", "mte-allowed"], {
@@ -282,7 +282,7 @@ const userMemAbortDecisions = {
     ["pages-before-set", "before-map", "after-map", "after-unlock"],
     {
       "v4.0": ["pages-before-set", `${MMU40} user_mem_abort: mark_page_dirty in the page branch only`],
-      "v5.11": ["before-map", `v5.11 ${MMU} user_mem_abort`],
+      "v5.10": ["before-map", `v5.11 ${MMU} user_mem_abort`],
       "v5.12": ["after-map", `v5.12 ${MMU} "Mark the page dirty only if the fault is handled successfully"`],
       "v6.12": ["after-unlock", `v6.12 ${MMU} user_mem_abort`],
     },
@@ -490,7 +490,7 @@ const notifierDecisions = {
     ["always", "overlap"],
     {
       "v4.0": ["always", `v4.0 - v5.14 ${MAIN} kvm_mmu_notifier_invalidate_range_start`],
-      "v6.1": ["overlap", `v6.1-rc7 ${MAIN} kvm_handle_hva_range: on_lock (v5.15)`],
+      "v5.15": ["overlap", `v6.1-rc7 ${MAIN} kvm_handle_hva_range: on_lock (v5.15)`],
     },
   ),
   invalidateTrace: decision(
@@ -515,7 +515,7 @@ const notifierDecisions = {
     {
       "v4.0": ["increments", `v4.0 - v5.12 ${MAIN} kvm_mmu_notifier_change_pte`],
       "v5.14": ["inside-range", `v5.14 ${MAIN}`],
-      "v6.1": ["skipped-when-idle", `v6.1-rc7 ${MAIN} (v5.15)`],
+      "v5.15": ["skipped-when-idle", `v6.1-rc7 ${MAIN} (v5.15)`],
     },
   ),
   changePteInvalidSlots: decision("change_pte also serves slots that are being deleted", [true, false], {
@@ -581,7 +581,7 @@ const capDecisions = {
   }),
   capEagerSplit: decision("capabilities 228 and 229 (eager split chunk size)", [false, true], {
     "v4.0": [false, "absent in v6.4"],
-    "v6.8": [true, "v6.8 arch/arm64/kvm/arm.c (v6.5)"],
+    "v6.6": [true, "v6.8 arch/arm64/kvm/arm.c (v6.5)"],
   }),
   capCacheablePfnmap: decision("capability 243 (ARM_CACHEABLE_PFNMAP_SUPPORTED)", [false, true], {
     "v4.0": [false, "absent in v6.13"],
@@ -601,7 +601,7 @@ const capDecisions = {
     ["cpu", "sanitised"],
     {
       "v4.0": ["cpu", "v4.0; recordings up to v6.1.192"],
-      "v6.8": ["sanitised", "recordings from v6.8 on: cache registers trapped (arch/arm64/kvm/sys_regs.c access_ctr)"],
+      "v6.4": ["sanitised", "v6.3.8 asm/kvm_arm.h HCR_GUEST_FLAGS: HCR_TID2, sys_regs.c access_ctr; recordings from v6.12.117 on"],
     },
   ),
 } as const;

@@ -109,7 +109,8 @@ export class Kvm {
     this.vms = new Vms(sim, tables, features, d);
     this.vcpus = new Vcpus(sim, regs, features);
     this.memslots = new Memslots(sim, this.vms, d);
-    this.stage2 = new Stage2(sim, tables, this.vms, pe.maintenance, features, d, mm.frames, pe.cacheOps);
+    const falling = mm.d.tlbiRangeScale === "falling";
+    this.stage2 = new Stage2(sim, tables, this.vms, pe.maintenance, features, d, mm.frames, pe.cacheOps, falling);
     this.vmids = new Vmids(sim, this.vms, tables, this.stage2.tlb, features, d, this.cpus);
     this.vmids.forceVmExit = () => this.vcpus.kickAll();
     this.dump = new Stage2Dump(this.stage2.entries, tables, this.vms, d);

@@ -105,9 +105,10 @@ export class PgtableAttributes {
     let ret = 0;
     if (level >= 0) this.addPermissions(vm, ipa, level, prot);
     else if (d.relaxInvalidEntry === "again") ret = -EAGAIN;
-    if (d.relaxTlbi === "local") {
+    if (ret !== 0 && d.relaxTlbi !== "local") return ret;
+    if (d.relaxTlbi !== "broadcast") {
       this.tlb.flushIpaLocal(vm, ipa, level >= 0 ? level : d.relaxAgainHint === "none" ? TTL_UNKNOWN : 0);
-    } else if (ret === 0) this.tlb.flushIpa(vm, ipa, level >= 0 ? level : 0);
+    } else this.tlb.flushIpa(vm, ipa, level >= 0 ? level : 0);
     return ret;
   }
 

@@ -58,10 +58,12 @@ export class Stage2 {
     frames: FrameTest,
     /** What KVM's cache maintenance does. */
     readonly cacheOps: CacheMaintenance,
+    /** tlbiRangeScale of the host's decisions. */
+    fallingScales: boolean,
   ) {
     this.entries = new Stage2Entries(sim, tables, vms, features, d, cacheOps);
     this.caches = new MemoryCaches(sim, tables);
-    this.tlb = new TlbFlush(sim, maintenance, cacheOps, vms, features, d);
+    this.tlb = new TlbFlush(sim, maintenance, cacheOps, vms, features, d, fallingScales);
     this.mapper = new PgtableMap(this.entries, this.caches, this.tlb);
     this.unmapper = new PgtableUnmap(this.entries, this.caches, this.tlb, this.mapper, frames);
     this.attributes = new PgtableAttributes(this.entries, this.tlb, frames);

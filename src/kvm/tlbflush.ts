@@ -25,6 +25,7 @@ import {
   TlbiKind,
   type TlbMaintenance,
 } from "../arch/tlbi.js";
+import { SINGLE_PAGE, TlbiRangeOps } from "../arch/tlbirange.js";
 import type { Row } from "../sim/decisions.js";
 import type { Sim } from "../sim/sim.js";
 import type { kvmTableDecisions } from "./decisions-tables.js";
@@ -38,6 +39,8 @@ export const MAX_TLBI_RANGE_PAGES = 2 ** 21;
 const TTL_4K = 1 << 2;
 
 export class TlbFlush {
+  private readonly ops: TlbiRangeOps;
+
   constructor(
     private readonly sim: Sim,
     private readonly maintenance: TlbMaintenance,
@@ -45,7 +48,10 @@ export class TlbFlush {
     private readonly vms: Vms,
     private readonly features: CpuFeatures,
     private readonly d: Row<typeof kvmTableDecisions>,
-  ) {}
+    fallingScales: boolean,
+  ) {
+    this.ops = new TlbiRangeOps(fallingScales);
+  }
 
   /** Bits 47:44 of an operand: the level hint, where era and CPU give one. */
   private ttl(level: number): number {
@@ -126,26 +132,16 @@ export class TlbFlush {
     }
   }
 
-  /** __kvm_tlb_flush_vmid_range: RIPAS2E1IS in falling scales, a single page left over by IPA (__flush_tlb_range_op). */
+  /** __kvm_tlb_flush_vmid_range: RIPAS2E1IS, and IPAS2E1IS for a page by itself (__flush_s2_tlb_range_op). */
   private flushPages(vm: number, ipa: number, count: number): void {
+    const { ops } = this;
     const vmid = this.vms.vmid(vm);
     this.leadingBarrier(true);
-    let at = ipa;
-    let pages = count;
-    for (let scale = 3; pages > 0;) {
-      if (pages === 1) {
-        this.ipas2e1(TLBI_IS, vmid, at, this.leftoverLevel);
-        break;
-      }
-      const shift = 5 * scale + 1;
-      const num = Math.min(pages >>> shift, 32) - 1;
-      if (num >= 0) {
-        const page = at / 4096;
-        this.tlbi(TLBI_RIPAS2E1 | TLBI_IS, vmid, rangeOperandHi(page, scale, num, 0, 0), rangeOperandLo(page));
-        at += ((num + 1) << shift) * 4096;
-        pages -= (num + 1) << shift;
-      }
-      scale--;
+    ops.start(ipa / 4096, count);
+    while (ops.next()) {
+      const { page, num } = ops;
+      if (num === SINGLE_PAGE) this.ipas2e1(TLBI_IS, vmid, page * 4096, this.leftoverLevel);
+      else this.tlbi(TLBI_RIPAS2E1 | TLBI_IS, vmid, rangeOperandHi(page, ops.scale, num, 0, 0), rangeOperandLo(page));
     }
     this.dsb(DSB_ISH);
     this.tlbi(TlbiKind.Vmalle1 | TLBI_IS, vmid, 0, 0);

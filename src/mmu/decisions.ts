@@ -10,7 +10,15 @@ export const mmDecisions = {
     [true, false],
     {
       "v4.0": [false, "arch/arm64/include/asm/tlbflush.h __flush_tlb_range, v4.0"],
-      "v5.11": [true, "d1d3aa98b1d4 arm64: tlb: Use the TLBI RANGE feature in arm64, v5.9"],
+      "v5.10": [true, "d1d3aa98b1d4 arm64: tlb: Use the TLBI RANGE feature in arm64, v5.9"],
+    },
+  ),
+  tlbiRangeScale: decision(
+    "The operations of a TLBI over a range, of the host and of KVM: an odd page, then rising scales; or falling scales, then the page that is left?",
+    ["rising", "falling"],
+    {
+      "v4.0": ["rising", "arch/arm64/include/asm/tlbflush.h __flush_tlb_range, v5.9; __flush_tlb_range_op, v6.6.0"],
+      "v6.8": ["falling", "e2768b798a19 arm64/mm: Modify range-based tlbi to decrement scale; __flush_tlb_range_op, v6.8.1"],
     },
   ),
   notifierChangePte: decision(
@@ -59,7 +67,7 @@ export const mmDecisions = {
     ["upper", "lower"],
     {
       "v4.0": ["upper", "mm/mmap.c do_munmap, __split_vma(…, start, 0)"],
-      "v6.8": ["lower", "mm/mmap.c do_vmi_align_munmap, __split_vma(vmi, vma, start, 1), v6.8"],
+      "v6.6": ["lower", "mm/mmap.c do_vmi_align_munmap, __split_vma(vmi, vma, start, 1), v6.6.0; 0 in v6.5"],
     },
   ),
   munmapEndCutNewPiece: decision("munmap in the middle of a VMA: which piece is the new VMA at the cut at its end?", ["lower", "upper"], {
@@ -114,7 +122,7 @@ export const mmDecisions = {
     {
       "v4.0": ["young", "mm/memory.c do_set_pte, v4.0"],
       "v5.14": ["others-old", "46bdb4277f98 mm: Allow architectures to request 'old' entries when prefaulting, 0388f9c74330 arm64, v5.12"],
-      "v6.8": ["faulted-folio-old", "3bd786f76de2 mm: convert do_set_pte() to set_pte_range(), v6.6: the test is the wrong way round"],
+      "v6.6": ["faulted-folio-old", "3bd786f76de2 mm: convert do_set_pte() to set_pte_range(), v6.6: the test is the wrong way round"],
       "v6.12": ["other-folios-old", "4cd7ba16a0af mm: fix old/young bit handling in the faulting path, v6.11"],
     },
   ),
@@ -192,7 +200,7 @@ export const mmDecisions = {
   ),
   userMte: decision("Does the kernel give memory tagging to user space (PROT_MTE, VM_MTE)?", [true, false], {
     "v4.0": [false, "arch/arm64/include/asm/mman.h, v5.4"],
-    "v5.11": [true, "9f3419315f3c arm64: mte: Add PROT_MTE support to mmap() and mprotect(), v5.10"],
+    "v5.10": [true, "9f3419315f3c arm64: mte: Add PROT_MTE support to mmap() and mprotect(), v5.10"],
   }),
   // ---- the fault handler and GUP
   mprotectRestoresWrite: decision(
@@ -211,12 +219,16 @@ export const mmDecisions = {
     },
   ),
   thpSplitDirty: decision(
-    "The entries that a split 2 MiB page of anonymous memory leaves: dirty as the block was, dirty where they may be written, or clean?",
-    ["writable", "clean", "carried"],
+    "The entries that a split 2 MiB page of anonymous memory leaves: dirty as the block was, where they may be written, either, or clean?",
+    ["writable", "clean", "carried-or-writable", "carried"],
     {
       "v4.0": ["writable", "mm/huge_memory.c __split_huge_pmd_locked: no pte_mkdirty; arm64 pte_mkwrite clears PTE_RDONLY, v5.4"],
       "v6.1.192": ["clean", "143937ca51cc arm64, mm: avoid always making PTE dirty in pte_mkwrite() (stable); recorded"],
-      "v6.4": ["carried", "5436d6556937 mm/huge_memory: revert 'Partly revert mm/thp: carry over dirty bit when thp splits on pmd', v6.4"],
+      "v6.4": [
+        "carried-or-writable",
+        "5436d6556937 mm/huge_memory: revert 'Partly revert mm/thp: carry over dirty bit when thp splits on pmd', v6.4; pte_mkwrite as before, v6.6.0",
+      ],
+      "v6.8": ["carried", "143937ca51cc arm64, mm: avoid always making PTE dirty in pte_mkwrite(), v6.7"],
     },
   ),
   hugetlbZapAnnouncement: decision(
@@ -237,13 +249,13 @@ export const mmDecisions = {
   ),
   cowReuse: decision("When may a write fault keep the page instead of copying it?", ["mapcount", "refcount", "exclusive"], {
     "v4.0": ["mapcount", "mm/memory.c do_wp_page, reuse_swap_page, v5.4"],
-    "v5.11": ["refcount", "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
+    "v5.10": ["refcount", "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
     "v6.1": ["exclusive", "6c287605fd56 mm: remember exclusively mapped anonymous pages with PG_anon_exclusive, v5.19"],
   }),
   ksmReuse: decision("May a write fault keep a page of KSM that nobody else maps or holds (it is KSM's no more then)?", [true, false], {
     "v4.0": [false, "mm/memory.c do_wp_page: PageAnon && !PageKsm, v4.0"],
     "v5.4": [true, "52d1e606ee73 mm: reuse only-pte-mapped KSM page in do_wp_page(), v5.1"],
-    "v5.11": [false, "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
+    "v5.10": [false, "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
   }),
   ksmBreak: decision(
     "The entry that MADV_UNMERGEABLE, mremap and a failed merge leave where a page of KSM was: as after a write, or read-only and clean?",
@@ -264,7 +276,7 @@ export const mmDecisions = {
   gupReadBreaksCow: decision("Does GUP for reading break copy-on-write (so a read fault of the guest allocates the page)?", [true, false], {
     "v4.0": [false, "mm/gup.c __get_user_pages, v5.4"],
     "v5.8": [true, "17839856fd58 gup: document and work around COW can break either way issue, v5.8"],
-    "v5.11": [false, "a308c71bf1e6 mm/gup: Remove enfornced COW mechanism, v5.9"],
+    "v5.10": [false, "a308c71bf1e6 mm/gup: Remove enfornced COW mechanism, v5.9"],
   }),
   followPfn: decision("What a PFNMAP lookup understands: page entries only, or leaves of every level.", ["pageOnly", "anyLeaf"], {
     "v4.0": ["pageOnly", "mm/memory.c follow_pfn, follow_pte, v5.4"],
@@ -303,7 +315,7 @@ export const mmDecisions = {
       "v4.0": ["at-once", "mm/khugepaged.c collapse_and_free_pmd, v6.1-rc7: pmdp_collapse_flush, pte_free"],
       "v6.1.192": ["ipi", "2ba99c5e0881 mm/khugepaged: fix GUP-fast interaction by sending IPI, v6.1-rc8"],
       "v6.4": ["ipi", "2ba99c5e0881 mm/khugepaged: fix GUP-fast interaction by sending IPI, v6.1-rc8"],
-      "v6.8": [
+      "v6.6": [
         "rcu",
         "mm/khugepaged: retract_page_tables() without mmap or vma lock; collapse_pte_mapped_thp() with mmap_read_lock(); mm/pgtable: add pte_free_defer() for pgtable as page, v6.6",
       ],
@@ -413,7 +425,7 @@ export const mmDecisions = {
   }),
   userfaultfdPoison: decision("Is UFFDIO_POISON known?", [true, false], {
     "v4.0": [false, "fs/userfaultfd.c userfaultfd_ioctl, v6.4"],
-    "v6.8": [true, "fc71884a5f59 mm: userfaultfd: add new UFFDIO_POISON ioctl, v6.6"],
+    "v6.6": [true, "fc71884a5f59 mm: userfaultfd: add new UFFDIO_POISON ioctl, v6.6"],
   }),
   userfaultfdUnregisterOther: decision("UFFDIO_UNREGISTER of a range that another userfaultfd has registered.", ["allowed", "EINVAL"], {
     "v4.0": ["allowed", "fs/userfaultfd.c userfaultfd_unregister asks whether there is one, not which, v6.12"],

@@ -3,6 +3,7 @@
  * range, by address space, each complete when it returns. The ASID is the mm's number.
  */
 import { rangeOperandHi, rangeOperandLo, TLBI_IS, TlbiKind, vaOperandHi, vaOperandLo } from "../arch/tlbi.js";
+import { SINGLE_PAGE, TlbiRangeOps } from "../arch/tlbirange.js";
 import type { HostTlb } from "./pagetable.js";
 import type { HostCpu } from "./useraccess.js";
 
@@ -18,18 +19,23 @@ const HOST = -1;
 /** DSB types, CRm: ISHST, ISH. */
 const ISHST = 10;
 const ISH = 11;
-/** More pages than this: the whole ASID (MAX_DVM_OPS, MAX_TLBI_OPS: PTRS_PER_PTE). */
+/** So many pages: the whole ASID (MAX_DVM_OPS, MAX_TLBI_OPS: PTRS_PER_PTE). */
 const MAX_OPS = 512;
 /** The same with the range instructions (MAX_TLBI_RANGE_PAGES). */
 const MAX_RANGE_PAGES = 2 ** 21;
 const WORD = 4294967296;
 
 export class HostTlbFlush implements HostTlb {
+  private readonly ops: TlbiRangeOps;
+
   constructor(
     private readonly pe: Pick<HostPe, "tlbi" | "dsb">,
     /** The CPU has FEAT_TLBIRANGE and the release uses it. */
     private readonly byRange: boolean,
-  ) {}
+    falling: boolean,
+  ) {
+    this.ops = new TlbiRangeOps(falling);
+  }
 
   /** flush_tlb_page: the leaf of one page. */
   flushPage(mm: number, addr: number): void {
@@ -48,7 +54,7 @@ export class HostTlbFlush implements HostTlb {
   flushRange(mm: number, start: number, end: number): void {
     const first = Math.floor(start / 4096);
     const pages = Math.ceil(end / 4096) - first;
-    if (pages > (this.byRange ? MAX_RANGE_PAGES : MAX_OPS)) {
+    if (pages >= (this.byRange ? MAX_RANGE_PAGES : MAX_OPS)) {
       this.flushMm(mm);
       return;
     }
@@ -58,23 +64,14 @@ export class HostTlbFlush implements HostTlb {
     this.pe.dsb(HOST, ISH);
   }
 
-  /** __flush_tlb_range_op: an odd page by itself, the rest in runs of (num + 1) << (5 scale + 1). */
-  private ranges(mm: number, page: number, pages: number): void {
-    for (let scale = 0; pages > 0;) {
-      if ((pages & 1) !== 0) {
-        this.page(TlbiKind.Vae1, mm, page * 4096);
-        page++;
-        pages--;
-        continue;
-      }
-      const shift = 5 * scale + 1;
-      const num = ((pages >>> shift) & 31) - 1;
-      if (num >= 0) {
-        this.pe.tlbi(HOST, TlbiKind.Rvae1 | TLBI_IS, rangeOperandHi(page, scale, num, 0, mm), rangeOperandLo(page));
-        page += (num + 1) << shift;
-        pages -= (num + 1) << shift;
-      }
-      scale++;
+  /** __flush_tlb_range_op. */
+  private ranges(mm: number, first: number, pages: number): void {
+    const { ops } = this;
+    ops.start(first, pages);
+    while (ops.next()) {
+      const { page, num } = ops;
+      if (num === SINGLE_PAGE) this.page(TlbiKind.Vae1, mm, page * 4096);
+      else this.pe.tlbi(HOST, TlbiKind.Rvae1 | TLBI_IS, rangeOperandHi(page, ops.scale, num, 0, mm), rangeOperandLo(page));
     }
   }
 

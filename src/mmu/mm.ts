@@ -144,7 +144,7 @@ export class HostMm implements MmContext {
     this.files = new Files(sim, this.frames);
     this.vmas = new Vmas(sim);
     this.notifiers = new MmuNotifiers(sim);
-    this.pt = new HostPageTables(sim, tables, new HostTlbFlush(pe, features.tlbiRange && d.hostTlbiRange));
+    this.pt = new HostPageTables(sim, tables, new HostTlbFlush(pe, features.tlbiRange && d.hostTlbiRange, d.tlbiRangeScale === "falling"));
     this.zap = new Zap(sim, this.frames, this.pt, this.vmas, this.files, d);
     const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
     const migration = new MigrationEntries(this.frames, this.pt, this.vmas, this.zap.prot, rmap);

@@ -196,9 +196,10 @@ export class Zap {
     }
     const zero = frames.isHugeZeroPage(first);
     const table = pt.ensure(mm, block, 3);
-    if (!zero && this.d.thpSplitDirty !== "carried") {
+    const entries = this.d.thpSplitDirty;
+    if (!zero && entries !== "carried" && !(entries === "carried-or-writable" && pteDirty(lo, hi))) {
       // What mk_pte and maybe_mkwrite leave: clean, unless pte_mkwrite alone made it dirty.
-      const v = this.d.thpSplitDirty === "writable" ? this.vmas.findVma(mm, addr) : -1;
+      const v = entries !== "clean" ? this.vmas.findVma(mm, addr) : -1;
       const dirty = v >= 0 && (this.vmas.flags(v) & VM_WRITE) !== 0;
       const writable = (hi & HI_WRITE) !== 0;
       lo = dirty && writable ? lo & ~PTE_RDONLY : lo | PTE_RDONLY;

@@ -7,7 +7,7 @@ import { decision } from "../sim/decisions.js";
 export const vfioDecisions = {
   vfioModule: decision("the module that has the mmap and fault code, and with it the functions' names", ["vfio_pci", "vfio_pci_core"], {
     "v4.0": ["vfio_pci", "v5.14.2 drivers/vfio/pci/vfio_pci.c vfio_pci_mmap"],
-    "v6.1": ["vfio_pci_core", "v6.1 drivers/vfio/pci/vfio_pci_core.c vfio_pci_core_mmap (split in v5.15 as far as known)"],
+    "v5.15": ["vfio_pci_core", "v6.1 drivers/vfio/pci/vfio_pci_core.c vfio_pci_core_mmap (split in v5.15 as far as known)"],
   }),
   vfioRegionLookup: decision(
     "mmap of a region index beyond the fixed regions: looked up among the device-specific ones, or refused by a test of its own first",
@@ -108,7 +108,7 @@ export const vfioDecisions = {
     {
       "v4.0": ["reachesHardware", "v5.4 vfio_pci_rdwr.c vfio_pci_bar_rw"],
       "v5.8": ["eioLockedWhole", "v5.8.1 vfio_pci_rdwr.c vfio_pci_bar_rw: memory_lock held over the whole copy"],
-      "v5.11": ["eioLockedPerAccess", "vfio-pci: Avoid recursive read-lock usage"],
+      "v5.10": ["eioLockedPerAccess", "vfio-pci: Avoid recursive read-lock usage"],
     },
   ),
   vfioRegionRwWidth: decision("the widest single access that read() and write() of a BAR make, in bytes", [4, 8], {
@@ -118,7 +118,7 @@ export const vfioDecisions = {
   vfioIoeventfd: decision("ioeventfds of BARs, and their write while memory is disabled", ["absent", "reachesHardware", "dropped"], {
     "v4.0": ["absent", "v4.0 uapi vfio.h has no VFIO_DEVICE_IOEVENTFD"],
     "v4.20": ["reachesHardware", "v5.8.1 vfio_pci_rdwr.c vfio_pci_ioeventfd_handler does not test"],
-    "v5.11": ["dropped", "v5.11 vfio_pci_rdwr.c vfio_pci_ioeventfd_do_write: test_mem"],
+    "v5.10": ["dropped", "v5.11 vfio_pci_rdwr.c vfio_pci_ioeventfd_do_write: test_mem"],
   }),
   vfioBarClaim: decision("when a BAR's resource is requested and iomapped", ["atFirstUse", "atOpen"], {
     "v4.0": ["atFirstUse", "v4.0 vfio_pci.c vfio_pci_mmap, vfio_pci_rdwr.c"],

@@ -85,7 +85,7 @@ guest { ldr x0, [0x80000000] }
     expect(JSON.parse(set.out).variants[0].set).toEqual({ eagerDeviceMapping: "true" });
   });
   test.each([
-    [["--kernel", "v5.9"], /no era named "v5\.9": it lies between the eras v5\.8 and v5\.11/],
+    [["--kernel", "v5.9"], /no era named "v5\.9": it lies between the eras v5\.8 and v5\.10/],
     [["--kernel", "v6.122"], /no era named "v6\.122": it lies between|no era named/],
     [["--cpu", "cortex_a76"], /no CPU named "cortex_a76": did you mean "cortex-a76"\?/],
     [["--set", "eagerDeviceMaping=true"], /no decision named "eagerDeviceMaping": did you mean "eagerDeviceMapping"\?/],

@@ -50,12 +50,27 @@ describe("a guest store to a read-only PFNMAP entry", () => {
   test("what would have answered otherwise was run: releases and decisions", () => {
     expect(whatIf!.kernels).toEqual([
       {
-        kernels: ["v4.0", "v4.10", "v4.20", "v5.4", "v5.5", "v5.6", "v5.8", "v5.11", "v5.12"],
+        kernels: ["v4.0", "v4.10", "v4.20", "v5.4", "v5.5", "v5.6", "v5.8", "v5.10", "v5.11", "v5.12"],
         outcome: "no fault: the tables serve the access",
         same: false,
       },
       {
-        kernels: ["v5.14", "v6.1", "v6.1.192", "v6.4", "v6.8", "v6.9", "v6.12", "v6.12.117", "v6.13", "v6.17", "v6.18.2", "v7.2.12"],
+        kernels: [
+          "v5.14",
+          "v5.15",
+          "v6.1",
+          "v6.1.192",
+          "v6.4",
+          "v6.6",
+          "v6.8",
+          "v6.9",
+          "v6.12",
+          "v6.12.117",
+          "v6.13",
+          "v6.17",
+          "v6.18.2",
+          "v7.2.12",
+        ],
         outcome: "KVM_RUN fails with EFAULT",
         same: true,
       },

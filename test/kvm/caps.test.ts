@@ -13,7 +13,7 @@ const SINCE: Readonly<Record<number, readonly [string, string, number]>> = {
   205: ["ARM_MTE", "v5.14", 1],
   223: ["DIRTY_LOG_RING_ACQ_REL", "v6.4", 65536 * 16],
   225: ["DIRTY_LOG_RING_WITH_BITMAP", "v6.4", 1],
-  229: ["ARM_SUPPORTED_BLOCK_SIZES", "v6.8", (1 << 12) | (1 << 21) | (1 << 30)],
+  229: ["ARM_SUPPORTED_BLOCK_SIZES", "v6.6", (1 << 12) | (1 << 21) | (1 << 30)],
   234: ["GUEST_MEMFD", "v6.18.2", 1],
   245: ["ARM_SEA_TO_USER", "v7.2.12", 1],
 };

@@ -82,7 +82,17 @@ export class Fixture {
     const maintenance = new TlbMaintenance(sim, this.tlbs, features);
     this.vms = new Vms(sim, this.tables, features, d);
     const frames = { pfnValid: (pfn: number) => pfn * 4096 >= RAM && pfn * 4096 < RAM + RAM_SIZE };
-    this.stage2 = new Stage2(sim, this.tables, this.vms, maintenance, features, d, frames, new CacheMaintenance(sim, this.phys, features));
+    this.stage2 = new Stage2(
+      sim,
+      this.tables,
+      this.vms,
+      maintenance,
+      features,
+      d,
+      frames,
+      new CacheMaintenance(sim, this.phys, features),
+      this.row.mm.tlbiRangeScale === "falling",
+    );
     this.memslots = new Memslots(sim, this.vms, d);
     this.rings = new DirtyRings(sim, this.vms, this.memslots, this.stage2);
     this.dirtyLog = new DirtyLog(sim, this.vms, this.memslots, this.stage2, this.rings, d);

@@ -3,6 +3,7 @@ import { TLBI_IS, TlbiKind } from "../../src/arch/tlbi.js";
 import { ERAS } from "../../src/eras.js";
 import { mmDecisions } from "../../src/mmu/decisions.js";
 import { MADV_COLD, MADV_DONTNEED, MADV_HUGEPAGE } from "../../src/mmu/madvise.js";
+import { HI_DIRTY, PTE_RDONLY, pteDirty } from "../../src/mmu/pte.js";
 import { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE } from "../../src/mmu/mremap.js";
 import { MAP_FIXED_NOREPLACE, MAP_HUGETLB, PROT_MTE, VM_DONTEXPAND, VM_IO, VM_PFNMAP } from "../../src/mmu/vmflags.js";
 import { ARG } from "../../src/sim/agents.js";
@@ -35,7 +36,53 @@ describe("decisions of the host mm", () => {
       h.munmap(BASE, 16 * PAGE);
       return [...h.tlbis];
     };
-    expect(both("v5.8", "v5.11", kinds)).toEqual([[TlbiKind.Vae1 | TLBI_IS], [TlbiKind.Rvae1 | TLBI_IS]]);
+    expect(both("v5.8", "v5.10", kinds)).toEqual([[TlbiKind.Vae1 | TLBI_IS], [TlbiKind.Rvae1 | TLBI_IS]]);
+  });
+
+  it("tlbiRangeScale: of three pages the odd one goes first up to v6.6, last from v6.8 on", () => {
+    const kinds = (h: TestHost) => {
+      h.mmap(BASE, 3 * PAGE);
+      for (let p = 0; p < 3; p++) h.write(BASE + p * PAGE, 1);
+      h.tlbis.clear();
+      h.munmap(BASE, 3 * PAGE);
+      return [...h.tlbis];
+    };
+    const [page, range] = [TlbiKind.Vae1 | TLBI_IS, TlbiKind.Rvae1 | TLBI_IS];
+    expect(both("v6.6", "v6.8", kinds)).toEqual([
+      [page, range],
+      [range, page],
+    ]);
+  });
+
+  it("without range instructions 511 pages are flushed one by one, 512 as the whole ASID", () => {
+    const kinds = (pages: number) => {
+      const h = new TestHost("v5.8");
+      h.mmap(BASE, pages * PAGE);
+      for (let p = 0; p < pages; p++) h.write(BASE + p * PAGE, 1);
+      h.tlbis.clear();
+      h.munmap(BASE, pages * PAGE);
+      return [...h.tlbis];
+    };
+    expect(kinds(511)).toEqual([TlbiKind.Vae1 | TLBI_IS]);
+    expect(kinds(512)).toEqual([TlbiKind.Aside1 | TLBI_IS]);
+  });
+
+  it("thpSplitDirty: a clean block that may be written leaves dirty entries up to v6.6, but not on v6.1.192; a dirty one leaves dirty ones", () => {
+    const dirty = (era: string, clean: boolean) => {
+      const h = new TestHost(era);
+      h.mmap(BASE, 2 * MIB);
+      h.madvise(BASE, 2 * MIB, MADV_HUGEPAGE);
+      h.write(BASE, 1);
+      const { pt } = h.mm;
+      expect([pt.walk(0, BASE), pt.level]).toEqual([true, 2]);
+      if (clean) pt.setEntry(0, BASE, 2, pt.entry, pt.lo | PTE_RDONLY, pt.hi & ~HI_DIRTY);
+      h.madvise(BASE, PAGE, MADV_DONTNEED);
+      expect([pt.walk(0, BASE + PAGE), pt.level]).toEqual([true, 3]);
+      return pteDirty(pt.lo, pt.hi);
+    };
+    const eras = ["v5.4", "v6.1", "v6.1.192", "v6.4", "v6.6", "v6.8", "v6.12"];
+    expect(eras.map((era) => dirty(era, true))).toEqual([true, true, false, true, true, false, false]);
+    expect(eras.map((era) => dirty(era, false))).toEqual([true, true, false, true, true, true, true]);
   });
 
   it("mapFixedNoreplace: before it is known the flag is ignored and the address a hint", () => {

@@ -3,10 +3,10 @@ import { describe, it } from "vitest";
 import { expectComplete, expectDifference, type Shown } from "../conform/differs.js";
 
 const SHOWN: Readonly<Record<string, Shown>> = {
-  hostTlbiRange: ["anon", "v5.11", "false"],
+  hostTlbiRange: ["anon", "v5.10", "false"],
   notifierChangePte: ["anon", "v6.12", "true"],
   vmaSplitEvent: ["anon", "v4.20", "hugeOnly"],
-  munmapStartCutNewPiece: ["bar", "v6.8", "upper"],
+  munmapStartCutNewPiece: ["bar", "v6.6", "upper"],
   munmapEndCutNewPiece: ["bar", "v6.4", "lower"],
   munmapDowngrade: ["anon", "v4.20", "false"],
   mprotectNotifierSpan: ["bars", "v6.12", "pmd"],
@@ -21,18 +21,19 @@ const SHOWN: Readonly<Record<string, Shown>> = {
   madviseCold: ["anon", "v5.4", "false"],
   forkOpen: ["bar", "v6.9", "afterCopy"],
   forkHugetlb: ["hugetlb", "v6.1", "copied"],
-  userMte: ["anon", "v5.11", "false"],
+  userMte: ["anon", "v5.10", "false"],
   mprotectRestoresWrite: ["anon", "v6.1", "never"],
   thpSplitDirty: ["thp", "v6.1.192", "writable"],
   hugetlbZapAnnouncement: ["hugetlb", "v6.4", "again"],
   thpCow: ["thp", "v5.8", "copyHuge"],
-  cowReuse: ["thp", "v5.11", "mapcount"],
+  cowReuse: ["thp", "v5.10", "mapcount"],
   gupReadBreaksCow: ["anon", "v5.8", "false"],
   followPfn: ["bar", "v6.12", "pageOnly"],
 };
 
 /** Shown by tests and scenarios of their own, or not to be seen in a trace. */
 const OTHERS: Readonly<Record<string, string>> = {
+  tlbiRangeScale: "test/mmu/decisions.test.ts",
   notifierClearYoung: "test/kvm/notifier.test.ts",
   singlePageReclaim: "test/mmu/moving.test.ts",
   notifierEventTypes: "the reason travels with the range, but no KVM of these eras reads it: nothing is done with it",
