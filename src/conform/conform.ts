@@ -49,7 +49,12 @@ export interface ConformOptions {
 /** Replays one recording and scores every step. */
 export function conformRecording(recording: Recording, options: ConformOptions = {}): RecordingResult {
   if (findEra(recording.kernel) === undefined && options.kernel === undefined) {
-    throw new RecordingError(recording.file, 1, `no era named ${recording.kernel}: expected one of ${ERAS.map((e) => e.name).join(", ")}`);
+    const eras = ERAS.map((e) => e.name).join(", ");
+    throw new RecordingError(
+      recording.file,
+      1,
+      `no era named ${recording.kernel}: expected one of ${eras}, or --kernel ERA for all of them`,
+    );
   }
   if (!(recording.cpu in CPU_PROFILES) && options.cpu === undefined) {
     throw new RecordingError(recording.file, 1, `no CPU named ${recording.cpu}: expected one of ${Object.keys(CPU_PROFILES).join(", ")}`);

@@ -7,7 +7,7 @@ import { ERAS, findEra } from "../eras.js";
 /** Event -> first era whose recordings list it; events without a row are listed everywhere. */
 const LISTED_SINCE: Readonly<Record<string, string>> = {
   vfio_mmap: "v6.1.192",
-  vfio_zap: "v6.1.192",
+  vfio_zap: "v5.10",
   vfio_fault: "v6.12.117",
   vfio_huge_fault: "v6.12.117",
 };
