@@ -38,7 +38,7 @@ export const mmDecisions = {
     ["invalidatePage", "range"],
     {
       "v4.0": ["invalidatePage", "mm/rmap.c try_to_unmap_one, v4.0"],
-      "v4.20": ["range", "369ea8242c0f mm/rmap: update to new mmu_notifier semantic, v4.14"],
+      "v4.20": ["range", "369ea8242c0f mm/rmap: update to new mmu_notifier semantic, v4.13"],
     },
   ),
   notifierEventTypes: decision("Does a range carry the reason of the change (enum mmu_notifier_event)?", [true, false], {
@@ -50,7 +50,7 @@ export const mmDecisions = {
     ["hugeOnly", "always"],
     {
       "v4.0": ["hugeOnly", "mm/huge_memory.c split_huge_page_address and the split_huge_page_pmd macro test pmd_trans_huge first, v4.0"],
-      "v4.20": ["always", "mm/huge_memory.c split_huge_pmd_address, v5.4; recorded v5.4 to v7.2"],
+      "v4.10": ["always", "mm/huge_memory.c split_huge_pmd_address, __split_huge_pmd, v4.7; recorded v5.4 to v7.2"],
     },
   ),
   anonVmaMerge: decision("May a range that has had anonymous pages join a neighbouring VMA that has had none?", ["refused", "joins"], {
@@ -148,7 +148,10 @@ export const mmDecisions = {
   }),
   madviseDoforkRefused: decision("VMAs whose VM_DONTCOPY MADV_DOFORK does not take away.", ["io", "special"], {
     "v4.0": ["io", "mm/madvise.c madvise_behavior, v4.0; recorded v6.18.5"],
-    "v7.2.12": ["special", "recorded v7.2.12: EINVAL for hugetlb, which is VM_DONTEXPAND (the step lies between v6.18 and v7.2)"],
+    "v7.2.12": [
+      "special",
+      "mm/madvise.c madvise_vma_behavior: VM_SPECIAL, v7.0; recorded v7.2.12: EINVAL for hugetlb, which is VM_DONTEXPAND",
+    ],
   }),
   madviseDontneedHugetlb: decision("Does MADV_DONTNEED work on hugetlb VMAs (else EINVAL)?", [true, false], {
     "v4.0": [false, "mm/madvise.c can_madv_lru_vma, v5.4"],
@@ -160,7 +163,7 @@ export const mmDecisions = {
   }),
   madviseHugepageSpecial: decision("MADV_HUGEPAGE and MADV_NOHUGEPAGE on a special or shared VMA.", ["EINVAL", "allowed"], {
     "v4.0": ["EINVAL", "mm/huge_memory.c hugepage_madvise, VM_NO_THP, v4.0"],
-    "v4.10": ["allowed", "mm/khugepaged.c hugepage_madvise, v5.4 (the step lies between v4.0 and v4.10)"],
+    "v4.10": ["allowed", "mm/khugepaged.c hugepage_madvise, v4.8 (still refused in v4.5)"],
   }),
   mremapDontunmap: decision("Is MREMAP_DONTUNMAP known?", [true, false], {
     "v4.0": [false, "mm/mremap.c, v5.4"],
@@ -356,8 +359,8 @@ export const mmDecisions = {
     "Is what memory_failure answers MADV_HWPOISON's result (-EBUSY: the zero page), or nothing?",
     ["ignored", "returned"],
     {
-      "v4.0": ["ignored", "mm/madvise.c madvise_hwpoison, v4.10"],
-      "v4.20": ["returned", "23a003bfd23e mm/madvise: pass return code of memory_failure() to userspace, v4.13"],
+      "v4.0": ["ignored", "mm/madvise.c madvise_hwpoison, v4.5"],
+      "v4.10": ["returned", "23a003bfd23e mm/madvise: pass return code of memory_failure() to userspace, v4.6"],
     },
   ),
   hwpoisonKsm: decision(

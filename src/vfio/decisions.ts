@@ -7,7 +7,7 @@ import { decision } from "../sim/decisions.js";
 export const vfioDecisions = {
   vfioModule: decision("the module that has the mmap and fault code, and with it the functions' names", ["vfio_pci", "vfio_pci_core"], {
     "v4.0": ["vfio_pci", "v5.14.2 drivers/vfio/pci/vfio_pci.c vfio_pci_mmap"],
-    "v5.15": ["vfio_pci_core", "v6.1 drivers/vfio/pci/vfio_pci_core.c vfio_pci_core_mmap (split in v5.15 as far as known)"],
+    "v6.1": ["vfio_pci_core", "v6.1 drivers/vfio/pci/vfio_pci_core.c vfio_pci_core_mmap (split in v5.15)"],
   }),
   vfioRegionLookup: decision(
     "mmap of a region index beyond the fixed regions: looked up among the device-specific ones, or refused by a test of its own first",
@@ -15,7 +15,10 @@ export const vfioDecisions = {
     {
       "v4.0": ["fixedRegionsOnly", "v4.0 vfio_pci.c vfio_pci_mmap: region index must be below the ROM region"],
       "v4.10": ["deviceSpecific", "v5.4 vfio_pci.c vfio_pci_mmap: regions added by the device driver have their own mmap handler"],
-      "v5.14": ["indexTestedFirst", "v5.14.2 vfio_pci.c vfio_pci_mmap: index beyond the device's regions is EINVAL before all other tests"],
+      "v5.12": [
+        "indexTestedFirst",
+        "v5.12, v5.14.2 vfio_pci.c vfio_pci_mmap: index beyond the device's regions is EINVAL before all other tests",
+      ],
     },
   ),
   vfioSubPageBar: decision(
@@ -38,11 +41,14 @@ export const vfioDecisions = {
   vfioPtes: decision("when the host page-table entries of a BAR VMA come into being", ["atMmap", "wholeVmaAtFault", "perFault"], {
     "v4.0": ["atMmap", "v4.0 vfio_pci.c vfio_pci_mmap: remap_pfn_range"],
     "v5.8": ["wholeVmaAtFault", "vfio-pci: Fault mmaps to enable vma tracking (11c4cd07ba11)"],
-    "v6.12": ["perFault", "v6.12 vfio_pci_core.c vfio_pci_mmap_huge_fault: one page or block for each fault (v6.10 as far as known)"],
+    "v6.12": [
+      "perFault",
+      "v6.12 vfio_pci_core.c vfio_pci_mmap_huge_fault: one page or block for each fault (v6.10 vfio_pci_mmap_fault: one page)",
+    ],
   }),
   vfioPgoff: decision("vm_pgoff of a BAR VMA after mmap", ["pfn", "fileOffset"], {
     "v4.0": ["pfn", "v4.0 vfio_pci.c vfio_pci_mmap: vm_pgoff = (resource start >> PAGE_SHIFT) + pgoff"],
-    "v6.12": ["fileOffset", "v6.12 vfio_pci_core.c vfio_pci_core_mmap: left as mmap set it (v6.10 as far as known)"],
+    "v6.12": ["fileOffset", "v6.12 vfio_pci_core.c vfio_pci_core_mmap: left as mmap set it (v6.10)"],
   }),
   vfioMmapType: decision(
     "memory type of a BAR's mapping in user space (all but noncached are proposals of the reviews of Oct 2023 and Feb 2024, in no release)",
@@ -113,7 +119,7 @@ export const vfioDecisions = {
   ),
   vfioRegionRwWidth: decision("the widest single access that read() and write() of a BAR make, in bytes", [4, 8], {
     "v4.0": [4, "v5.4 vfio_pci_rdwr.c do_io_rw"],
-    "v6.12": [8, "vfio/pci: Support 8-byte PCI loads and stores (v6.10 as far as known)"],
+    "v6.12": [8, "vfio/pci: Support 8-byte PCI loads and stores (v6.11)"],
   }),
   vfioIoeventfd: decision("ioeventfds of BARs, and their write while memory is disabled", ["absent", "reachesHardware", "dropped"], {
     "v4.0": ["absent", "v4.0 uapi vfio.h has no VFIO_DEVICE_IOEVENTFD"],

@@ -5,8 +5,8 @@ import { expectComplete, expectDifference, type Shown } from "../conform/differs
 const SHOWN: Readonly<Record<string, Shown>> = {
   hostTlbiRange: ["anon", "v5.10", "false"],
   notifierChangePte: ["anon", "v6.12", "true"],
-  vmaSplitEvent: ["anon", "v4.20", "hugeOnly"],
-  munmapStartCutNewPiece: ["bar", "v6.6", "upper"],
+  vmaSplitEvent: ["anon", "v4.10", "hugeOnly"],
+  munmapStartCutNewPiece: ["bar", "v6.8", "upper"],
   munmapEndCutNewPiece: ["bar", "v6.4", "lower"],
   munmapDowngrade: ["anon", "v4.20", "false"],
   mprotectNotifierSpan: ["bars", "v6.12", "pmd"],
