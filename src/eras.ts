@@ -23,8 +23,8 @@ const era = (name: string, base: string | undefined, note: string): Era => Objec
 /** All eras, oldest first; a stable release stands behind its mainline release. */
 export const ERAS: readonly Era[] = [
   era("v4.0", undefined, "2015: KVM/arm64 with 40-bit IPA, PTE and PMD only"),
-  era("v4.10", "v4.0", "unconditional data cache maintenance at fault time"),
-  era("v4.20", "v4.10", "execute-never by default, PUD blocks, identical entries left alone"),
+  era("v4.10", "v4.0", "PFNMAP pages found in the host's tables; access flag faults; break-before-make"),
+  era("v4.20", "v4.10", "execute-never by default, identical entries left alone, IPA size by VM"),
   era("v5.4", "v4.20", "last release before the Dec 2019 fix"),
   era("v5.5", "v5.4", "v5.4 plus the Dec 2019 fix and nothing else (as recorded)"),
   era("v5.6", "v5.5", "mainline v5.5 and v5.6: NISV exits"),

@@ -29,8 +29,8 @@ const geometryDecisions = {
     ["never", "if-implemented", "always", "configured"],
     {
       "v4.0": ["never", "v4.0 arch/arm64/include/asm/kvm_arm.h VTCR_EL2_FLAGS"],
-      "v4.10": ["if-implemented", "v4.10 arch/arm64/kvm/hyp/s2-setup.c __init_stage2_translation (v4.6, from memory)"],
-      "v5.4": ["always", "v5.4 arch/arm64/kvm/reset.c kvm_arm_setup_stage2"],
+      "v4.10": ["if-implemented", "v4.10 arch/arm64/kvm/hyp/s2-setup.c __init_stage2_translation (v4.7)"],
+      "v4.20": ["always", "v4.20 arch/arm64/kvm/reset.c kvm_arm_setup_stage2"],
       "v6.1.192": ["configured", "v6.1.192 arch/arm64/kvm (backport)"],
       "v6.6": ["configured", `v6.8 ${PGTABLE} kvm_get_vtcr`],
     },
@@ -44,8 +44,8 @@ const geometryDecisions = {
     "v4.20": [true, "v5.4 arch/arm64/include/asm/pgtable-prot.h PAGE_S2_MEMATTR (v4.19)"],
   }),
   stage2PudBlocks: decision("stage 2 knows 1 GiB blocks", [false, true], {
-    "v4.0": [false, `${MMU40}: PMD blocks only`],
-    "v4.20": [true, `${MMU54} stage2_set_pud_huge (v4.20/v5.0)`],
+    "v4.0": [false, `${MMU40}, v4.20 virt/kvm/arm/mmu.c: PMD blocks only`],
+    "v5.4": [true, `${MMU54} stage2_set_pud_huge (v5.0)`],
   }),
 } as const;
 
@@ -111,8 +111,8 @@ const walkerDecisions = {
   }),
   unmapDeviceTest: decision("which unmapped entries need no data cache flush", ["entry-attributes", "pfn-valid", "entry-cacheable"], {
     "v4.0": ["entry-attributes", `${MMU40} unmap_ptes: PAGE_S2_DEVICE bits of the entry`],
-    "v4.10": ["pfn-valid", `${MMU54} unmap_stage2_ptes: kvm_is_device_pfn (v4.4, from memory)`],
-    "v5.10": ["entry-cacheable", `v5.14 ${PGTABLE} stage2_unmap_walker: stage2_pte_cacheable`],
+    "v4.10": ["pfn-valid", `${MMU54} unmap_stage2_ptes: kvm_is_device_pfn (v4.4)`],
+    "v5.11": ["entry-cacheable", `v5.14 ${PGTABLE} stage2_unmap_walker: stage2_pte_cacheable`],
   }),
   mapCacheMaintenance: decision(
     "cache maintenance of a new mapping: by the fault handler, or by the map walker between break and make",
@@ -224,8 +224,8 @@ const tlbDecisions = {
     "a VM's vCPU that arrives on a CPU where another one ran: also invalidates the instruction cache",
     [false, true],
     {
-      "v4.0": [false, "v5.4 hyp/tlb.c __kvm_tlb_flush_local_vmid"],
-      "v5.12": [true, "01dc9262ff57 KVM: arm64: Ensure I-cache isolation between vcpus of a same VM; v5.12.9, not in v5.11"],
+      "v4.0": [false, "v5.4 hyp/tlb.c, v5.11 hyp/vhe/tlb.c __kvm_tlb_flush_local_vmid"],
+      "v5.12": [true, "v5.12 hyp/vhe/tlb.c __kvm_flush_cpu_context"],
     },
   ),
   contextFlush: decision("a CPU keeps track of the vCPU that ran last for each VM, and flushes when it changes", [false, true], {
@@ -233,8 +233,8 @@ const tlbDecisions = {
     "v4.10": [true, "v4.10 arch/arm/kvm/arm.c kvm_arch_vcpu_load: last_vcpu_ran"],
   }),
   rolloverIcache: decision("VMID rollover also invalidates all instruction caches", [true, false], {
-    "v4.0": [true, "v4.0 arch/arm64/kvm/hyp.S __kvm_flush_vm_context: IC IALLUIS"],
-    "v4.20": [false, "v5.4 hyp/tlb.c: only VPIPT instruction caches"],
+    "v4.0": [true, "v4.0 arch/arm64/kvm/hyp.S, v4.20 and v5.3 hyp/tlb.c __kvm_flush_vm_context: IC IALLUIS"],
+    "v5.4": [false, "v5.4 hyp/tlb.c __kvm_flush_vm_context: only VPIPT instruction caches"],
   }),
   vmidAllocator: decision(
     "VMID allocation: a generation per VM, or the ASID-style allocator with reserved active VMIDs",
@@ -250,8 +250,8 @@ const tlbDecisions = {
 const memslotDecisions = {
   userMemslots: decision("number of memslots that userspace may use", [32, 512, 32767], {
     "v4.0": [32, "v4.0 arch/arm64/include/asm/kvm_host.h KVM_USER_MEM_SLOTS"],
-    "v4.20": [512, "v5.4 arch/arm64/include/asm/kvm_host.h KVM_USER_MEM_SLOTS (v4.12, from memory)"],
-    "v5.14": [32767, "v5.14 include/linux/kvm_host.h KVM_MEM_SLOTS_NUM SHRT_MAX"],
+    "v4.20": [512, "v5.4 arch/arm64/include/asm/kvm_host.h KVM_USER_MEM_SLOTS (v4.11)"],
+    "v5.12": [32767, "v5.12 include/linux/kvm_host.h KVM_MEM_SLOTS_NUM SHRT_MAX"],
   }),
   memslotIpaLimit: decision("a slot that ends exactly at the IPA limit: refused (bug C12), or accepted", ["last-page-unusable", "exact"], {
     "v4.0": ["last-page-unusable", `${MMU40}, ${MMU54} kvm_arch_prepare_memory_region; v5.11`],

@@ -32,24 +32,22 @@ const guestAbortDecisions = {
   }),
   externalAbort: decision(
     "where a synchronous external abort or parity error of the guest is looked at, and what an unclaimed one becomes",
-    ["mmio-decode", "before-trace-data-only", "before-trace", "after-ipa-check", "first"],
+    ["mmio-decode", "before-trace-ea-bit", "before-trace-data-only", "before-trace", "after-ipa-check", "first"],
     {
       "v4.0": ["mmio-decode", "v4.0 arch/arm/kvm/mmio.c decode_hsr: EA bit -> data abort"],
-      "v5.4": [
+      "v4.10": ["before-trace-ea-bit", "v4.10 arch/arm/kvm/mmu.c kvm_handle_guest_abort: data abort with ESR.EA -> SError (v4.9)"],
+      "v4.20": [
         "before-trace-data-only",
-        `${MMU54} kvm_handle_guest_abort: unclaimed data abort -> SError, instruction abort falls through`,
+        `v4.20 virt/kvm/arm/mmu.c, ${MMU54} kvm_handle_guest_abort: unclaimed data abort -> SError, instruction abort falls through`,
       ],
-      "v5.10": [
-        "before-trace",
-        `v5.14 ${MMU} kvm_handle_guest_abort (v5.9, "Handle data and instruction external aborts the same way", from memory)`,
-      ],
+      "v5.11": ["before-trace", `v5.9 ${MMU} kvm_handle_guest_abort: "Handle data and instruction external aborts the same way"`],
       "v6.1": ["after-ipa-check", `v6.1-rc7 ${MMU} kvm_handle_guest_abort`],
       "v6.17": ["first", `v6.17 ${MMU} kvm_handle_guest_abort: kvm_handle_guest_sea`],
     },
   ),
   seaToUser: decision("capability 245: an external abort that the host does not own goes to userspace (exit 41)", [false, true], {
-    "v4.0": [false, "absent in every tree read before v7.0.0"],
-    "v7.2.12": [true, `v7.0.0 ${MMU} kvm_handle_guest_sea`],
+    "v4.0": [false, "absent in v6.18"],
+    "v7.2.12": [true, `v6.19, v7.0.0 ${MMU} kvm_handle_guest_sea`],
   }),
   hpfarValidity: decision("HPFAR_EL2 is used only when architecturally valid; otherwise the VM is bugged", ["trusted", "checked"], {
     "v4.0": ["trusted", `${MMU40} kvm_handle_guest_abort`],
@@ -71,13 +69,13 @@ const guestAbortDecisions = {
     "FSC 0x35 (unsupported exclusive or atomic) is an accepted class and becomes an injected data abort",
     [false, true],
     {
-      "v4.0": [false, "absent in every tree read before v7.0.0"],
+      "v4.0": [false, "absent in v6.19"],
       "v7.2.12": [true, `v7.0.0 ${MMU} kvm_handle_guest_abort`],
     },
   ),
   hcrPtw: decision("HCR_EL2.PTW: a stage-1 walk into memory that stage 2 maps as Device is a permission fault", [false, true], {
     "v4.0": [false, "v4.0 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS; absent in v5.8"],
-    "v5.10": [true, "v5.14 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS (v5.9)"],
+    "v5.11": [true, "v5.14 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS (v5.9)"],
   }),
   execNoSlot: decision(
     "an instruction fetch from an address without memslot (exit-to-user: proposed in Dec 2019, no kernel ABI)",
@@ -100,13 +98,13 @@ const guestAbortDecisions = {
     ["mmio-decode", "own-step"],
     {
       "v4.0": ["mmio-decode", "v4.0 arch/arm/kvm/mmio.c decode_hsr; v5.4 virt/kvm/arm/mmio.c"],
-      "v5.10": ["own-step", `v5.14 ${MMU} kvm_handle_guest_abort (v5.9, "Move S1PTW S2 fault logic out of io_mem_abort()", from memory)`],
+      "v5.11": ["own-step", `v5.9 ${MMU} kvm_handle_guest_abort: "Move S1PTW S2 fault logic out of io_mem_abort()"`],
     },
   ),
   cacheOpNoSlot: decision("cache maintenance (ESR.CM) by an address without memslot", ["mmio", "skip-also-readonly", "skip"], {
     "v4.0": ["mmio", `${MMU40} kvm_handle_guest_abort`],
     "v4.10": ["skip-also-readonly", `v4.10 arch/arm/kvm/mmu.c; "Handle out-of-RAM cache maintenance as a NOP"; ${MMU54}`],
-    "v5.10": ["skip", `v5.14 ${MMU} kvm_handle_guest_abort (v5.9, "Don't skip cache maintenance for read-only memslots", from memory)`],
+    "v5.11": ["skip", `v5.9 ${MMU} kvm_handle_guest_abort: "Don't skip cache maintenance for read-only memslots"`],
   }),
   accessFlagLock: decision("mmu_lock mode of handle_access_fault", ["write", "read"], {
     "v4.0": ["write", "v5.4 virt/kvm/arm/mmu.c handle_access_fault (spinlock); v6.1-rc7 (write lock)"],
@@ -119,8 +117,8 @@ const guestAbortDecisions = {
   }),
   writeFault: decision("what counts as a write fault (kvm_is_write_fault)", ["wnr", "wnr-or-data-s1ptw", "any-s1ptw", "permission-s1ptw"], {
     "v4.0": ["wnr", `${MMU40} kvm_is_write_fault`],
-    "v4.10": ["wnr-or-data-s1ptw", "v5.4 kvm_emulate.h kvm_is_write_fault (v4.9, 60e21a0ef54c, from memory)"],
-    "v5.10": ["any-s1ptw", `v5.14 kvm_emulate.h; c4ad98e4b72c "Assume write fault on S1PTW permission fault on instruction fetch"`],
+    "v4.10": ["wnr-or-data-s1ptw", "v4.9 kvm_emulate.h kvm_vcpu_dabt_iswrite; 60e21a0ef54c"],
+    "v5.11": ["any-s1ptw", `v5.14 kvm_emulate.h; c4ad98e4b72c "Assume write fault on S1PTW permission fault on instruction fetch"`],
     "v6.1.192": ["permission-s1ptw", "v6.1.192 kvm_emulate.h kvm_is_write_fault (backport)"],
     "v6.4": ["permission-s1ptw", "v6.8 kvm_emulate.h kvm_is_write_fault (v6.2)"],
   }),
@@ -131,7 +129,7 @@ const guestAbortDecisions = {
   }),
   poison: decision("a poisoned page: -EFAULT, or SIGBUS to the thread and return 0", ["efault", "sigbus"], {
     "v4.0": ["efault", `${MMU40} user_mem_abort: any error pfn`],
-    "v4.20": ["sigbus", "v5.4 virt/kvm/arm/mmu.c kvm_send_hwpoison_signal (v4.13, from memory)"],
+    "v4.20": ["sigbus", "v5.4 virt/kvm/arm/mmu.c kvm_send_hwpoison_signal (v4.13)"],
   }),
   poisonVma: decision("the VMA whose size the SIGBUS reports", ["after-unlock", "known-size"], {
     "v4.0": ["after-unlock", `${MMU54} user_mem_abort: reads the VMA after mmap_sem was dropped (bug)`],
@@ -173,7 +171,7 @@ const userMemAbortDecisions = {
   hugetlbBlock: decision("block sizes of hugetlb VMAs", ["pmd", "kernel-page-size", "page-shift"], {
     "v4.0": ["pmd", `${MMU40} user_mem_abort: is_vm_hugetlb_page and not logging`],
     "v4.20": ["kernel-page-size", `v4.20 virt/kvm/arm/mmu.c vma_kernel_pagesize; contiguous sizes stay odd (v5.4)`],
-    "v5.10": ["page-shift", `v5.14 ${MMU} get_vma_page_shift: CONT_PTE -> page, CONT_PMD -> PMD (v5.10, from memory)`],
+    "v5.11": ["page-shift", `v5.14 ${MMU} get_vma_page_shift: CONT_PTE -> page, CONT_PMD -> PMD (v5.10)`],
   }),
   slotFitsBlock: decision("which blocks are tested against the slot", ["thp-congruence", "congruent-and-inside"], {
     "v4.0": ["thp-congruence", `${MMU40}, v4.20: hugetlb not tested at all, THP only for congruence modulo PMD (bugs C4, C5)`],
@@ -254,7 +252,7 @@ const userMemAbortDecisions = {
   ),
   executeNever: decision("RAM is mapped execute-never until it is fetched from", [false, true], {
     "v4.0": [false, `${MMU40}: no XN for RAM; v4.10`],
-    "v4.20": [true, "v4.20 virt/kvm/arm/mmu.c user_mem_abort (v4.16, from memory)"],
+    "v4.20": [true, "v4.20 virt/kvm/arm/mmu.c user_mem_abort (v4.16)"],
   }),
   execInherited: decision("an executable entry found at another level makes the new entry executable", [false, true], {
     "v4.0": [false, "no execute-never"],
@@ -293,7 +291,7 @@ const userMemAbortDecisions = {
   }),
   releasePage: decision("when the page reference is dropped", ["after-unlock", "under-lock"], {
     "v4.0": ["after-unlock", `${MMU40} user_mem_abort: kvm_release_pfn_clean`],
-    "v6.17": ["under-lock", `v6.17 ${MMU} kvm_release_faultin_page`],
+    "v6.13": ["under-lock", `v6.13 ${MMU} user_mem_abort: kvm_release_faultin_page`],
   }),
   errorLeaksPage: decision(
     "the early errors (exec on device, unsupported cacheable PFNMAP) return without dropping the page (bug A13)",
@@ -361,8 +359,8 @@ const cacheDecisions = {
     "data cache clean of the page: only if the guest runs uncached or the slot is tagged; always; unless a permission fault; in the walker",
     ["guest-uncached", "always", "unless-permission", "walker"],
     {
-      "v4.0": ["guest-uncached", `${MMU40} coherent_cache_guest_page`],
-      "v4.10": ["always", "v4.10 arch/arm64/include/asm/kvm_mmu.h __coherent_cache_guest_page"],
+      // always: "Enforce unconditional flush to PoC when mapping to stage-2", v4.11 to v4.15 (v4.10.17 has it too), between two eras.
+      "v4.0": ["guest-uncached", `${MMU40} coherent_cache_guest_page; v4.10 arch/arm64/include/asm/kvm_mmu.h __coherent_cache_guest_page`],
       "v4.20": ["unless-permission", `${MMU54} user_mem_abort: clean_dcache_guest_page`],
       "v5.14": ["walker", "v5.14 hyp/pgtable.c stage2_map_walker_try_leaf"],
     },
@@ -388,8 +386,8 @@ const cacheDecisions = {
     "guests that start uncached have their translation registers trapped until the caches are on (HCR_EL2.TVM)",
     ["always", "without-s2fwb"],
     {
-      "v4.0": ["always", "v4.0 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS"],
-      "v4.20": ["without-s2fwb", "v5.4 arch/arm64/include/asm/kvm_emulate.h vcpu_reset_hcr"],
+      "v4.0": ["always", "v4.0, v5.4 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS"],
+      "v5.6": ["without-s2fwb", "v5.6 arch/arm64/include/asm/kvm_emulate.h vcpu_reset_hcr"],
     },
   ),
 } as const;
@@ -428,7 +426,7 @@ const mmioDecisions = {
     "v4.0": ["completes", "v5.4; v6.12.0 kvm_handle_mmio_return"],
     "v6.1.192": ["skipped", `v6.1.192 ${MMIO} (backport)`],
     "v6.12.117": ["skipped", `v6.12.117 ${MMIO} (backport)`],
-    "v6.17": ["skipped", `v6.17 ${MMIO} kvm_handle_mmio_return`],
+    "v6.13": ["skipped", `v6.13 ${MMIO} kvm_handle_mmio_return; e735a5da6442 "Don't retire aborted MMIO instruction"`],
   }),
 } as const;
 
@@ -443,7 +441,7 @@ const injectDecisions = {
     "v6.18.2": ["walk-level", `v6.18.2 ${INJECT} inject_abt64: 0x14 + level, nothing if the walk no longer meets the descriptor`],
   }),
   injectEsrUpper: decision("ESR_EL1[63:32] of an injected abort", ["zero", "ones"], {
-    "v4.0": ["zero", `v4.0 ${INJECT}; 32-bit variable up to v5.16`],
+    "v4.0": ["zero", `v4.0 ${INJECT}; 32-bit variable up to v5.18`],
     "v6.1": ["ones", `v6.1-rc7 ${INJECT}: a signed class constant is sign-extended (bug D12)`],
     "v6.12": ["zero", `v6.12 ${INJECT}`],
   }),
@@ -476,9 +474,10 @@ const injectDecisions = {
     "v4.0": ["copied", `v4.0 ${INJECT} kvm_vcpu_trap_il_is32bit`],
     "v7.2.12": ["one", `v7.2.6 ${INJECT}`],
   }),
-  serror: decision("how a virtual SError reaches the guest", ["none", "vsesr", "immediate-if-unmasked"], {
+  serror: decision("how a virtual SError reaches the guest", ["none", "vse", "vsesr", "immediate-if-unmasked"], {
     "v4.0": ["none", `v4.0 ${INJECT}: no SError for aborts`],
-    "v5.4": ["vsesr", `v5.4 ${INJECT} kvm_inject_vabt: VSESR_EL2, HCR_EL2.VSE`],
+    "v4.10": ["vse", `v4.10 ${INJECT} kvm_inject_vabt: HCR_EL2.VSE alone (v4.9)`],
+    "v4.20": ["vsesr", `v4.20, v5.4 ${INJECT} kvm_inject_vabt: VSESR_EL2, HCR_EL2.VSE (v4.16)`],
     "v6.17": ["immediate-if-unmasked", `v6.17 ${INJECT} kvm_inject_serror_esr`],
   }),
 } as const;
@@ -503,7 +502,7 @@ const notifierDecisions = {
   ),
   invalidateUnit: decision("stage 2 is unmapped once per page of the range, or once per slot", ["page", "slot"], {
     "v4.0": ["page", `${MMU40} kvm_unmap_hva_handler`],
-    "v5.4": ["slot", `${MMU54} handle_hva_to_gpa`],
+    "v4.20": ["slot", "v4.12 arch/arm/kvm/mmu.c, v4.20 virt/kvm/arm/mmu.c handle_hva_to_gpa"],
   }),
   changePte: decision("the change_pte callback installs a replaced page read-only", [true, false], {
     "v4.0": [true, `${MMU40} kvm_set_spte_hva; read up to v6.9`],
@@ -521,7 +520,7 @@ const notifierDecisions = {
   changePteInvalidSlots: decision("change_pte also serves slots that are being deleted", [true, false], {
     "v4.0": [true, `v6.1-rc7 ${MMU} kvm_set_spte_gfn`],
     "v6.1.192": [false, `v6.1.192 ${MAIN} (backport)`],
-    "v6.4": [false, `v6.4 ${MAIN} kvm_change_spte_gfn (release of the change unverified)`],
+    "v6.4": [false, `v6.4 ${MAIN} kvm_change_spte_gfn; absent in v6.3`],
   }),
   ageHandlers: decision("clear_flush_young and clear_young: stub; both", ["stub", "both"], {
     "v4.0": ["stub", "v4.0 arch/arm64/include/asm/kvm_host.h kvm_age_hva returns 0; no clear_young"],
@@ -555,8 +554,8 @@ const eagerDecisions = {
     },
   ),
   eagerMmapLock: decision("the VMA walk of memslot creation holds mmap_sem", [false, true], {
-    "v4.0": [false, `${MMU40} kvm_arch_prepare_memory_region (bug B5)`],
-    "v4.10": [true, "v4.10 arch/arm/kvm/mmu.c kvm_arch_prepare_memory_region"],
+    "v4.0": [false, `${MMU40}, v4.10 kvm_arch_prepare_memory_region (bug B5; v4.10.17 has the fix)`],
+    "v4.20": [true, "v4.11 arch/arm/kvm/mmu.c, v4.20 virt/kvm/arm/mmu.c kvm_arch_prepare_memory_region"],
   }),
 } as const;
 

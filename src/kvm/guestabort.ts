@@ -67,6 +67,7 @@ const NAMES = [
   "permission",
   "externalAbort",
   "mmio-decode",
+  "before-trace-ea-bit",
   "before-trace-data-only",
   "before-trace",
   "after-ipa-check",
@@ -165,6 +166,8 @@ export class GuestAbort {
     ) {
       return this.done(f, 1);
     }
+    // v4.10 asks no fault status: without EA an external abort is one of the unsupported below.
+    if (d.externalAbort === "before-trace-ea-bit" && !iabt && (esr & ISS_EA) !== 0) return this.unclaimedSea(f, v);
     if (external) {
       if (d.externalAbort === "before-trace" || d.externalAbort === "after-ipa-check") return this.unclaimedSea(f, v);
       if (d.externalAbort === "before-trace-data-only" && !iabt) return this.unclaimedSea(f, v);

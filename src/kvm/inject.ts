@@ -143,7 +143,7 @@ export class Injector {
       this.pend(v, VECTOR_SERROR);
       return;
     }
-    regs.set64(v, VSESR_EL2, 0, 1 << 24);
+    if (d.serror !== "vse") regs.set64(v, VSESR_EL2, 0, 1 << 24);
     regs.set64(v, HCR_EL2, regs.hi(v, HCR_EL2), regs.lo(v, HCR_EL2) | HCR_VSE);
   }
 

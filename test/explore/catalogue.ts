@@ -23,7 +23,7 @@ export const RACES: readonly Race[] = [
   { script: "2016-break-before-make-race", convicted: { "v4.0": "break-before-make" }, cleared: ["v4.10", "v5.4"] },
   { script: "2020-disabled-bar-race", convicted: { "v5.4": DISABLED, "v5.8": DISABLED }, cleared: ["v5.14", "v6.12"], bound: 3 },
   { script: "2020-reset-race", convicted: { "v5.4": DISABLED }, cleared: ["v5.8", "v5.14", "v6.12"], bound: 3 },
-  { script: "2015-vma-walk-race", convicted: { "v4.0": "lock-held" }, cleared: ["v4.10"] },
+  { script: "2015-vma-walk-race", convicted: { "v4.0": "lock-held" }, cleared: ["v4.20"] },
   { script: "2016-multiplexed-vcpus-race", convicted: { "v4.0": "no-other-vcpus-translation" }, cleared: ["v4.10", "v6.12"] },
   { script: "2017-stage2-free-race", convicted: { "v4.10": "lock-held" }, cleared: ["v4.20", "v5.4", "v6.12"] },
   { script: "2020-ioeventfd-race", convicted: { "v5.8": DISABLED }, cleared: ["v5.11", "v5.14", "v6.12"] },

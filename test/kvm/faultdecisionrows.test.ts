@@ -260,7 +260,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
     m.run(m.kvm.run, [v, 100, 20], m.kvm.vcpuAgent(v));
     return m.all("kvm_dirty_ring_push").map((e) => e["offset"]);
   }),
-  releasePage: row("v6.17", "after-unlock", (m) => {
+  releasePage: row("v6.13", "after-unlock", (m) => {
     const counts: number[] = [];
     m.sim.bus.on("lock_released", (e) => {
       if (e["lock"] === "mmu_lock" && m.mm.pt.walk(0, R_HVA)) counts.push(m.mm.frames.refcount(m.mm.pt.leafPfn));
@@ -319,7 +319,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
   dcacheS2fwb: row("v5.4", "false", ram("ldr x4, [x0]")),
   dcacheDevice: row("v5.4", "false", bar("ldr x4, [x0]", { remap: true, size: 0x3000 }), A76),
   icacheAtFault: row("v5.4", "always", ram("ldr x4, [x0]")),
-  trapVmRegisters: row("v5.4", "always", () => 0),
+  trapVmRegisters: row("v5.6", "always", () => 0),
   // MMIO
   nisvToUser: row("v5.6", "false", abort(DABT | 0x06, 0x2000_0000, { cap: 177 })),
   injectDabtCap: row("v5.6", "false", (m) => [m.kvm.checkExtension(m.vm, 178), m.kvm.setVcpuEvents(m.v, true, false)]),
@@ -341,7 +341,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
   injectEntry: row("v6.17", "pabt-dabt", abort(IABT | 0x06, 0x2000_0000)),
   injectS1ptwFsc: row("v6.18.2", "external-abort", abort(DABT | 0x86, 0x2000_0000)),
   injectEsrUpper: row("v6.1", "zero", abort(IABT | 0x06, 0x2000_0000)),
-  injectDabtClass: row("v4.10", "unshifted", abort(0x93c48206, 0x2000_0000)),
+  injectDabtClass: row("v4.10", "unshifted", abort(0x93c48086, 0x2000_0000)),
   injectVector: row("v5.4", "el1-sp1", abort(IABT | 0x06, 0x2000_0000, { pstate: 0x3c0 })),
   injectPstate: row("v5.6", "fixed", abort(IABT | 0x06, 0x2000_0000, { pstate: 0x6000_03c5 })),
   injectWhen: row("v5.14", "at-once", abort(IABT | 0x06, 0x2000_0000)),
@@ -393,7 +393,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
   // eager mapping
   eagerDeviceMapping: row("v5.5", "false", bar("ldr x4, [x0]")),
   eagerTranslation: row("v5.8", "host-table", bar("ldr x4, [x0]")),
-  eagerMmapLock: row("v4.10", "false", (m) => {
+  eagerMmapLock: row("v4.20", "false", (m) => {
     m.map(R_HVA, 4 * MIB);
     m.slot(1, IPA, 4 * MIB, R_HVA);
   }),

@@ -1,10 +1,11 @@
 /** kvm_handle_guest_abort: what each kind of abort becomes, by era. One table per row of kernel-fault-path.md 1.2. */
 import { describe, expect, it } from "vitest";
-import { ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, HPFAR_EL2, PC } from "../../src/arch/registers.js";
+import { ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, HCR_EL2, HCR_VSE, HPFAR_EL2, PC, VSESR_EL2 } from "../../src/arch/registers.js";
 import { ERAS } from "../../src/eras.js";
 import { FaultFixture, GIB, MIB, R_HVA } from "./faultfixture.js";
 
 const S1PTW = 1 << 7;
+const EA = 1 << 9;
 const CM = 1 << 8;
 const WNR = 1 << 6;
 const ISV = 1 << 24;
@@ -144,6 +145,14 @@ describe("an external abort of the guest", () => {
   const data: Abort = { esr: DABT | 0x10, ipa: 2 * GIB };
   const fetch: Abort = { esr: IABT | 0x10, ipa: 2 * GIB };
   it("v4.0: an unsupported fault status", () => expect(outcome("v4.0", data)).toBe(String(EFAULT)));
+  it("v4.10: SError for data where the syndrome has EA, else an unsupported fault status", () => {
+    const m = machine("v4.10");
+    expect(handle(m, { ...data, esr: data.esr | EA })).toMatchObject({ ret: 1, traced: false });
+    // HCR_EL2.VSE alone: VSESR_EL2 came with the RAS extension, v4.16.
+    expect([m.regs.lo(m.v, HCR_EL2) & HCR_VSE, m.regs.lo(m.v, VSESR_EL2)]).toEqual([HCR_VSE, 0]);
+    for (const a of [data, fetch, { ...fetch, esr: fetch.esr | EA }])
+      expect(handle(machine("v4.10"), a)).toMatchObject({ ret: EFAULT, traced: true });
+  });
   it("v5.4: SError for data; a fetch falls through to EFAULT", () => {
     expect(handle(machine("v5.4"), data)).toMatchObject({ ret: 1, traced: false });
     expect(handle(machine("v5.4"), fetch)).toMatchObject({ ret: EFAULT, traced: true });
