@@ -340,7 +340,7 @@ const pfnDecisions = {
     ["blind", "unless-zero", "none"],
     {
       "v4.0": ["blind", `v5.12 ${MAIN} hva_to_pfn_remapped`],
-      "v5.14": ["unless-zero", `v5.14 ${MAIN} "Fix page ref underflow for regions with valid but non-refcounted pages"`],
+      "v5.14": ["unless-zero", `v5.14 ${MAIN}; f8be156be163 "KVM: do not allow mapping valid but non-reference-counted pages" (v5.13)`],
       "v6.13": ["none", `v6.13 ${MAIN}`],
     },
   ),
@@ -467,7 +467,7 @@ const injectDecisions = {
     {
       "v4.0": ["at-once", `v4.0, v5.4 ${INJECT}`],
       "v5.11": ["at-entry", "v5.11, v5.12 arch/arm64/kvm/hyp/exception.c (bug D9)"],
-      "v5.14": ["before-exit", `v5.14; 26e0aabb38a6 "Commit pending PC adjustemnts before returning to userspace"`],
+      "v5.14": ["before-exit", `v5.14; 26778aaa134a "Commit pending PC adjustemnts before returning to userspace"`],
     },
   ),
   injectIl: decision("ESR_EL1.IL of an injected abort: the trapped instruction's, or always 1", ["copied", "one"], {

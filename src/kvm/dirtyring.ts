@@ -1,5 +1,5 @@
 /**
- * Dirty rings (virt/kvm/dirty_ring.c; on arm64 since v6.2…v6.4): one ring of dirty guest frames per
+ * Dirty rings (virt/kvm/dirty_ring.c; on arm64 since v6.2): one ring of dirty guest frames per
  * vCPU, shared with the VMM. KVM pushes, the VMM harvests (sets RESET), the reset ioctl protects again.
  *
  * Per vCPU in `w`: 0 offset of its entries, 1 entries (0: no ring), 2 dirty_index, 3 reset_index,

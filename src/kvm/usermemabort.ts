@@ -707,7 +707,7 @@ export class UserMemAbort {
 
   // ------------------------------------------------------------- the old code: set one entry
 
-  /** v4.0 - v5.8: caches, then stage2_set_pte, _pmd_huge or _pud_huge. */
+  /** v4.0 - v5.9: caches, then stage2_set_pte, _pmd_huge or _pud_huge. */
   private set(f: number, vm: number, size: number, kind: number): number {
     const { d, n, sim } = this;
     const s = sim.agents.stack.a;

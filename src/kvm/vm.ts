@@ -239,7 +239,7 @@ export class Vms {
   addInProgress(vm: number, n: number): void {
     this.w.set(Math.imul(vm, WORDS) + IN_PROGRESS, this.w.a[Math.imul(vm, WORDS) + IN_PROGRESS]! + n);
   }
-  /** mn_active_invalidate_count (v5.13+): between range_start and range_end of any invalidation. */
+  /** mn_active_invalidate_count (v5.15+): between range_start and range_end of any invalidation. */
   mnActive(vm: number): number {
     return this.w.a[Math.imul(vm, WORDS) + MN_ACTIVE]!;
   }

@@ -1,8 +1,8 @@
 /**
  * VMIDs: the tag of a VM's translations in the TLBs.
  *
- * Up to v5.15 (virt/kvm/arm/arm.c update_vmid, arch/arm64/kvm/arm.c): VMIDs are handed out in turn,
- * with a generation; when they run out everybody starts a new generation. From v5.16
+ * Up to v5.17 (virt/kvm/arm/arm.c update_vmid, arch/arm64/kvm/arm.c): VMIDs are handed out in turn,
+ * with a generation; when they run out everybody starts a new generation. From v5.18
  * (arch/arm64/kvm/vmid.c): a bitmap like that of the ASIDs, where VMIDs that are active on a CPU
  * survive a rollover.
  */

@@ -448,7 +448,7 @@ export const mmDecisions = {
     [true, false],
     {
       "v4.0": [false, "no per-VMA locks; v6.4 lock_vma_under_rcu takes anonymous VMAs only"],
-      "v6.8": [true, "4de8c93a4751 mm: handle read faults under the VMA lock and relatives, v6.7; recorded v6.12.117"],
+      "v6.8": [true, "12214eba1992 mm: handle read faults under the VMA lock and relatives, v6.7; recorded v6.12.117"],
     },
   ),
   madviseDontcache: decision(

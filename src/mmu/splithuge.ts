@@ -39,7 +39,7 @@ export class SplitHugePmd {
   readonly activity: Activity;
   /**
    * (mm, addr, pins) -> R0 0 | -errno. split_huge_page of the THP behind addr: in each address space (rmap_walk of unmap_folio,
-   * unmap_page before v5.17) the mapping is split (S, E), then its pages get migration entries (S, E), which faults wait for
+   * unmap_page before v6.1) the mapping is split (S, E), then its pages get migration entries (S, E), which faults wait for
    * until all are put back (remap_page) and the compound page is 512 ordinary ones. In the last of them both happen at
    * once, between S and E. -EBUSY for hugetlb, which is never split. References beyond the mappings pass to the page at
    * addr; of a file's page (SplitFilePage) they may be `pins`.

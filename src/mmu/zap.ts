@@ -105,7 +105,7 @@ export class Zap {
     if (this.pending > 0) this.flush(mm);
   }
 
-  /** mm/memory.c zap_pte_table_if_empty, v7.2: the table of one PMD goes with the gathered pages. */
+  /** mm/memory.c zap_pte_table_if_empty, v7.0: the table of one PMD goes with the gathered pages. */
   private freeEmptyTable(mm: number, block: number): void {
     const { pt } = this;
     pt.walk(mm, block);

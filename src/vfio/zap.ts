@@ -3,7 +3,7 @@
  * vfio_pci_zap_and_down_write_memory_lock and below).
  *
  * v5.8 to v6.9: the mmap_lock is outermost, so each tracked VMA is zapped first, under its mmap_lock, until the list
- * is empty, and memory_lock is taken with vma_lock still held. v6.12 and later: memory_lock first, then
+ * is empty, and memory_lock is taken with vma_lock still held. v6.10 and later: memory_lock first, then
  * everything that maps the file, through its list of mappings.
  */
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
@@ -69,7 +69,7 @@ export class VfioZap {
     this.v.sim.bus.emit(vfioZap, this.v.function(this.v.sim.agents.stack.a[f + DEV]!).name, which);
   }
 
-  // v6.12 and later.
+  // v6.10 and later.
 
   private enter(f: number): number {
     this.announce(f, ZAP_AND_DOWN_WRITE);
