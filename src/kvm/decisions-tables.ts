@@ -217,7 +217,10 @@ const tlbDecisions = {
     ["dsb-ishst", "context-switch"],
     {
       "v4.0": ["dsb-ishst", "v5.4 hyp/tlb.c; v6.1-rc7 hyp/nvhe/tlb.c"],
-      "v6.4": ["context-switch", "v6.4.4 hyp/nvhe/tlb.c __tlb_switch_to_guest: DSB ISH unless local"],
+      "v6.4": [
+        "context-switch",
+        'v6.4, v6.8 hyp/nvhe/tlb.c __tlb_switch_to_guest: DSB ISH unless local; 7e1b2329c205 "nvhe: Synchronise with page table walker on TLBI"',
+      ],
     },
   ),
   contextFlushIcache: decision(
