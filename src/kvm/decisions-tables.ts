@@ -107,7 +107,7 @@ const walkerDecisions = {
     "v6.4": ["again", `v6.8 ${PGTABLE} stage2_attr_walker: -EAGAIN (v6.2)`],
   }),
   relaxExecute: decision("execute bits of a relaxed entry: only added, or as the new fault says (bug C13)", ["only-added", "from-fault"], {
-    "v4.0": ["only-added", `v5.14 ${PGTABLE} kvm_pgtable_stage2_relax_perms; from-fault in v7.0.0 and v7.1.5, fixed by v7.2.6`],
+    "v4.0": ["only-added", `v5.14 ${PGTABLE} kvm_pgtable_stage2_relax_perms; from-fault in v6.19 to v7.1.5, fixed by v7.2.6`],
   }),
   unmapDeviceTest: decision("which unmapped entries need no data cache flush", ["entry-attributes", "pfn-valid", "entry-cacheable"], {
     "v4.0": ["entry-attributes", `${MMU40} unmap_ptes: PAGE_S2_DEVICE bits of the entry`],
