@@ -112,7 +112,7 @@ const walkerDecisions = {
   unmapDeviceTest: decision("which unmapped entries need no data cache flush", ["entry-attributes", "pfn-valid", "entry-cacheable"], {
     "v4.0": ["entry-attributes", `${MMU40} unmap_ptes: PAGE_S2_DEVICE bits of the entry`],
     "v4.10": ["pfn-valid", `${MMU54} unmap_stage2_ptes: kvm_is_device_pfn (v4.4)`],
-    "v5.11": ["entry-cacheable", `v5.14 ${PGTABLE} stage2_unmap_walker: stage2_pte_cacheable`],
+    "v5.10": ["entry-cacheable", `v5.14 ${PGTABLE} stage2_unmap_walker: stage2_pte_cacheable`],
   }),
   mapCacheMaintenance: decision(
     "cache maintenance of a new mapping: by the fault handler, or by the map walker between break and make",

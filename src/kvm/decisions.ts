@@ -40,7 +40,7 @@ const guestAbortDecisions = {
         "before-trace-data-only",
         `v4.20 virt/kvm/arm/mmu.c, ${MMU54} kvm_handle_guest_abort: unclaimed data abort -> SError, instruction abort falls through`,
       ],
-      "v5.11": ["before-trace", `v5.9 ${MMU} kvm_handle_guest_abort: "Handle data and instruction external aborts the same way"`],
+      "v5.10": ["before-trace", `v5.9 ${MMU} kvm_handle_guest_abort: "Handle data and instruction external aborts the same way"`],
       "v6.1": ["after-ipa-check", `v6.1-rc7 ${MMU} kvm_handle_guest_abort`],
       "v6.17": ["first", `v6.17 ${MMU} kvm_handle_guest_abort: kvm_handle_guest_sea`],
     },
@@ -75,7 +75,7 @@ const guestAbortDecisions = {
   ),
   hcrPtw: decision("HCR_EL2.PTW: a stage-1 walk into memory that stage 2 maps as Device is a permission fault", [false, true], {
     "v4.0": [false, "v4.0 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS; absent in v5.8"],
-    "v5.11": [true, "v5.14 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS (v5.9)"],
+    "v5.10": [true, "v5.14 arch/arm64/include/asm/kvm_arm.h HCR_GUEST_FLAGS (v5.9)"],
   }),
   execNoSlot: decision(
     "an instruction fetch from an address without memslot (exit-to-user: proposed in Dec 2019, no kernel ABI)",
@@ -98,13 +98,13 @@ const guestAbortDecisions = {
     ["mmio-decode", "own-step"],
     {
       "v4.0": ["mmio-decode", "v4.0 arch/arm/kvm/mmio.c decode_hsr; v5.4 virt/kvm/arm/mmio.c"],
-      "v5.11": ["own-step", `v5.9 ${MMU} kvm_handle_guest_abort: "Move S1PTW S2 fault logic out of io_mem_abort()"`],
+      "v5.10": ["own-step", `v5.9 ${MMU} kvm_handle_guest_abort: "Move S1PTW S2 fault logic out of io_mem_abort()"`],
     },
   ),
   cacheOpNoSlot: decision("cache maintenance (ESR.CM) by an address without memslot", ["mmio", "skip-also-readonly", "skip"], {
     "v4.0": ["mmio", `${MMU40} kvm_handle_guest_abort`],
     "v4.10": ["skip-also-readonly", `v4.10 arch/arm/kvm/mmu.c; "Handle out-of-RAM cache maintenance as a NOP"; ${MMU54}`],
-    "v5.11": ["skip", `v5.9 ${MMU} kvm_handle_guest_abort: "Don't skip cache maintenance for read-only memslots"`],
+    "v5.10": ["skip", `v5.9 ${MMU} kvm_handle_guest_abort: "Don't skip cache maintenance for read-only memslots"`],
   }),
   accessFlagLock: decision("mmu_lock mode of handle_access_fault", ["write", "read"], {
     "v4.0": ["write", "v5.4 virt/kvm/arm/mmu.c handle_access_fault (spinlock); v6.1-rc7 (write lock)"],
@@ -118,7 +118,7 @@ const guestAbortDecisions = {
   writeFault: decision("what counts as a write fault (kvm_is_write_fault)", ["wnr", "wnr-or-data-s1ptw", "any-s1ptw", "permission-s1ptw"], {
     "v4.0": ["wnr", `${MMU40} kvm_is_write_fault`],
     "v4.10": ["wnr-or-data-s1ptw", "v4.9 kvm_emulate.h kvm_vcpu_dabt_iswrite; 60e21a0ef54c"],
-    "v5.11": ["any-s1ptw", `v5.14 kvm_emulate.h; c4ad98e4b72c "Assume write fault on S1PTW permission fault on instruction fetch"`],
+    "v5.10": ["any-s1ptw", `v5.14 kvm_emulate.h; c4ad98e4b72c "Assume write fault on S1PTW permission fault on instruction fetch"`],
     "v6.1.192": ["permission-s1ptw", "v6.1.192 kvm_emulate.h kvm_is_write_fault (backport)"],
     "v6.4": ["permission-s1ptw", "v6.8 kvm_emulate.h kvm_is_write_fault (v6.2)"],
   }),
@@ -171,7 +171,7 @@ const userMemAbortDecisions = {
   hugetlbBlock: decision("block sizes of hugetlb VMAs", ["pmd", "kernel-page-size", "page-shift"], {
     "v4.0": ["pmd", `${MMU40} user_mem_abort: is_vm_hugetlb_page and not logging`],
     "v4.20": ["kernel-page-size", `v4.20 virt/kvm/arm/mmu.c vma_kernel_pagesize; contiguous sizes stay odd (v5.4)`],
-    "v5.11": ["page-shift", `v5.14 ${MMU} get_vma_page_shift: CONT_PTE -> page, CONT_PMD -> PMD (v5.10)`],
+    "v5.10": ["page-shift", `v5.14 ${MMU} get_vma_page_shift: CONT_PTE -> page, CONT_PMD -> PMD (v5.10)`],
   }),
   slotFitsBlock: decision("which blocks are tested against the slot", ["thp-congruence", "congruent-and-inside"], {
     "v4.0": ["thp-congruence", `${MMU40}, v4.20: hugetlb not tested at all, THP only for congruence modulo PMD (bugs C4, C5)`],

@@ -7,7 +7,7 @@ import { decision } from "../sim/decisions.js";
 export const vfioDecisions = {
   vfioModule: decision("the module that has the mmap and fault code, and with it the functions' names", ["vfio_pci", "vfio_pci_core"], {
     "v4.0": ["vfio_pci", "v5.14.2 drivers/vfio/pci/vfio_pci.c vfio_pci_mmap"],
-    "v6.1": ["vfio_pci_core", "v6.1 drivers/vfio/pci/vfio_pci_core.c vfio_pci_core_mmap (split in v5.15)"],
+    "v5.15": ["vfio_pci_core", "v6.1 drivers/vfio/pci/vfio_pci_core.c vfio_pci_core_mmap (split in v5.15)"],
   }),
   vfioRegionLookup: decision(
     "mmap of a region index beyond the fixed regions: looked up among the device-specific ones, or refused by a test of its own first",
