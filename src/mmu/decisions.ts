@@ -221,6 +221,17 @@ export const mmDecisions = {
       ],
     },
   ),
+  thpSplit: decision(
+    "Splitting a 2 MiB page of anonymous memory: each mapping is marked while the pages get counts of their own (announced once, no page lock), or the page is unmapped, under its lock, and frozen (announced for the split of the mapping, and again)?",
+    ["splitting", "freeze"],
+    {
+      "v4.0": [
+        "splitting",
+        "mm/huge_memory.c __split_huge_page_splitting; mm/ksm.c page_trans_compound_anon_split before trylock_page, v4.0",
+      ],
+      "v4.10": ["freeze", "e9b61f19858a thp: reintroduce split_huge_page(), v4.5"],
+    },
+  ),
   thpSplitDirty: decision(
     "The entries that a split 2 MiB page of anonymous memory leaves: dirty as the block was, where they may be written, either, or clean?",
     ["writable", "clean", "carried-or-writable", "carried"],
@@ -260,6 +271,14 @@ export const mmDecisions = {
     "v5.4": [true, "52d1e606ee73 mm: reuse only-pte-mapped KSM page in do_wp_page(), v5.1"],
     "v5.10": [false, "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
   }),
+  ksmSameHugePage: decision(
+    "Two pages of one huge page, which KSM's own two references keep from being split: left, or split for the next round once one of them is given back?",
+    ["left", "split"],
+    {
+      "v4.0": ["left", "mm/ksm.c cmp_and_merge_page, v4.16"],
+      "v4.20": ["split", "77da2ba0648a mm/ksm: fix interaction with THP, v4.17"],
+    },
+  ),
   ksmBreak: decision(
     "The entry that MADV_UNMERGEABLE, mremap and a failed merge leave where a page of KSM was: as after a write, or read-only and clean?",
     ["write", "unshare"],

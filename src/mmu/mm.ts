@@ -26,6 +26,7 @@ import { Mremap } from "./mremap.js";
 import { Munmap } from "./munmap.js";
 import { BreakKsm } from "./breakksm.js";
 import { Ksm } from "./ksm.js";
+import { KsmEntry } from "./ksmentry.js";
 import { MigrationEntries } from "./migrationentries.js";
 import { Migrate } from "./migrate.js";
 import { MmuNotifiers } from "./notifiers.js";
@@ -148,7 +149,7 @@ export class HostMm implements MmContext {
     this.zap = new Zap(sim, this.frames, this.pt, this.vmas, this.files, d);
     const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
     const migration = new MigrationEntries(this.frames, this.pt, this.vmas, this.zap.prot, rmap);
-    this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap, pages, this.vmas, rmap, migration);
+    this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap, pages, this.vmas, rmap, migration, d);
     this.fault = new HostFault(sim, phys, this.frames, this.pt, this.vmas, this.files, this.notifiers, this.zap, this.split, pages, d, {
       ...options,
       hardwareAf: features.hafdbs,
@@ -173,7 +174,8 @@ export class HostMm implements MmContext {
     this.migrate = new Migrate(sim, this.frames, this.pt, this.notifiers, rmap, migration, pages, d);
     this.reclaim = new Reclaim(sim, this.frames, this.pt, this.notifiers, rmap, pages, d);
     const breakKsm = new BreakKsm(sim, this.frames, this.pt, this.fault, d);
-    this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this.notifiers, this, pages, this.zap.prot, rmap, breakKsm, d);
+    const ksmEntry = new KsmEntry(sim, this.frames, this.pt, this.vmas, this.notifiers, this.zap.prot, rmap, d);
+    this.ksm = new Ksm(sim, phys, this.frames, this.pt, this.vmas, this, pages, rmap, this.split, ksmEntry, breakKsm, d);
     this.vmaChange = new VmaChange(this);
     this.zapVma = new ZapVma(this);
     this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault, phys);

@@ -2,6 +2,7 @@
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EBUSY } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
+import type { MmRow } from "./decisions.js";
 import { FRAME_FILE, FRAME_HUGETLB, type Frames } from "./frames.js";
 import type { MigrationEntries } from "./migrationentries.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
@@ -13,20 +14,25 @@ import type { Zap } from "./zap.js";
 
 const MM = ARG;
 const ADDR = ARG + 1;
-/** splitHugePage, of a file's page: references that the caller has. */
+/** splitHugePage: references that the caller has. */
 const PINS = ARG + 2;
-const RESULT = ARG + 3;
-/** splitHugePage: of the walk over all mappings; the one that is announced now. */
-const CURSOR = ARG + 4;
-const AT_MM = ARG + 5;
-const AT = ARG + 6;
+/** The page that was asked for; the number that its mappings know it by (page->index), -1: no anonymous huge page is behind the address. */
+const MINE = ARG + 3;
+const INDEX = ARG + 4;
+/** Another page of it that the caller has a reference of; 0: none. */
+const OTHER = ARG + 5;
+const RESULT = ARG + 6;
+/** Of the walk over all mappings; the one that is announced now. */
+const CURSOR = ARG + 7;
+const AT_MM = ARG + 8;
+const AT = ARG + 9;
 /** Where its part of the huge page ends. */
-const END = ARG + 7;
-/** page->index of the head; -1: no anonymous huge page is behind the address. */
-const INDEX = ARG + 8;
-const HEAD = ARG + 9;
-/** The page that was asked for. */
-const MINE = ARG + 10;
+const END = ARG + 10;
+const HEAD = ARG + 11;
+/** 1: lock and reference of the page are splitHugePage's own. */
+const OWN = ARG + 12;
+
+const ANON_VMA_LOCK = 6;
 
 /** How a file's huge page is split. */
 export interface FilePages {
@@ -41,10 +47,15 @@ export class SplitHugePmd {
    * (mm, addr, pins) -> R0 0 | -errno. split_huge_page of the THP behind addr: in each address space (rmap_walk of unmap_folio,
    * unmap_page before v6.1) the mapping is split (S, E), then its pages get migration entries (S, E), which faults wait for
    * until all are put back (remap_page) and the compound page is 512 ordinary ones. In the last of them both happen at
-   * once, between S and E. -EBUSY for hugetlb, which is never split. References beyond the mappings pass to the page at
-   * addr; of a file's page (SplitFilePage) they may be `pins`.
+   * once, between S and E. -EBUSY, and nothing announced, where its page lock is taken or it has references beyond those of its
+   * mappings and the caller's, which pass to the page at addr; for hugetlb too, which is never split.
    */
   readonly splitHugePage: Activity;
+  /**
+   * (mm, addr, pins, page, page->index, other or 0) -> R0 0 | -errno. The same of a page of a THP that the caller has `pins`
+   * references of, and the lock, which the page keeps. One of the references may be of another page.
+   */
+  readonly splitLockedPage: Activity;
   /** It puts itself here when the machine is built. */
   filePages: FilePages | undefined;
 
@@ -58,6 +69,7 @@ export class SplitHugePmd {
     private readonly vmas: Vmas,
     private readonly rmap: Rmap,
     private readonly migration: MigrationEntries,
+    private readonly d: MmRow,
   ) {
     const { agents } = sim;
     this.activity = agents.activity("splitHugePmd", "mm/huge_memory.c __split_huge_pmd", 2, [
@@ -65,23 +77,26 @@ export class SplitHugePmd {
       ["splitLocked", (f) => this.splitLocked(f)],
       ["done", (f) => agents.ret(f, 0)],
     ]);
-    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 11, [
+    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 13, [
       ["lock", (f) => this.lockPage(f)],
       ["unmapPage", (f) => this.range(f, this.splitHugePage.first + 2, AT_MM, true)],
       ["splitLocked", (f) => this.splitPage(f)],
       ["done", (f) => this.unlockPage(f)],
       ["fileDone", (f) => agents.ret(f, agents.stack.a[f + R0]!)],
       ["unmapNext", (f) => this.unmapNext(f)],
+      ["anonVmaLock", (f) => this.lockMappings(f)],
     ]);
+    this.splitLockedPage = agents.from(this.splitHugePage, ANON_VMA_LOCK);
   }
 
-  /** The page lock, and anon_vma_lock_write: nobody walks the reverse mapping of the page until it is split. */
+  /** What debugfs split_huge_pages does: a reference, and the page lock, which is only tried. */
   private lockPage(f: number): number {
-    const { agents, locks } = this.sim;
-    const s = agents.stack.a;
-    const mm = s[f + MM]!;
-    const addr = s[f + ADDR]!;
-    const of = this.pt.walk(mm, addr) ? this.frames.flags(this.pt.leafPfn) : 0;
+    const { agents } = this.sim;
+    const { pt, frames } = this;
+    const s = agents.stack;
+    const mm = s.a[f + MM]!;
+    const addr = s.a[f + ADDR]!;
+    const of = pt.walk(mm, addr) ? frames.flags(pt.leafPfn) : 0;
     if ((of & FRAME_HUGETLB) !== 0) return agents.ret(f, -EBUSY);
     if (this.filePages !== undefined && (of & FRAME_FILE) !== 0) {
       const v = this.vmas.findVma(mm, addr);
@@ -91,30 +106,50 @@ export class SplitHugePmd {
         this.filePages.activity,
         this.vmas.file(v),
         this.vmas.pageIndex(v, addr),
-        s[f + PINS]!,
+        s.a[f + PINS]!,
       );
     }
-    if (!locks.write(this.pages.rmapLock)) return BLOCKED;
-    if (this.pt.walk(mm, addr) && !this.pages.tryLock(this.frames.head(this.pt.leafPfn))) {
-      locks.unlockWrite(this.pages.rmapLock);
-      return agents.ret(f, -EBUSY);
-    }
-    this.findHead(f, mm, addr);
-    return this.unmapNext(f);
+    const huge = pt.walk(mm, addr) && frames.isThp(pt.leafPfn) && !frames.isReserved(pt.leafPfn);
+    if (this.freezes && pt.leafLevel >= 0 && !this.pages.tryLock(frames.head(pt.leafPfn))) return agents.ret(f, -EBUSY);
+    s.set(f + OWN, 1);
+    s.set(f + INDEX, huge ? this.rmap.indexOf(mm, addr) : -1);
+    s.set(f + MINE, pt.leafPfn);
+    if (huge) frames.get(pt.leafPfn);
+    return this.lockMappings(f);
   }
 
-  private findHead(f: number, mm: number, addr: number): void {
-    const { pt, frames, rmap } = this;
+  /** The page is unmapped, under its lock; before v4.5 its mappings are marked as being split, without. */
+  private get freezes(): boolean {
+    return this.d.thpSplit === "freeze";
+  }
+
+  /** anon_vma_lock_write: nobody walks the reverse mapping of the page until it is split. Then can_split_folio. */
+  private lockMappings(f: number): number {
+    const { frames } = this;
     const s = this.sim.agents.stack;
+    const here = this.splitHugePage.first + ANON_VMA_LOCK;
+    if (!this.sim.locks.write(this.pages.rmapLock)) return s.a[f] === here ? BLOCKED : here;
     s.set(f + CURSOR, 0);
-    s.set(f + INDEX, -1);
-    if (!pt.walk(mm, addr) || !frames.isThp(pt.leafPfn) || frames.isReserved(pt.leafPfn)) return;
-    const head = frames.head(pt.leafPfn);
+    if (s.a[f + INDEX]! < 0) return this.unmapNext(f);
+    const page = s.a[f + MINE]!;
+    const head = frames.head(page);
     s.set(f + HEAD, head);
-    s.set(f + MINE, pt.leafPfn);
-    s.set(f + INDEX, rmap.indexOf(mm, addr) - (pt.leafPfn - head));
-    // The caller of split_huge_page has a reference: it stays while migration entries are its only trace.
-    frames.get(head);
+    s.set(f + INDEX, s.a[f + INDEX]! - (page - head));
+    // page_get_anon_vma finds none for a page that nothing maps any more.
+    if (this.nextPlace(f) !== 0 && frames.refcount(head) - frames.mapcount(head) === this.references(f)) return this.unmapNext(f);
+    return (this.fail(f), this.unlockPage(f));
+  }
+
+  /** References of the caller's, which the page may have beyond those of its mappings. */
+  private references(f: number): number {
+    const s = this.sim.agents.stack.a;
+    return s[f + PINS]! + s[f + OWN]!;
+  }
+
+  private fail(f: number): void {
+    const s = this.sim.agents.stack;
+    s.set(f + RESULT, -EBUSY);
+    if (s.a[f + OWN] !== 0 && s.a[f + INDEX]! >= 0) this.frames.put(s.a[f + MINE]!);
   }
 
   /** unmap_folio: split_huge_pmd_address of the next VMA that shows a page of it. */
@@ -126,6 +161,7 @@ export class SplitHugePmd {
     s.set(f + AT_MM, cursor === 0 ? s.a[f + MM]! : this.rmap.mm);
     s.set(f + AT, cursor === 0 ? s.a[f + ADDR]! : this.rmap.addr);
     s.set(f + END, this.rmap.end);
+    if (!this.freezes) return this.range(f, this.splitHugePage.first + 2, AT_MM, true); // __split_huge_page_splitting
     return agents.call(f, this.splitHugePage.first + 1, this.activity, s.a[f + AT_MM]!, s.a[f + AT]!);
   }
 
@@ -150,9 +186,10 @@ export class SplitHugePmd {
 
   private unlockPage(f: number): number {
     const { agents, locks } = this.sim;
+    const s = agents.stack.a;
     locks.unlockWrite(this.pages.rmapLock);
-    this.pages.unlock();
-    return agents.ret(f, agents.stack.a[f + RESULT]!);
+    if (s[f + OWN] !== 0) this.pages.unlock();
+    return agents.ret(f, s[f + RESULT]!);
   }
 
   /** @param at where the frame holds the address space; the address is behind it */
@@ -175,38 +212,40 @@ export class SplitHugePmd {
     const { pt } = this;
     const s = this.sim.agents.stack;
     const more = s.a[f + CURSOR]! !== 0 && this.nextPlace(f) !== 0;
-    if (!more) {
-      s.set(f + RESULT, this.splitNow(f));
-      return this.range(f, this.splitHugePage.first + 3, AT_MM, false);
-    }
     const mm = s.a[f + AT_MM]!;
     const addr = s.a[f + AT]!;
-    if (pt.contended(mm, pmdStart(addr), pmdStart(addr) + PMD_SIZE)) return BLOCKED;
+    if ((more || !this.freezes) && pt.contended(mm, pmdStart(addr), pmdStart(addr) + PMD_SIZE)) return BLOCKED;
+    // pmdp_splitting_flush: here its small entries, and in them what faults wait for, come at once.
+    if (!this.freezes) this.zap.splitHugePmdPlain(mm, addr);
+    if (!more) {
+      this.splitNow(f);
+      return this.range(f, this.splitHugePage.first + 3, AT_MM, false);
+    }
     this.migration.putPart(mm, addr, s.a[f + END]!, s.a[f + HEAD]!);
     return this.range(f, this.splitHugePage.first + 5, AT_MM, false);
   }
 
   /** remap_page, then __split_huge_page: each page gets the counts of its own entries; pages that nothing maps any more are freed. */
-  private splitNow(f: number): number {
+  private splitNow(f: number): void {
     const { frames, rmap } = this;
     const s = this.sim.agents.stack.a;
     const index = s[f + INDEX]!;
     const head = s[f + HEAD]!;
-    if (index < 0) return -EBUSY;
+    const mine = s[f + MINE]!;
+    const other = s[f + OTHER]!;
+    if (index < 0) return this.fail(f);
     this.migration.removeParts(index, head);
     let mapped = 0;
     for (let c = rmap.nextPart(index, 512, 0); c !== 0; c = rmap.nextPart(index, 512, c)) mapped += this.shown(head);
-    if (mapped !== frames.mapcount(head)) {
-      frames.put(head);
-      return -EBUSY;
-    }
-    const pins = frames.refcount(head) - mapped - 1;
+    // Somebody has taken a reference meanwhile (page_ref_freeze).
+    if (mapped !== frames.mapcount(head) || frames.refcount(head) !== mapped + this.references(f)) return this.fail(f);
     frames.splitCompound(head);
     for (let i = 0; i < 512; i++) {
       const here = this.entriesOf(head + i, index + i);
-      frames.setCounts(head + i, here + (head + i === s[f + MINE] ? pins : 0), here);
+      const pins = head + i === mine ? s[f + PINS]! - (other > 0 ? 1 : 0) : head + i === other ? 1 : 0;
+      frames.setCounts(head + i, here + pins, here);
     }
-    return 0;
+    if (this.freezes) this.pages.tryLock(mine);
   }
 
   /** Small entries of a page, in all address spaces. */

@@ -63,6 +63,8 @@ const OTHERS: Readonly<Record<string, string>> = {
   userfaultfdMinor: "test/conform/calldifferences.test.ts",
   ksmReuse: "test/mmu/ksm.test.ts",
   ksmBreak: "test/mmu/ksm.test.ts",
+  ksmSameHugePage: "test/mmu/ksmhuge.test.ts",
+  thpSplit: "test/mmu/ksmhuge.test.ts",
   hwpoisonKsm: "test/mmu/ksm.test.ts",
   hwpoisonErrors: "test/mmu/hwpoisonnaive.test.ts",
   hwpoisonFilePage: "test/mmu/hwpoisonnaive.test.ts",
