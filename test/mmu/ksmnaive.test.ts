@@ -2,6 +2,8 @@
  * Random programs of processes whose equal pages are merged, compared with a naive list: of each process which page stands at each
  * address, whether KSM has it, and how it is mapped. Written from mm/ksm.c, mm/memory.c do_wp_page and mm/mremap.c move_vma. Beside
  * it, what the reverse mapping has to find: migration, swap and memory failure reach a page wherever fork, mremap and KSM have put it.
+ * Two blocks of the memory are huge pages as long as the kernel leaves them so: whether a fault takes, keeps or copies one the list asks
+ * the tables. What splits them, and what refuses to, it knows.
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -33,6 +35,11 @@ const FIRST = AT / PAGE;
 const PAGES = 16;
 const FILED = 10;
 
+/** Two blocks of 2 MiB, and the pages of them that programs use. */
+const HUGE = 1024;
+const OFFSETS = [0, 1, 2, 16, 511, 512, 513, 1023];
+const HUGE_PAGES = 1024;
+
 /** A page of memory: what it holds, whether KSM has it, whether it was in the swap once. */
 interface Frame {
   readonly words: Words;
@@ -53,8 +60,10 @@ interface Slot {
 }
 type Process = Map<number, Slot>;
 
-const page = fc.nat(PAGES - 1);
-const pages = fc.constantFrom(1, 1, 2, 3, 5, PAGES);
+const page = fc.nat(PAGES + OFFSETS.length - 1);
+const pages = fc.constantFrom(1, 1, 2, 3, 5, PAGES, 512);
+/** Where a page of a program is; beyond `small` ones in the blocks. */
+const place = (page: number, small = PAGES): number => FIRST + (page < small ? page : HUGE + OFFSETS[page - small]!);
 const who = fc.nat(2);
 const step = fc.oneof(
   {
@@ -81,10 +90,18 @@ const step = fc.oneof(
   { weight: 3, arbitrary: fc.record({ op: fc.constant("mprotect" as const), who, page, pages, prot: fc.constantFrom(0, 1, 3, 3) }) },
   {
     weight: 4,
-    arbitrary: fc.record({ op: fc.constant("mremap" as const), who, page, pages, to: fc.nat(2 * PAGES), keep: fc.boolean() }),
+    arbitrary: fc.record({
+      op: fc.constant("mremap" as const),
+      who,
+      page,
+      pages,
+      to: fc.nat(2 * PAGES + OFFSETS.length - 1),
+      keep: fc.boolean(),
+    }),
   },
   { weight: 3, arbitrary: fc.record({ op: fc.constantFrom("fork" as const, "fork" as const, "exit" as const), who, page }) },
   { weight: 6, arbitrary: fc.record({ op: fc.constantFrom("migrate" as const, "reclaim" as const), who, page, held: fc.nat(9) }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant("split" as const), who, page, held: fc.nat(3) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant("poison" as const), who, page, held: fc.constant(1) }) },
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
@@ -95,9 +112,14 @@ class Program {
   private readonly file: NaiveFile;
   private readonly frames0: number;
   private lost = 0;
+  /** Where each frame was after the last step, and of those that were part of a huge page, of which. */
+  private pfns = new Map<Frame, number>();
+  private big = new Map<Frame, number>();
+  /** The last step has moved no page. */
+  private still = false;
 
   constructor(era: string) {
-    const h = (this.h = new Host(era, "never"));
+    const h = (this.h = new Host(era, "always"));
     this.frames0 = h.mm.frames.allocated;
     this.map(0, FIRST, PAGES);
     const size = 64 * PAGE;
@@ -106,7 +128,9 @@ class Program {
       AT + FILED * PAGE,
     );
     for (let p = FILED; p < PAGES; p++) this.processes.get(0)!.set(FIRST + p, this.blank(this.file, p - FILED + 7));
+    this.map(0, FIRST + HUGE, HUGE_PAGES);
     this.advise(0, FIRST, PAGES, M.MADV_MERGEABLE);
+    this.advise(0, FIRST + HUGE, HUGE_PAGES, M.MADV_MERGEABLE);
     for (const s of this.processes.get(0)!.values()) s.mergeable = true;
   }
 
@@ -136,15 +160,39 @@ class Program {
     return [...this.processes.values()].flatMap((p) => [...p.values()].filter((s) => s.frame === frame));
   }
 
-  /** What the processor or GUP does to be able to load or store. @returns the page, or what comes instead */
-  private fault(process: Process, page: number, write: boolean): Frame | "zero" | "segv" | typeof POISON {
+  /** What the processor or GUP has done to be able to load or store. @returns the page, or what comes instead */
+  private fault(mm: number, page: number, write: boolean): Frame | "zero" | "segv" | typeof POISON {
+    const process = this.processes.get(mm)!;
     const s = process.get(page);
     if (s === undefined || (s.prot & (write ? PROT_WRITE : PROT_READ | PROT_WRITE)) === 0) return "segv";
     if (s.frame === POISON) return POISON;
+    const huge = this.hugeEntry(mm, process, page);
     s.frame ??= "zero";
     s.swapped = false;
-    if (write) this.own(s);
+    if (!write || huge) return s.frame;
+    const old = s.frame;
+    if (old !== "zero" && this.big.has(old)) {
+      if (this.h.mm.pt.walk(mm, page * PAGE) && this.h.mm.pt.leafPfn !== this.pfns.get(old)) s.frame = this.fresh([...old.words]);
+    } else this.own(s);
     return s.frame;
+  }
+
+  /** The whole block that a fault has taken, kept or copied, if the tables have one entry for it. @returns true: a page of it is the slot's */
+  private hugeEntry(mm: number, process: Process, page: number): boolean {
+    const { pt, frames } = this.h.mm;
+    if (!pt.walk(mm, page * PAGE) || pt.leafLevel !== 2) return false;
+    const zero = frames.isHugeZeroPage(pt.leafPfn);
+    const first = page - (page % 512);
+    const at = process.get(page)!.frame;
+    const copied = typeof at === "object" && this.pfns.get(at) !== pt.leafPfn;
+    for (let p = first; p < first + 512; p++) {
+      const q = process.get(p)!;
+      if (typeof q.frame !== "object") {
+        expect(typeof at, "a huge page where some pages are there already").not.toBe("object");
+        q.frame = zero ? "zero" : this.fresh();
+      } else if (copied) q.frame = this.fresh([...q.frame.words]);
+    }
+    return !zero;
   }
 
   /** do_wp_page: the page of the slot becomes its own. */
@@ -168,7 +216,9 @@ class Program {
   do(s: Step): void {
     const { h } = this;
     const [mm, process] = this.whose(s.who);
-    const at = process.get(FIRST + s.page);
+    const number = place(s.page);
+    const at = process.get(number);
+    this.still = s.op === "merge" || s.op === "split";
     // A page of the file is never mapped: who reads one maps its neighbours too.
     if (at?.file !== undefined && at.frame === undefined && (s.op === "load" || s.op === "gup")) return;
     switch (s.op) {
@@ -187,13 +237,15 @@ class Program {
         this.processes.delete(mm);
         return;
       case "merge":
-        return this.merge(mm, FIRST + s.page, this.whose(s.with)[0], FIRST + s.other, s.held);
+        return this.merge(mm, number, this.whose(s.with)[0], place(s.other), s.held);
+      case "split":
+        return this.split(mm, number, at, s.held);
       case "mremap":
         return this.mremap(mm, process, s);
       case "load":
       case "store": {
-        const want = this.fault(process, FIRST + s.page, s.op === "store");
-        const r = h.run(h.mm.hostAccess, mm, AT + s.page * PAGE + PLACES[s.place]!, 4, s.op === "store" ? 1 : 0, s.value, 0);
+        const r = h.run(h.mm.hostAccess, mm, number * PAGE + PLACES[s.place]!, 4, s.op === "store" ? 1 : 0, s.value, 0);
+        const want = this.fault(mm, number, s.op === "store");
         if (typeof want === "string" && want !== "zero") return expect(r).toBe(want === "segv" ? HOST_SIGSEGV : HOST_SIGBUS_MCEERR_AR);
         expect(r).toBe(0);
         if (s.op === "load") expect(h.sim.agents.result(0, 1)).toBe(want === "zero" ? 0 : want.words[s.place]);
@@ -202,17 +254,16 @@ class Program {
       }
       case "gup":
       case "gupWrite": {
-        const q = process.get(FIRST + s.page);
-        const write = s.op === "gupWrite" || (h.d.gupReadBreaksCow && q !== undefined && (q.prot & PROT_WRITE) !== 0);
-        const readable = q !== undefined && (q.prot & (s.op === "gupWrite" ? PROT_WRITE : PROT_READ)) !== 0;
-        const want = readable ? this.fault(process, FIRST + s.page, write) : "segv";
-        const r = h.gupPage(mm, FIRST + s.page, s.op === "gupWrite" ? FOLL_WRITE : 0);
+        const write = s.op === "gupWrite" || (h.d.gupReadBreaksCow && at !== undefined && (at.prot & PROT_WRITE) !== 0);
+        const readable = at !== undefined && (at.prot & (s.op === "gupWrite" ? PROT_WRITE : PROT_READ)) !== 0;
+        const r = h.gupPage(mm, number, s.op === "gupWrite" ? FOLL_WRITE : 0);
+        const want = readable ? this.fault(mm, number, write) : "segv";
         return expect(r).toBe(want === "segv" || want === POISON ? -EFAULT : 0);
       }
       case "migrate":
       case "reclaim":
       case "poison":
-        return this.kernel(s.op, mm, process, FIRST + s.page, s.held);
+        return this.kernel(s.op, mm, process, number, s.held);
       default:
         return this.range(s, mm, process);
     }
@@ -220,8 +271,8 @@ class Program {
 
   private range(s: Extract<Step, { pages: number }>, mm: number, process: Process): void {
     const { h } = this;
-    const start = FIRST + s.page;
-    const n = Math.min(s.pages, PAGES - s.page);
+    const start = place(s.page);
+    const n = Math.min(s.pages, s.page < PAGES ? PAGES - s.page : HUGE_PAGES - OFFSETS[s.page - PAGES]!);
     const parts = Array.from({ length: n }, (_, i) => start + i);
     const slots = parts.map((p) => process.get(p));
     const all = !slots.includes(undefined);
@@ -273,7 +324,21 @@ class Program {
     if (!there(a) || !there(b) || errors[0]! < 0 || errors[1]! < 0) return expect(r).toBe(errors[0]! < 0 ? errors[0] : errors[1]);
     if (a.frame === b.frame) return expect(r).toBe(0);
     const was = a.frame.ksm;
+    const [bigA, bigB] = [this.big.has(a.frame), this.big.has(b.frame)];
+    const together = bigA && this.big.get(a.frame) === this.big.get(b.frame);
+    // The references of two pages of one huge page are one too many for its split, as another's is.
+    if (together && (pin >= 0 || h.d.thpSplit === "freeze")) {
+      expect(r, "of one huge page").toBe(-EAGAIN);
+      return expect(this.isHuge(a.frame)).toBe(pin >= 0 || h.d.ksmSameHugePage === "left");
+    }
     a.frame.ksm = true;
+    if (bigB && pin >= 0) {
+      expect(r, "a huge page that is held").toBe(-EAGAIN);
+      expect(this.isHuge(b.frame)).toBe(true);
+      if (!was) this.unmerge(a);
+      return;
+    }
+    for (const f of [a.frame, b.frame]) expect(this.isHuge(f)).toBe(false);
     const same = a.frame.words.every((w, i) => w === b.frame.words[i]);
     if (r === 0) {
       expect(same, "equal").toBe(true);
@@ -284,6 +349,23 @@ class Program {
     if (!was) this.unmerge(a); // break_cow
   }
 
+  /** It is part of a huge page now. */
+  private isHuge(frame: Frame): boolean {
+    return this.h.mm.frames.isThp(this.pfns.get(frame)!);
+  }
+
+  /** split_huge_page. */
+  private split(mm: number, page: number, s: Slot | undefined, held: number): void {
+    const { h } = this;
+    const frame = typeof s?.frame === "object" && this.big.has(s.frame) ? s.frame : undefined;
+    const pin = held === 0 && frame !== undefined ? this.pin(mm, page, s!) : -1;
+    const r = h.run(h.mm.huge.splitHugePage, mm, page * PAGE);
+    if (pin >= 0) h.mm.frames.put(pin);
+    if (frame === undefined) return;
+    expect(r).toBe(pin >= 0 ? -EBUSY : 0);
+    expect(this.isHuge(frame)).toBe(pin >= 0);
+  }
+
   /** A reference as GUP takes one, if the page may be read as it is. */
   private pin(mm: number, page: number, s: Slot): number {
     const { gup } = this.h.mm;
@@ -292,8 +374,8 @@ class Program {
 
   private mremap(mm: number, process: Process, s: Extract<Step, { op: "mremap" }>): void {
     const { h } = this;
-    const from = FIRST + s.page;
-    const to = FIRST + s.to;
+    const from = place(s.page);
+    const to = place(s.to, 2 * PAGES);
     let n = 0;
     const { vmas } = h.mm;
     const v = vmas.covering(mm, from * PAGE);
@@ -318,7 +400,9 @@ class Program {
     const present = s?.frame !== undefined && s.frame !== POISON && !s.swapped;
     if (op === "poison") {
       if (!present || s.frame === "zero" || (s.prot & PROT_READ) === 0) return;
-      const frame = this.fault(process, page, h.d.gupReadBreaksCow && (s.prot & PROT_WRITE) !== 0) as Frame;
+      // Whether a huge page is copied is seen before its page is lost.
+      if (this.big.has(s.frame as Frame)) h.gupPage(mm, page, 0);
+      const frame = this.fault(mm, page, h.d.gupReadBreaksCow && (s.prot & PROT_WRITE) !== 0) as Frame;
       if (frame.ksm && h.d.hwpoisonKsm === "refused") return; // it stays where it is: shown below
       expect(this.advise(mm, page, 1, M.MADV_HWPOISON)).toBe(0);
       // What is in the swap is found to be broken when it comes back.
@@ -331,6 +415,8 @@ class Program {
     if (!present) return expect(r, op).toBe(-ENOENT);
     if (s.frame === "zero") return expect(r, op).toBe(-EBUSY);
     if (pin >= 0) h.mm.frames.put(pin);
+    // A huge page is not swapped out, and moves only as a whole.
+    if (this.big.has(s.frame as Frame)) return expect(op === "reclaim" ? [-EBUSY] : [0, -EBUSY, -EAGAIN]).toContain(r);
     expect(r, op).toBe(pin >= 0 ? -EAGAIN : 0);
     if (op === "migrate" || r < 0) return;
     const frame = s.frame as Frame;
@@ -356,7 +442,7 @@ class Program {
         }
         if (swap !== s.swapped) return `${where}: ${swap ? "swapped" : "mapped"}`;
         const pfn = swap ? swapEntryPfn(pt.lo, pt.hi) : pt.leafPfn;
-        if ((s.frame === "zero") !== frames.isZeroPage(pfn)) return `${where}: the zero page, or not`;
+        if ((s.frame === "zero") !== (frames.isZeroPage(pfn) || frames.isHugeZeroPage(pfn))) return `${where}: the zero page, or not`;
         if (s.frame === "zero") continue;
         const other = pfns.get(pfn) ?? s.frame;
         if (other !== s.frame || (found.get(s.frame) ?? pfn) !== pfn) return `${where}: shares its page with others than it should`;
@@ -365,7 +451,11 @@ class Program {
         if (((frames.flags(pfn) & FRAME_KSM) !== 0) !== s.frame.ksm) return `${where}: ${s.frame.ksm ? "not " : ""}a page of KSM`;
         if (s.frame.ksm && pt.writable) return `${where}: a page of KSM is writable`;
         if ((frames.flags(pfn) & FRAME_ANON) === 0) return `${where}: not anonymous`;
+        if (s.frame.ksm && frames.isThp(pfn)) return `${where}: a page of KSM is part of a huge page`;
+        if (this.still && (this.pfns.get(s.frame) ?? pfn) !== pfn) return `${where}: its page is another`;
       }
+    this.pfns = found;
+    this.big = new Map([...found].filter(([, pfn]) => frames.isThp(pfn)).map(([frame, pfn]) => [frame, frames.head(pfn)]));
     return this.lost > 0 ? this.h.stale() : this.h.wrong(this.contents());
   }
 

@@ -17,6 +17,14 @@ let mem = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)
 madvise(mem, 2M, MADV_HUGEPAGE)
 write64(mem, 7)
 `;
+/** Two of them, which KSM may merge. */
+const HUGES = `let RAM = 0x80000000
+let mem = mmap(0, 4M, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, align=2M)
+madvise(mem, 4M, MADV_HUGEPAGE)
+madvise(mem, 4M, MADV_MERGEABLE)
+write64(mem, 7)
+write64(mem + 2M, 7)
+`;
 const SLOT = "KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\n";
 const LOGGED = "KVM_SET_USER_MEMORY_REGION(slot=1, flags=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\n";
 const WRITTEN = "guest { mov x1, RAM; str x1, [x1] }\n";
@@ -125,6 +133,11 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
     "try_to_merge_two_pages(mem + 4K, mem)",
     `${MEMORY}madvise(mem, 2M, MADV_MERGEABLE)\nwrite64(mem, 7)\nwrite64(mem + 4K, 7)\n${SLOT}`,
   ),
+  // Two pages of one huge page, which is split after all; and of two, beside somebody who splits and one who unmaps.
+  "ksm-huge": kernelBeside("ksmd", "try_to_merge_two_pages(mem + 4K, mem + 8K)", `${HUGE}madvise(mem, 2M, MADV_MERGEABLE)\n${SLOT}`),
+  "ksm-huge-two": `${VARIANTS}${HUGES}${SLOT}${par("kthread ksmd { try_to_merge_two_pages(mem, mem + 2M) }", GUEST)}`,
+  "ksm-huge-split": `${VARIANTS}${HUGES}${SLOT}${par("kthread ksmd { try_to_merge_two_pages(mem, mem + 2M) }", "kthread kcompactd { split_huge_page(mem + 2M) }")}`,
+  "ksm-huge-munmap": `${VARIANTS}${HUGES}${SLOT}${par("kthread ksmd { try_to_merge_two_pages(mem, mem + 2M) }", "vmm { munmap(mem + 2M, 2M) }")}`,
   "memory-off": bar("guest { ldr w0, [BAR]; ldr w1, [BAR] }", "vmm { pci_memory_enable(dev, 0) }"),
   "memory-off-read": bar("vmm reader { pread(dev, 4, bar2 + 0x100) }", "vmm { pci_memory_enable(dev, 0) }"),
   "memory-off-touch": bar("vmm reader { read32(bar) }", "vmm { pci_memory_enable(dev, 0) }"),
