@@ -68,7 +68,10 @@ const step = fc.oneof(
     }),
   },
   { weight: 4, arbitrary: fc.record({ op: fc.constantFrom("gup" as const, "gupWrite" as const), who, area, offset, kvm: fc.boolean() }) },
-  { weight: 6, arbitrary: fc.record({ op: fc.constant("poison" as const), who, area, offset, pages: fc.constantFrom(1, 1, 2, 17) }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({ op: fc.constant("poison" as const), who, area, offset, pages: fc.constantFrom(1, 1, 2, 17), held: fc.nat(4) }),
+  },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -270,7 +273,7 @@ class Program {
         return expect(r, what).toBe(want === POISON && s.kvm ? -EHWPOISON : want === "segv" || want === POISON ? -EFAULT : 0);
       }
       case "poison":
-        return this.poison(mm, process, page, s.pages);
+        return this.poison(mm, process, page, s.pages, s.held);
       case "dontneed": {
         const hugetlb = process.get(page)?.file?.kind === "hugetlb";
         const span = hugetlb ? 16 : 1;
@@ -297,8 +300,8 @@ class Program {
     }
   }
 
-  /** madvise_inject_error. */
-  private poison(mm: number, process: Process, page: number, pages: number): void {
+  /** madvise_inject_error. @param held 0: somebody holds the first page, if it is part of a 2 MiB page */
+  private poison(mm: number, process: Process, page: number, pages: number, held: number): void {
     const { h } = this;
     // The page is there before, so that it is seen whether it is part of a 2 MiB page.
     this.do({
@@ -310,6 +313,8 @@ class Program {
       value: 0,
     });
     let want = 0;
+    const first = process.get(page)?.entry;
+    const pin = held === 0 && typeof first === "object" && first.big ? h.mm.gup.gupFast(mm, page * PAGE, false) : -1;
     for (let p = page; p < page + pages;) {
       const s = process.get(p);
       const breaks = h.d.gupReadBreaksCow && s?.shared === false;
@@ -325,6 +330,11 @@ class Program {
         }
         p++;
         continue;
+      }
+      // try_to_split_thp_page: whoever else holds it refuses that.
+      if (pin >= 0) {
+        want = -EBUSY;
+        break;
       }
       const all = this.whole(process, p);
       const { big } = e;
@@ -342,6 +352,7 @@ class Program {
       p += big ? 512 : all.length;
     }
     const r = h.run(h.mm.syscalls.madvise, mm, page * PAGE, pages * PAGE, MADV_HWPOISON);
+    if (pin >= 0) h.mm.frames.put(pin);
     expect(r, `poison of ${pages} from ${page - FIRST}`).toBe(want);
   }
 
@@ -433,7 +444,7 @@ describe("short programs that random ones of this length seldom are", () => {
         { op: "fork" },
         { op: "reclaim", ...at(0) },
         load(0),
-        { op: "poison", ...at(0), pages: 1 },
+        { op: "poison", ...at(0), pages: 1, held: 1 },
         load(1),
       ]);
   });

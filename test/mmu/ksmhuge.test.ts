@@ -143,6 +143,49 @@ describe("KSM merges pages of huge pages", () => {
     });
   }
 
+  /** ksmd, until `there`. */
+  const ksmd = (b: Bench, there: () => boolean): number => {
+    const agent = b.sim.agents.add("ksmd", "kthread", 0);
+    b.sim.agents.start(agent, b.mm.ksm.mergeTwo, 0, FIRST, SECOND, 0);
+    while (!there()) expect(b.sim.agents.step(agent)).toBe(true);
+    return agent;
+  };
+
+  it("who takes a reference between the two announcements of the split keeps the huge page as it is, in every process", () => {
+    for (const era of ["v5.4", "v6.12"]) {
+      const b = huge(era);
+      const child = b.run(b.mm.syscalls.fork, 0);
+      const head = pfn(b, AT);
+      const order = listen(b);
+      const agent = ksmd(b, () => order.length === 5); // the child's first S
+      expect([pfn(b, AT), b.mm.gup.gupFast(0, AT, false)]).toEqual([-1, -1]); // migration entries
+      const held = b.mm.gup.gupFast(child, AT + 7 * PAGE, false);
+      expect(held).toBe(head + 7);
+      expect(b.sim.agents.runToEnd(agent)).toBe(true);
+      expect(b.sim.agents.result(agent)).toBe(-EAGAIN);
+      expect(order).toEqual([0, child].flatMap((mm) => split(mm, AT)));
+      for (const mm of [0, child]) for (let i = 0; i < 512; i++) expect(pfn(b, AT + i * PAGE, mm)).toBe(head + i);
+      expect([b.mm.frames.isThp(head), ...counts(b, head)]).toEqual([true, 1025, 1024]);
+      b.mm.frames.put(held);
+      expect(merge(b)).toBe(0);
+    }
+  });
+
+  it("the lock of the huge page becomes that of the page which is merged", () => {
+    for (const era of ["v5.4", "v6.12"]) {
+      const b = huge(era);
+      const order = listen(b);
+      const head = pfn(b, AT);
+      const agent = ksmd(b, () => !b.mm.frames.isThp(head));
+      expect(b.run(b.mm.migrate.migratePage, 0, FIRST)).toBe(-EAGAIN);
+      while (order.length < 5) b.sim.agents.step(agent); // until write_protect_page has begun
+      expect(order.slice(4)).toEqual([`0 S ${FIRST.toString(16)}-${(FIRST + PAGE).toString(16)}`]);
+      expect([FIRST, AT].map((a) => b.run(b.mm.migrate.migratePage, 0, a))).toEqual([-EAGAIN, 0]);
+      expect(b.sim.agents.runToEnd(agent)).toBe(true);
+      expect([b.sim.agents.result(agent), b.run(b.mm.migrate.migratePage, 0, FIRST)]).toEqual([0, 0]);
+    }
+  });
+
   it("a huge page whose page is mapped by the child alone is split there", () => {
     const b = huge("v6.12");
     const child = b.run(b.mm.syscalls.fork, 0);
