@@ -34,7 +34,7 @@ export const mmDecisions = {
     "v4.10": [true, "1d7715c676a1 mmu-notifier: add clear_young callback, v4.3"],
   }),
   singlePageReclaim: decision(
-    "How reclaim of one page is announced: after the fact with invalidate_page, or as a range around it.",
+    "How reclaim of one page is announced (try_to_unmap_one): after the fact with invalidate_page, or as a range around it.",
     ["invalidatePage", "range"],
     {
       "v4.0": ["invalidatePage", "mm/rmap.c try_to_unmap_one, v4.0"],
@@ -222,7 +222,7 @@ export const mmDecisions = {
     },
   ),
   thpSplit: decision(
-    "Splitting a 2 MiB page of anonymous memory: each mapping is marked while the pages get counts of their own (announced once, no page lock), or the page is unmapped, under its lock, and frozen (announced for the split of the mapping, and again)?",
+    "Splitting a 2 MiB page of anonymous memory: without its page lock, pages keeping the references that they have; or under its lock, frozen, and refused where anybody but the caller has one?",
     ["splitting", "freeze"],
     {
       "v4.0": [

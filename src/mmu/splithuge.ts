@@ -45,8 +45,8 @@ export class SplitHugePmd {
   readonly activity: Activity;
   /**
    * (mm, addr, pins) -> R0 0 | -errno. split_huge_page of the THP behind addr: in each address space (rmap_walk of unmap_folio,
-   * unmap_page before v6.1) the mapping is split (S, E), then its pages get migration entries (S, E), which faults wait for
-   * until all are put back (remap_page) and the compound page is 512 ordinary ones. In the last of them both happen at
+   * unmap_page before v6.1) the mapping is split (S, E), then its pages get migration entries (S, E; until v4.13 both at once), which faults wait
+   * for until all are put back (remap_page) and the compound page is 512 ordinary ones. In the last of them both happen at
    * once, between S and E. -EBUSY, and nothing announced, where its page lock is taken or it has references beyond those of its
    * mappings and the caller's, which pass to the page at addr; for hugetlb too, which is never split.
    */
@@ -123,6 +123,11 @@ export class SplitHugePmd {
     return this.d.thpSplit === "freeze";
   }
 
+  /** __split_huge_page_splitting; then try_to_unmap_one, which as long as it told of single pages said no more where the split had left nothing to do. */
+  private get once(): boolean {
+    return this.d.singlePageReclaim === "invalidatePage";
+  }
+
   /** anon_vma_lock_write: nobody walks the reverse mapping of the page until it is split. Then can_split_folio. */
   private lockMappings(f: number): number {
     const { frames } = this;
@@ -161,7 +166,7 @@ export class SplitHugePmd {
     s.set(f + AT_MM, cursor === 0 ? s.a[f + MM]! : this.rmap.mm);
     s.set(f + AT, cursor === 0 ? s.a[f + ADDR]! : this.rmap.addr);
     s.set(f + END, this.rmap.end);
-    if (!this.freezes) return this.range(f, this.splitHugePage.first + 2, AT_MM, true); // __split_huge_page_splitting
+    if (this.once) return this.range(f, this.splitHugePage.first + 2, AT_MM, true);
     return agents.call(f, this.splitHugePage.first + 1, this.activity, s.a[f + AT_MM]!, s.a[f + AT]!);
   }
 
@@ -214,9 +219,9 @@ export class SplitHugePmd {
     const more = s.a[f + CURSOR]! !== 0 && this.nextPlace(f) !== 0;
     const mm = s.a[f + AT_MM]!;
     const addr = s.a[f + AT]!;
-    if ((more || !this.freezes) && pt.contended(mm, pmdStart(addr), pmdStart(addr) + PMD_SIZE)) return BLOCKED;
-    // pmdp_splitting_flush: here its small entries, and in them what faults wait for, come at once.
-    if (!this.freezes) this.zap.splitHugePmdPlain(mm, addr);
+    if ((more || this.once) && pt.contended(mm, pmdStart(addr), pmdStart(addr) + PMD_SIZE)) return BLOCKED;
+    // What faults wait for comes with the small entries (pmdp_splitting_flush; freeze of __split_huge_pmd).
+    if (this.once) this.zap.splitHugePmdPlain(mm, addr);
     if (!more) {
       this.splitNow(f);
       return this.range(f, this.splitHugePage.first + 3, AT_MM, false);

@@ -212,13 +212,14 @@ describe("KSM merges pages of huge pages", () => {
 });
 
 describe("decisions", () => {
-  it("thpSplit: the split is announced twice, or once; before, it is no matter whose lock and references the page has", () => {
+  it("singlePageReclaim: the split is announced once, or for the entry and again for its pages", () => {
     const told = (era: string) => {
       const b = huge(era);
       const order = listen(b);
       return [b.run(b.mm.huge.splitHugePage, 0, AT), order];
     };
-    expect([told("v4.0"), told("v4.10")]).toEqual([
+    expect([told("v4.0"), told("v4.10"), told("v4.20")]).toEqual([
+      [0, range(0, AT, BLOCK)],
       [0, range(0, AT, BLOCK)],
       [0, split(0, AT)],
     ]);

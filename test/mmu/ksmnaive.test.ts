@@ -491,7 +491,7 @@ function check(era: string, steps: readonly Step[]): void {
 }
 
 describe("random programs whose pages are merged: contents, sharing and entries are what a naive list has", () => {
-  for (const era of ["v4.0", "v5.4", "v5.8", "v6.1", "v7.2.12"]) {
+  for (const era of ["v4.0", "v4.10", "v5.4", "v5.8", "v6.1", "v7.2.12"]) {
     it(era, () => {
       fc.assert(
         fc.property(fc.array(step, { minLength: stepsOr(10), maxLength: 60 }), (steps) => check(era, steps)),
