@@ -46,8 +46,8 @@ export class Ksm {
    * clear, [change_pte], E; what is so already is left), compared, and the second's entry is replaced by the first's page (S, clear,
    * [change_pte], E). A first page that is KSM's already is not touched (stable_tree_search found it); one that was made so
    * for nothing is broken again. A reference of each is held meanwhile: whoever writes or unmaps the first page does not
-   * free it. -EINVAL: not MADV_MERGEABLE; -EAGAIN: somebody else holds a reference or the lock, or wrote; -EBUSY: contents
-   * differ; -EFAULT: no anonymous page there.
+   * free it. -EINVAL: not MADV_MERGEABLE; -EAGAIN: somebody else holds a reference or the lock, or wrote, or both are of one huge
+   * page, where one reference is in the other's way; -EBUSY: contents differ; -EFAULT: no anonymous page there.
    */
   readonly mergeTwo: Activity;
 
