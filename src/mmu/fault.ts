@@ -318,7 +318,7 @@ export class HostFault {
         if (partOfThp) return this.onlyHere(mm, addr);
         return frames.mapcount(pfn) === 1 && ((frames.flags(pfn) & FRAME_SWAPCACHE) === 0 || frames.refcount(pfn) === 1);
       case "refcount":
-        return !partOfThp && frames.refcount(pfn) === 1;
+        return !partOfThp && frames.refcount(pfn) === 1 && frames.lru?.holds(pfn) !== true;
       default:
         if ((frames.flags(pfn) & FRAME_EXCLUSIVE) !== 0) return true;
         if (partOfThp) return this.d.cowReuseLarge && this.reuseLarge(mm, addr);
@@ -522,6 +522,7 @@ export class HostFault {
     const pfn = s[f + NEW]!;
     const prot = this.zap.prot;
     frames.newAnon(pfn);
+    frames.lruCacheAdd(pfn);
     const unshare = (s[f + FLAGS]! & FAULT_FLAG_UNSHARE) !== 0;
     const writable = (this.vmas.flags(vma) & VM_WRITE) !== 0 && !unshare;
     const lo = writable ? prot.lo(vma) & ~PTE_RDONLY : prot.lo(vma);

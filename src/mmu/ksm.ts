@@ -110,6 +110,7 @@ export class Ksm {
     const s = agents.stack;
     const [mm, mm2] = [s.a[f + MM]!, s.a[f + GOES_MM]!];
     if (!locks.read(this.locks.mmapLock(mm))) return BLOCKED;
+    this.frames.lru?.drainAll(); // scan_get_next_rmap_item, of a new round
     const first = this.candidate(mm, s.a[f + STAYS]!);
     // Of another process: ksmd took it on its last round, with a reference.
     const second = this.candidate(mm2, s.a[f + GOES]!);

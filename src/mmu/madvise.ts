@@ -255,7 +255,9 @@ export class Madvise {
       case MADV_COLD:
       case MADV_PAGEOUT:
         // Without swap neither takes a page away; PFNMAP and locked VMAs are refused.
-        return (this.mm.vmas.flags(v) & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0 ? this.leave(f, -EINVAL) : this.nextVma(f);
+        if ((this.mm.vmas.flags(v) & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0) return this.leave(f, -EINVAL);
+        this.mm.frames.lru?.drain();
+        return this.nextVma(f);
       default:
         return this.changeFlags(f, v, start, end);
     }
@@ -368,6 +370,7 @@ export class Madvise {
   private free(f: number, v: number, start: number, end: number): number {
     const { sim, vmas, notifiers } = this.mm;
     if ((vmas.flags(v) & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0 || vmas.file(v) >= 0) return this.leave(f, -EINVAL);
+    this.mm.frames.lru?.drain();
     return sim.agents.call(f, this.madvise.first + P_FREE, notifiers.invalidateRangeStart, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, 1);
   }
 
@@ -393,9 +396,9 @@ export class Madvise {
     return this.freeAge(f);
   }
 
-  /** madvise_free_pte_range: every entry becomes old and clean. */
+  /** madvise_free_pte_range: every entry becomes old and clean, its page one to be freed first (mark_page_lazyfree). */
   private freeAge(f: number): number {
-    const { sim, pt, notifiers } = this.mm;
+    const { sim, pt, notifiers, frames } = this.mm;
     const s = sim.agents.stack.a;
     const mm = s[f + MM]!;
     const start = s[f + PART_START]!;
@@ -403,6 +406,7 @@ export class Madvise {
     if (pt.contended(mm, start, end)) return BLOCKED;
     for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
       if (!pt.walk(mm, a)) continue;
+      frames.markLazyFree(pt.leafPfn);
       const lo = (pt.lo & ~PTE_AF) | PTE_RDONLY;
       const block = a - (a % LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3]);
       pt.setEntry(mm, block, pt.leafLevel, pt.entry, lo, pt.hi & ~HI_DIRTY);

@@ -27,6 +27,7 @@ import { Munmap } from "./munmap.js";
 import { BreakKsm } from "./breakksm.js";
 import { Ksm } from "./ksm.js";
 import { KsmEntry } from "./ksmentry.js";
+import { LruBatches } from "./lrubatch.js";
 import { MigrationEntries } from "./migrationentries.js";
 import { Migrate } from "./migrate.js";
 import { MmuNotifiers } from "./notifiers.js";
@@ -142,6 +143,7 @@ export class HostMm implements MmContext {
       frames: phys.ramSize / 4096,
       hugetlb: { 9: options.hugetlbPages ?? 16, ...options.hugetlb },
     });
+    if (d.cowReuse === "refcount") this.frames.lru = new LruBatches(sim);
     this.files = new Files(sim, this.frames);
     this.vmas = new Vmas(sim);
     this.notifiers = new MmuNotifiers(sim);
