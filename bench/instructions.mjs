@@ -13,6 +13,7 @@ import { parseArgs } from "node:util";
 import { parse } from "acorn";
 import { build } from "esbuild";
 import { inlineConstants } from "../tools/constants.mjs";
+import { BUNDLING } from "./bundling.mjs";
 
 const FOLDER = resolve("node_modules/.cache/faultline/instructions");
 const BUNDLE = join(FOLDER, "workloads.js");
@@ -23,15 +24,9 @@ const MOST = 40_000_000;
 async function prepare() {
   mkdirSync(FOLDER, { recursive: true });
   await build({
+    ...BUNDLING,
     entryPoints: ["bench/instructions/workloads.ts"],
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    minifySyntax: true,
-    logLevel: "error",
     outfile: BUNDLE,
-    banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
     define: { __FAULTLINE_VERSION__: '"bench"', __FAULTLINE_BRACKETS__: "true" },
   });
   await inlineConstants([BUNDLE]);

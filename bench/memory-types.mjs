@@ -7,6 +7,7 @@ import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { BUNDLING } from "./bundling.mjs";
 
 const MOST = 10;
 const RUNS = 15;
@@ -18,16 +19,9 @@ const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 async function bundle(brackets, outdir) {
   rmSync(outdir, { recursive: true, force: true });
   await build({
+    ...BUNDLING,
     entryPoints: { bracketcost: "bench/bracketcost.ts" },
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    minifySyntax: true,
-    logLevel: "error",
     outdir,
-    external: ["benny"],
-    banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
     define: { __FAULTLINE_VERSION__: '"bench"', __FAULTLINE_BRACKETS__: String(brackets) },
   });
 }
