@@ -142,7 +142,8 @@ export class SplitHugePmd {
     s.set(f + INDEX, s.a[f + INDEX]! - (page - head));
     // page_get_anon_vma finds none for a page that nothing maps any more.
     if (this.nextPlace(f) !== 0 && frames.refcount(head) - frames.mapcount(head) === this.references(f)) return this.unmapNext(f);
-    return (this.fail(f), this.unlockPage(f));
+    this.fail(f);
+    return this.unlockPage(f);
   }
 
   /** References of the caller's, which the page may have beyond those of its mappings. */
