@@ -3,9 +3,10 @@ import { beforeAll, expect, test, vi } from "vitest";
 import { redisPlace } from "../../src/campaign/redis.js";
 import { AT_TERMINAL, CLI, faultline, said, temporaryFolder } from "../cli/command.js";
 import { wrong } from "../cli/jsonschema.js";
-import { freePort, redisServer, start } from "./redisserver.js";
+import { freePort, killWhenDone, redisServer, start } from "./redisserver.js";
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
+killWhenDone();
 let port = 0;
 
 const PASSWORD = "open-sesame";

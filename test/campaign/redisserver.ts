@@ -6,9 +6,12 @@ import { temporaryFolder } from "../cli/command.js";
 
 const running: ChildProcess[] = [];
 
-afterAll(() => {
-  for (const p of running) if (p.exitCode === null) p.kill("SIGKILL");
-});
+/** For each file that starts some: files share their process, where this module is loaded once. */
+export function killWhenDone(): void {
+  afterAll(() => {
+    for (const p of running.splice(0)) if (p.exitCode === null) p.kill("SIGKILL");
+  });
+}
 
 export async function freePort(): Promise<number> {
   const server = createServer();
@@ -18,7 +21,7 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** Killed when the tests of its file have ended. */
+/** Killed when the tests of its file have ended (`killWhenDone`). */
 export function start(command: string, args: readonly string[], cwd = temporaryFolder()): ChildProcess {
   const p = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], cwd });
   running.push(p);

@@ -1,9 +1,10 @@
 import { execFileSync } from "node:child_process";
 import { beforeAll, expect, test, vi } from "vitest";
 import { CLI, faultline, temporaryFolder } from "../cli/command.js";
-import { freePort, redisServer, start } from "./redisserver.js";
+import { freePort, killWhenDone, redisServer, start } from "./redisserver.js";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
+killWhenDone();
 
 const cwd = temporaryFolder();
 let port = 0;
