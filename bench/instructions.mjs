@@ -155,19 +155,33 @@ function count(name, ops, by, top) {
   }
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { by: { type: "string" }, top: { type: "string", default: "40" } },
-});
-await prepare();
-const { OPS } = await import(BUNDLE);
-const chosen = positionals.length === 0 ? Object.keys(OPS) : positionals;
-const wrong = chosen.find((name) => !Object.hasOwn(OPS, name));
-if (wrong !== undefined || (values.by !== undefined && !["code", "function", "line"].includes(values.by))) {
-  console.error(
-    wrong === undefined
-      ? "error: --by takes code, function or line"
-      : `error: no workload named ${wrong}: one of ${Object.keys(OPS).join(", ")}`,
-  );
+const BY = ["code", "function", "line"];
+
+/** The options, or the one error. */
+function asked() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { by: { type: "string" }, top: { type: "string", default: "40" } },
+  });
+  if (values.by !== undefined && !BY.includes(values.by)) throw new Error(`--by takes ${BY.join(", ")}, not ${values.by}`);
+  if (!/^[1-9][0-9]*$/.test(values.top)) throw new Error(`--top takes a number of lines, not ${values.top}`);
+  return { by: values.by, top: Number(values.top), names: positionals };
+}
+
+async function main() {
+  if (process.platform !== "linux" || process.arch !== "x64") throw new Error("instructions are counted on x86-64 Linux only");
+  const { by, top, names } = asked();
+  await prepare();
+  const { OPS } = await import(BUNDLE);
+  const all = Object.keys(OPS);
+  const wrong = names.find((name) => !all.includes(name));
+  if (wrong !== undefined) throw new Error(`no workload named ${wrong}: one of ${all.join(", ")}`);
+  for (const name of names.length === 0 ? all : names) count(name, OPS[name], by, top);
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(`error: ${error.message}`);
   process.exitCode = 2;
-} else for (const name of chosen) count(name, OPS[name], values.by, Number(values.top));
+}

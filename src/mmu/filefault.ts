@@ -154,7 +154,7 @@ export class FileFault {
     if (pfn < 0) return VM_FAULT_OOM;
     frames.copy(pfn, from, ORDER_PAGE);
     frames.newAnon(pfn);
-    frames.lruCacheAdd(pfn);
+    frames.lru?.lruCacheAdd(pfn);
     const writable = (vmas.flags(vma) & VM_WRITE) !== 0 && !this.protectedPage;
     const lo = this.prot.lo(vma) & ~(writable ? PTE_RDONLY : 0) & this.atFault;
     const hi = this.prot.hi(vma) | (writable ? HI_WRITE : 0) | HI_DIRTY | (this.protectedPage ? HI_UFFD_WP : 0);
@@ -173,7 +173,7 @@ export class FileFault {
     frames.clear(pfn, ORDER_PAGE);
     if (files.kind(file) === FILE_REGULAR) this.readPage(file, pgoff, pfn);
     frames.setFile(pfn);
-    frames.lruCacheAdd(pfn);
+    frames.lru?.lruCacheAdd(pfn);
     files.cache.put(file, pgoff, pfn);
     return pfn;
   }

@@ -22,9 +22,9 @@
  * page's count that reaches 1023 stays there, and the page is never freed (as REFCOUNT_SATURATED).
  */
 import { declareEvent } from "../sim/events.js";
-import type { LruBatches } from "./lrubatch.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
+import type { LruBatches } from "./lrubatch.js";
 
 /** Flags of a frame. */
 export const FRAME_DIRTY = 1 << 0;
@@ -163,6 +163,8 @@ export class Frames {
   private readonly special: SpecialRange[] = [];
   /** References of the pages of all special ranges, beyond the one that each starts with. */
   private readonly specialRefs: I32Pool;
+  /** In releases that ask whether a page is in one. */
+  lru: LruBatches | undefined;
 
   constructor(
     private readonly sim: Sim,
@@ -296,9 +298,6 @@ export class Frames {
     return pfn;
   }
 
-  /** In releases that ask whether a page is in one. */
-  lru: LruBatches | undefined;
-
   /** The state word of the page that takeRaw gave. */
   private rawRecord = 0;
 
@@ -339,7 +338,7 @@ export class Frames {
     agents.charge(costs.pageAlloc + costs.pageClear);
     bus.emit(pageClear, pfn, ORDER_PAGE);
     this.recs.set(this.rawRecord, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
-    if (this.lru !== undefined) this.lru.add(pfn);
+    this.lru?.lruCacheAdd(pfn);
     return pfn;
   }
 
@@ -530,20 +529,6 @@ export class Frames {
     const r = this.record(pfn);
     this.recs.set(r, this.recs.a[r]! | FRAME_ANON | FRAME_EXCLUSIVE);
     this.count(r, 0, 1);
-  }
-
-  /** lru_cache_add of a fresh page, not of hugetlb: into the CPU's batch, where the release is asked for it. */
-  lruCacheAdd(pfn: number): void {
-    if (this.lru === undefined) return;
-    if (this.isCompound(pfn)) this.lru.drain();
-    else this.lru.add(pfn);
-  }
-
-  /** mark_page_lazyfree: of an anonymous page. */
-  markLazyFree(pfn: number): void {
-    if (this.lru === undefined || (this.flags(pfn) & FRAME_ANON) === 0) return;
-    if (this.isCompound(pfn)) this.lru.drain();
-    else this.lru.lazyFree(pfn);
   }
 
   /** The frame belongs to a file's page cache. */

@@ -52,7 +52,7 @@ export class HugeAnon {
       if (pfn < 0) return VM_FAULT_FALLBACK;
       frames.clear(pfn, ORDER_PMD);
       frames.newAnon(pfn);
-      frames.lruCacheAdd(pfn);
+      frames.lru?.lruCacheAdd(pfn);
       hi |= HI_DIRTY;
       if ((this.vmas.flags(vma) & VM_WRITE) !== 0) {
         hi |= HI_WRITE;
@@ -67,7 +67,7 @@ export class HugeAnon {
   /** Puts a fresh 2 MiB page, dirty, where the PMD is empty now (map_anon_folio_pmd): writable where the VMA is (maybe_pmd_mkwrite). */
   map(mm: number, vma: number, block: number, pfn: number): void {
     this.frames.newAnon(pfn);
-    this.frames.lruCacheAdd(pfn);
+    this.frames.lru?.lruCacheAdd(pfn);
     this.frames.setFlags(pfn, FRAME_EXCLUSIVE);
     const writable = (this.vmas.flags(vma) & VM_WRITE) !== 0;
     const lo = this.prot.lo(vma) & ~2 & (writable ? ~PTE_RDONLY : -1);

@@ -71,7 +71,7 @@ export class MemoryFailure {
 
   private getPage(f: number): number {
     const s = this.sim.agents.stack.a;
-    this.frames.lru?.drainAll(); // shake_page
+    this.frames.lru?.lruAddDrainAll(); // shake_page
     return this.sim.agents.call(f, this.poisonPage.first + 1, this.gup.getUserPagesUnlocked, s[f + MM]!, s[f + ADDR]!, 0);
   }
 

@@ -40,6 +40,18 @@ const P_SPLIT_FIRST = 7;
 const P_SPLIT_SECOND = 8;
 const P_SPLIT_APART = 9;
 
+/** The words of one of the two pages, and the phases that its split and its protection go on with. */
+interface Side {
+  readonly mm: number;
+  readonly addr: number;
+  readonly pfn: number;
+  readonly index: number;
+  readonly split: number;
+  readonly protected: number;
+}
+const FIRST: Side = { mm: MM, addr: STAYS, pfn: STAYS_PFN, index: STAYS_INDEX, split: P_SPLIT_FIRST, protected: P_PROTECTED_FIRST };
+const SECOND: Side = { mm: GOES_MM, addr: GOES, pfn: GOES_PFN, index: GOES_INDEX, split: P_SPLIT_SECOND, protected: P_REPLACE };
+
 export class Ksm {
   /**
    * (mm, addr that stays, addr that goes, its mm) -> R0 0 | -errno. Both are split from their huge pages, write-protected (each S,
@@ -74,8 +86,8 @@ export class Ksm {
       ["done", (f) => this.replaced(f, agents.stack.a[f + R0]!)],
       ["breakCow", (f) => this.breakCow(f)],
       ["broken", (f) => (this.unlock(agents.stack.a[f + MM]!), this.finish(f))],
-      ["splitFirst", (f) => this.protectSplit(f, true)],
-      ["splitSecond", (f) => this.protectSplit(f, false)],
+      ["splitFirst", (f) => this.protectSplit(f, FIRST)],
+      ["splitSecond", (f) => this.protectSplit(f, SECOND)],
       ["splitApart", (f) => (this.pages.unlock(), this.finish(f))],
     ]);
   }
@@ -110,7 +122,7 @@ export class Ksm {
     const s = agents.stack;
     const [mm, mm2] = [s.a[f + MM]!, s.a[f + GOES_MM]!];
     if (!locks.read(this.locks.mmapLock(mm))) return BLOCKED;
-    this.frames.lru?.drainAll(); // scan_get_next_rmap_item, of a new round
+    this.frames.lru?.lruAddDrainAll(); // scan_get_next_rmap_item, of a new round
     const first = this.candidate(mm, s.a[f + STAYS]!);
     // Of another process: ksmd took it on its last round, with a reference.
     const second = this.candidate(mm2, s.a[f + GOES]!);
@@ -129,50 +141,57 @@ export class Ksm {
       this.unlock(mm);
       return this.protectSecond(f);
     }
-    return this.mergeOne(f, true);
+    return this.mergeOne(f, FIRST);
   }
 
   /** try_to_merge_one_page: the page's lock is only tried; a huge page is split under it, before v4.5 without. */
-  private mergeOne(f: number, first: boolean): number {
+  private mergeOne(f: number, of: Side): number {
     const { frames } = this;
     const s = this.sim.agents.stack.a;
-    const page = s[f + (first ? STAYS_PFN : GOES_PFN)]!;
+    const page = s[f + of.pfn]!;
     const freezes = this.d.thpSplit === "freeze";
-    if (freezes && !this.pages.tryLock(frames.head(page))) return this.given(f, first, -EAGAIN);
-    if (!frames.isThp(page)) return this.protect(f, first);
+    if (freezes && !this.pages.tryLock(frames.head(page))) return this.given(f, of, -EAGAIN);
+    if (!frames.isThp(page)) return this.protect(f, of);
     // Where references do not matter the other page may be of the same huge page.
-    const other = !freezes && first && frames.head(s[f + GOES_PFN]!) === frames.head(page) ? s[f + GOES_PFN]! : 0;
-    return this.splitPage(f, first ? P_SPLIT_FIRST : P_SPLIT_SECOND, first, other);
+    const other = !freezes && of === FIRST && frames.head(s[f + GOES_PFN]!) === frames.head(page) ? s[f + GOES_PFN]! : 0;
+    return this.splitPage(f, of.split, of, other);
   }
 
-  private splitPage(f: number, resume: number, first: boolean, other: number): number {
+  private splitPage(f: number, resume: number, of: Side, other: number): number {
     const { agents } = this.sim;
     const s = agents.stack.a;
-    const [mm, addr] = [s[f + (first ? MM : GOES_MM)]!, s[f + (first ? STAYS : GOES)]!];
-    const [page, index] = [s[f + (first ? STAYS_PFN : GOES_PFN)]!, s[f + (first ? STAYS_INDEX : GOES_INDEX)]!];
+    const split = this.split.splitLockedPage;
     const pins = other > 0 ? 2 : 1;
-    return agents.call(f, this.mergeTwo.first + resume, this.split.splitLockedPage, mm, addr, pins, page, index, other);
+    return agents.call(
+      f,
+      this.mergeTwo.first + resume,
+      split,
+      s[f + of.mm]!,
+      s[f + of.addr]!,
+      pins,
+      s[f + of.pfn]!,
+      s[f + of.index]!,
+      other,
+    );
   }
 
-  private protectSplit(f: number, first: boolean): number {
-    return this.sim.agents.stack.a[f + R0]! < 0 ? this.given(f, first, -EAGAIN) : this.protect(f, first);
+  private protectSplit(f: number, of: Side): number {
+    return this.sim.agents.stack.a[f + R0]! < 0 ? this.given(f, of, -EAGAIN) : this.protect(f, of);
   }
 
   /** write_protect_page, with the page's lock, which before v4.5 is tried only here. */
-  private protect(f: number, first: boolean): number {
+  private protect(f: number, of: Side): number {
     const { agents } = this.sim;
     const s = agents.stack.a;
-    const page = s[f + (first ? STAYS_PFN : GOES_PFN)]!;
-    if (!this.pages.tryLock(page)) return this.given(f, first, -EAGAIN);
-    const [mm, addr] = [s[f + (first ? MM : GOES_MM)]!, s[f + (first ? STAYS : GOES)]!];
-    const resume = this.mergeTwo.first + (first ? P_PROTECTED_FIRST : P_REPLACE);
-    return agents.call(f, resume, this.entry.changeEntry, mm, addr, page, -1);
+    const page = s[f + of.pfn]!;
+    if (!this.pages.tryLock(page)) return this.given(f, of, -EAGAIN);
+    return agents.call(f, this.mergeTwo.first + of.protected, this.entry.changeEntry, s[f + of.mm]!, s[f + of.addr]!, page, -1);
   }
 
   /** The page could not be protected. */
-  private given(f: number, first: boolean, error: number): number {
+  private given(f: number, of: Side, error: number): number {
     this.sim.agents.stack.set(f + R0, error);
-    return first ? this.protectedFirst(f) : this.replace(f);
+    return of === FIRST ? this.protectedFirst(f) : this.replace(f);
   }
 
   /** The first page is KSM's now (set_page_stable_node): whoever writes it gets a copy. */
@@ -195,7 +214,7 @@ export class Ksm {
     if (this.d.ksmSameHugePage === "left" || !frames.isThp(stays) || frames.head(goes) !== head) return this.finish(f);
     frames.put(goes);
     s.set(f + GOES_PFN, -1);
-    return pages.tryLock(head) ? this.splitPage(f, P_SPLIT_APART, true, 0) : this.finish(f);
+    return pages.tryLock(head) ? this.splitPage(f, P_SPLIT_APART, FIRST, 0) : this.finish(f);
   }
 
   private protectSecond(f: number): number {
@@ -204,7 +223,7 @@ export class Ksm {
     const here = this.mergeTwo.first + P_SECOND;
     if (!this.sim.locks.read(this.locks.mmapLock(mm))) return s[f] === here ? BLOCKED : here;
     if (!this.mergeable(mm, s[f + GOES]!)) return this.replaced(f, -EINVAL);
-    return this.mergeOne(f, false);
+    return this.mergeOne(f, SECOND);
   }
 
   /**

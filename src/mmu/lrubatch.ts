@@ -4,6 +4,7 @@
  * the model asks: who needs a page's references to be those of its mappings (migration, splits, KSM) empties the batches first.
  * Left out: activate_page, for pages that were accessed twice.
  */
+import { FRAME_ANON, type Frames } from "./frames.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 
@@ -19,21 +20,26 @@ const CPU_WORDS = 2 * WORDS;
 export class LruBatches {
   private readonly w: I32Pool;
 
-  constructor(private readonly sim: Sim) {
+  constructor(
+    private readonly sim: Sim,
+    private readonly frames: Frames,
+  ) {
     this.w = sim.state.i32("mm.lruBatches", CPU_WORDS);
   }
 
-  /** lru_cache_add of a page that is not compound. */
-  add(pfn: number): void {
+  /** A fresh page, not of hugetlb. */
+  lruCacheAdd(pfn: number): void {
     this.put(ADD, pfn);
   }
 
-  /** mark_page_lazyfree: a page of MADV_FREE. */
-  lazyFree(pfn: number): void {
-    this.put(LAZYFREE, pfn);
+  /** A page of MADV_FREE. */
+  markPageLazyfree(pfn: number): void {
+    if ((this.frames.flags(pfn) & FRAME_ANON) !== 0) this.put(LAZYFREE, pfn);
   }
 
+  /** pagevec_add. A compound page empties the batch too. */
   private put(batch: number, pfn: number): void {
+    if (this.frames.isCompound(pfn)) return this.lruAddDrain();
     const cpu = this.sim.agents.cpu * CPU_WORDS;
     this.w.ensure(cpu + CPU_WORDS);
     const at = cpu + batch;
@@ -42,20 +48,20 @@ export class LruBatches {
     this.w.set(at, n === BATCH ? 0 : n);
   }
 
-  /** lru_add_drain: the running CPU's batches. A compound page empties one too. */
-  drain(): void {
-    this.drainCpu(this.sim.agents.cpu * CPU_WORDS);
+  /** The running CPU's batches. */
+  lruAddDrain(): void {
+    this.lruAddDrainCpu(this.sim.agents.cpu * CPU_WORDS);
   }
 
-  /** lru_add_drain_all. */
-  drainAll(): void {
-    for (let cpu = 0; cpu < this.w.needed; cpu += CPU_WORDS) this.drainCpu(cpu);
+  /** Those of all CPUs. */
+  lruAddDrainAll(): void {
+    for (let cpu = 0; cpu < this.w.needed; cpu += CPU_WORDS) this.lruAddDrainCpu(cpu);
   }
 
-  private drainCpu(cpu: number): void {
+  private lruAddDrainCpu(cpu: number): void {
     if (cpu >= this.w.needed) return;
-    if (this.w.a[cpu + ADD] !== 0) this.w.set(cpu + ADD, 0);
-    if (this.w.a[cpu + LAZYFREE] !== 0) this.w.set(cpu + LAZYFREE, 0);
+    this.w.set(cpu + ADD, 0);
+    this.w.set(cpu + LAZYFREE, 0);
   }
 
   /** Has a batch a reference to this page? */

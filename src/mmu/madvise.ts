@@ -256,7 +256,7 @@ export class Madvise {
       case MADV_PAGEOUT:
         // Without swap neither takes a page away; PFNMAP and locked VMAs are refused.
         if ((this.mm.vmas.flags(v) & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0) return this.leave(f, -EINVAL);
-        this.mm.frames.lru?.drain();
+        this.mm.frames.lru?.lruAddDrain();
         return this.nextVma(f);
       default:
         return this.changeFlags(f, v, start, end);
@@ -370,7 +370,7 @@ export class Madvise {
   private free(f: number, v: number, start: number, end: number): number {
     const { sim, vmas, notifiers } = this.mm;
     if ((vmas.flags(v) & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0 || vmas.file(v) >= 0) return this.leave(f, -EINVAL);
-    this.mm.frames.lru?.drain();
+    this.mm.frames.lru?.lruAddDrain();
     return sim.agents.call(f, this.madvise.first + P_FREE, notifiers.invalidateRangeStart, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, 1);
   }
 
@@ -406,7 +406,7 @@ export class Madvise {
     if (pt.contended(mm, start, end)) return BLOCKED;
     for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
       if (!pt.walk(mm, a)) continue;
-      frames.markLazyFree(pt.leafPfn);
+      frames.lru?.markPageLazyfree(pt.leafPfn);
       const lo = (pt.lo & ~PTE_AF) | PTE_RDONLY;
       const block = a - (a % LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3]);
       pt.setEntry(mm, block, pt.leafLevel, pt.entry, lo, pt.hi & ~HI_DIRTY);

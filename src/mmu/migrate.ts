@@ -73,7 +73,7 @@ export class Migrate {
     const { pt, frames } = this;
     const { agents } = this.sim;
     const s = agents.stack;
-    frames.lru?.drainAll(); // migrate_prep
+    frames.lru?.lruAddDrainAll(); // migrate_prep
     if (!pt.walk(s.a[f + MM]!, s.a[f + ADDR]!)) return agents.ret(f, -ENOENT);
     const pfn = pt.leafPfn;
     if (pt.special || frames.isReserved(pfn) || (frames.flags(pfn) & FRAME_HUGETLB) !== 0) return agents.ret(f, -EBUSY);
@@ -198,7 +198,7 @@ export class Migrate {
     this.sim.locks.unlockRead(this.pages.rmapLock);
     this.pages.unlock();
     frames.put(old);
-    if (!pinned) frames.lruCacheAdd(to); // putback_lru_page
+    if (!pinned) frames.lru?.lruCacheAdd(to); // putback_lru_page
     frames.put(to);
     return agents.ret(f, pinned ? -EAGAIN : 0);
   }

@@ -143,7 +143,7 @@ export class HostMm implements MmContext {
       frames: phys.ramSize / 4096,
       hugetlb: { 9: options.hugetlbPages ?? 16, ...options.hugetlb },
     });
-    if (d.cowReuse === "refcount") this.frames.lru = new LruBatches(sim);
+    if (d.cowReuse === "refcount") this.frames.lru = new LruBatches(sim, this.frames);
     this.files = new Files(sim, this.frames);
     this.vmas = new Vmas(sim);
     this.notifiers = new MmuNotifiers(sim);

@@ -120,7 +120,7 @@ export class Reclaim {
     const { agents } = this.sim;
     const s = agents.stack;
     const mm = s.a[f + MM]!;
-    frames.lru?.drain(); // shrink_inactive_list
+    frames.lru?.lruAddDrain(); // shrink_inactive_list
     const addr = s.a[f + ADDR]! - (s.a[f + ADDR]! % 4096);
     s.set(f + ADDR, addr);
     if (!pt.walk(mm, addr)) return agents.ret(f, -ENOENT);

@@ -174,7 +174,7 @@ export class Truncate {
       if (pfn < 0) return sim.agents.ret(f, -ENOMEM);
       frames.clear(pfn, order);
       frames.setFile(pfn);
-      if (order === 0) frames.lruCacheAdd(pfn);
+      if (order === 0) frames.lru?.lruCacheAdd(pfn);
       files.cache.put(file, p, pfn);
       files.setReach(file, files.reach(file, (p + 1) * 4096));
     }

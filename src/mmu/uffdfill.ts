@@ -212,7 +212,7 @@ export class UffdFill {
       files.cache.put(file, pgoff, pfn);
       frames.addMapping(pfn);
     } else frames.newAnon(pfn);
-    if ((vmas.flags(v) & VM_HUGETLB) === 0) frames.lruCacheAdd(pfn);
+    if ((vmas.flags(v) & VM_HUGETLB) === 0) frames.lru?.lruCacheAdd(pfn);
     this.setEntry(mm, v, at, pfn, (vmas.flags(v) & VM_WRITE) !== 0, wp);
     return 0;
   }

@@ -28,43 +28,28 @@ describe("decisions of the host mm", () => {
   /** What the same steps give under two eras. */
   const both = (a: string, b: string, steps: (h: TestHost) => unknown) => [steps(new TestHost(a)), steps(new TestHost(b))];
 
-  it("hostTlbiRange: an unmapped range is flushed page by page, or by range", () => {
-    const kinds = (h: TestHost) => {
-      h.mmap(BASE, 16 * PAGE);
-      for (let p = 0; p < 16; p++) h.write(BASE + p * PAGE, 1);
-      h.tlbis.clear();
-      h.munmap(BASE, 16 * PAGE);
-      return [...h.tlbis];
-    };
-    expect(both("v5.8", "v5.10", kinds)).toEqual([[TlbiKind.Vae1 | TLBI_IS], [TlbiKind.Rvae1 | TLBI_IS]]);
-  });
+  /** The kinds of TLBI, in their order, of a munmap of so many pages. */
+  const flushed = (pages: number) => (h: TestHost) => {
+    h.mmap(BASE, pages * PAGE);
+    for (let p = 0; p < pages; p++) h.write(BASE + p * PAGE, 1);
+    h.tlbis.clear();
+    h.munmap(BASE, pages * PAGE);
+    return [...h.tlbis];
+  };
+  const [BY_PAGE, BY_RANGE] = [TlbiKind.Vae1 | TLBI_IS, TlbiKind.Rvae1 | TLBI_IS];
 
-  it("tlbiRangeScale: of three pages the odd one goes first up to v6.6, last from v6.8 on", () => {
-    const kinds = (h: TestHost) => {
-      h.mmap(BASE, 3 * PAGE);
-      for (let p = 0; p < 3; p++) h.write(BASE + p * PAGE, 1);
-      h.tlbis.clear();
-      h.munmap(BASE, 3 * PAGE);
-      return [...h.tlbis];
-    };
-    const [page, range] = [TlbiKind.Vae1 | TLBI_IS, TlbiKind.Rvae1 | TLBI_IS];
-    expect(both("v6.6", "v6.8", kinds)).toEqual([
-      [page, range],
-      [range, page],
-    ]);
-  });
+  it("hostTlbiRange: an unmapped range is flushed page by page, or by range", () =>
+    expect(both("v5.8", "v5.10", flushed(16))).toEqual([[BY_PAGE], [BY_RANGE]]));
+
+  it("tlbiRangeScale: of three pages the odd one goes first up to v6.6, last from v6.8 on", () =>
+    expect(both("v6.6", "v6.8", flushed(3))).toEqual([
+      [BY_PAGE, BY_RANGE],
+      [BY_RANGE, BY_PAGE],
+    ]));
 
   it("without range instructions 511 pages are flushed one by one, 512 as the whole ASID", () => {
-    const kinds = (pages: number) => {
-      const h = new TestHost("v5.8");
-      h.mmap(BASE, pages * PAGE);
-      for (let p = 0; p < pages; p++) h.write(BASE + p * PAGE, 1);
-      h.tlbis.clear();
-      h.munmap(BASE, pages * PAGE);
-      return [...h.tlbis];
-    };
-    expect(kinds(511)).toEqual([TlbiKind.Vae1 | TLBI_IS]);
-    expect(kinds(512)).toEqual([TlbiKind.Aside1 | TLBI_IS]);
+    expect(flushed(511)(new TestHost("v5.8"))).toEqual([BY_PAGE]);
+    expect(flushed(512)(new TestHost("v5.8"))).toEqual([TlbiKind.Aside1 | TLBI_IS]);
   });
 
   it("thpSplitDirty: a clean block that may be written leaves dirty entries up to v6.6, but not on v6.1.192; a dirty one leaves dirty ones", () => {

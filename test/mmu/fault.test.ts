@@ -366,7 +366,7 @@ describe("mprotect", () => {
       b.run(b.mm.syscalls.mprotect, 0, AT, 0x400000, RW);
       expect(b.leaves(), era).toEqual([leaf]);
       // In a batch for the LRU list it would be copied (lrubatch.test.ts).
-      b.mm.frames.lru?.drain();
+      b.mm.frames.lru?.lruAddDrain();
       b.told();
       expect(b.write(AT, 2)).toBe(0);
       expect(b.told()).toEqual([]);
