@@ -1,10 +1,10 @@
 // npm run bench:instructions -- [NAME…] [--by code|function|line] [--top N]: machine instructions of one operation of the fault paths.
 // Processors and their neighbours change, the count does not: what a change gives is seen where the clock shows only noise.
 //
-// The process is stepped through (instructions/step.c: Linux, x86-64, a C compiler), some 60,000 instructions a second; three parts of
-// it, and the least is told: in the others V8 collected garbage or compiled. V8 compiles on the same thread, so that two counts of one
-// build agree to some tenths of a per cent. With --by they are laid out by what V8 compiled them from (its perf-prof records):
-// the compiled function, the function of ours that was put into it, or the line of the bundle.
+// The process is stepped through (instructions/step.c: Linux, x86-64, a C compiler), some 20,000 instructions a second: minutes
+// for a workload. Three parts of it, and the least is told: in the others V8 collected garbage or compiled. V8 compiles on the same
+// thread, so that two counts of one build agree to some tenths of a per cent. With --by they are laid out by what V8 compiled them
+// from (its perf-prof records): the compiled function, the function of ours that was put into it, or the line of the bundle.
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -51,10 +51,14 @@ function codeOf(dump) {
     } else if (kind === 2) {
       const list = [];
       let entry = at + 32;
+      let bundled = false;
       for (let n = word(at + 24); n > 0; n--) {
+        const end = textEnd(entry + 16);
+        // A name of one byte, 255, is the last one again. A guest's loop that was put into a function of ours has no file.
+        if (dump[entry + 16] !== 255) bundled = dump.toString("utf8", entry + 16, end).includes(BUNDLE);
         // perf expects an ELF header in front of the code.
-        list.push([word(entry) - 64, dump.readUInt32LE(entry + 8)]);
-        entry = textEnd(entry + 16) + 1;
+        list.push([word(entry) - 64, dump.readUInt32LE(entry + 8), bundled]);
+        entry = end + 1;
       }
       lines.set(word(at + 16), list);
     }
@@ -114,9 +118,10 @@ function layOut(folder, addresses, ops, by, top) {
     let what = "(V8's own)";
     if (code !== undefined && Number(address) < code.end) {
       what = code.name.replace(/ file:.*/, "");
-      const line = by === "code" ? undefined : below(code.lines, (l) => l[0], Number(address))?.[1];
-      if (line !== undefined)
-        what = `${names[line] ?? "(compiled loop)"}${by === "line" ? `  ${source[line - 1].trim().slice(0, 120)}` : ""}`;
+      const [, line, bundled] = by === "code" ? [] : (below(code.lines, (l) => l[0], Number(address)) ?? []);
+      if (bundled === false) what = "(compiled loop)";
+      else if (line !== undefined)
+        what = `${names[line] ?? "(no function)"}${by === "line" ? `  ${source[line - 1].trim().slice(0, 120)}` : ""}`;
     }
     counts.set(what, (counts.get(what) ?? 0) + 1);
   }

@@ -33,6 +33,8 @@ export class TablePages {
   readonly changes: I32Pool;
   /** Counts as [LINKS] does, and each time that a table is freed or state put back: for who remembers outside of the pools where a walk came to. */
   reshaped = 0;
+  /** Of the descriptors that the last `clearPages` cleared, how many were valid. */
+  clearedValid = 0;
   /** Page number of the window, its low 32 bits. */
   private readonly basePage: number;
   /** Pages in use now, for memory figures. */
@@ -171,22 +173,40 @@ export class TablePages {
     if ((oldLo & DESC_VALID) !== 0 && (oldLo !== lo || words.a[word + 1] !== hi)) this.replaced(oldLo, level);
     words.set2(word, lo, hi);
   }
+  /**
+   * `write` of zeros to the page descriptors at the words [from, to) of one table, with its counts added once.
+   * @returns how many of them were not zero; `clearedValid` tells how many were valid
+   */
+  clearPages(from: number, to: number): number {
+    const words = this.words.a;
+    let filled = 0;
+    let valid = 0;
+    for (let w = from; w < to; w += 2) {
+      const lo = words[w]!;
+      valid += lo & DESC_VALID;
+      if ((lo | words[w + 1]!) !== 0) filled++;
+    }
+    this.clearedValid = valid;
+    if (filled !== 0) this.words.clear(from, to - from);
+    if (valid !== 0) this.changed(CHANGES, valid);
+    return filled;
+  }
   private replaced(oldLo: number, level: number): void {
-    this.changed(CHANGES);
+    this.changed(CHANGES, 1);
     if (isTable(oldLo, level)) this.relinked();
   }
   /** A descriptor that pointed to a table may point to another one, or to none. */
   relinked(): void {
     this.reshaped++;
-    this.changed(LINKS);
+    this.changed(LINKS, 1);
   }
   /** Every cached copy is looked at again before it is believed: a number in its tag stands for other tables. */
   suspect(): void {
-    this.changed(CHANGES);
+    this.changed(CHANGES, 1);
     this.relinked();
   }
-  private changed(of: number): void {
-    this.changes.set(of, (this.changes.a[of]! + 1) | 0);
+  private changed(of: number, n: number): void {
+    this.changes.set(of, (this.changes.a[of]! + n) | 0);
   }
 
   /** Does a valid descriptor of a table page in use point into this range of physical addresses? Looks at all of them. */

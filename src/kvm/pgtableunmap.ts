@@ -30,6 +30,8 @@ export class PgtableUnmap {
   /** stage2_unmap_defer_tlb_flush(): leaves are flushed once, at the end of the walk. */
   private readonly deferLeaves: boolean;
   private readonly deferTables: boolean;
+  /** An unmapped page needs nothing but its entry cleared. */
+  private readonly clearsOnly: boolean;
 
   constructor(
     private readonly entries: Stage2Entries,
@@ -43,6 +45,7 @@ export class PgtableUnmap {
     this.walker = d.mapCode === "walker";
     this.deferLeaves = canDefer && d.unmapLeafTlbi === "deferred";
     this.deferTables = this.deferLeaves && d.unmapTableTlbi === "entry-level-or-deferred";
+    this.clearsOnly = this.walker && this.deferLeaves && entries.fwb;
   }
 
   /** Where a long operation that started at `at` may drop the lock: stage2_range_addr_end, stage2_pgd_addr_end. */
@@ -126,6 +129,7 @@ export class PgtableUnmap {
     const words = entries.words.a;
     const pages = Math.ceil((to - from) / 4096);
     let at = table + 2 * ((from >>> 12) & TABLE_MASK);
+    if (this.clearsOnly && entries.clearPages(vm, at, at + 2 * pages)) return;
     for (let i = 0; i < pages; i++, at += 2) {
       const lo = words[at]!;
       const hi = words[at + 1]!;

@@ -150,6 +150,23 @@ export class Stage2Entries {
     sim.bus.emit(stage2Entry, tables.pageAddress(page), (word & (TABLE_WORDS - 1)) >> 1, level, ipa, oldHi, oldLo, hi, lo);
   }
 
+  /**
+   * `write` of zeros to the page entries at the words [from, to) of one table, where nobody is told of each: its counts, the
+   * cost and the numbers of the events are added once. @returns false if somebody listens: nothing was done
+   */
+  clearPages(vm: number, from: number, to: number): boolean {
+    const { sim, tables } = this;
+    if (sim.bus.listening) return false;
+    const filled = tables.clearPages(from, to);
+    if (filled === 0) return true;
+    const page = from >> TABLE_SHIFT;
+    tables.refs.set(page, tables.refs.a[page]! - filled);
+    this.count(vm, 3, -tables.clearedValid);
+    sim.agents.charge(filled * sim.costs.tableWrite);
+    sim.bus.passOver(filled);
+    return true;
+  }
+
   private notBroken(word: number, oldHi: number, oldLo: number, hi: number, lo: number): void {
     const table = this.tables.pageAddress(word >> TABLE_SHIFT);
     this.sim.bus.emit(breakBeforeMakeViolation, table, (word & (TABLE_WORDS - 1)) >> 1, oldHi, oldLo, hi, lo);

@@ -321,6 +321,17 @@ export class HostPageTables {
     this.sim.bus.emit(hostEntry, mm, addr, level, this.tableAddress(e), oldHi, oldLo, hi, lo);
   }
 
+  /** Nobody looks at single entries: neither a listener nor lock checking. Then `clearPages` does for many what `setEntry` does for one. */
+  get unobserved(): boolean {
+    return !this.sim.bus.listening && !this.sim.locks.tracking;
+  }
+  /** `setEntry` of zeros to the page entries at the words [from, to) of one table, where they are `unobserved`. */
+  clearPages(from: number, to: number): void {
+    const filled = this.tables.clearPages(from, to);
+    this.sim.agents.charge(filled * this.sim.costs.tableWrite);
+    this.sim.bus.passOver(filled);
+  }
+
   /** Physical address of the table that holds an entry. */
   private tableAddress(e: number): number {
     return (e >>> 10) * 4096 + this.base;

@@ -134,9 +134,11 @@ export class Zap {
     const first = (pt.entry & 1023) >>> 1;
     const table = a - first * 4096;
     const stop = Math.min(512, first + Math.ceil((end - a) / 4096)) | 0;
-    let e = pt.entry;
+    const from = pt.entry;
+    const atOnce = this.keep === 0 && pt.unobserved;
+    let e = from;
     // Counts pages: an address that goes from turn to turn would be allocated in each.
-    for (let i = first; i < stop; i++, e += 2) {
+    for (let i = first; i < stop && this.pending < GATHER - 1; i++, e += 2) {
       const lo = w[e]!;
       const hi = w[e + 1]!;
       if ((lo | hi) === 0) continue;
@@ -144,16 +146,16 @@ export class Zap {
       const absent = (lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0;
       const swapped = absent && swapEntryType(lo) === SWP_SWAP;
       if ((this.keep & ZAP_KEEP_POISON) !== 0 && (swapped || namesPoison(lo, hi))) continue;
-      this.clear(mm, addr, 3, e, hi);
+      if (!atOnce) this.clear(mm, addr, 3, e, hi);
       if (absent) {
         if (swapped) this.frames.put(swapEntryPfn(lo, hi));
         continue;
       }
       const counted = (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || (i & 15) === 0);
       this.gather(addr, 4096, counted ? (hi & 0xffff) * 1048576 + (lo >>> 12) : -1, lo, hi);
-      if (this.pending >= GATHER - 1) return addr + 4096;
     }
-    return table + stop * 4096;
+    if (atOnce) pt.clearPages(from, e);
+    return a + ((e - from) >> 1) * 4096;
   }
 
   /** ptep_get_and_clear, and what zap_install_uffd_wp_if_needed leaves of a protected page. */
