@@ -36,7 +36,7 @@ export {
   type Words,
 } from "./arch/features.js";
 export { type MachineProfile } from "./arch/profile.js";
-export { type ThpPolicy } from "./mmu/hugeanon.js";
+export { type ShmemPolicy, type ThpPolicy } from "./mmu/thpsettings.js";
 export { type BarSpec, type DeviceSpec, type ModelName, type ResetMethod } from "./vfio/devicespec.js";
 export { type FabricOptions } from "./vfio/fabric.js";
 export { type OrderingOp } from "./vfio/orderingcalls.js";

@@ -23,8 +23,9 @@ import { TablePages } from "./arch/tables.js";
 import { DEFAULT_ERA, eraRow, type EraRow } from "./eras.js";
 import { Kvm } from "./kvm/kvm.js";
 import { PlatformDrivers } from "./mmu/drivers/platform.js";
-import type { ThpPolicy } from "./mmu/hugeanon.js";
+
 import { HostMm } from "./mmu/mm.js";
+import type { ShmemPolicy, ThpPolicy } from "./mmu/thpsettings.js";
 import type { EventRecord } from "./sim/events.js";
 import { Sim } from "./sim/sim.js";
 import type { DeviceSpec } from "./vfio/devicespec.js";
@@ -76,6 +77,8 @@ export interface MachineOptions {
   readonly lockdep?: boolean;
   /** /sys/kernel/mm/transparent_hugepage/enabled; always if absent. */
   readonly thp?: ThpPolicy;
+  /** /sys/kernel/mm/transparent_hugepage/shmem_enabled; never if absent. */
+  readonly shmem?: ShmemPolicy;
   /**
    * Models the caches: "modelled", where non-cacheable accesses go past them, or "coherent", a host whose
    * interconnect lets those look the caches up. Absent: RAM is the one copy of everything.
@@ -98,7 +101,7 @@ export interface MachineOptions {
 /** Every option of a Machine: a name that is misspelt would be passed over in silence. */
 const OPTIONS: Readonly<Record<keyof MachineOptions, true>> = {
   kernel: true, cpu: true, set: true, profile: true, buffers: true, peripheralBlock: true, strictShareability: true, fabric: true,
-  unsupportedAtomics: true, ram: true, cpus: true, seed: true, lockdep: true, thp: true, cache: true, costs: true, devices: true,
+  unsupportedAtomics: true, ram: true, cpus: true, seed: true, lockdep: true, thp: true, shmem: true, cache: true, costs: true, devices: true,
   onDecision: true, history: true, watchReads: true, hardware: true,
 }; // prettier-ignore
 
@@ -172,6 +175,7 @@ export class Machine {
     sim.agents.add("vmm", "vmm", 0);
     this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, this.era.mm, {
       ...(options.thp === undefined ? {} : { thp: options.thp }),
+      ...(options.shmem === undefined ? {} : { shmem: options.shmem }),
     });
     this.platform = new PlatformDrivers(sim, this.phys, this.mm);
     this.vfioPci = new VfioPci(sim, this.phys, this.mm, this.era.vfio, options.devices ?? [], options.fabric?.maxPayload);

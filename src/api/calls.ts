@@ -45,6 +45,8 @@ export type Call =
   | { readonly call: "ttm_bo_evict"; readonly fd: number }
   /** sysfs nr_hugepages: adds hugetlb pages of a size to their pool. */
   | { readonly call: "nr_hugepages"; readonly size: number; readonly count: number }
+  /** A write to a file of /sys/kernel/mm/transparent_hugepage: `enabled` or `shmem_enabled`. */
+  | { readonly call: "transparent_hugepage"; readonly file: string; readonly value: string }
   | { readonly call: "fork" }
   | { readonly call: "kill"; readonly pid: number }
   | { readonly call: "read"; readonly addr: number; readonly size: number }

@@ -107,6 +107,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
       d.answer(a, (HUGETLB_ORDERS as readonly number[]).includes(order) ? d.m.mm.frames.growPool(order, c.count) : -EINVAL);
     },
   },
+  transparent_hugepage: { begin: (d, a, c) => d.answer(a, d.m.mm.fault.thp.store(c.file, c.value)) },
   ttm_bo_evict: { begin: (d, a, c) => d.start(a, d.m.platform.ttmBoEvict, c.fd) },
   fork: { begin: (d, a) => d.start(a, d.m.mm.syscalls.fork, VMM_MM) },
   kill: {

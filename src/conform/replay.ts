@@ -225,14 +225,21 @@ export class Replayer {
         return this.vfio(word(args[0]), args[1]);
       case "s2dump":
         return this.dump(step);
-      case "regs":
       case "sysfs":
+        return this.sysfs(word(args[0]), word(args[1]));
+      case "regs":
       case "smaps":
       case "stats":
         return;
       default:
         throw new BadCommand(`no command "${verb ?? ""}"`);
     }
+  }
+
+  /** Of the files of /sys only those of transparent huge pages are modelled; of the others nothing is observed. */
+  private sysfs(path: string, value: string): void {
+    const thp = /^kernel\/mm\/transparent_hugepage\/(enabled|shmem_enabled)$/.exec(path);
+    if (thp !== null) this.machine.call(0, { call: "transparent_hugepage", file: thp[1]!, value });
   }
 
   // ---- the VM ----

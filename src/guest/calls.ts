@@ -103,6 +103,11 @@ export const CALLS: readonly CallDecl[] = [
     [number("size"), number("count")],
     "adds hugetlb pages of 64K, 2M, 32M or 1G to their pool; its value is the free ones",
   ),
+  decl(
+    "transparent_hugepage",
+    [text("file"), text("value")],
+    "writes a file of /sys/kernel/mm/transparent_hugepage: enabled (always, madvise, never) or shmem_enabled (never, always, within_size, advise, deny, force)",
+  ),
   decl("fork", [], "makes a child that only waits; its value is the child"),
   decl("kill", [number("pid")], "ends a child"),
   decl(

@@ -115,6 +115,7 @@ const CALLS: Readonly<Record<string, Of>> = {
   shrink_folio_list: (a) => ({ call: "shrink_folio_list", addr: a.number("addr"), force: a.big("force") !== 0n }),
   try_to_merge_two_pages: (a) => ({ call: "try_to_merge_two_pages", addr: a.number("addr"), other: a.number("other") }),
   ttm_bo_evict: (a) => ({ call: "ttm_bo_evict", fd: a.number("fd") }),
+  transparent_hugepage: (a) => ({ call: "transparent_hugepage", file: a.text("file"), value: a.text("value") }),
   nr_hugepages: (a) => ({ call: "nr_hugepages", size: a.number("size"), count: a.number("count") }),
 
   // ---- userfaultfd

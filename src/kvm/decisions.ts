@@ -198,11 +198,23 @@ const userMemAbortDecisions = {
     "v6.12.117": [true, `v6.12.115 ${MMU} user_mem_abort: looks at the host leaf only`],
     "v7.2.12": [true, `v7.2.11 ${MMU} user_mem_abort: looks at the host leaf only`],
   }),
-  thpAdjust: decision("how a huge host page behind a page-sized VMA is recognised", ["compound", "thp", "user-table"], {
-    "v4.0": ["compound", `${MMU40} transparent_hugepage_adjust: PageTransCompound, hugetlb not excluded`],
-    "v4.20": ["thp", `${MMU54} transparent_hugepage_adjust: PageTransCompoundMap, hugetlb excluded`],
-    "v5.15": ["user-table", `v6.1-rc7 ${MMU} get_user_mapping_size (v5.15)`],
-  }),
+  thpAdjust: decision(
+    "how a huge host page behind a page-sized VMA is recognised",
+    ["compound", "compound-map", "thp-map", "thp-map-files", "user-table"],
+    {
+      "v4.0": ["compound", `${MMU40} transparent_hugepage_adjust: PageTransCompound, hugetlb not excluded`],
+      "v4.10": [
+        "compound-map",
+        "arch/arm/kvm/mmu.c transparent_hugepage_adjust: PageTransCompoundMap, hugetlb not excluded (127393fbe597, v4.6)",
+      ],
+      "v4.20": [
+        "thp-map",
+        "virt/kvm/arm/mmu.c transparent_hugepage_adjust: hugetlb excluded (KVM: arm/arm64: Ensure only THP is candidate for adjustment)",
+      ],
+      "v5.4": ["thp-map-files", "include/linux/page-flags.h PageTransCompoundMap: page cache THP too (169226f7e0d2, v5.4)"],
+      "v5.15": ["user-table", `v6.1-rc7 ${MMU} get_user_mapping_size (v5.15)`],
+    },
+  ),
   userTableWalk: decision("the walk of the user page table for the THP size", ["unprotected", "irqs-off"], {
     "v4.0": ["unprotected", `v6.1-rc7 ${MMU} get_user_mapping_size: asserts that the entry is there (bug B2)`],
     "v6.1.192": ["irqs-off", `v6.1.192 ${MMU} (backport)`],

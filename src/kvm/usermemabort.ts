@@ -659,13 +659,21 @@ export class UserMemAbort {
     } else {
       // pfn_to_page() of something that has none.
       if (!this.mm.frames.pfnValid(pfn)) return CRASH_NO_PAGE;
-      if (
-        d.thpAdjust === "compound" ? !this.mm.frames.isCompound(pfn) : !this.mm.frames.isThp(pfn) || this.userMappingSize(f, hva) < PMD_SIZE
-      )
-        return size;
+      if (!this.pageTransCompoundMap(pfn, this.vms.mm(this.vcpus.vm(v)), hva)) return size;
     }
     return this.adjusted(f);
   };
+
+  /** include/linux/page-flags.h PageTransCompoundMap; before v4.6 PageTransCompound, and hugetlb pages are compound too. */
+  private pageTransCompoundMap(pfn: number, mm: number, hva: number): boolean {
+    const { frames, rmap } = this.mm;
+    const how = this.d.thpAdjust;
+    if (how === "compound") return frames.isCompound(pfn);
+    if (!frames.isThp(pfn)) return how === "compound-map" && frames.isCompound(pfn);
+    // An entry of a file's huge page counts as a mapping of each of its pages.
+    if (how !== "thp-map-files" && frames.isFile(pfn)) return false;
+    return !rmap.pteMapped(pfn, mm, hva);
+  }
 
   private adjusted(f: number): number {
     const stack = this.sim.agents.stack;

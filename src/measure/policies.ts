@@ -2,7 +2,7 @@
  * Policies: named sets of decisions and machine options, so that two ways to do a thing can be compared under one kernel.
  * A script's own variants are policies too: `on NAME { … }` then holds what the VMM does otherwise.
  */
-import type { ThpPolicy } from "../mmu/hugeanon.js";
+import type { ThpPolicy } from "../mmu/thpsettings.js";
 import type { EraRow } from "../eras.js";
 
 export interface Policy {

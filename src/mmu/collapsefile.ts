@@ -20,6 +20,7 @@ import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, type HostPageTables } from "./pagetable.js";
 import type { PteMappedThp } from "./ptemappedthp.js";
 import type { RetractTable } from "./retracttable.js";
+import { SHMEM_HUGE_DENY } from "./thpsettings.js";
 import { VM_UFFD_MISSING, VM_UFFD_WP } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
@@ -100,6 +101,7 @@ export class CollapseFile {
     if (v < 0) return agents.ret(f, -EINVAL);
     s.set(f + FILE, file);
     s.set(f + START, start);
+    if (this.d.collapseDenied && this.fault.thp.shmemHuge === SHMEM_HUGE_DENY) return agents.ret(f, -EINVAL);
     const seen = this.scanCache(file, start);
     if (seen > 0) return this.collapse.first + P_PTE_MAPPED;
     if (seen < 0) return agents.ret(f, seen);

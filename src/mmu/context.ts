@@ -9,6 +9,7 @@ import type { HugePagesShape } from "./hugepages.js";
 import type { MmuNotifiers } from "./notifiers.js";
 import type { PageLocks } from "./pagelock.js";
 import type { HostPageTables } from "./pagetable.js";
+import type { ThpSettings } from "./thpsettings.js";
 import type { Vmas } from "./vmas.js";
 import { VM_HUGETLB } from "./vmflags.js";
 import type { Zap } from "./zap.js";
@@ -26,6 +27,7 @@ export interface MmContext {
   readonly zap: Zap;
   readonly huge: HugePagesShape;
   readonly gup: GupShape;
+  readonly thp: ThpSettings;
   /** The CPUs and the kernel have FEAT_MTE, and the release gives it to user space. */
   readonly mte: boolean;
   /** The mm's mmap_lock (mmap_sem before v5.8). */

@@ -343,6 +343,63 @@ export const mmDecisions = {
       ],
     },
   ),
+  shmemHugePages: decision(
+    "Huge pages of memory files made by a page fault, as shmem_enabled allows; within_size: up to which page must the file reach?",
+    ["none", "block-before", "block", "any-order"],
+    {
+      "v4.0": ["none", "mm/shmem.c shmem_getpage_gfp, v4.7"],
+      "v4.10": ["block-before", "mm/shmem.c shmem_getpage_gfp (800d8c63b2e9 shmem: add huge pages support, v4.8)"],
+      "v5.15": ["block", "mm/shmem.c shmem_is_huge (5e6e5a12a44c huge tmpfs: shmem_is_huge(vma, inode, index), v5.15)"],
+      "v7.2.12": ["any-order", "mm/shmem.c shmem_get_orders_within_size asked for all orders, v6.19; 7.2.12 recorded"],
+    },
+  ),
+  shmemHugeSuitable: decision("Does a fault make a huge page of a memory file only where its VMA can map it whole?", [false, true], {
+    "v4.0": [false, "mm/shmem.c shmem_alloc_hugepage, v4.8"],
+    "v6.12": [true, "mm/shmem.c shmem_suitable_orders, v6.11"],
+  }),
+  shmemEnabledMount: decision(
+    "What is written to shmem_enabled reaches the mount of memory files: force alone, which stays there, or all but force and deny?",
+    ["force", "others"],
+    {
+      "v4.0": ["force", "mm/shmem.c shmem_enabled_store, v4.8"],
+      "v4.20": ["others", "435c0b87d661 mm, shmem: fix handling /sys/kernel/mm/transparent_hugepage/shmem_enabled, v4.13"],
+    },
+  ),
+  shmemAlignHint: decision(
+    "A mapping of a memory file with an address as a hint is aligned for huge pages: never, or where it did not get that address?",
+    ["never", "not-honoured"],
+    {
+      "v4.0": ["never", "mm/shmem.c shmem_get_unmapped_area, v4.8"],
+      "v5.6": ["not-honoured", "991589974d9c mm/shmem.c: thp, shmem: fix conflict of above-47bit hint address and PMD alignment, v5.5"],
+    },
+  ),
+  fallocateHuge: decision(
+    "Huge pages that fallocate makes of a memory file: as a fault would; as if the file reached to the end of what is allocated; by the length that is left; wherever a block lies within",
+    ["as-fault", "to-its-end", "by-length", "block"],
+    {
+      "v4.0": ["as-fault", "mm/shmem.c shmem_fallocate, v4.8"],
+      "v6.12": ["to-its-end", "mm/shmem.c shmem_huge_global_enabled, v6.12: write_end"],
+      "v6.17": ["by-length", "mm/shmem.c shmem_mapping_size_orders, v6.14"],
+      "v6.18.2": ["block", "69e0a3b49003 mm: shmem: fix the strategy for the tmpfs 'huge=' options, v6.18"],
+    },
+  ),
+  fileHoleSplits: decision("A hole that takes a part of a file's huge page: its pages become zero, or is it split first?", [false, true], {
+    "v4.0": [false, "mm/shmem.c shmem_undo_range, v4.8"],
+    "v5.8": [true, "71725ed10c40 mm: huge tmpfs: try to split_huge_page() when punching hole, v5.7"],
+  }),
+  collapseDenied: decision("shmem_enabled deny keeps MADV_COLLAPSE from memory files", [false, true], {
+    "v4.0": [false, "mm/shmem.c shmem_is_huge, v6.1: collapse comes first"],
+    "v6.4": [true, "mm/shmem.c shmem_is_huge, v6.2: DENY comes first"],
+  }),
+  filePmdHead: decision(
+    "A fault maps a huge page of the page cache as a whole whichever of its pages it needs, or the first only?",
+    ["any", "first"],
+    {
+      "v4.0": ["any", "mm/memory.c do_set_pmd, v4.8"],
+      "v6.8": ["first", "mm/memory.c do_set_pmd, v6.8: the page must be the head"],
+      "v6.12": ["any", "ab1ffc86cb5b mm/memory: don't require head page for do_set_pmd(), v6.10"],
+    },
+  ),
   filePmdNohugepage: decision(
     "A fault on a huge page of the page cache in a VMA with MADV_NOHUGEPAGE: mapped as a whole all the same, or page by page?",
     ["whole", "pages"],

@@ -29,7 +29,7 @@ import {
 import { FileFault } from "./filefault.js";
 import { FILE_DEVICE, type Files } from "./files.js";
 import { FRAME_ANON, FRAME_EXCLUSIVE, FRAME_KSM, FRAME_SWAPCACHE, ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
-import { HugeAnon, type ThpPolicy } from "./hugeanon.js";
+import { HugeAnon } from "./hugeanon.js";
 import { Hugetlb } from "./hugetlb.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
@@ -50,6 +50,8 @@ import {
 } from "./pte.js";
 import type { PageLocks } from "./pagelock.js";
 import type { SplitHugePmd } from "./splithuge.js";
+import { ShmemHuge } from "./shmemhuge.js";
+import { ThpSettings, type ShmemPolicy, type ThpPolicy } from "./thpsettings.js";
 import {
   FAULT_FLAG_TRIED,
   FAULT_FLAG_UNSHARE,
@@ -94,6 +96,8 @@ const USERFAULT_WAIT = 9;
 export interface FaultOptions {
   /** /sys/kernel/mm/transparent_hugepage/enabled; default "always". */
   readonly thp?: ThpPolicy;
+  /** /sys/kernel/mm/transparent_hugepage/shmem_enabled; default "never". */
+  readonly shmem?: ShmemPolicy;
   /** The CPU sets the access flag (FEAT_HAFDBS); false if absent. */
   readonly hardwareAf?: boolean;
 }
@@ -106,6 +110,7 @@ export class HostFault {
   /** Of `deferred`, read at once. */
   private deferredVma = -1;
   private deferredFor = 0;
+  readonly thp: ThpSettings;
   readonly huge: HugeAnon;
   readonly hugetlb: Hugetlb;
   readonly fileFault: FileFault;
@@ -128,9 +133,21 @@ export class HostFault {
     private readonly d: MmRow,
     options: FaultOptions = {},
   ) {
-    this.huge = new HugeAnon(frames, pt, vmas, zap.prot, options.thp ?? "always");
+    this.thp = new ThpSettings(sim, options.thp ?? "always", options.shmem ?? "never", d);
+    this.huge = new HugeAnon(frames, pt, vmas, zap.prot, this.thp);
     this.hugetlb = new Hugetlb(frames, pt, vmas, files, zap.prot);
-    this.fileFault = new FileFault(frames, phys, pt, vmas, files, zap.prot, pages, d, options.hardwareAf ?? false);
+    this.fileFault = new FileFault(
+      frames,
+      phys,
+      pt,
+      vmas,
+      files,
+      zap.prot,
+      pages,
+      new ShmemHuge(frames, files, vmas, this.thp, d),
+      d,
+      options.hardwareAf ?? false,
+    );
     this.handleMmFault = sim.agents.activity("handleMmFault", "mm/memory.c handle_mm_fault", WORDS, [
       ["handleMmFault", (f) => this.handle(f)],
       ["wpPageCopy", (f) => this.wpCopyLocked(f)],

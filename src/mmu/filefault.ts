@@ -7,6 +7,7 @@ import { FRAME_HWPOISON, FRAME_THP, ORDER_PAGE, type Frames } from "./frames.js"
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
+import type { ShmemHuge } from "./shmemhuge.js";
 import { HI_DIRTY, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, uffdWpHi } from "./pte.js";
 import { VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from "./vmfault.js";
 import { VM_NOHUGEPAGE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
@@ -33,6 +34,7 @@ export class FileFault {
     private readonly files: Files,
     private readonly prot: PageProtection,
     private readonly pages: PageLocks,
+    readonly shmemHuge: ShmemHuge,
     private readonly d: MmRow,
     hardwareAf: boolean,
   ) {
@@ -64,13 +66,14 @@ export class FileFault {
       if (cached && (uffd & VM_UFFD_MINOR) !== 0) return DEFER_UFFD_MINOR;
     }
     if (this.pages.blockLockedByOther(file, pgoff)) return DEFER_PAGE_LOCK;
-    const pfn = this.cachedPage(file, pgoff);
+    const pfn = this.cachedPage(file, pgoff, vma, page);
     if (pfn < 0) return -pfn;
     const of = frames.flags(pfn);
     if ((of & FRAME_HWPOISON) !== 0) return VM_FAULT_HWPOISON;
     const shared = (vmas.flags(vma) & VM_SHARED) !== 0;
     if (write && !shared) return this.cowFault(mm, vma, page, pfn);
-    if ((of & FRAME_THP) !== 0 && this.pt.level < 3 && this.doSetPmd(mm, vma, page, frames.head(pfn), write)) return 0;
+    if ((of & FRAME_THP) !== 0 && this.pt.level < 3 && this.isMappedAsBlock(pfn) && this.doSetPmd(mm, vma, page, frames.head(pfn), write))
+      return 0;
     this.map(mm, vma, page, 3, pfn, write, this.atFault);
     return 0;
   }
@@ -116,7 +119,8 @@ export class FileFault {
       if (pfn < 0 || (frames.flags(pfn) & FRAME_HWPOISON) !== 0 || this.pages.blockLockedByOther(file, pgoff)) continue;
       pt.walk(mm, at);
       // filemap_map_pmd
-      if (pt.level < 3 && (frames.flags(pfn) & FRAME_THP) !== 0 && this.doSetPmd(mm, vma, page, frames.head(pfn), false)) return true;
+      if (pt.level < 3 && (frames.flags(pfn) & FRAME_THP) !== 0 && this.isMappedAsBlock(pfn))
+        if (this.doSetPmd(mm, vma, page, frames.head(pfn), false)) return true;
       if (pt.level === 3 && !pt.none) continue;
       const faulted = at === page || (folio >= 0 && frames.head(pfn) === folio);
       this.map(mm, vma, at, 3, pfn, false, faulted ? this.atFault : this.around);
@@ -125,6 +129,10 @@ export class FileFault {
     // The walk stands where the fault is: GUP looks at that entry next.
     pt.walk(mm, page);
     return mapped;
+  }
+
+  private isMappedAsBlock(pfn: number): boolean {
+    return this.d.filePmdHead === "any" || pfn === this.frames.head(pfn);
   }
 
   /**
@@ -163,11 +171,13 @@ export class FileFault {
   }
 
   /** The page of a file at a page offset, read in or made if it was not resident. @returns pfn, or minus VM_FAULT_SIGBUS or VM_FAULT_OOM */
-  cachedPage(file: number, pgoff: number): number {
+  private cachedPage(file: number, pgoff: number, vma: number, addr: number): number {
     const { frames, files } = this;
     if (pgoff * 4096 >= files.size(file)) return -VM_FAULT_SIGBUS;
     const found = files.cache.find(file, pgoff);
     if (found >= 0) return found;
+    const huge = this.shmemHuge.fault(file, pgoff, vma, addr);
+    if (huge >= 0) return huge;
     const pfn = frames.alloc(ORDER_PAGE);
     if (pfn < 0) return -VM_FAULT_OOM;
     frames.clear(pfn, ORDER_PAGE);

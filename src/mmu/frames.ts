@@ -585,6 +585,10 @@ export class Frames {
   isThp(pfn: number): boolean {
     return (this.flags(pfn) & FRAME_THP) !== 0;
   }
+  /** Not PageAnon: in the page cache of a file. */
+  isFile(pfn: number): boolean {
+    return (this.flags(pfn) & FRAME_FILE) !== 0;
+  }
   /** PageCompound: part of any compound page. */
   isCompound(pfn: number): boolean {
     return (

@@ -3,12 +3,10 @@ import { FRAME_EXCLUSIVE, ORDER_PMD, type Frames } from "./frames.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
 import { HI_DIRTY, HI_WRITE, pfnHi, pfnLo, PTE_RDONLY } from "./pte.js";
+import { THP_ALWAYS, THP_MADVISE, type ThpSettings } from "./thpsettings.js";
 import { VM_FAULT_FALLBACK } from "./vmfault.js";
 import { VM_HUGEPAGE, VM_NOHUGEPAGE, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
-
-/** /sys/kernel/mm/transparent_hugepage/enabled. */
-export type ThpPolicy = "always" | "madvise" | "never";
 
 export class HugeAnon {
   constructor(
@@ -16,13 +14,14 @@ export class HugeAnon {
     private readonly pt: HostPageTables,
     private readonly vmas: Vmas,
     private readonly prot: PageProtection,
-    readonly policy: ThpPolicy,
+    private readonly settings: ThpSettings,
   ) {}
 
   /** The policy half of thp_vma_allowable_order: sysfs setting and MADV_(NO)HUGEPAGE. */
   allowed(vmFlags: number): boolean {
     if ((vmFlags & VM_NOHUGEPAGE) !== 0) return false;
-    return this.policy === "always" || (this.policy === "madvise" && (vmFlags & VM_HUGEPAGE) !== 0);
+    const { enabled } = this.settings;
+    return enabled === THP_ALWAYS || (enabled === THP_MADVISE && (vmFlags & VM_HUGEPAGE) !== 0);
   }
 
   /** MADV_COLLAPSE does not ask the sysfs setting, only MADV_NOHUGEPAGE (thp_vma_allowable_order without TVA_ENFORCE_SYSFS). */

@@ -39,6 +39,7 @@ import { RetractTable } from "./retracttable.js";
 import { Rmap } from "./rmap.js";
 import { SplitFilePage } from "./splitfile.js";
 import { SplitHugePmd } from "./splithuge.js";
+import type { ThpSettings } from "./thpsettings.js";
 import { Truncate } from "./truncate.js";
 import { UserAccess } from "./useraccess.js";
 import { Userfaultfd } from "./userfaultfd.js";
@@ -103,6 +104,7 @@ export class HostMm implements MmContext {
   readonly notifiers: MmuNotifiers;
   readonly pt: HostPageTables;
   readonly pages: PageLocks;
+  readonly rmap: Rmap;
   readonly zap: Zap;
   readonly split: SplitHugePmd;
   readonly fault: HostFault;
@@ -150,6 +152,7 @@ export class HostMm implements MmContext {
     this.pt = new HostPageTables(sim, tables, new HostTlbFlush(pe, features.tlbiRange && d.hostTlbiRange, d.tlbiRangeScale === "falling"));
     this.zap = new Zap(sim, this.frames, this.pt, this.vmas, this.files, d);
     const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
+    this.rmap = rmap;
     const migration = new MigrationEntries(this.frames, this.pt, this.vmas, this.zap.prot, rmap);
     this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap, pages, this.vmas, rmap, migration, d);
     this.fault = new HostFault(sim, phys, this.frames, this.pt, this.vmas, this.files, this.notifiers, this.zap, this.split, pages, d, {
@@ -183,7 +186,7 @@ export class HostMm implements MmContext {
     this.userfaultfd = new Userfaultfd(this, this.vmaChange, this.fault, phys);
     const splitFile = new SplitFilePage(this);
     this.split.filePages = splitFile;
-    const truncate = new Truncate(this, this.zapVma, splitFile);
+    const truncate = new Truncate(this, this.zapVma, splitFile, this.fault.fileFault.shmemHuge);
     const retract = new RetractTable(sim, this.frames, this.pt, this.notifiers, this, pages, d);
     const pteMapped = new PteMappedThp(sim, this.frames, this.files, this.pt, this.vmas, this.fault, retract, this, pages, d);
     const collapseFile = new CollapseFile(
@@ -216,6 +219,9 @@ export class HostMm implements MmContext {
     this.createMm();
   }
 
+  get thp(): ThpSettings {
+    return this.fault.thp;
+  }
   /** (mm, hva, size, write, lo, hi): the VMM's own load or store. */
   get hostAccess(): Activity {
     return this.userAccess.hostAccess;

@@ -7,7 +7,7 @@ import { HUGETLB_ORDERS, ORDER_PMD } from "./frames.js";
 import type { Munmap } from "./munmap.js";
 import { MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { TASK_SIZE } from "./pagetable.js";
-import { thpUnmappedArea, unmappedArea } from "./unmappedarea.js";
+import { shmemUnmappedArea, thpUnmappedArea, unmappedArea } from "./unmappedarea.js";
 import type { VmaChange } from "./vmachange.js";
 import { MAX_MAP_COUNT } from "./vmas.js";
 import {
@@ -151,7 +151,7 @@ export class Mmap {
     if (len > TASK_SIZE) return -ENOMEM;
     if (!anonymous && offset + len > Number.MAX_SAFE_INTEGER) return -EOVERFLOW;
     if (vmas.count(mm) > MAX_MAP_COUNT) return -ENOMEM;
-    const addr = this.address(mm, s.a[f + ADDR]!, len, mode, granule, anonymous);
+    const addr = this.address(mm, s.a[f + ADDR]!, len, mode, granule, file, offset);
     if (addr < 0) return addr;
 
     const type = flags & (MAP_SHARED | MAP_PRIVATE);
@@ -193,8 +193,9 @@ export class Mmap {
   }
 
   /** get_unmapped_area. */
-  private address(mm: number, hint: number, len: number, mode: number, granule: number, anonymous: boolean): number {
+  private address(mm: number, hint: number, len: number, mode: number, granule: number, file: number, offset: number): number {
     const { vmas, d } = this.mm;
+    const anonymous = file < 0;
     const flags = mapFlags(mode);
     const noreplace = (flags & MAP_FIXED_NOREPLACE) !== 0 && d.mapFixedNoreplace;
     if ((flags & MAP_FIXED) !== 0 || noreplace) {
@@ -211,7 +212,11 @@ export class Mmap {
       const addr = thpUnmappedArea(vmas, mm, wish, len);
       if (addr > 0) return addr;
     }
-    return unmappedArea(vmas, mm, wish, len, align);
+    const addr = unmappedArea(vmas, mm, wish, len, align);
+    const shmem = anonymous ? (flags & (MAP_SHARED | MAP_HUGETLB)) === MAP_SHARED : this.mm.files.kind(file) === FILE_SHMEM;
+    if (!shmem || addr < 0 || addr === wish || align > PAGE_SIZE || !this.mm.thp.alignsShmem) return addr;
+    if (wish !== 0 && d.shmemAlignHint === "never") return addr;
+    return shmemUnmappedArea(vmas, mm, addr, len, wish, anonymous ? 0 : offset);
   }
 
   /** mmap_region, after what was there is gone. @param next the VMA above, or -1 */

@@ -102,6 +102,19 @@ export class Rmap {
     return 0;
   }
 
+  /** Does any address space map the page by a page entry? (mm, addr) maps it. */
+  pteMapped(pfn: number, mm: number, addr: number): boolean {
+    const { pt } = this;
+    pt.walk(mm, addr);
+    const level: number = pt.leafLevel;
+    if (level !== 2 || this.frames.mapcount(pfn) <= 1) return level === 3;
+    const file = this.fileOf(pfn, mm, addr);
+    const index = this.indexOf(mm, addr);
+    for (let c = this.next(pfn, file, index, 0); c !== 0; c = this.next(pfn, file, index, c))
+      if (pt.walk(this.mm, this.addr) && pt.leafLevel === 3 && pt.leafPfn === pfn) return true;
+    return false;
+  }
+
   /** The last walk stopped at a swap entry of the page. */
   namesSwapped(pfn: number): boolean {
     const { pt } = this;

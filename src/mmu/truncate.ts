@@ -4,6 +4,7 @@ import { EBADF, EINVAL, ENOMEM, EOPNOTSUPP } from "../sim/errno.js";
 import { pageAlign, type MmContext } from "./context.js";
 import { FILE_HUGETLB, FILE_SHMEM } from "./files.js";
 import { ORDER_PAGE } from "./frames.js";
+import type { ShmemHuge } from "./shmemhuge.js";
 import type { SplitFilePage } from "./splitfile.js";
 import { TO_THE_END, type ZapVma } from "./zapvma.js";
 
@@ -29,6 +30,7 @@ export class Truncate {
     private readonly mm: MmContext,
     private readonly zapVma: ZapVma,
     private readonly splitFile: SplitFilePage,
+    private readonly shmemHuge: ShmemHuge,
   ) {
     const { agents } = mm.sim;
     this.ftruncate = agents.activity("ftruncate", "mm/shmem.c shmem_setattr", 3, [
@@ -83,7 +85,9 @@ export class Truncate {
     if (this.mm.pages.rangeLockedByOther(file, from, to)) return BLOCKED;
     this.zeroPart(file, size, pageAlign(size));
     this.drop(file, from, to);
-    files.setReach(file, 0);
+    // Of a huge page that was not split what lies behind the end stays.
+    const last = from - 1;
+    files.setReach(file, from > 0 && this.splitFile.hugeAt(file, last) >= 0 ? last - (last % 512) + 512 : 0);
     if (files.kind(file) === FILE_HUGETLB) return sim.agents.ret(f, 0);
     // Once more, for pages that a private mapping has copied meanwhile.
     return this.unmapTail(f, this.ftruncate.first + 3);
@@ -94,7 +98,7 @@ export class Truncate {
     const { agents } = this.mm.sim;
     const file = agents.stack.a[f + FILE]!;
     const pgoff = Math.floor(at / 4096);
-    if (at % 0x200000 === 0 || this.splitFile.hugeAt(file, pgoff) < 0) return then;
+    if (at % 0x200000 === 0 || !this.mm.d.fileHoleSplits || this.splitFile.hugeAt(file, pgoff) < 0) return then;
     return agents.call(f, then, this.splitFile.activity, file, pgoff, 0);
   }
 
@@ -169,7 +173,7 @@ export class Truncate {
     const step = 2 ** order;
     const end = Math.ceil((offset + len) / 4096);
     for (let p = Math.floor(offset / 4096 / step) * step; p < end; p += step) {
-      if (files.cache.find(file, p) >= 0) continue;
+      if (files.cache.find(file, p) >= 0 || this.shmemHuge.fallocate(file, p, offset + len) >= 0) continue;
       const pfn = order === 0 ? frames.alloc(0) : frames.hugetlbAlloc(order);
       if (pfn < 0) return sim.agents.ret(f, -ENOMEM);
       frames.clear(pfn, order);

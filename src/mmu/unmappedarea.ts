@@ -45,3 +45,14 @@ export function thpUnmappedArea(vmas: Vmas, mm: number, hint: number, len: numbe
   const offset = (BLOCK - (at % BLOCK)) % BLOCK;
   return offset === 0 ? at + BLOCK : at + offset;
 }
+
+/**
+ * shmem_get_unmapped_area: where one more block is free, a mapping of a memory file lies so that its blocks are the file's.
+ * @param addr found for it as for any mapping @param offset bytes into the file @returns address, `addr` if it is too small or nothing fits
+ */
+export function shmemUnmappedArea(vmas: Vmas, mm: number, addr: number, len: number, hint: number, offset: number): number {
+  const within = offset % BLOCK;
+  if (len < BLOCK || (within !== 0 && within + len < 2 * BLOCK) || addr % BLOCK === within) return addr;
+  const inflated = unmappedArea(vmas, mm, hint, len + BLOCK - 4096, 4096);
+  return inflated < 0 ? addr : inflated + ((within - (inflated % BLOCK) + BLOCK) % BLOCK);
+}

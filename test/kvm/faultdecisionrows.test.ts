@@ -197,7 +197,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
   slotFitsBlock: row("v5.4", "thp-congruence", ram("str x1, [x0]", { size: MIB, huge: true })),
   pfnmapBlockSize: row("v6.12", "page", bar("ldr x4, [x0]", { remap: true })),
   thpAdjustDevices: row("v5.5", "false", bar("ldr x4, [x0]", { remap: true }), { set: { pfnmapBlockSize: "page" } }),
-  thpAdjust: row("v6.12", "thp", ram("ldr x4, [x0]", { huge: true })),
+  thpAdjust: row("v6.12", "thp-map-files", ram("ldr x4, [x0]", { huge: true })),
   userTableWalk: row(
     "v6.12",
     "unprotected",

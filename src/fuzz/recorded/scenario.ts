@@ -10,6 +10,7 @@ const CAP_NISV = 177;
 
 /** How often a kind of backing is taken. Not filero: what is in the recorder's file nobody knows here. */
 const KINDS = { nohuge: 4, thp: 4, anon: 2, memfd: 3, hugetlb: 3, bar2: 3 } as const;
+const SHMEM_ENABLED = "kernel/mm/transparent_hugepage/shmem_enabled";
 /** ivshmem: plain memory behind BAR 2. What the other devices answer is their own. */
 const DEVICE = "0000:00:06.0";
 
@@ -32,6 +33,9 @@ export function randomScenario(seed: number, n: number): string[] {
   const size = kind === "hugetlb" ? ` ${hex(2 * BLOCK)}` : bar ? "" : ` ${hex(4 * BLOCK)}`;
   const misaligned = size !== "" && kind !== "hugetlb" && rng.once(8) ? ` ${hex(rng.pick([PAGE, BLOCK / 2]))}` : "";
   const lines = ["vm"];
+  // Said in each scenario that it matters in: the recorder's machine keeps it from one to the next.
+  if (kind === "memfd")
+    lines.unshift(`sysfs ${SHMEM_ENABLED} ${rng.weighted({ never: 3, always: 3, within_size: 1, advise: 2, force: 1 })}`);
   if (rng.once(8)) lines.push(`cap ${CAP_MANUAL_PROTECT} ${rng.pick([1, 3])}`);
   if (rng.once(10)) lines.push(`cap ${CAP_NISV} 0`);
   if (bar) lines.push(`vfio open ${DEVICE}`);

@@ -1,0 +1,86 @@
+/**
+ * /sys/kernel/mm/transparent_hugepage: the settings that a page fault asks (mm/huge_memory.c enabled_store, mm/shmem.c
+ * shmem_enabled_store).
+ */
+import { EINVAL, ENOENT } from "../sim/errno.js";
+import type { Sim } from "../sim/sim.js";
+import type { I32Pool } from "../sim/state.js";
+import type { MmRow } from "./decisions.js";
+
+/** `enabled`: huge pages of anonymous memory, and of drivers that offer them. */
+export const THP_ENABLED = ["always", "madvise", "never"] as const;
+export type ThpPolicy = (typeof THP_ENABLED)[number];
+export const THP_ALWAYS = 0;
+export const THP_MADVISE = 1;
+
+/** `shmem_enabled`: those of memory files. `deny` and `force` are above what the files' own mount says. */
+export const SHMEM_ENABLED = ["never", "always", "within_size", "advise", "deny", "force"] as const;
+export type ShmemPolicy = (typeof SHMEM_ENABLED)[number];
+export const SHMEM_HUGE_NEVER = 0;
+export const SHMEM_HUGE_ALWAYS = 1;
+export const SHMEM_HUGE_WITHIN_SIZE = 2;
+export const SHMEM_HUGE_ADVISE = 3;
+export const SHMEM_HUGE_DENY = 4;
+export const SHMEM_HUGE_FORCE = 5;
+
+/** Words. */
+const ENABLED = 0;
+/** shmem_huge, and the `huge` of shm_mnt, on which memfds and shared anonymous memory lie. */
+const SHMEM = 1;
+const MOUNT = 2;
+
+export class ThpSettings {
+  private readonly w: I32Pool;
+
+  constructor(
+    sim: Sim,
+    enabled: ThpPolicy,
+    shmem: ShmemPolicy,
+    private readonly d: MmRow,
+  ) {
+    this.w = sim.state.i32("thp.settings", 3);
+    this.w.set(ENABLED, THP_ENABLED.indexOf(enabled));
+    this.setShmem(SHMEM_ENABLED.indexOf(shmem));
+  }
+
+  /** THP_*. */
+  get enabled(): number {
+    return this.w.a[ENABLED]!;
+  }
+  /** shmem_huge: a SHMEM_HUGE_*; only DENY and FORCE matter. */
+  get shmemHuge(): number {
+    return this.w.a[SHMEM]!;
+  }
+  /** SHMEM_SB(shm_mnt)->huge: SHMEM_HUGE_NEVER to SHMEM_HUGE_ADVISE. */
+  get shmMnt(): number {
+    return this.w.a[MOUNT]!;
+  }
+
+  /** Mappings of memory files are aligned as huge pages of theirs need it (shmem_get_unmapped_area). */
+  get alignsShmem(): boolean {
+    const { shmemHuge } = this;
+    return shmemHuge !== SHMEM_HUGE_DENY && (shmemHuge === SHMEM_HUGE_FORCE || this.shmMnt !== SHMEM_HUGE_NEVER);
+  }
+
+  /** Writes a file of the directory. @returns 0, -ENOENT or -EINVAL */
+  store(file: string, value: string): number {
+    if (file === "enabled") {
+      const n = (THP_ENABLED as readonly string[]).indexOf(value);
+      if (n < 0) return -EINVAL;
+      this.w.set(ENABLED, n);
+      return 0;
+    }
+    if (file !== "shmem_enabled" || this.d.shmemHugePages === "none") return -ENOENT;
+    const n = (SHMEM_ENABLED as readonly string[]).indexOf(value);
+    if (n < 0) return -EINVAL;
+    this.setShmem(n);
+    return 0;
+  }
+
+  private setShmem(n: number): void {
+    this.w.set(SHMEM, n);
+    if (this.d.shmemEnabledMount === "others") {
+      if (n < SHMEM_HUGE_DENY) this.w.set(MOUNT, n);
+    } else if (n === SHMEM_HUGE_FORCE) this.w.set(MOUNT, SHMEM_HUGE_ALWAYS); // FORCE, which the faults take for no limit
+  }
+}
