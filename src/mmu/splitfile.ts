@@ -56,20 +56,21 @@ export class SplitFilePage {
     return pages.tryLockBlock(s[f + FILE]!, s[f + PGOFF]!) ? this.activity.first + P_NEXT : BLOCKED;
   }
 
-  /** try_to_unmap under i_mmap_rwsem: each mapping that overlaps the huge page. */
+  /** try_to_unmap under i_mmap_rwsem: mappings that overlap the huge page, until nobody maps it any more (folio_not_mapped). */
   private unmapNext(f: number): number {
-    const { sim, vmas, huge, pages, zap } = this.mm;
+    const { sim, vmas, huge, pages, zap, frames } = this.mm;
     const s = sim.agents.stack;
     if (s.a[f + CURSOR] === 0 && !sim.locks.read(pages.rmapLock)) return BLOCKED;
     const pgoff = s.a[f + PGOFF]!;
     const first = pgoff - (pgoff % 512);
     let n = s.a[f + CURSOR]!;
-    let v: number;
+    let v = -1;
     let at = 0;
-    do {
-      v = nthMapping(vmas, s.a[f + FILE]!, first, first + 512, n++);
-      if (v >= 0) at = Math.max(vmas.start(v), vmas.addressOf(v, first));
-    } while (v >= 0 && !zap.hasPud(vmas.mm(v), at)); // mm_find_pmd
+    if (n === 0 || frames.mapcount(this.hugeAt(s.a[f + FILE]!, pgoff)) > 0)
+      do {
+        v = nthMapping(vmas, s.a[f + FILE]!, first, first + 512, n++);
+        if (v >= 0) at = Math.max(vmas.start(v), vmas.addressOf(v, first));
+      } while (v >= 0 && !zap.hasPud(vmas.mm(v), at)); // mm_find_pmd
     if (v < 0) {
       sim.locks.unlockRead(pages.rmapLock);
       return this.activity.first + P_SPLIT;
