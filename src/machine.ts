@@ -174,6 +174,7 @@ export class Machine {
       this.pe.hardware = new HardwareBySeed(sim, this.registers, this.pe.ordering!, this.pe.maintenance, this.lookAhead(), seed);
     sim.agents.add("vmm", "vmm", 0);
     this.mm = new HostMm(sim, this.phys, this.tables, this.pe, this.features, this.era.mm, {
+      cpus: this.pe.tlbs.cpus,
       ...(options.thp === undefined ? {} : { thp: options.thp }),
       ...(options.shmem === undefined ? {} : { shmem: options.shmem }),
     });

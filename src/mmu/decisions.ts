@@ -266,6 +266,39 @@ export const mmDecisions = {
     "v5.10": ["refcount", "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
     "v6.1": ["exclusive", "6c287605fd56 mm: remember exclusively mapped anonymous pages with PG_anon_exclusive, v5.19"],
   }),
+  lazyfreeBatch: decision(
+    "A page of MADV_FREE on its way to the list of pages to be freed first, in a CPU's batch: no such batch, or one whose pages are still on their old list (PageLRU), or on none?",
+    ["none", "on-lru", "off-lru"],
+    {
+      "v4.0": ["none", "mm/madvise.c madvise_free_pte_range: deactivate_page of active pages, v4.5.7 to v4.11"],
+      "v4.20": ["on-lru", "mm/swap.c mark_page_lazyfree: PageLRU, v4.12"],
+      "v6.12": ["off-lru", "mm/swap.c folio_mark_lazyfree: folio_test_clear_lru, v6.11.11; folio_batch_add_and_move, v6.12"],
+      "v6.12.117": ["on-lru", "mm/swap.c folio_mark_lazyfree as in v6.17 (stable); recorded"],
+      "v6.17": ["on-lru", "mm: revert 'mm/gup: clear the LRU flag of a page before adding to LRU batch', v6.17"],
+    },
+  ),
+  lruBatchPages: decision("How many pages of a CPU go to an LRU list together (PAGEVEC_SIZE).", [14, 15, 31], {
+    "v4.0": [14, "include/linux/pagevec.h, v4.0 to v4.15"],
+    "v4.20": [15, "include/linux/pagevec.h, v4.16 to v6.8"],
+    "v6.9": [31, "include/linux/pagevec.h, v6.9"],
+  }),
+  movedPageLru: decision(
+    "A page that move_pages has given: into the CPU's batch of fresh pages, or straight to its LRU list?",
+    ["batch", "list"],
+    {
+      "v4.0": ["batch", "mm/migrate.c putback_lru_page, v4.0"],
+      "v5.14": ["list", "d479960e44f2 mm: disable LRU pagevec during the migration temporarily, v5.13"],
+    },
+  ),
+  lruDrains: decision(
+    "Besides madvise: what empties the running CPU's batches for the LRU lists, the unmapping of memory (munmap, MADV_DONTNEED, the end of a process), its populating, or both?",
+    ["unmap", "unmap-populate", "populate"],
+    {
+      "v4.0": ["unmap", "lru_add_drain in mm/mmap.c unmap_region, exit_mmap, mm/memory.c zap_page_range, v4.0"],
+      "v6.1": ["unmap-populate", "mm/gup.c populate_vma_page_range, faultin_vma_page_range: lru_add_drain, v5.19; not in v5.17"],
+      "v6.17": ["populate", "mm: remove unnecessary calls to lru_add_drain, v6.14: none in mm/memory.c, mm/mmap.c, mm/vma.c"],
+    },
+  ),
   ksmReuse: decision("May a write fault keep a page of KSM that nobody else maps or holds (it is KSM's no more then)?", [true, false], {
     "v4.0": [false, "mm/memory.c do_wp_page: PageAnon && !PageKsm, v4.0"],
     "v5.4": [true, "52d1e606ee73 mm: reuse only-pte-mapped KSM page in do_wp_page(), v5.1"],

@@ -335,12 +335,20 @@ export class HostFault {
         if (partOfThp) return this.onlyHere(mm, addr);
         return frames.mapcount(pfn) === 1 && ((frames.flags(pfn) & FRAME_SWAPCACHE) === 0 || frames.refcount(pfn) === 1);
       case "refcount":
-        return !partOfThp && frames.refcount(pfn) === 1 && frames.lru?.holds(pfn) !== true;
+        return !partOfThp && frames.refcount(pfn) === 1;
       default:
         if ((frames.flags(pfn) & FRAME_EXCLUSIVE) !== 0) return true;
         if (partOfThp) return this.d.cowReuseLarge && this.reuseLarge(mm, addr);
-        return frames.refcount(pfn) === 1;
+        return huge ? frames.refcount(pfn) === 1 : this.reuseAnon(pfn);
     }
+  }
+
+  /** wp_can_reuse_anon_folio: with little hope nothing is tried; else a batch of this CPU may have the reference too many of a page on no list. */
+  private reuseAnon(pfn: number): boolean {
+    const { frames } = this;
+    if (frames.refcount(pfn) > 3) return false;
+    if (frames.lru?.onLru(pfn) === false) frames.lru.lruAddDrain();
+    return frames.refcount(pfn) === 1;
   }
 
   /** reuse_ksm_page: nobody else maps or holds it, and it has not been swapped out. */

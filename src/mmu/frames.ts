@@ -35,7 +35,8 @@ export const FRAME_THP = 1 << 4;
 export const FRAME_HWPOISON = 1 << 5;
 /** Never freed, not counted: the zero pages. */
 export const FRAME_RESERVED = 1 << 6;
-export const FRAME_ZERO = 1 << 7;
+/** Not PageSwapBacked: MADV_FREE has made it a page that is thrown away, not swapped out. */
+export const FRAME_LAZYFREE = 1 << 7;
 /** PageSwapCache: was swapped out once; some references may be swap entries. */
 export const FRAME_SWAPCACHE = 1 << 8;
 /** PageAnonExclusive: only this process maps it, so a write may reuse it. */
@@ -163,7 +164,7 @@ export class Frames {
   private readonly special: SpecialRange[] = [];
   /** References of the pages of all special ranges, beyond the one that each starts with. */
   private readonly specialRefs: I32Pool;
-  /** In releases that ask whether a page is in one. */
+  /** In releases with a batch that the model follows. */
   lru: LruBatches | undefined;
 
   constructor(
@@ -180,7 +181,7 @@ export class Frames {
     this.specialRefs = sim.state.i32("frames.specialRefs", 1);
     this.heads = sim.state.i32("frames.heads", H_POOL + 2 * HUGETLB_ORDERS.length);
     this.zeroPfn = this.take(ORDER_PAGE);
-    this.setFlags(this.zeroPfn, FRAME_RESERVED | FRAME_ZERO);
+    this.setFlags(this.zeroPfn, FRAME_RESERVED);
     for (const [n, order] of HUGETLB_ORDERS.entries()) {
       const pool = sim.state.i32(`frames.hugetlb${order}`, 16);
       this.pools.push(pool);
@@ -622,7 +623,7 @@ export class Frames {
     const pfn = this.alloc(ORDER_PMD);
     if (pfn < 0) return -1;
     this.clear(pfn, ORDER_PMD);
-    this.setFlags(pfn, FRAME_RESERVED | FRAME_ZERO);
+    this.setFlags(pfn, FRAME_RESERVED);
     this.heads.set(H_HUGE_ZERO, pfn - this.basePfn + 1);
     return pfn;
   }

@@ -220,6 +220,7 @@ export class HugePages {
   // ---- populate --------------------------------------------------------------------------------
 
   private unlockPopulate(f: number, r: number): number {
+    if (this.d.lruDrains !== "unmap") this.frames.lru?.lruAddDrain();
     this.sim.locks.unlockRead(this.locks.mmapLock(this.sim.agents.stack.a[f + MM]!));
     return this.sim.agents.ret(f, r);
   }

@@ -71,7 +71,6 @@ export class MemoryFailure {
 
   private getPage(f: number): number {
     const s = this.sim.agents.stack.a;
-    this.frames.lru?.lruAddDrainAll(); // shake_page
     return this.sim.agents.call(f, this.poisonPage.first + 1, this.gup.getUserPagesUnlocked, s[f + MM]!, s[f + ADDR]!, 0);
   }
 
@@ -88,6 +87,7 @@ export class MemoryFailure {
     s.set(f + FILE, this.rmap.fileOf(pfn, s.a[f + MM]!, s.a[f + ADDR]!));
     s.set(f + INDEX, this.rmap.indexOf(s.a[f + MM]!, s.a[f + ADDR]!));
     this.sim.bus.emit(memoryFailureEvent, pfn);
+    frames.lru?.lruAddDrainAll(); // shake_page
     // A transparent huge page is split first, so that only the broken page is lost.
     if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!, 1);
     return this.lockRmap(f);

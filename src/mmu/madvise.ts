@@ -4,6 +4,7 @@ import { EACCES, EBUSY, EINVAL, ENOMEM } from "../sim/errno.js";
 import { isPageAligned, pageAlign, type MmContext } from "./context.js";
 import type { BreakKsm } from "./breakksm.js";
 import { FILE_SHMEM } from "./files.js";
+import { FRAME_DIRTY, FRAME_SWAPCACHE } from "./frames.js";
 import type { MemoryFailure } from "./hwpoison.js";
 import { MMU_NOTIFY_CLEAR } from "./notifiers.js";
 import { LEVEL_SIZE, nextBoundary } from "./pagetable.js";
@@ -249,6 +250,8 @@ export class Madvise {
       case MADV_COLLAPSE:
         return this.collapseVma(f, v, start, end);
       case MADV_WILLNEED:
+        // madvise_willneed, force_shm_swapin_readahead: what comes from swap is put on the lists.
+        if (this.mm.vmas.file(v) < 0 || this.mm.files.kind(this.mm.vmas.file(v)) === FILE_SHMEM) this.mm.frames.lru?.lruAddDrain();
         return this.nextVma(f);
       case MADV_DONTCACHE:
         return this.dontcache(f, v, start, end);
@@ -396,7 +399,7 @@ export class Madvise {
     return this.freeAge(f);
   }
 
-  /** madvise_free_pte_range: every entry becomes old and clean, its page one to be freed first (mark_page_lazyfree). */
+  /** madvise_free_pte_range: every entry becomes old and clean, its page one to be freed first (mark_page_lazyfree). A dirty page that others map too stays as it is. */
   private freeAge(f: number): number {
     const { sim, pt, notifiers, frames } = this.mm;
     const s = sim.agents.stack.a;
@@ -405,7 +408,7 @@ export class Madvise {
     const end = s[f + PART_END]!;
     if (pt.contended(mm, start, end)) return BLOCKED;
     for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
-      if (!pt.walk(mm, a)) continue;
+      if (!pt.walk(mm, a) || pt.special || !this.freeable(pt.leafPfn)) continue;
       frames.lru?.markPageLazyfree(pt.leafPfn);
       const lo = (pt.lo & ~PTE_AF) | PTE_RDONLY;
       const block = a - (a % LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3]);
@@ -413,6 +416,16 @@ export class Madvise {
     }
     pt.tlb.flushRange(mm, start, end);
     return sim.agents.call(f, this.madvise.first + P_VISITED, notifiers.invalidateRangeEnd, mm, start, end, MMU_NOTIFY_CLEAR, 1);
+  }
+
+  /** madvise_free_pte_range, madvise_free_huge_pmd: a page that is dirty or was swapped out once must be this mapping's alone, and is clean and out of the swap cache then. */
+  private freeable(pfn: number): boolean {
+    const { frames } = this.mm;
+    const flags = frames.flags(pfn) & (FRAME_DIRTY | FRAME_SWAPCACHE);
+    if (flags === 0) return true;
+    if (frames.mapcount(pfn) !== 1 || ((flags & FRAME_SWAPCACHE) !== 0 && frames.refcount(pfn) !== 1)) return false;
+    frames.clearFlags(pfn, flags);
+    return true;
   }
 
   /** madvise_remove: a hole is punched with the mmap_lock dropped. */
@@ -439,6 +452,7 @@ export class Madvise {
   private collapseVma(f: number, v: number, start: number, end: number): number {
     const s = this.mm.sim.agents.stack;
     if (!this.collapsible(v)) return this.leave(f, -EINVAL);
+    this.mm.frames.lru?.lruAddDrainAll();
     const first = Math.ceil(start / BLOCK) * BLOCK;
     // hend - hstart, unsigned: a part inside one block counts as very many blocks that were not collapsed.
     if (first > Math.floor(end / BLOCK) * BLOCK && this.mm.d.collapseInsideBlock === "EINVAL") return this.leave(f, -EINVAL);

@@ -13,6 +13,7 @@ import {
   FRAME_FILE,
   FRAME_HUGETLB,
   FRAME_KSM,
+  FRAME_LAZYFREE,
   FRAME_SWAPCACHE,
   ORDER_PAGE,
   ORDER_PMD,
@@ -188,7 +189,10 @@ export class Migrate {
     const pinned = frames.refcount(old) !== expected;
     if (!pinned) {
       frames.copy(to, old, order);
-      frames.setFlags(to, frames.flags(old) & (FRAME_ANON | FRAME_FILE | FRAME_DIRTY | FRAME_EXCLUSIVE | FRAME_KSM | FRAME_SWAPCACHE));
+      frames.setFlags(
+        to,
+        frames.flags(old) & (FRAME_ANON | FRAME_FILE | FRAME_DIRTY | FRAME_EXCLUSIVE | FRAME_KSM | FRAME_LAZYFREE | FRAME_SWAPCACHE),
+      );
     }
     const goal = pinned ? old : to;
     for (let c = rmap.next(old, file, index, 0); c !== 0; c = rmap.next(old, file, index, c)) {
@@ -198,7 +202,7 @@ export class Migrate {
     this.sim.locks.unlockRead(this.pages.rmapLock);
     this.pages.unlock();
     frames.put(old);
-    if (!pinned) frames.lru?.lruCacheAdd(to); // putback_lru_page
+    if (!pinned && this.d.movedPageLru === "batch") frames.lru?.lruCacheAdd(to);
     frames.put(to);
     return agents.ret(f, pinned ? -EAGAIN : 0);
   }

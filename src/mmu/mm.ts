@@ -50,6 +50,8 @@ import { Zap } from "./zap.js";
 import { ZapVma } from "./zapvma.js";
 
 export interface HostMmOptions extends FaultOptions {
+  /** Physical CPUs; one unless told otherwise. */
+  readonly cpus?: number;
   /** Persistent 2 MiB hugetlb pages (vm.nr_hugepages); 16 unless told otherwise. */
   readonly hugetlbPages?: number;
   /** Persistent pages of the other sizes: log2 of 4 KiB pages -> count. */
@@ -145,7 +147,7 @@ export class HostMm implements MmContext {
       frames: phys.ramSize / 4096,
       hugetlb: { 9: options.hugetlbPages ?? 16, ...options.hugetlb },
     });
-    if (d.cowReuse === "refcount") this.frames.lru = new LruBatches(sim, this.frames);
+    if (d.lazyfreeBatch !== "none") this.frames.lru = new LruBatches(sim, this.frames, d, options.cpus ?? 1);
     this.files = new Files(sim, this.frames);
     this.vmas = new Vmas(sim);
     this.notifiers = new MmuNotifiers(sim);

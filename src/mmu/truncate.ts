@@ -106,7 +106,9 @@ export class Truncate {
   private drop(file: number, from: number, to: number): void {
     const { files, frames } = this.mm;
     if (files.kind(file) !== FILE_SHMEM) return files.dropPages(file, from, to);
-    for (let p = files.cache.next(file, from, to); p >= 0; p = files.cache.next(file, p + 1, to)) {
+    const first = files.cache.next(file, from, to);
+    if (first >= 0) frames.lru?.lruAddDrain(); // __pagevec_release, __folio_batch_release
+    for (let p = first; p >= 0; p = files.cache.next(file, p + 1, to)) {
       const block = p - (p % 512);
       const huge = this.splitFile.hugeAt(file, p);
       if (huge >= 0 && (block < from || block + 512 > to)) frames.clear(huge, ORDER_PAGE);

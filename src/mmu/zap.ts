@@ -81,7 +81,7 @@ export class Zap {
    * @param keep ZAP_KEEP_*: what stays
    */
   zapRange(mm: number, start: number, end: number, reclaimPt = false, keep = 0): void {
-    this.frames.lru?.lruAddDrain(); // unmap_region, zap_page_range, exit_mmap
+    if (this.d.lruDrains !== "populate") this.frames.lru?.lruAddDrain(); // unmap_region, zap_page_range, exit_mmap
     const pt = this.pt;
     this.keep = keep;
     let a = start;

@@ -1,6 +1,7 @@
-/** v5.10 to v5.15: a page in a CPU's batch for the LRU lists has a reference more, and do_wp_page copies it. */
+/** A page in a CPU's batch for the LRU lists has a reference more: from v5.10 to v5.15 do_wp_page copies it, later only what was shared once and may not be in a batch. */
 import { describe, expect, it } from "vitest";
-import { MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE } from "../../src/mmu/madvise.js";
+import { FRAME_LAZYFREE } from "../../src/mmu/frames.js";
+import { MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_POPULATE_WRITE, MADV_WILLNEED } from "../../src/mmu/madvise.js";
 import { ANON, BASE, FIXED, MIB, RW, TestHost } from "./host.js";
 
 const PAGE = 0x1000;
@@ -26,6 +27,14 @@ function copies(era: string, between: (h: TestHost) => void = () => undefined): 
   pt.walk(0, BASE);
   expect(h.ranges).toEqual(pt.leafPfn === before ? [] : ["S CLEAR 0x0-0x1000", "E CLEAR 0x0-0x1000"]);
   return pt.leafPfn !== before;
+}
+/** Is the page at BASE copied by this write? */
+function copiesNow(h: TestHost): boolean {
+  h.mm.pt.walk(0, BASE);
+  const before = h.mm.pt.leafPfn;
+  expect(h.write(BASE, 2)).toBe(0);
+  h.mm.pt.walk(0, BASE);
+  return h.mm.pt.leafPfn !== before;
 }
 const write = (pages: number) => (h: TestHost) => {
   for (let i = 1; i <= pages; i++) h.write(BASE + i * PAGE, 1);
@@ -65,5 +74,143 @@ describe("v5.10: what empties the batch, so that the page is kept", () => {
       h.mmap(ELSEWHERE + 64 * MIB, PAGE);
     };
     expect(copies("v5.10", others)).toBe(true);
+  });
+});
+
+describe("v5.12 to v5.14: a page that move_pages has given", () => {
+  const moved = (h: TestHost) => void expect(h.run(h.mm.migrate.migratePage, 0, BASE)).toBe(0);
+  it("is in a batch, and copied", () => expect(copies("v5.12", moved)).toBe(true));
+  it("is on its list, and kept", () => expect(copies("v5.14", moved)).toBe(false));
+});
+
+/** Pages that a child had, which has ended; then MADV_FREE of them. */
+function freed(era: string, pages = 1, cpus = 1): TestHost {
+  const h = new TestHost(era, {}, { cpus });
+  h.mmap(BASE, 64 * PAGE);
+  h.mmap(ELSEWHERE, 64 * PAGE);
+  for (let i = 0; i < pages; i++) h.write(BASE + i * PAGE, 1);
+  h.run(h.mm.syscalls.exitMm, h.fork());
+  expect(h.madvise(BASE, pages * PAGE, MADV_FREE)).toBe(0);
+  return h;
+}
+
+describe("a page that a child had, after MADV_FREE", () => {
+  it.each(["v5.10", "v5.15", "v6.1", "v6.4", "v6.6", "v6.8", "v6.9", "v6.12.117", "v6.17", "v6.18.2", "v7.2.12"])(
+    "%s: is copied by a write: the batch has a reference to it, and it is on a list still",
+    (era) => expect(copiesNow(freed(era))).toBe(true),
+  );
+  it.each(["v6.12", "v6.13"])("%s: is kept: it is on no list, so that the batch is emptied first", (era) =>
+    expect(copiesNow(freed(era))).toBe(false),
+  );
+  it.each(["v4.10", "v4.20", "v5.8"])("%s: is kept: mappings count, not references", (era) => expect(copiesNow(freed(era))).toBe(false));
+
+  it("is kept if no child had it", () => {
+    const h = new TestHost("v6.12.117");
+    h.mmap(BASE, PAGE);
+    h.write(BASE, 1);
+    h.madvise(BASE, PAGE, MADV_FREE);
+    expect(copiesNow(h)).toBe(false);
+  });
+  it("v6.13: is copied where another CPU's batch has it: only its own is emptied", () => {
+    const h = freed("v6.13", 1, 2);
+    h.sim.agents.moveTo(0, 1);
+    expect(copiesNow(h)).toBe(true);
+  });
+  it.each([
+    ["v6.8", 15],
+    ["v6.9", 31],
+  ] as const)("%s: is kept if it is one of %i: they fill the batch", (era, batch) => {
+    expect(copiesNow(freed(era, batch - 1))).toBe(true);
+    expect(copiesNow(freed(era, batch))).toBe(false);
+  });
+  it("is kept after a second MADV_FREE: that empties the batch, and does not take a page that is to be freed first already", () => {
+    const h = freed("v6.12.117");
+    h.madvise(BASE, PAGE, MADV_FREE);
+    expect(h.mm.frames.lru?.held()).toEqual([]);
+    expect(copiesNow(h)).toBe(false);
+  });
+  it("is kept after MADV_WILLNEED, MADV_POPULATE_WRITE and MADV_COLLAPSE of other memory", () => {
+    for (const advice of [MADV_WILLNEED, MADV_POPULATE_WRITE]) {
+      const h = freed("v6.17");
+      expect(h.madvise(ELSEWHERE, PAGE, advice)).toBe(0);
+      expect(copiesNow(h)).toBe(false);
+    }
+  });
+  it("is kept after munmap, MADV_DONTNEED and the end of a process up to v6.13, copied all the same since", () => {
+    const unmaps: readonly ((h: TestHost) => void)[] = [
+      (h) => h.munmap(ELSEWHERE, PAGE),
+      (h) => h.madvise(ELSEWHERE, PAGE, MADV_DONTNEED),
+      (h) => h.run(h.mm.syscalls.exitMm, h.fork()),
+    ];
+    for (const [era, copied] of [
+      ["v6.12.117", false],
+      ["v6.17", true],
+    ] as const) {
+      for (const unmap of unmaps) {
+        const h = freed(era);
+        unmap(h);
+        expect(copiesNow(h)).toBe(copied);
+      }
+    }
+  });
+  it("is kept after a write to a page that is not on a list yet: that one has the batches emptied", () => {
+    const h = freed("v6.17");
+    h.write(ELSEWHERE, 1);
+    const child = h.fork();
+    h.write(ELSEWHERE, 2);
+    h.run(h.mm.syscalls.exitMm, child);
+    expect(copiesNow(h)).toBe(false);
+  });
+  it("stays allocated until the batch is emptied, whoever has let go of it", () => {
+    const h = freed("v6.17");
+    h.mm.pt.walk(0, BASE);
+    const pfn = h.mm.pt.leafPfn;
+    h.munmap(BASE, PAGE);
+    expect([h.mm.frames.refcount(pfn), h.mm.frames.mapcount(pfn)]).toEqual([1, 0]);
+    h.mm.frames.lru?.lruAddDrain();
+    expect(h.mm.frames.refcount(pfn)).toBe(0);
+  });
+});
+
+describe("MADV_FREE", () => {
+  it("leaves a dirty page alone that a child still has", () => {
+    const h = new TestHost("v6.12.117");
+    h.mmap(BASE, PAGE);
+    h.write(BASE, 1);
+    h.mm.pt.walk(0, BASE);
+    const pfn = h.mm.pt.leafPfn;
+    h.mm.frames.setDirty(pfn);
+    const child = h.fork();
+    h.madvise(BASE, PAGE, MADV_FREE);
+    expect([h.mm.frames.isDirty(pfn), h.mm.frames.lru?.held()]).toEqual([true, []]);
+    h.run(h.mm.syscalls.exitMm, child);
+    h.madvise(BASE, PAGE, MADV_FREE);
+    expect([h.mm.frames.isDirty(pfn), h.mm.frames.lru?.held()]).toEqual([false, [pfn]]);
+  });
+  it("marks a page once its batch is emptied (PageSwapBacked); migration keeps the mark", () => {
+    const h = freed("v6.6");
+    h.mm.frames.lru?.lruAddDrain();
+    h.mm.pt.walk(0, BASE);
+    expect(h.mm.frames.flags(h.mm.pt.leafPfn) & FRAME_LAZYFREE).toBe(FRAME_LAZYFREE);
+    h.run(h.mm.migrate.migratePage, 0, BASE);
+    h.mm.pt.walk(0, BASE);
+    expect(h.mm.frames.flags(h.mm.pt.leafPfn) & FRAME_LAZYFREE).toBe(FRAME_LAZYFREE);
+  });
+});
+
+describe("a fresh page that a child had, in the batch of another CPU than the one that writes", () => {
+  const forked = (era: string, cpus: number) => {
+    const h = new TestHost(era, {}, { cpus });
+    h.mmap(BASE, PAGE);
+    h.write(BASE, 1);
+    h.sim.agents.moveTo(0, 1);
+    h.run(h.mm.syscalls.exitMm, h.fork());
+    return h;
+  };
+  it.each(["v6.1", "v6.12", "v6.17"])("%s: is copied", (era) => expect(copiesNow(forked(era, 2))).toBe(true));
+  it("is kept on the CPU that has it in its batch", () => {
+    const h = forked("v6.17", 2);
+    h.sim.agents.moveTo(0, 0);
+    expect(copiesNow(h)).toBe(false);
   });
 });
