@@ -312,6 +312,8 @@ void vm_operation(const char *name, const uint64_t args[6])
 	complete_mmio();
 	snprintf(op_name, sizeof op_name, "%s", name);
 	op_address = args[0];
+	if (strcmp(name, "touchr") == 0)
+		op_address += (args[1] - 1) * args[2]; /* what it reports is the last page's */
 	for (unsigned n = 0; n < 6; n++)
 		set_reg(X(n), args[n]);
 	set_reg(PC, entry);
