@@ -524,8 +524,11 @@ export class UserMemAbort {
     return this.ret(f, r);
   }
 
+  /** kvm_set_pfn_accessed, kvm_release_pfn_clean. */
   private release(kind: number, pfn: number): void {
-    if ((kind & REFERENCED) !== 0) this.pfns.release(pfn, PFN_REFERENCED);
+    if ((kind & REFERENCED) === 0) return;
+    this.mm.frames.accessed?.markPageAccessed(pfn);
+    this.pfns.release(pfn, PFN_REFERENCED);
   }
 
   /** 2.6 of the reference: what KVM takes the pfn for. Sets decisionError. */

@@ -277,6 +277,15 @@ export const mmDecisions = {
       "v6.17": ["on-lru", "mm: revert 'mm/gup: clear the LRU flag of a page before adding to LRU batch', v6.17"],
     },
   ),
+  lruGen: decision(
+    "Are the pages' lists in generations (lru_gen_enabled), so that MADV_COLD moves every page and no second access does?",
+    [true, false],
+    {
+      "v4.0": [false, "none before v6.1; CONFIG_LRU_GEN_ENABLED is off unless asked for, as in Debian's 6.1.192"],
+      "v6.12.117": [true, "mm/swap.c folio_deactivate; CONFIG_LRU_GEN_ENABLED=y in Debian's 6.12.117; recorded"],
+      "v7.2.12": [true, "mm/swap.c folio_deactivate; recorded with Debian's 7.2.12"],
+    },
+  ),
   lruBatchPages: decision("How many pages of a CPU go to an LRU list together (PAGEVEC_SIZE).", [14, 15, 31], {
     "v4.0": [14, "include/linux/pagevec.h, v4.0 to v4.15"],
     "v4.20": [15, "include/linux/pagevec.h, v4.16 to v6.8"],

@@ -166,6 +166,8 @@ export class Frames {
   private readonly specialRefs: I32Pool;
   /** In releases with a batch that the model follows. */
   lru: LruBatches | undefined;
+  /** The same in those where it is followed which pages were accessed. */
+  accessed: LruBatches | undefined;
 
   constructor(
     private readonly sim: Sim,
@@ -673,6 +675,7 @@ export class Frames {
       return;
     }
     if ((flags & FRAME_HWPOISON) !== 0) return; // never handed out again
+    this.accessed?.freed(pfn);
     if (this.blocks.a[at + KIND] === KIND_COMPOUND) {
       this.sim.bus.emit(pageFree, this.basePfn + b * 512, ORDER_PMD);
       this.freeRecord(record);

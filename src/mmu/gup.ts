@@ -106,6 +106,7 @@ export class Gup {
   gupFast(mm: number, addr: number, write: boolean): number {
     if (!this.fastWalk(mm, addr, write)) return -1;
     this.frames.get(this.pt.leafPfn);
+    this.frames.accessed?.setPageReferenced(this.pt.leafPfn);
     return this.pt.leafPfn;
   }
 
@@ -124,6 +125,7 @@ export class Gup {
     const { pt, frames } = this;
     if (!pt.walk(mm, addr) || pt.lo !== lo || pt.hi !== hi || frames.refcount(pt.leafPfn) === 0) return -1;
     frames.get(pt.leafPfn);
+    frames.accessed?.setPageReferenced(pt.leafPfn);
     return pt.leafPfn;
   }
 
@@ -228,6 +230,7 @@ export class Gup {
     const pfn = pt.leafPfn;
     if (pt.special && !frames.isZeroPage(pfn)) return -EFAULT;
     frames.get(pfn);
+    frames.accessed?.markPageAccessed(pfn); // FOLL_TOUCH
     return pfn;
   }
 

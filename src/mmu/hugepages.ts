@@ -254,6 +254,7 @@ export class HugePages {
       const bad = (vmFlags & (VM_IO | VM_PFNMAP)) !== 0 || (vmFlags & (write ? VM_WRITE : VM_READ)) === 0;
       if (bad) return this.unlockPopulate(f, -EINVAL);
       if (pt.walk(mm, at) && pt.valid && (!write || pt.writable)) {
+        if (!pt.special) this.frames.accessed?.markPageAccessed(pt.leafPfn); // FOLL_TOUCH
         s.set(f + AT, nextBoundary(at, pt.leafLevel));
         continue;
       }

@@ -1,30 +1,33 @@
 /**
- * The pages on their way to an LRU list (mm/swap.c lru_pvecs, cpu_fbatches): each CPU has a batch of fresh pages and one of MADV_FREE's,
- * and a batch has a reference to each of its pages. Since v5.9 a write fault counts that one too (do_wp_page), and copies
- * a page that nobody else has.
+ * The pages on their way to an LRU list (mm/swap.c lru_pvecs, cpu_fbatches): each CPU has batches of fifteen pages or so, and a batch
+ * has a reference to each of its pages. Since v5.9 a write fault counts that one too (do_wp_page), and copies a page that nobody
+ * else has.
  *
  * Up to v5.17 it counts without another question. Since v5.18 it first empties the CPU's own batches if the page is on no list
- * (wp_can_reuse_anon_folio): a fresh page is not yet, one of MADV_FREE's may still be.
- *
- * Left out: the batches for pages that were accessed twice (activate_page) or are to be reclaimed first (deactivate_page).
+ * (wp_can_reuse_anon_folio): a fresh page is not yet, one that is to change lists may still be.
  */
 import type { MmRow } from "./decisions.js";
 import { FRAME_ANON, FRAME_LAZYFREE, FRAME_SWAPCACHE, type Frames } from "./frames.js";
+import { ACTIVE, PageActivity, REFERENCED } from "./pageactivity.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 
 /** A batch's words: how many pages, then pfn + 1 of each. PAGEVEC_SIZE is 31 at most. */
 const WORDS = 32;
-/** The batches of a CPU: lru_add, lru_lazyfree. */
+/** The batches of a CPU, in the order in which they are emptied. */
 const ADD = 0;
-const LAZYFREE = WORDS;
-const CPU_WORDS = 2 * WORDS;
+const DEACTIVATE = WORDS;
+const LAZYFREE = 2 * WORDS;
+const ACTIVATE = 3 * WORDS;
+const CPU_WORDS = 4 * WORDS;
 
 export class LruBatches {
   private readonly w: I32Pool;
-  /** Are fresh pages followed: never, always, or while the CPU's other batch has pages? */
-  private readonly add: "never" | "always" | "beside-lazyfree";
+  /** Are fresh pages followed: never, always, or while another batch of the CPU has pages? */
+  private readonly add: "never" | "always" | "beside-others";
   private readonly offLru: boolean;
+  /** Followed where a write fault counts references and nothing else: later it matters for pages only that were shared once. */
+  readonly activity: PageActivity | undefined;
 
   /** @param cpus how many CPUs there are */
   constructor(
@@ -35,27 +38,85 @@ export class LruBatches {
   ) {
     this.w = sim.state.i32("mm.lruBatches", CPU_WORDS);
     this.offLru = d.lazyfreeBatch === "off-lru";
-    this.add = d.cowReuse === "mapcount" ? "never" : d.cowReuse === "refcount" || cpus > 1 ? "always" : "beside-lazyfree";
+    this.add = d.cowReuse === "mapcount" ? "never" : d.cowReuse === "refcount" || cpus > 1 ? "always" : "beside-others";
+    if (d.cowReuse === "refcount") this.activity = new PageActivity(sim, frames.basePfn);
   }
+
+  // ---- what puts a page into a batch ---------------------------------------------------------------
 
   /**
    * A fresh page, not of hugetlb. Up to v5.8 no write fault asks for its reference; since v5.18 one does on another CPU only: on the
-   * same one it is given back first, and what else that does is to empty the batch of MADV_FREE.
+   * same one it is given back first, and what else that does is to empty the other batches.
    */
   lruCacheAdd(pfn: number): void {
-    if (this.add !== "always" && (this.add === "never" || this.lazyfree() === 0)) return;
+    if (this.add !== "always" && (this.add === "never" || this.others() === 0)) return;
     this.put(ADD, pfn);
   }
 
-  /** Pages in the running CPU's batch of MADV_FREE. */
-  private lazyfree(): number {
-    return this.w.a[Math.imul(this.sim.agents.cpu, CPU_WORDS) + LAZYFREE] ?? 0;
+  /** Pages in the running CPU's batches, fresh ones not counted. */
+  private others(): number {
+    const cpu = Math.imul(this.sim.agents.cpu, CPU_WORDS);
+    return cpu < this.w.needed ? this.w.a[cpu + DEACTIVATE]! | this.w.a[cpu + LAZYFREE]! : 0;
   }
 
-  /** A page of MADV_FREE that is on a list and, until it is written to swap, not to be freed yet (PageSwapBacked). */
+  /** A page of MADV_FREE, on a list, and not to be freed first already (PageSwapBacked). */
   markPageLazyfree(pfn: number): void {
     if ((this.frames.flags(pfn) & (FRAME_ANON | FRAME_LAZYFREE | FRAME_SWAPCACHE)) === FRAME_ANON && this.onLru(pfn))
       this.put(LAZYFREE, pfn);
+  }
+
+  /** A page of MADV_COLD: it leaves the active list; with generations it goes to the oldest one, wherever it is. */
+  deactivatePage(pfn: number): void {
+    const active = this.activityOf(pfn) & ACTIVE;
+    this.activity?.set(pfn, active);
+    if ((active !== 0 || this.d.lruGen) && this.onLru(pfn)) this.put(DEACTIVATE, pfn);
+  }
+
+  /** A page of MADV_PAGEOUT that there is no swap for: taken off its list (isolate_lru_page), it comes back as an active one (putback_lru_page). */
+  putBack(pfn: number): void {
+    if (!this.onLru(pfn)) return;
+    this.activity?.set(pfn, ACTIVE);
+    this.lruCacheAdd(pfn);
+  }
+
+  /** mark_page_accessed: the second time a page becomes an active one. */
+  markPageAccessed(pfn: number): void {
+    if (this.activity === undefined || this.frames.isReserved(pfn)) return;
+    pfn = this.frames.head(pfn);
+    const is = this.activity.of(pfn);
+    if ((is & REFERENCED) === 0) this.activity.set(pfn, is | REFERENCED);
+    else if ((is & ACTIVE) === 0) {
+      this.activity.set(pfn, this.freshHere(pfn) ? ACTIVE : 0);
+      if (this.onLru(pfn)) this.put(ACTIVATE, pfn);
+    }
+  }
+
+  /** SetPageReferenced of lockless GUP. */
+  setPageReferenced(pfn: number): void {
+    if (this.activity === undefined || this.frames.isReserved(pfn)) return;
+    pfn = this.frames.head(pfn);
+    this.activity.set(pfn, this.activity.of(pfn) | REFERENCED);
+  }
+
+  private activityOf(pfn: number): number {
+    return this.activity === undefined ? 0 : this.activity.of(pfn);
+  }
+
+  /** A page is given back to the allocator. */
+  freed(pfn: number): void {
+    this.activity?.set(pfn, 0);
+  }
+
+  /** migrate_page_states. */
+  moved(to: number, from: number): void {
+    this.activity?.set(to, this.activity.of(from));
+  }
+
+  /** __lru_cache_activate_page: is it among the running CPU's fresh pages? */
+  private freshHere(pfn: number): boolean {
+    const at = Math.imul(this.sim.agents.cpu, CPU_WORDS) + ADD;
+    if (at < this.w.needed) for (let i = at + this.w.a[at]!; i > at; i--) if (this.w.a[i] === pfn + 1) return true;
+    return false;
   }
 
   /** pagevec_add. A full batch is emptied, and so is that of a compound page. */
@@ -70,6 +131,8 @@ export class LruBatches {
     if (n === this.d.lruBatchPages || this.frames.isCompound(pfn)) this.pagevecLruMove(at);
   }
 
+  // ---- what empties them ---------------------------------------------------------------------------
+
   /** The running CPU's batches. */
   lruAddDrain(): void {
     this.lruAddDrainCpu(Math.imul(this.sim.agents.cpu, CPU_WORDS));
@@ -82,30 +145,35 @@ export class LruBatches {
 
   private lruAddDrainCpu(cpu: number): void {
     if (cpu >= this.w.needed) return;
-    if (this.w.a[cpu + ADD] !== 0) this.pagevecLruMove(cpu + ADD);
-    if (this.w.a[cpu + LAZYFREE] !== 0) this.pagevecLruMove(cpu + LAZYFREE);
+    for (let at = cpu; at < cpu + CPU_WORDS; at += WORDS) if (this.w.a[at] !== 0) this.pagevecLruMove(at);
   }
 
   /** pagevec_lru_move_fn: the pages of the batch at `at` are on their lists, its references given back. */
   private pagevecLruMove(at: number): void {
-    const { w, frames } = this;
+    const { w } = this;
     const n = w.a[at]!;
-    const lazyfree = (at & (CPU_WORDS - 1)) === LAZYFREE;
+    const batch = at & (CPU_WORDS - 1);
     w.set(at, 0);
     for (let i = at + 1; i <= at + n; i++) {
       const pfn = (w.a[i]! - 1) | 0;
       w.set(i, 0);
-      if (lazyfree && (frames.flags(pfn) & FRAME_SWAPCACHE) === 0) frames.setFlags(pfn, FRAME_LAZYFREE); // lru_lazyfree
-      frames.put(pfn);
+      if (batch === ACTIVATE) this.activity?.set(pfn, this.activityOf(pfn) | ACTIVE);
+      else if (batch !== ADD) this.toInactive(pfn, batch);
+      this.frames.put(pfn);
     }
   }
 
-  /** The pages of every batch, one for each reference. For people and tests. */
-  held(): number[] {
-    const pages: number[] = [];
-    for (let at = 0; at < this.w.needed; at += WORDS) for (let i = 1; i <= this.w.a[at]!; i++) pages.push(this.w.a[at + i]! - 1);
-    return pages;
+  /** lru_deactivate_fn, lru_lazyfree_fn. */
+  private toInactive(pfn: number, batch: number): void {
+    const { frames } = this;
+    if (batch === LAZYFREE) {
+      if ((frames.flags(pfn) & FRAME_SWAPCACHE) !== 0) return;
+      frames.setFlags(pfn, FRAME_LAZYFREE);
+    } else if ((this.activityOf(pfn) & ACTIVE) === 0) return;
+    this.activity?.set(pfn, 0);
   }
+
+  // ---- what is in them -----------------------------------------------------------------------------
 
   /** PageLRU: is this page, which is none of hugetlb, on a list? */
   onLru(pfn: number): boolean {
@@ -113,5 +181,12 @@ export class LruBatches {
     const step = this.offLru ? WORDS : CPU_WORDS;
     for (let at = 0; at < this.w.needed; at += step) for (let i = at + w[at]!; i > at; i--) if (w[i] === pfn + 1) return false;
     return true;
+  }
+
+  /** The pages of every batch, one for each reference. For people and tests. */
+  held(): number[] {
+    const pages: number[] = [];
+    for (let at = 0; at < this.w.needed; at += WORDS) for (let i = 1; i <= this.w.a[at]!; i++) pages.push(this.w.a[at + i]! - 1);
+    return pages;
   }
 }

@@ -4,7 +4,7 @@ import { EACCES, EBUSY, EINVAL, ENOMEM } from "../sim/errno.js";
 import { isPageAligned, pageAlign, type MmContext } from "./context.js";
 import type { BreakKsm } from "./breakksm.js";
 import { FILE_SHMEM } from "./files.js";
-import { FRAME_DIRTY, FRAME_SWAPCACHE } from "./frames.js";
+import { FRAME_DIRTY, FRAME_LAZYFREE, FRAME_SWAPCACHE } from "./frames.js";
 import type { MemoryFailure } from "./hwpoison.js";
 import { MMU_NOTIFY_CLEAR } from "./notifiers.js";
 import { LEVEL_SIZE, nextBoundary } from "./pagetable.js";
@@ -257,13 +257,30 @@ export class Madvise {
         return this.dontcache(f, v, start, end);
       case MADV_COLD:
       case MADV_PAGEOUT:
-        // Without swap neither takes a page away; PFNMAP and locked VMAs are refused.
-        if ((this.mm.vmas.flags(v) & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0) return this.leave(f, -EINVAL);
-        this.mm.frames.lru?.lruAddDrain();
-        return this.nextVma(f);
+        return this.coldOrPageout(f, v, start, end);
       default:
         return this.changeFlags(f, v, start, end);
     }
+  }
+
+  /**
+   * madvise_cold, madvise_pageout: without swap neither takes a page away, but pages that nobody else maps change their LRU list. Left out:
+   * their entries become old, and MADV_PAGEOUT throws away what MADV_FREE has marked.
+   */
+  private coldOrPageout(f: number, v: number, start: number, end: number): number {
+    const { sim, vmas, pt, frames } = this.mm;
+    // PFNMAP and locked VMAs are refused.
+    if ((vmas.flags(v) & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0) return this.leave(f, -EINVAL);
+    const { lru } = frames;
+    if (lru === undefined) return this.nextVma(f);
+    lru.lruAddDrain();
+    const pageout = sim.agents.stack.a[f + ADVICE] === MADV_PAGEOUT;
+    for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
+      if (!pt.walk(vmas.mm(v), a) || pt.special || frames.mapcount(pt.leafPfn) !== 1) continue;
+      if (pageout && !frames.isCompound(pt.leafPfn) && (frames.flags(pt.leafPfn) & FRAME_LAZYFREE) === 0) lru.putBack(pt.leafPfn);
+      else if (!pageout) lru.deactivatePage(frames.head(pt.leafPfn));
+    }
+    return this.nextVma(f);
   }
 
   /** The proposal's sketch, for whole private mappings: present pages change their type and leave the cache, later ones come so. */

@@ -194,6 +194,7 @@ export class Migrate {
         frames.flags(old) & (FRAME_ANON | FRAME_FILE | FRAME_DIRTY | FRAME_EXCLUSIVE | FRAME_KSM | FRAME_LAZYFREE | FRAME_SWAPCACHE),
       );
     }
+    if (!pinned) frames.accessed?.moved(to, old);
     const goal = pinned ? old : to;
     for (let c = rmap.next(old, file, index, 0); c !== 0; c = rmap.next(old, file, index, c)) {
       this.removeEntry(rmap.mm, rmap.addr, old, goal);

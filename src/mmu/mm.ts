@@ -148,6 +148,7 @@ export class HostMm implements MmContext {
       hugetlb: { 9: options.hugetlbPages ?? 16, ...options.hugetlb },
     });
     if (d.lazyfreeBatch !== "none") this.frames.lru = new LruBatches(sim, this.frames, d, options.cpus ?? 1);
+    if (this.frames.lru?.activity !== undefined) this.frames.accessed = this.frames.lru;
     this.files = new Files(sim, this.frames);
     this.vmas = new Vmas(sim);
     this.notifiers = new MmuNotifiers(sim);

@@ -71,6 +71,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   userfaultfdMinor: "test/conform/calldifferences.test.ts",
   lazyfreeBatch: "test/mmu/lrubatch.test.ts",
   lruBatchPages: "test/mmu/lrubatch.test.ts",
+  lruGen: "test/mmu/lrubatch.test.ts",
   lruDrains: "test/mmu/lrubatch.test.ts",
   movedPageLru: "test/mmu/lrubatch.test.ts",
   ksmReuse: "test/mmu/ksm.test.ts",

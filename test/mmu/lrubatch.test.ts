@@ -1,7 +1,15 @@
 /** A page in a CPU's batch for the LRU lists has a reference more: from v5.10 to v5.15 do_wp_page copies it, later only what was shared once and may not be in a batch. */
 import { describe, expect, it } from "vitest";
 import { FRAME_LAZYFREE } from "../../src/mmu/frames.js";
-import { MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_POPULATE_WRITE, MADV_WILLNEED } from "../../src/mmu/madvise.js";
+import {
+  MADV_COLD,
+  MADV_DONTNEED,
+  MADV_FREE,
+  MADV_HUGEPAGE,
+  MADV_PAGEOUT,
+  MADV_POPULATE_WRITE,
+  MADV_WILLNEED,
+} from "../../src/mmu/madvise.js";
 import { ANON, BASE, FIXED, MIB, RW, TestHost } from "./host.js";
 
 const PAGE = 0x1000;
@@ -28,6 +36,8 @@ function copies(era: string, between: (h: TestHost) => void = () => undefined): 
   expect(h.ranges).toEqual(pt.leafPfn === before ? [] : ["S CLEAR 0x0-0x1000", "E CLEAR 0x0-0x1000"]);
   return pt.leafPfn !== before;
 }
+const pfnOf = (h: TestHost): number => (h.mm.pt.walk(0, BASE), h.mm.pt.leafPfn);
+
 /** Is the page at BASE copied by this write? */
 function copiesNow(h: TestHost): boolean {
   h.mm.pt.walk(0, BASE);
@@ -77,20 +87,76 @@ describe("v5.10: what empties the batch, so that the page is kept", () => {
   });
 });
 
+describe("v5.10 to v5.15: a page on its list that is accessed", () => {
+  const onList = (h: TestHost) => void h.madvise(ELSEWHERE, PAGE, MADV_DONTNEED);
+  /** A lookup of KVM: GUP, then kvm_set_pfn_accessed and kvm_release_pfn_clean. */
+  const access = (h: TestHost, lockless = true) => {
+    const { frames, gup } = h.mm;
+    const pfn = lockless ? gup.gupFast(0, BASE, true) : h.run(gup.getUserPagesUnlocked, 0, BASE, 0);
+    expect(pfn).toBeGreaterThan(0);
+    frames.accessed?.markPageAccessed(pfn);
+    frames.put(pfn);
+  };
+  const then =
+    (...steps: readonly ((h: TestHost) => void)[]) =>
+    (h: TestHost) =>
+      steps.forEach((s) => s(h));
+  const slow = (h: TestHost) => access(h, false);
+
+  it.each(["v5.10", "v5.15"])("%s: is on its way to the active list, and copied", (era) => {
+    expect(copies(era, then(onList, access))).toBe(true);
+    expect(copies(era, then(onList, slow))).toBe(true);
+  });
+  it.each(["v5.8", "v6.1", "v6.12.117"])("%s: is kept", (era) => expect(copies(era, then(onList, access))).toBe(false));
+  it("goes there at its second access only, and once", () => {
+    const once = (h: TestHost) => void h.mm.frames.accessed?.markPageAccessed(pfnOf(h));
+    expect(copies("v5.10", then(onList, once))).toBe(false);
+    expect(copies("v5.10", then(onList, once, once))).toBe(true);
+    expect(copies("v5.10", then(onList, once, once, onList, once, once))).toBe(false);
+  });
+  it("becomes active in its batch of fresh pages if it is still there", () => {
+    const again = then(onList, access, access);
+    expect(copies("v5.10", then(access, again))).toBe(false);
+  });
+  it("is forgotten with the page: the next one in its frame starts anew", () => {
+    const free = (h: TestHost) => {
+      const pfn = pfnOf(h);
+      h.madvise(BASE, PAGE, MADV_DONTNEED);
+      h.write(BASE, 1);
+      expect(pfnOf(h)).toBe(pfn);
+    };
+    expect(copies("v5.10", then(onList, access, onList, free, onList, access))).toBe(true);
+  });
+  it("is copied after MADV_COLD, which takes it off the active list; MADV_COLD of any other page does nothing", () => {
+    const cold = (h: TestHost) => void h.madvise(BASE, PAGE, MADV_COLD);
+    expect(copies("v5.10", then(onList, access, onList, cold))).toBe(true);
+    expect(copies("v5.10", then(onList, cold))).toBe(false);
+    expect(copies("v5.10", then(onList, access, onList, cold, onList, cold))).toBe(false);
+  });
+  it("is copied after MADV_PAGEOUT without swap, which puts it back among the fresh ones", () => {
+    expect(
+      copies(
+        "v5.10",
+        then(onList, (h) => h.madvise(BASE, PAGE, MADV_PAGEOUT)),
+      ),
+    ).toBe(true);
+  });
+});
+
 describe("v5.12 to v5.14: a page that move_pages has given", () => {
   const moved = (h: TestHost) => void expect(h.run(h.mm.migrate.migratePage, 0, BASE)).toBe(0);
   it("is in a batch, and copied", () => expect(copies("v5.12", moved)).toBe(true));
   it("is on its list, and kept", () => expect(copies("v5.14", moved)).toBe(false));
 });
 
-/** Pages that a child had, which has ended; then MADV_FREE of them. */
-function freed(era: string, pages = 1, cpus = 1): TestHost {
+/** Pages that a child had, which has ended; then MADV_FREE of them, or another advice. */
+function freed(era: string, pages = 1, cpus = 1, advice = MADV_FREE): TestHost {
   const h = new TestHost(era, {}, { cpus });
   h.mmap(BASE, 64 * PAGE);
   h.mmap(ELSEWHERE, 64 * PAGE);
   for (let i = 0; i < pages; i++) h.write(BASE + i * PAGE, 1);
   h.run(h.mm.syscalls.exitMm, h.fork());
-  expect(h.madvise(BASE, pages * PAGE, MADV_FREE)).toBe(0);
+  expect(h.madvise(BASE, pages * PAGE, advice)).toBe(0);
   return h;
 }
 
@@ -169,6 +235,22 @@ describe("a page that a child had, after MADV_FREE", () => {
     expect([h.mm.frames.refcount(pfn), h.mm.frames.mapcount(pfn)]).toEqual([1, 0]);
     h.mm.frames.lru?.lruAddDrain();
     expect(h.mm.frames.refcount(pfn)).toBe(0);
+  });
+});
+
+describe("a page that a child had, after MADV_COLD", () => {
+  const cold = (era: string) => copiesNow(freed(era, 1, 1, MADV_COLD));
+  it.each(["v6.12.117", "v7.2.12"])("%s: is copied: with generations every page goes to the oldest one", (era) =>
+    expect(cold(era)).toBe(true),
+  );
+  it.each(["v6.1.192", "v6.6", "v6.12", "v6.17"])("%s: is kept: it was not on the active list", (era) => expect(cold(era)).toBe(false));
+  it("is left alone while the child has it", () => {
+    const h = new TestHost("v6.12.117");
+    h.mmap(BASE, PAGE);
+    h.write(BASE, 1);
+    h.fork();
+    h.madvise(BASE, PAGE, MADV_COLD);
+    expect(h.mm.frames.lru?.held()).toEqual([]);
   });
 });
 
