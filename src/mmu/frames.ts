@@ -675,14 +675,15 @@ export class Frames {
       return;
     }
     if ((flags & FRAME_HWPOISON) !== 0) return; // never handed out again
-    this.accessed?.freed(pfn);
     if (this.blocks.a[at + KIND] === KIND_COMPOUND) {
       this.sim.bus.emit(pageFree, this.basePfn + b * 512, ORDER_PMD);
+      this.accessed?.freed(this.basePfn + b * 512);
       this.freeRecord(record);
       this.pushFreeBlock(b);
       return;
     }
     this.sim.bus.emit(pageFree, pfn, ORDER_PAGE);
+    this.accessed?.freed(pfn);
     this.freePage(b, rel & 511, record);
   }
 

@@ -425,8 +425,11 @@ export class Madvise {
     const end = s[f + PART_END]!;
     if (pt.contended(mm, start, end)) return BLOCKED;
     for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
-      if (!pt.walk(mm, a) || pt.special || !this.freeable(pt.leafPfn)) continue;
-      frames.lru?.markPageLazyfree(pt.leafPfn);
+      if (!pt.walk(mm, a) || pt.special) continue;
+      // A part of a huge page, which the kernel splits first.
+      const part = pt.leafLevel === 3 && frames.isCompound(pt.leafPfn);
+      if (!part && !this.freeable(pt.leafPfn)) continue;
+      if (!part) frames.lru?.markPageLazyfree(pt.leafPfn);
       const lo = (pt.lo & ~PTE_AF) | PTE_RDONLY;
       const block = a - (a % LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3]);
       pt.setEntry(mm, block, pt.leafLevel, pt.entry, lo, pt.hi & ~HI_DIRTY);
@@ -435,11 +438,11 @@ export class Madvise {
     return sim.agents.call(f, this.madvise.first + P_VISITED, notifiers.invalidateRangeEnd, mm, start, end, MMU_NOTIFY_CLEAR, 1);
   }
 
-  /** madvise_free_pte_range, madvise_free_huge_pmd: a page that is dirty or was swapped out once must be this mapping's alone, and is clean and out of the swap cache then. */
+  /** madvise_free_huge_pmd, madvise_free_pte_range: a huge page, or one that is dirty or was swapped out once, must be this mapping's alone; it is clean and out of the swap cache then. */
   private freeable(pfn: number): boolean {
     const { frames } = this.mm;
     const flags = frames.flags(pfn) & (FRAME_DIRTY | FRAME_SWAPCACHE);
-    if (flags === 0) return true;
+    if (flags === 0 && !frames.isCompound(pfn)) return true;
     if (frames.mapcount(pfn) !== 1 || ((flags & FRAME_SWAPCACHE) !== 0 && frames.refcount(pfn) !== 1)) return false;
     frames.clearFlags(pfn, flags);
     return true;

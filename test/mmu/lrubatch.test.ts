@@ -269,6 +269,19 @@ describe("MADV_FREE", () => {
     h.madvise(BASE, PAGE, MADV_FREE);
     expect([h.mm.frames.isDirty(pfn), h.mm.frames.lru?.held()]).toEqual([false, [pfn]]);
   });
+  it("leaves a whole huge page alone that a child still has; one that is only here empties the batch at once", () => {
+    const h = new TestHost("v6.12.117", {}, { thp: "always" });
+    h.mmap(BASE, 2 * MIB);
+    h.write(BASE, 1);
+    const child = h.fork();
+    h.madvise(BASE, 2 * MIB, MADV_FREE);
+    h.mm.pt.walk(0, BASE);
+    expect([h.mm.pt.leafLevel, h.mm.pt.young]).toEqual([2, true]);
+    h.run(h.mm.syscalls.exitMm, child);
+    h.madvise(BASE, 2 * MIB, MADV_FREE);
+    h.mm.pt.walk(0, BASE);
+    expect([h.mm.pt.young, h.mm.frames.lru?.held()]).toEqual([false, []]);
+  });
   it("marks a page once its batch is emptied (PageSwapBacked); migration keeps the mark", () => {
     const h = freed("v6.6");
     h.mm.frames.lru?.lruAddDrain();
