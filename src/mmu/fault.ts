@@ -335,7 +335,7 @@ export class HostFault {
         if (partOfThp) return this.onlyHere(mm, addr);
         return frames.mapcount(pfn) === 1 && ((frames.flags(pfn) & FRAME_SWAPCACHE) === 0 || frames.refcount(pfn) === 1);
       case "refcount":
-        return !partOfThp && frames.refcount(pfn) === 1;
+        return !partOfThp && this.pageCount(pfn) === 1;
       default:
         if ((frames.flags(pfn) & FRAME_EXCLUSIVE) !== 0) return true;
         if (partOfThp) return this.d.cowReuseLarge && this.reuseLarge(mm, addr);
@@ -346,14 +346,20 @@ export class HostFault {
   /** wp_can_reuse_anon_folio: with little hope nothing is tried; else a batch of this CPU may have the reference too many of a page on no list. */
   private reuseAnon(pfn: number): boolean {
     const { frames } = this;
-    if (frames.refcount(pfn) > 3) return false;
+    if (this.pageCount(pfn) > 3) return false;
     if (frames.lru?.onLru(pfn) === false) frames.lru.lruAddDrain();
-    return frames.refcount(pfn) === 1;
+    return this.pageCount(pfn) === 1;
+  }
+
+  /** page_count, the references of the batches for the LRU lists too. */
+  private pageCount(pfn: number): number {
+    const { frames } = this;
+    return frames.refcount(pfn) + (frames.lru === undefined ? 0 : frames.lru.references(pfn));
   }
 
   /** reuse_ksm_page: nobody else maps or holds it, and it has not been swapped out. */
   private reuseKsm(pfn: number): boolean {
-    return this.frames.refcount(pfn) === 1 && (this.frames.flags(pfn) & FRAME_SWAPCACHE) === 0;
+    return this.pageCount(pfn) === 1 && (this.frames.flags(pfn) & FRAME_SWAPCACHE) === 0;
   }
 
   /** __wp_can_reuse_large_anon_folio: more than one page of it is mapped, all by this address space, and each reference is a mapping's. */

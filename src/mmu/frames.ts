@@ -677,13 +677,13 @@ export class Frames {
     if ((flags & FRAME_HWPOISON) !== 0) return; // never handed out again
     if (this.blocks.a[at + KIND] === KIND_COMPOUND) {
       this.sim.bus.emit(pageFree, this.basePfn + b * 512, ORDER_PMD);
-      this.accessed?.freed(this.basePfn + b * 512);
+      this.lru?.freed(this.basePfn + b * 512);
       this.freeRecord(record);
       this.pushFreeBlock(b);
       return;
     }
     this.sim.bus.emit(pageFree, pfn, ORDER_PAGE);
-    this.accessed?.freed(pfn);
+    this.lru?.freed(pfn);
     this.freePage(b, rel & 511, record);
   }
 

@@ -1,7 +1,9 @@
 /**
  * The pages on their way to an LRU list (mm/swap.c lru_pvecs, cpu_fbatches): each CPU has batches of fifteen pages or so, and a batch
  * has a reference to each of its pages. Since v5.9 a write fault counts that one too (do_wp_page), and copies a page that nobody
- * else has.
+ * else has. Nothing else of the model asks: who needs a page's references to be those of its mappings (migration, KSM, collapse)
+ * empties the batches first. So they are not counted with the frame's others, and keep no frame from being freed: what uses it
+ * afterwards is found at once.
  *
  * Up to v5.17 it counts without another question. Since v5.18 it first empties the CPU's own batches if the page is on no list
  * (wp_can_reuse_anon_folio): a fresh page is not yet, one that is to change lists may still be.
@@ -105,6 +107,19 @@ export class LruBatches {
   /** A page is given back to the allocator. */
   freed(pfn: number): void {
     this.activity?.set(pfn, 0);
+    const w = this.w.a;
+    for (let at = 0; at < this.w.needed; at += WORDS) if (w[at] !== 0) this.forget(at, pfn);
+  }
+
+  private forget(at: number, pfn: number): void {
+    const { w } = this;
+    let n = w.a[at]!;
+    for (let i = at + n; i > at; i--) {
+      if (w.a[i] !== pfn + 1) continue;
+      for (let j = i; j < at + n; j++) w.set(j, w.a[j + 1]!);
+      w.set(at + n--, 0);
+    }
+    if (n !== w.a[at]) w.set(at, n);
   }
 
   /** migrate_page_states. */
@@ -127,7 +142,6 @@ export class LruBatches {
     const n = (this.w.a[at]! + 1) | 0;
     this.w.set(at + n, pfn + 1);
     this.w.set(at, n);
-    this.frames.get(pfn);
     if (n === this.d.lruBatchPages || this.frames.isCompound(pfn)) this.pagevecLruMove(at);
   }
 
@@ -148,7 +162,7 @@ export class LruBatches {
     for (let at = cpu; at < cpu + CPU_WORDS; at += WORDS) if (this.w.a[at] !== 0) this.pagevecLruMove(at);
   }
 
-  /** pagevec_lru_move_fn: the pages of the batch at `at` are on their lists, its references given back. */
+  /** pagevec_lru_move_fn: the pages of the batch at `at` are on their lists. */
   private pagevecLruMove(at: number): void {
     const { w } = this;
     const n = w.a[at]!;
@@ -159,7 +173,6 @@ export class LruBatches {
       w.set(i, 0);
       if (batch === ACTIVATE) this.activity?.set(pfn, this.activityOf(pfn) | ACTIVE);
       else if (batch !== ADD) this.toInactive(pfn, batch);
-      this.frames.put(pfn);
     }
   }
 
@@ -181,6 +194,14 @@ export class LruBatches {
     const step = this.offLru ? WORDS : CPU_WORDS;
     for (let at = 0; at < this.w.needed; at += step) for (let i = at + w[at]!; i > at; i--) if (w[i] === pfn + 1) return false;
     return true;
+  }
+
+  /** How many references the batches have to this page. */
+  references(pfn: number): number {
+    const w = this.w.a;
+    let n = 0;
+    for (let at = 0; at < this.w.needed; at += WORDS) for (let i = at + w[at]!; i > at; i--) if (w[i] === pfn + 1) n++;
+    return n;
   }
 
   /** The pages of every batch, one for each reference. For people and tests. */

@@ -306,7 +306,6 @@ describe("fork", () => {
       b.write(AT, 1);
       const pfn = b.gup(AT, 0);
       b.mm.frames.put(pfn);
-      b.mm.frames.lru?.lruAddDrain();
       const child = b.run(b.mm.syscalls.fork, 0);
       expect(child).toBeGreaterThan(0);
       expect(b.told()).toEqual(["S 10000000-10400000", "E 10000000-10400000"]);

@@ -326,7 +326,6 @@ export class Host extends Bench {
       for (let p = files.cache.next(file, 0, 2 ** 30); p >= 0; p = files.cache.next(file, p + 1, 2 ** 30))
         add(refs, frames.head(files.cache.find(file, p)));
     }
-    for (const pfn of frames.lru?.held() ?? []) add(refs, pfn);
     let used = this.frames0;
     for (const [pfn, n] of refs) {
       used += 2 ** frames.orderOf(pfn);
