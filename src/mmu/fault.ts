@@ -553,7 +553,7 @@ export class HostFault {
     const pfn = s[f + NEW]!;
     const prot = this.zap.prot;
     frames.newAnon(pfn);
-    frames.lru?.lruCacheAdd(pfn);
+    frames.lru?.lruCacheAddSmall(pfn);
     const unshare = (s[f + FLAGS]! & FAULT_FLAG_UNSHARE) !== 0;
     const writable = (this.vmas.flags(vma) & VM_WRITE) !== 0 && !unshare;
     const lo = writable ? prot.lo(vma) & ~PTE_RDONLY : prot.lo(vma);

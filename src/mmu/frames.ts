@@ -341,7 +341,7 @@ export class Frames {
     agents.charge(costs.pageAlloc + costs.pageClear);
     bus.emit(pageClear, pfn, ORDER_PAGE);
     this.recs.set(this.rawRecord, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
-    this.lru?.lruCacheAdd(pfn);
+    this.lru?.lruCacheAddSmall(pfn);
     return pfn;
   }
 

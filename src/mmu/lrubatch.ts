@@ -23,8 +23,12 @@ const LAZYFREE = 2 * WORDS;
 const ACTIVATE = 3 * WORDS;
 const CPU_WORDS = 4 * WORDS;
 
+/** Pages in batches are counted by the low bits of their numbers: one whose count is 0 is in none, which every free asks. */
+const COUNTS = 1024;
+
 export class LruBatches {
   private readonly w: I32Pool;
+  private readonly counts: I32Pool;
   /** Are fresh pages followed: never, always, or while another batch of the CPU has pages? */
   private readonly add: "never" | "always" | "beside-others";
   private readonly offLru: boolean;
@@ -39,6 +43,7 @@ export class LruBatches {
     cpus: number,
   ) {
     this.w = sim.state.i32("mm.lruBatches", CPU_WORDS);
+    this.counts = sim.state.i32("mm.lruBatchCounts", COUNTS);
     this.offLru = d.lazyfreeBatch === "off-lru";
     this.add = d.cowReuse === "mapcount" ? "never" : d.cowReuse === "refcount" || cpus > 1 ? "always" : "beside-others";
     if (d.cowReuse === "refcount") this.activity = new PageActivity(sim, frames.basePfn);
@@ -51,8 +56,27 @@ export class LruBatches {
    * same one it is given back first, and what else that does is to empty the other batches.
    */
   lruCacheAdd(pfn: number): void {
+    if (this.frames.isCompound(pfn)) this.putCompound(pfn);
+    else this.lruCacheAddSmall(pfn);
+  }
+  /** The same for a page that is known not to be compound. */
+  lruCacheAddSmall(pfn: number): void {
     if (this.add !== "always" && (this.add === "never" || this.others() === 0)) return;
-    this.put(ADD, pfn);
+    const { w } = this;
+    const at = Math.imul(this.sim.agents.cpu, CPU_WORDS);
+    w.ensure(at + CPU_WORDS);
+    const n = (w.a[at]! + 1) | 0;
+    if (n === this.d.lruBatchPages) return this.emptyFresh(at);
+    w.set(at + n, pfn + 1);
+    w.set(at, n);
+    this.countIn(pfn, 1);
+  }
+  private putCompound(pfn: number): void {
+    if (this.add === "always" || (this.add !== "never" && this.others() !== 0)) this.put(ADD, pfn);
+  }
+  private countIn(pfn: number, n: number): void {
+    const i = pfn & (COUNTS - 1);
+    this.counts.set(i, (this.counts.a[i]! + n) | 0);
   }
 
   /** Pages in the running CPU's batches, fresh ones not counted. */
@@ -107,8 +131,10 @@ export class LruBatches {
   /** A page is given back to the allocator. */
   freed(pfn: number): void {
     this.activity?.set(pfn, 0);
-    const w = this.w.a;
-    for (let at = 0; at < this.w.needed; at += WORDS) if (w[at] !== 0) this.forget(at, pfn);
+    if (this.counts.a[pfn & (COUNTS - 1)] !== 0) this.forgetAll(pfn);
+  }
+  private forgetAll(pfn: number): void {
+    for (let at = 0; at < this.w.needed; at += WORDS) if (this.w.a[at] !== 0) this.forget(at, pfn);
   }
 
   private forget(at: number, pfn: number): void {
@@ -118,6 +144,7 @@ export class LruBatches {
       if (w.a[i] !== pfn + 1) continue;
       for (let j = i; j < at + n; j++) w.set(j, w.a[j + 1]!);
       w.set(at + n--, 0);
+      this.countIn(pfn, -1);
     }
     if (n !== w.a[at]) w.set(at, n);
   }
@@ -142,6 +169,7 @@ export class LruBatches {
     const n = (this.w.a[at]! + 1) | 0;
     this.w.set(at + n, pfn + 1);
     this.w.set(at, n);
+    this.countIn(pfn, 1);
     if (n === this.d.lruBatchPages || this.frames.isCompound(pfn)) this.pagevecLruMove(at);
   }
 
@@ -165,15 +193,24 @@ export class LruBatches {
   /** pagevec_lru_move_fn: the pages of the batch at `at` are on their lists. */
   private pagevecLruMove(at: number): void {
     const { w } = this;
-    const n = w.a[at]!;
     const batch = at & (CPU_WORDS - 1);
+    if (batch === ADD) return this.emptyFresh(at);
+    const n = w.a[at]!;
     w.set(at, 0);
     for (let i = at + 1; i <= at + n; i++) {
       const pfn = (w.a[i]! - 1) | 0;
       w.set(i, 0);
+      this.countIn(pfn, -1);
       if (batch === ACTIVATE) this.activity?.set(pfn, this.activityOf(pfn) | ACTIVE);
-      else if (batch !== ADD) this.toInactive(pfn, batch);
+      else this.toInactive(pfn, batch);
     }
+  }
+  /** Fresh pages come onto their lists, and nothing of theirs changes. */
+  private emptyFresh(at: number): void {
+    const { w } = this;
+    const n = w.a[at]!;
+    for (let i = at + 1; i <= at + n; i++) this.countIn((w.a[i]! - 1) | 0, -1);
+    w.clear(at, n + 1);
   }
 
   /** lru_deactivate_fn, lru_lazyfree_fn. */
