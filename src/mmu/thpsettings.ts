@@ -8,14 +8,14 @@ import type { I32Pool } from "../sim/state.js";
 import type { MmRow } from "./decisions.js";
 
 /** `enabled`: huge pages of anonymous memory, and of drivers that offer them. */
-export const THP_ENABLED = ["always", "madvise", "never"] as const;
-export type ThpPolicy = (typeof THP_ENABLED)[number];
+export type ThpPolicy = "always" | "madvise" | "never";
+const THP_ENABLED: readonly string[] = ["always", "madvise", "never"] satisfies ThpPolicy[];
 export const THP_ALWAYS = 0;
 export const THP_MADVISE = 1;
 
 /** `shmem_enabled`: those of memory files. `deny` and `force` are above what the files' own mount says. */
-export const SHMEM_ENABLED = ["never", "always", "within_size", "advise", "deny", "force"] as const;
-export type ShmemPolicy = (typeof SHMEM_ENABLED)[number];
+export type ShmemPolicy = "never" | "always" | "within_size" | "advise" | "deny" | "force";
+const SHMEM_ENABLED: readonly string[] = ["never", "always", "within_size", "advise", "deny", "force"] satisfies ShmemPolicy[];
 export const SHMEM_HUGE_NEVER = 0;
 export const SHMEM_HUGE_ALWAYS = 1;
 export const SHMEM_HUGE_WITHIN_SIZE = 2;
@@ -65,13 +65,13 @@ export class ThpSettings {
   /** Writes a file of the directory. @returns 0, -ENOENT or -EINVAL */
   store(file: string, value: string): number {
     if (file === "enabled") {
-      const n = (THP_ENABLED as readonly string[]).indexOf(value);
+      const n = THP_ENABLED.indexOf(value);
       if (n < 0) return -EINVAL;
       this.w.set(ENABLED, n);
       return 0;
     }
     if (file !== "shmem_enabled" || this.d.shmemHugePages === "none") return -ENOENT;
-    const n = (SHMEM_ENABLED as readonly string[]).indexOf(value);
+    const n = SHMEM_ENABLED.indexOf(value);
     if (n < 0) return -EINVAL;
     this.setShmem(n);
     return 0;
