@@ -144,7 +144,7 @@ export class HostFault {
       files,
       zap.prot,
       pages,
-      new ShmemHuge(frames, files, vmas, this.thp, d),
+      new ShmemHuge(frames, files, this.thp, d),
       d,
       options.hardwareAf ?? false,
     );

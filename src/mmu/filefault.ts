@@ -176,7 +176,7 @@ export class FileFault {
     if (pgoff * 4096 >= files.size(file)) return -VM_FAULT_SIGBUS;
     const found = files.cache.find(file, pgoff);
     if (found >= 0) return found;
-    const huge = this.shmemHuge.fault(file, pgoff, vma, addr);
+    const huge = this.shmemHuge.fault(file, pgoff, this.vmas.flags(vma), this.suitable(vma, pmdStart(addr)));
     if (huge >= 0) return huge;
     const pfn = frames.alloc(ORDER_PAGE);
     if (pfn < 0) return -VM_FAULT_OOM;

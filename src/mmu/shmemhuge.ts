@@ -3,7 +3,7 @@ import type { MmRow } from "./decisions.js";
 import type { Files } from "./files.js";
 import { FILE_SHMEM } from "./files.js";
 import { ORDER_PMD, type Frames } from "./frames.js";
-import { PMD_SIZE, pmdStart } from "./pagetable.js";
+import { PMD_SIZE } from "./pagetable.js";
 import {
   SHMEM_HUGE_ADVISE,
   SHMEM_HUGE_ALWAYS,
@@ -13,7 +13,6 @@ import {
   type ThpSettings,
 } from "./thpsettings.js";
 import { VM_HUGEPAGE, VM_NOHUGEPAGE } from "./vmflags.js";
-import type { Vmas } from "./vmas.js";
 
 /** Pages of a block. */
 const BLOCK = 512;
@@ -26,17 +25,19 @@ export class ShmemHuge {
   constructor(
     private readonly frames: Frames,
     private readonly files: Files,
-    private readonly vmas: Vmas,
     readonly settings: ThpSettings,
     private readonly d: MmRow,
   ) {}
 
-  /** A huge page for an absent page of a file that a fault needs, in the cache. @returns the page's own frame, or -1: a small one must do */
-  fault(file: number, pgoff: number, vma: number, addr: number): number {
+  /**
+   * A huge page for an absent page of a file that a fault needs, in the cache.
+   * @param vmFlags of the fault's VMA @param suitable the VMA can map the block whole (thp_vma_suitable_order)
+   * @returns the page's own frame, or -1: a small one must do
+   */
+  fault(file: number, pgoff: number, vmFlags: number, suitable: boolean): number {
     if (this.d.shmemHugePages === "none" || this.files.kind(file) !== FILE_SHMEM) return -1;
-    if (!this.isHuge(this.vmas.flags(vma), pgoff, this.files.size(file))) return -1;
-    if (this.d.shmemHugeSuitable && !this.suitable(vma, addr)) return -1;
-    return this.allocate(file, pgoff);
+    if (!this.isHuge(vmFlags, pgoff, this.files.size(file))) return -1;
+    return this.d.shmemHugeSuitable && !suitable ? -1 : this.allocate(file, pgoff);
   }
 
   /** The same for fallocate, which has no VMA. @param end of what is allocated, in bytes */
@@ -81,14 +82,6 @@ export class ShmemHuge {
         for (let size = BLOCK; size > 1; size /= 2) if (pages >= roundUp(pgoff + 1, size)) return true;
         return false;
     }
-  }
-
-  /** thp_vma_suitable_order of the fault: the block around the address lies in the VMA, aligned in both. */
-  private suitable(vma: number, addr: number): boolean {
-    const { vmas } = this;
-    const block = pmdStart(addr);
-    if ((vmas.start(vma) / 4096 - vmas.pgoff(vma)) % BLOCK !== 0) return false;
-    return block >= vmas.start(vma) && block + PMD_SIZE <= vmas.end(vma);
   }
 
   /** shmem_alloc_and_add_folio: nothing of the page's block may be there. @returns the page's frame or -1 */

@@ -45,6 +45,7 @@ function program(seed: number, cpu: string): Step[] {
       [away, back],
       [{ ...away, newAddress: base + PAGE * rng.below(1024) }],
       [{ call: "split_huge_page", addr }],
+      [{ call: "transparent_hugepage", file: "shmem_enabled", value: rng.pick(["always", "within_size", "advise", "force", "never"]) }],
       [{ call: "migrate_pages", addr }],
       [{ call: "shrink_folio_list", addr, force: rng.once(2) }],
       [{ call: "collapse_huge_page", addr }],

@@ -25,6 +25,14 @@ class Guest {
     this.vm.setUserMemoryRegion({ slot: 0, flags: 0, guestPhysAddr: CODE, memorySize: PAGE, userspaceAddr: code });
     this.vcpu = this.vm.createVcpu();
   }
+  /** Memory on a memory file, its first block touched. */
+  file(): { readonly fd: number; readonly hva: number } {
+    const { host } = this.machine;
+    const fd = host.memfdCreate(4 * MIB);
+    const hva = host.mmap({ length: 4 * MIB, prot: RW, flags: MAP_SHARED, fd, align: 2 * MIB });
+    host.write(hva, 8, 1n);
+    return { fd, hva };
+  }
   /** Level of the host's entry at an address of the VMM's. */
   hostLevel(hva: number): number {
     this.machine.mm.pt.walk(0, hva);
@@ -52,10 +60,7 @@ describe("a huge page that the host maps as a block", () => {
   it("of a memory file is one at stage 2 from v5.4 on", () => {
     const level = (era: string) => {
       const g = new Guest(era);
-      const { host } = g.machine;
-      const fd = host.memfdCreate(4 * MIB);
-      const hva = host.mmap({ length: 4 * MIB, prot: RW, flags: MAP_SHARED, fd, align: 2 * MIB });
-      host.write(hva, 8, 1n);
+      const { hva } = g.file();
       expect(g.hostLevel(hva)).toBe(2);
       g.slot(hva);
       return g.load(1);
@@ -67,9 +72,7 @@ describe("a huge page that the host maps as a block", () => {
     const levels = (era: string) => {
       const g = new Guest(era);
       const { host } = g.machine;
-      const fd = host.memfdCreate(4 * MIB);
-      const hva = host.mmap({ length: 4 * MIB, prot: RW, flags: MAP_SHARED, fd, align: 2 * MIB });
-      host.write(hva, 8, 1n);
+      const { fd, hva } = g.file();
       const other = host.mmap({ length: PAGE, prot: RW, flags: MAP_SHARED, fd, offset: 5 * PAGE });
       host.write(other, 8, 2n);
       g.slot(hva);
