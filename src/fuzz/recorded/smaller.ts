@@ -97,6 +97,8 @@ export function wellFormed(commands: readonly string[]): boolean {
   for (const c of commands) {
     const [verb, a, , , d] = c.split(" ");
     switch (verb) {
+      case "sysfs":
+        break;
       case "vm":
         vm = true;
         break;
