@@ -1,8 +1,8 @@
 // npm run bench:instructions -- [NAME…] [--by code|function|line] [--top N]: machine instructions of one operation of the fault paths.
 // Processors and their neighbours change, the count does not: what a change gives is seen where the clock shows only noise.
 //
-// The process is stepped through (instructions/step.c: Linux, x86-64, a C compiler), some 20,000 instructions a second: minutes
-// for a workload. Three parts of it, and the least is told: in the others V8 collected garbage or compiled. V8 compiles on the same
+// The process is stepped through (instructions/step.c: Linux, x86-64, a C compiler), some 20,000 instructions a second: one to
+// ten minutes for a workload. Three parts of it, and the least is told: in the others V8 collected garbage or compiled. V8 compiles on the same
 // thread, so that two counts of one build agree to some tenths of a per cent. With --by they are laid out by what V8 compiled them
 // from (its perf-prof records): the compiled function, the function of ours that was put into it, or the line of the bundle.
 import { execFileSync, spawnSync } from "node:child_process";

@@ -23,7 +23,6 @@ import { TablePages } from "./arch/tables.js";
 import { DEFAULT_ERA, eraRow, type EraRow } from "./eras.js";
 import { Kvm } from "./kvm/kvm.js";
 import { PlatformDrivers } from "./mmu/drivers/platform.js";
-
 import { HostMm } from "./mmu/mm.js";
 import type { ShmemPolicy, ThpPolicy } from "./mmu/thpsettings.js";
 import type { EventRecord } from "./sim/events.js";

@@ -111,13 +111,13 @@ function bulkUnmap(ops: number): Counted {
   };
 }
 
-/** Operations of a part. */
+/** Operations of a part: nearly a table's worth of faults, as a table and a run of frames are made for 512 of them. */
 export const OPS = {
-  "demand-fault-4k": 256,
-  "demand-fault-2m": 96,
-  "unmap-refault": 128,
-  "mmio-exit": 256,
-  "dirty-log-round": 192,
+  "demand-fault-4k": 448,
+  "demand-fault-2m": 160,
+  "unmap-refault": 256,
+  "mmio-exit": 448,
+  "dirty-log-round": 512,
   "bulk-unmap": 2048,
 } as const;
 

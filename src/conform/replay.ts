@@ -103,6 +103,8 @@ const ADVICE: Readonly<Record<string, number>> = {
   free: MADV_FREE,
 };
 
+const THP = "kernel/mm/transparent_hugepage/";
+
 /** Replays one recording's commands on a machine of its own. */
 export class Replayer {
   private readonly machine: Machine;
@@ -238,8 +240,7 @@ export class Replayer {
 
   /** Of the files of /sys only those of transparent huge pages are modelled; of the others nothing is observed. */
   private sysfs(path: string, value: string): void {
-    const thp = /^kernel\/mm\/transparent_hugepage\/(enabled|shmem_enabled)$/.exec(path);
-    if (thp !== null) this.machine.call(0, { call: "transparent_hugepage", file: thp[1]!, value });
+    if (path.startsWith(THP)) this.machine.call(0, { call: "transparent_hugepage", file: path.slice(THP.length), value });
   }
 
   // ---- the VM ----

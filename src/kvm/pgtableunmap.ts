@@ -30,7 +30,7 @@ export class PgtableUnmap {
   /** stage2_unmap_defer_tlb_flush(): leaves are flushed once, at the end of the walk. */
   private readonly deferLeaves: boolean;
   private readonly deferTables: boolean;
-  /** An unmapped page needs nothing but its entry cleared. */
+  /** An unmapped page needs nothing but its entry cleared: it is flushed later, and S2FWB keeps it clean. */
   private readonly clearsOnly: boolean;
 
   constructor(
@@ -45,7 +45,7 @@ export class PgtableUnmap {
     this.walker = d.mapCode === "walker";
     this.deferLeaves = canDefer && d.unmapLeafTlbi === "deferred";
     this.deferTables = this.deferLeaves && d.unmapTableTlbi === "entry-level-or-deferred";
-    this.clearsOnly = this.walker && this.deferLeaves && entries.fwb;
+    this.clearsOnly = this.walker && this.deferLeaves;
   }
 
   /** Where a long operation that started at `at` may drop the lock: stage2_range_addr_end, stage2_pgd_addr_end. */

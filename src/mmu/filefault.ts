@@ -7,8 +7,8 @@ import { FRAME_HWPOISON, FRAME_THP, ORDER_PAGE, type Frames } from "./frames.js"
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
-import type { ShmemHuge } from "./shmemhuge.js";
 import { HI_DIRTY, HI_UFFD_WP, HI_WRITE, pfnHi, pfnLo, PTE_AF, PTE_RDONLY, uffdWpHi } from "./pte.js";
+import type { ShmemHuge } from "./shmemhuge.js";
 import { VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from "./vmfault.js";
 import { VM_NOHUGEPAGE, VM_SHARED, VM_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
@@ -72,7 +72,7 @@ export class FileFault {
     if ((of & FRAME_HWPOISON) !== 0) return VM_FAULT_HWPOISON;
     const shared = (vmas.flags(vma) & VM_SHARED) !== 0;
     if (write && !shared) return this.cowFault(mm, vma, page, pfn);
-    if ((of & FRAME_THP) !== 0 && this.pt.level < 3 && this.isMappedAsBlock(pfn) && this.doSetPmd(mm, vma, page, frames.head(pfn), write))
+    if ((of & FRAME_THP) !== 0 && this.pt.level < 3 && this.mapsWhole(pfn) && this.doSetPmd(mm, vma, page, frames.head(pfn), write))
       return 0;
     this.map(mm, vma, page, 3, pfn, write, this.atFault);
     return 0;
@@ -119,7 +119,7 @@ export class FileFault {
       if (pfn < 0 || (frames.flags(pfn) & FRAME_HWPOISON) !== 0 || this.pages.blockLockedByOther(file, pgoff)) continue;
       pt.walk(mm, at);
       // filemap_map_pmd
-      if (pt.level < 3 && (frames.flags(pfn) & FRAME_THP) !== 0 && this.isMappedAsBlock(pfn))
+      if (pt.level < 3 && (frames.flags(pfn) & FRAME_THP) !== 0 && this.mapsWhole(pfn))
         if (this.doSetPmd(mm, vma, page, frames.head(pfn), false)) return true;
       if (pt.level === 3 && !pt.none) continue;
       const faulted = at === page || (folio >= 0 && frames.head(pfn) === folio);
@@ -131,7 +131,8 @@ export class FileFault {
     return mapped;
   }
 
-  private isMappedAsBlock(pfn: number): boolean {
+  /** May a fault on this page of a huge page map it whole? */
+  private mapsWhole(pfn: number): boolean {
     return this.d.filePmdHead === "any" || pfn === this.frames.head(pfn);
   }
 

@@ -56,12 +56,12 @@ export class LruBatches {
    * same one it is given back first, and what else that does is to empty the other batches.
    */
   lruCacheAdd(pfn: number): void {
-    if (this.frames.isCompound(pfn)) this.putCompound(pfn);
-    else this.lruCacheAddSmall(pfn);
+    if (!this.frames.isCompound(pfn)) this.lruCacheAddSmall(pfn);
+    else if (this.followsFresh()) this.put(ADD, pfn);
   }
   /** The same for a page that is known not to be compound. */
   lruCacheAddSmall(pfn: number): void {
-    if (this.add !== "always" && (this.add === "never" || this.others() === 0)) return;
+    if (!this.followsFresh()) return;
     const { w } = this;
     const at = Math.imul(this.sim.agents.cpu, CPU_WORDS);
     w.ensure(at + CPU_WORDS);
@@ -71,8 +71,8 @@ export class LruBatches {
     w.set(at, n);
     this.countIn(pfn, 1);
   }
-  private putCompound(pfn: number): void {
-    if (this.add === "always" || (this.add !== "never" && this.others() !== 0)) this.put(ADD, pfn);
+  private followsFresh(): boolean {
+    return this.add === "always" || (this.add !== "never" && this.others() !== 0);
   }
   private countIn(pfn: number, n: number): void {
     const i = pfn & (COUNTS - 1);

@@ -35,18 +35,16 @@ export class ShmemHuge {
    * @returns the page's own frame, or -1: a small one must do
    */
   fault(file: number, pgoff: number, vmFlags: number, suitable: boolean): number {
-    if (this.d.shmemHugePages === "none" || this.files.kind(file) !== FILE_SHMEM) return -1;
-    if (!this.isHuge(vmFlags, pgoff, this.files.size(file))) return -1;
+    if (!this.isHuge(file, vmFlags, pgoff, this.files.size(file))) return -1;
     return this.d.shmemHugeSuitable && !suitable ? -1 : this.allocate(file, pgoff);
   }
 
   /** The same for fallocate, which has no VMA. @param end of what is allocated, in bytes */
   fallocate(file: number, pgoff: number, end: number): number {
     const { d, settings } = this;
-    if (d.shmemHugePages === "none" || this.files.kind(file) !== FILE_SHMEM) return -1;
     const how = d.fallocateHuge;
     const size = how === "as-fault" ? this.files.size(file) : Math.max(this.files.size(file), end);
-    if (!this.isHuge(0, pgoff, size)) return -1;
+    if (!this.isHuge(file, 0, pgoff, size)) return -1;
     if (how === "by-length" || how === "block") {
       const byMount = settings.shmemHuge !== SHMEM_HUGE_FORCE;
       if (byMount && how === "by-length" && (pgoff % BLOCK !== 0 || end - pgoff * 4096 < PMD_SIZE)) return -1;
@@ -56,7 +54,8 @@ export class ShmemHuge {
   }
 
   /** shmem_is_huge, shmem_huge_global_enabled: what the setting says, the file's mount, and the VMA's advice. @param size of the file, in bytes */
-  private isHuge(vmFlags: number, pgoff: number, size: number): boolean {
+  private isHuge(file: number, vmFlags: number, pgoff: number, size: number): boolean {
+    if (this.files.kind(file) !== FILE_SHMEM) return false;
     const { settings } = this;
     const { shmemHuge } = settings;
     if (shmemHuge === SHMEM_HUGE_DENY || (vmFlags & VM_NOHUGEPAGE) !== 0) return false;

@@ -64,13 +64,13 @@ export class SplitFilePage {
     const pgoff = s.a[f + PGOFF]!;
     const first = pgoff - (pgoff % 512);
     let n = s.a[f + CURSOR]!;
-    let v = -1;
+    const ended = n > 0 && frames.mapcount(this.hugeAt(s.a[f + FILE]!, pgoff)) === 0;
+    let v: number;
     let at = 0;
-    if (n === 0 || frames.mapcount(this.hugeAt(s.a[f + FILE]!, pgoff)) > 0)
-      do {
-        v = nthMapping(vmas, s.a[f + FILE]!, first, first + 512, n++);
-        if (v >= 0) at = Math.max(vmas.start(v), vmas.addressOf(v, first));
-      } while (v >= 0 && !zap.hasPud(vmas.mm(v), at)); // mm_find_pmd
+    do {
+      v = ended ? -1 : nthMapping(vmas, s.a[f + FILE]!, first, first + 512, n++);
+      if (v >= 0) at = Math.max(vmas.start(v), vmas.addressOf(v, first));
+    } while (v >= 0 && !zap.hasPud(vmas.mm(v), at)); // mm_find_pmd
     if (v < 0) {
       sim.locks.unlockRead(pages.rmapLock);
       return this.activity.first + P_SPLIT;

@@ -3,6 +3,7 @@
  * shmem_enabled_store).
  */
 import { EINVAL, ENOENT } from "../sim/errno.js";
+import { FaultlineError } from "../sim/errors.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 import type { MmRow } from "./decisions.js";
@@ -23,15 +24,16 @@ export const SHMEM_HUGE_ADVISE = 3;
 export const SHMEM_HUGE_DENY = 4;
 export const SHMEM_HUGE_FORCE = 5;
 
-/** Words. */
 const ENABLED = 0;
-/** shmem_huge, and the `huge` of shm_mnt, on which memfds and shared anonymous memory lie. */
+/** shmem_huge. */
 const SHMEM = 1;
+/** SHMEM_SB(shm_mnt)->huge: memfds and shared anonymous memory lie on that mount. */
 const MOUNT = 2;
 
 export class ThpSettings {
   private readonly w: I32Pool;
 
+  /** @throws FaultlineError for a word that is none of a setting's. Without a `shmem_enabled` (up to v4.7) that setting is never. */
   constructor(
     sim: Sim,
     enabled: ThpPolicy,
@@ -39,8 +41,13 @@ export class ThpSettings {
     private readonly d: MmRow,
   ) {
     this.w = sim.state.i32("thp.settings", 3);
-    this.w.set(ENABLED, THP_ENABLED.indexOf(enabled));
-    this.setShmem(SHMEM_ENABLED.indexOf(shmem));
+    for (const [name, value, words] of [
+      ["enabled", enabled, THP_ENABLED],
+      ["shmem_enabled", shmem, SHMEM_ENABLED],
+    ] as const)
+      if (!words.includes(value)) throw new FaultlineError(`transparent_hugepage/${name} is one of ${words.join(", ")}, not ${value}`);
+    this.store("enabled", enabled);
+    this.store("shmem_enabled", shmem);
   }
 
   /** THP_*. */
@@ -73,14 +80,10 @@ export class ThpSettings {
     if (file !== "shmem_enabled" || this.d.shmemHugePages === "none") return -ENOENT;
     const n = SHMEM_ENABLED.indexOf(value);
     if (n < 0) return -EINVAL;
-    this.setShmem(n);
-    return 0;
-  }
-
-  private setShmem(n: number): void {
     this.w.set(SHMEM, n);
     if (this.d.shmemEnabledMount === "others") {
       if (n < SHMEM_HUGE_DENY) this.w.set(MOUNT, n);
     } else if (n === SHMEM_HUGE_FORCE) this.w.set(MOUNT, SHMEM_HUGE_ALWAYS); // FORCE, which the faults take for no limit
+    return 0;
   }
 }

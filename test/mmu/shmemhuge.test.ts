@@ -5,7 +5,7 @@ import { describe, expect, it, test } from "vitest";
 import { conformRecording } from "../../src/conform/conform.js";
 import { parseRecording } from "../../src/conform/recording.js";
 import { MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE } from "../../src/mmu/madvise.js";
-import type { ShmemPolicy } from "../../src/mmu/thpsettings.js";
+import type { ShmemPolicy, ThpPolicy } from "../../src/mmu/thpsettings.js";
 import { EINVAL, ENOENT } from "../../src/sim/errno.js";
 import { ANON, BASE, FIXED, MIB, SHARED, TestHost } from "./host.js";
 
@@ -52,6 +52,15 @@ describe("shmem_enabled", () => {
     const answers = ["never", "always", "within_size", "advise", "deny", "force", "madvise", ""].map((w) => h.store("shmem_enabled", w));
     expect(answers).toEqual([0, 0, 0, 0, 0, 0, -EINVAL, -EINVAL]);
     expect([h.store("enabled", "madvise"), h.store("enabled", "force"), h.store("defrag", "always")]).toEqual([0, -EINVAL, -ENOENT]);
+  });
+
+  it("is never where it is not there, also for a machine that was given another word; a word of none is refused", () => {
+    const h = new TestHost("v4.0", {}, { shmem: "force" });
+    expect([h.mm.thp.shmemHuge, h.mm.thp.shmMnt, h.mm.thp.alignsShmem]).toEqual([0, 0, false]);
+    expect(() => new TestHost("v6.12", {}, { shmem: "madvise" as ShmemPolicy })).toThrow(
+      "shmem_enabled is one of never, always, within_size",
+    );
+    expect(() => new TestHost("v6.12", {}, { thp: "on" as ThpPolicy })).toThrow("enabled is one of always, madvise, never, not on");
   });
 
   /** By setting: the level of the entry without advice, with MADV_HUGEPAGE, with MADV_NOHUGEPAGE; of files that exceed the block. */
