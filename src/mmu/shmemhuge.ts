@@ -1,4 +1,4 @@
-/** Huge pages of memory files made by a page fault (mm/shmem.c shmem_get_folio_gfp; before v6.6 shmem_getpage_gfp). */
+/** Huge pages of memory files made by a page fault (mm/shmem.c shmem_get_folio_gfp; before v6.1 shmem_getpage_gfp). */
 import type { MmRow } from "./decisions.js";
 import type { Files } from "./files.js";
 import { FILE_SHMEM } from "./files.js";
