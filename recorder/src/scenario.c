@@ -229,6 +229,8 @@ static void do_slotflags(void) { vm_slot_flags((uint32_t)number(1), slot_flags(a
 static void do_slotdel(void) { vm_slot_delete((uint32_t)number(1)); }
 static void do_dirty(void) { vm_dirty((uint32_t)number(1)); }
 static void do_cleardirty(void) { vm_clear_dirty((uint32_t)number(1), number(2), (uint32_t)number(3)); }
+static void do_leave(void) { vm_leave((int)number(1)); }
+static void do_events(void) { vm_events((int)number(1)); }
 /* For people at the keyboard of another recorder: nothing to compare. */
 static void do_nothing(void) {}
 
@@ -243,6 +245,7 @@ static const struct {
 	{ "fork", do_fork },	     { "forkend", do_forkend },	  { "hw", do_hw },		 { "hw32", do_hw32 },
 	{ "hw8", do_hw8 },	     { "hr", do_hr },		  { "hr32", do_hr32 },		 { "hr8", do_hr8 },
 	{ "dirty", do_dirty },	     { "cleardirty", do_cleardirty }, { "vfio", do_vfio },	 { "s2dump", s2_dump },
+	{ "leave", do_leave },	     { "immediate", vm_immediate }, { "events", do_events },
 	{ "sysfs", do_sysfs },	     { "regs", do_nothing },	  { "smaps", do_nothing },	 { "stats", do_nothing },
 };
 

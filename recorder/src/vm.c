@@ -35,6 +35,9 @@ static struct kvm_run *run;
 static struct kvm_userspace_memory_region slots[MOST_SLOTS];
 /* True while the store that reported the last operation waits to be completed. */
 static int mmio_pending;
+/* `leave 1`: an operation's own MMIO access ends it, answered and not completed. */
+static int leave;
+static int left;
 static uint64_t exception[EXCEPTION_WORDS];
 /* The running operation, for reports of values that it read from a BAR. */
 static char op_name[16];
@@ -263,6 +266,7 @@ static int mmio(void)
 		memcpy(run->mmio.data, &data, len);
 	}
 	say("= exit MMIO %s ipa=%#lx len=%u data=%#lx", run->mmio.is_write ? "write" : "read", at, len, data);
+	left = leave;
 	return 0;
 }
 
@@ -281,7 +285,9 @@ static void run_guest(void)
 {
 	need_vm();
 	complete_mmio();
-	run->exit_reason = KVM_EXIT_UNKNOWN;
+	if (!left)
+		run->exit_reason = KVM_EXIT_UNKNOWN;
+	left = 0;
 	signals_watch(&run->immediate_exit);
 	for (;;) {
 		int error = ioctl(vcpu, KVM_RUN, 0) != 0 ? errno : 0;
@@ -290,6 +296,8 @@ static void run_guest(void)
 				mmio_pending = 1;
 				break;
 			}
+			if (left)
+				break;
 			continue;
 		}
 		if (error)
@@ -310,6 +318,7 @@ void vm_operation(const char *name, const uint64_t args[6])
 	if (!entry)
 		bad_scenario("no operation \"%s\"", name);
 	complete_mmio();
+	left = 0;
 	snprintf(op_name, sizeof op_name, "%s", name);
 	op_address = args[0];
 	if (strcmp(name, "touchr") == 0)
@@ -331,4 +340,34 @@ void vm_skip(void)
 	need_vm();
 	set_reg(PC, get_reg(PC) + 4);
 	run_guest();
+}
+
+void vm_leave(int on)
+{
+	leave = on;
+}
+
+/* What KVM_RUN does with a pending access, and where it leaves the PC: behind the instruction, or at a vector. */
+void vm_immediate(void)
+{
+	need_vm();
+	uint64_t before = get_reg(PC);
+	run->immediate_exit = 1;
+	int error = ioctl(vcpu, KVM_RUN, 0) != 0 ? errno : 0;
+	run->immediate_exit = 0;
+	mmio_pending = 0;
+	uint64_t pc = get_reg(PC);
+	char where[32];
+	if (pc < CODE_IPA + 0x800)
+		snprintf(where, sizeof where, "vector+%#lx", pc - CODE_IPA);
+	else
+		snprintf(where, sizeof where, "%#lx", pc - before);
+	say("= immediate errno=%s exit=%s pc=%s x4=%#lx", errno_name(error), exit_name(run->exit_reason), where, get_reg(X(4)));
+}
+
+void vm_events(int ext_dabt)
+{
+	need_vm();
+	struct kvm_vcpu_events events = { .exception.ext_dabt_pending = (uint8_t)ext_dabt };
+	say("= events errno=%d", ioctl(vcpu, KVM_SET_VCPU_EVENTS, &events) != 0 ? errno : 0);
 }

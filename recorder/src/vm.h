@@ -21,6 +21,10 @@ void vm_clear_dirty(uint32_t id, uint64_t first, uint32_t n);
 void vm_operation(const char *name, const uint64_t args[6]);
 void vm_resume(void);
 void vm_skip(void);
+/* `leave 0|1`; `immediate`: KVM_RUN with immediate_exit; `events EXT_DABT`: KVM_SET_VCPU_EVENTS. */
+void vm_leave(int on);
+void vm_immediate(void);
+void vm_events(int ext_dabt);
 
 /* File descriptor of the VM, or -1. */
 int vm_fd(void);

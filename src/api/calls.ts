@@ -110,7 +110,14 @@ export type Call =
   | { readonly call: "KVM_CREATE_VCPU"; readonly vm?: number }
   | { readonly call: "KVM_CREATE_IRQCHIP"; readonly vm?: number }
   | { readonly call: "KVM_ARM_SET_DEVICE_ADDR"; readonly vm?: number; readonly id: number; readonly addr: number }
-  | { readonly call: "KVM_RUN"; readonly vcpu: number; readonly maxInstructions?: number; readonly maxExits?: number }
+  | {
+      readonly call: "KVM_RUN";
+      readonly vcpu: number;
+      readonly maxInstructions?: number;
+      readonly maxExits?: number;
+      /** kvm_run.immediate_exit: a pending MMIO access is completed, and KVM_RUN returns -EINTR without entering the guest (v4.11 on). */
+      readonly immediateExit?: boolean;
+    }
   | { readonly call: "KVM_SET_VCPU_EVENTS"; readonly vcpu: number; readonly extDabtPending?: boolean; readonly serrorPending?: boolean }
   | { readonly call: "KVM_GET_DIRTY_LOG"; readonly vm?: number; readonly slot: number }
   | {

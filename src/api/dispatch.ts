@@ -2,7 +2,7 @@
  * From a call as data to the activity that carries it out, and from its results back to data. What a
  * call needs again when it is finished lies in a pool, so that a half-done call survives rollback.
  */
-import { PC, PSTATE, STOP_ENABLED, STOP_PC } from "../arch/registers.js";
+import { PSTATE, STOP_ENABLED, STOP_PC } from "../arch/registers.js";
 import { registerNames, registerOffset } from "../arch/sysregs.js";
 import { nearestName } from "../arch/features.js";
 import { exitName, KVM_EXIT_ARM_NISV, KVM_EXIT_MMIO, KVM_EXIT_UNKNOWN } from "../kvm/vcpus.js";
@@ -217,7 +217,8 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   KVM_RUN: {
     begin: (d, a, c) => {
       d.keep(a, 0, c.vcpu);
-      if (d.m.kvm.vms.open(d.m.kvm.vcpus.vm(c.vcpu))) d.start(a, d.m.kvm.run, c.vcpu, c.maxInstructions ?? 0, c.maxExits ?? 0);
+      if (d.m.kvm.vms.open(d.m.kvm.vcpus.vm(c.vcpu)))
+        d.start(a, d.m.kvm.run, c.vcpu, c.maxInstructions ?? 0, c.maxExits ?? 0, c.immediateExit === true ? 1 : 0);
       else d.answer(a, -EBADF);
     },
     finish: (d, a, ret) => {
@@ -486,7 +487,6 @@ export class Dispatch {
     const offset = this.offset(register);
     if (offset === PSTATE) this.m.registers.pool.set(this.m.registers.base(v) + PSTATE, low(value));
     else this.m.registers.setBig(v, offset, value);
-    if (offset === PC) this.m.kvm.vcpus.drop(v, 2);
   }
   setBreakpoint(v: number, address: bigint): void {
     this.m.registers.setBig(v, STOP_PC, address);

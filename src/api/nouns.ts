@@ -207,11 +207,15 @@ export class Vcpu {
     readonly id: number,
   ) {}
 
-  /** KVM_RUN. @param limits ends the call with exit BUDGET or NO_PROGRESS */
-  run(limits?: { readonly maxInstructions?: number; readonly maxExits?: number }): RunResult {
+  /**
+   * KVM_RUN.
+   * @param how limits end the call with exit BUDGET or NO_PROGRESS; with immediateExit (kvm_run.immediate_exit, v4.11 on) it completes a
+   *   pending MMIO access and returns -EINTR
+   */
+  run(how?: { readonly maxInstructions?: number; readonly maxExits?: number; readonly immediateExit?: boolean }): RunResult {
     const agent = this.machine.vcpuAgent(this.id);
     // KVM_RUN always has an exit.
-    return this.machine.make(agent, KVM_RUN, limits === undefined ? { vcpu: this.id } : { vcpu: this.id, ...limits }) as RunResult;
+    return this.machine.make(agent, KVM_RUN, how === undefined ? { vcpu: this.id } : { vcpu: this.id, ...how }) as RunResult;
   }
   /** Register by its A64 name: x0…x30, sp_el1, pc, pstate, esr_el1 … @throws Error for a name that is none */
   get(register: string): bigint {

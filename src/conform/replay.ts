@@ -120,6 +120,8 @@ export class Replayer {
   private readonly unlisted: ReadonlySet<string>;
   /** Words of an exception report that have arrived. */
   private exception: bigint[] = [];
+  /** An MMIO access of the operation ends it, answered and not completed. */
+  private leave = false;
 
   constructor(
     private readonly recording: Recording,
@@ -192,6 +194,13 @@ export class Replayer {
         return this.run();
       case "skip":
         return this.skip();
+      case "leave":
+        this.leave = num(args[0]) !== 0;
+        return;
+      case "immediate":
+        return this.immediate();
+      case "events":
+        return this.say(`events errno=${-this.needVcpu().setEvents({ extDabtPending: num(args[0]) !== 0 })}`);
       case "munmap":
         return this.say(`munmap errno=${-this.machine.host.munmap(this.hva(args[0], args[1]), num(args[2]))}`);
       case "remap":
@@ -478,6 +487,17 @@ export class Replayer {
     this.run();
   }
 
+  /** KVM_RUN with immediate_exit: a pending access is completed. */
+  private immediate(): void {
+    const vcpu = this.needVcpu();
+    const before = vcpu.get("pc");
+    const { ret, exit } = vcpu.run({ immediateExit: true });
+    const pc = vcpu.get("pc");
+    const vector = pc - BigInt(CODE_BASE);
+    const where = vector >= 0n && vector < 0x800n ? `vector+${hexC(vector)}` : hexC(pc - before);
+    this.say(`immediate errno=${errnoName(ret)} exit=${exit.reason} pc=${where} x4=${hexC(vcpu.get("x4"))}`);
+  }
+
   /** Runs the guest until it has finished the operation, or cannot go on. */
   private run(): void {
     const vcpu = this.needVcpu();
@@ -499,7 +519,7 @@ export class Replayer {
     this.stopped({ ret: -4, exit: { reason: "NO_PROGRESS" } });
   }
 
-  /** @returns true if this access reported the end of the operation. */
+  /** @returns true if this access reported the end of the operation, or ends it (`leave`). */
   private mmio(exit: Extract<ExitInfo, { reason: "MMIO" }>): boolean {
     const vcpu = this.needVcpu();
     if (exit.isWrite && exit.physAddr === DONE_IPA) {
@@ -513,7 +533,7 @@ export class Replayer {
     const data = exit.isWrite ? exit.data : BigInt.asUintN(8 * exit.len, UNBACKED);
     this.say(`exit MMIO ${exit.isWrite ? "write" : "read"} ipa=${hexC(exit.physAddr)} len=${exit.len} data=${hexC(data)}`);
     if (!exit.isWrite) vcpu.answerMmio(data);
-    return false;
+    return this.leave;
   }
 
   private guestException(): boolean {

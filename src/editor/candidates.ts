@@ -149,6 +149,7 @@ function argument(p: Place): Word[] {
 
 const MMIO = [
   word("statement", "read", "the value that a guest's load gets: on mmio read ADDR -> VALUE"),
+  word("statement", "leave", "the guest's access ends its block before it is completed: on mmio leave ADDR"),
   word("statement", "ecam", "the VMM carries out a guest's access to a function's configuration space: on mmio ecam BASE -> DEVICE"),
 ];
 

@@ -159,7 +159,7 @@ const repository: Record<string, Rule> = {
   },
   on: {
     patterns: [
-      { match: "\\b(on)\\s+(mmio)\\s+(read|ecam)\\b", captures: scopes(KEYWORD, KEYWORD, KEYWORD) },
+      { match: "\\b(on)\\s+(mmio)\\s+(read|leave|ecam)\\b", captures: scopes(KEYWORD, KEYWORD, KEYWORD) },
       // on small, v5.4 { … }
       { begin: "\\b(on)\\b", beginCaptures: scopes(KEYWORD), end: "(?=[{\\n])|$", patterns: include("comment", "variants") },
     ],

@@ -21,7 +21,7 @@ export const STATEMENTS: Readonly<Record<(typeof STATEMENT_WORDS)[number], Said>
   kthread: ["a kernel thread: khugepaged, kcompactd, kswapd, ksmd", "kthread ${1:khugepaged} { $2 }"],
   par: ["several agents at once; explore runs every interleaving", "par {\n  guest vcpu0 { $1 }\n  vmm { $2 }\n}"],
   on: [
-    "on exception { … }: the guest's handler; on mmio read ADDR -> VALUE: the VMM's answer; on mmio ecam ADDR -> DEVICE: configuration space; on VARIANT { … }: only there",
+    "on exception { … }: the guest's handler; on mmio read ADDR -> VALUE: the VMM's answer; on mmio leave ADDR: the block ends at that exit; on mmio ecam ADDR -> DEVICE: configuration space; on VARIANT { … }: only there",
     "on $1",
   ],
   report: [

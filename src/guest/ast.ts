@@ -146,6 +146,8 @@ export type Statement =
   | { readonly kind: "on"; readonly on: readonly NameAt[]; readonly body: readonly Statement[]; readonly span: Span }
   /** The VMM emulates the 4 KiB of a function's configuration space for the guest with the device's own. */
   | { readonly kind: "ecam"; readonly base: Expr; readonly device: Expr; readonly span: Span }
+  /** The guest's access at an address ends its block with the exit not yet completed. */
+  | { readonly kind: "leave"; readonly address: Expr; readonly span: Span }
   | { readonly kind: "answer"; readonly address: Expr; readonly value: Expr; readonly span: Span }
   | Report
   | Expectation;

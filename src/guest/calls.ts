@@ -242,7 +242,12 @@ export const CALLS: readonly CallDecl[] = [
   decl("KVM_RESET_DIRTY_RINGS", [], "resets the entries that the VMM has collected from the dirty rings; its value is their number"),
   decl("KVM_ENABLE_CAP", [number("cap"), number("value", 1)], "enables a capability of the VM"),
   decl("KVM_CHECK_EXTENSION", [number("cap")], "asks for a capability; its value is the answer"),
-  decl("KVM_RUN", [vcpu], "runs a vCPU again from where it stands, up to the end of its guest block", true),
+  decl(
+    "KVM_RUN",
+    [vcpu, number("immediate_exit", 0)],
+    "runs a vCPU again from where it stands, up to the end of its guest block; with immediate_exit=1 a pending MMIO access is completed and KVM_RUN fails with EINTR (from v4.11 on)",
+    true,
+  ),
   decl("KVM_GET_ONE_REG", [register], "reads a register of a vCPU: x0, vcpu1.esr_el1; its value"),
   decl("KVM_SET_ONE_REG", [register, number("value")], "writes a register of a vCPU"),
   decl(

@@ -555,6 +555,9 @@ class Checker {
         this.expr(s.base, "vmm");
         this.expr(s.device, "vmm");
         return;
+      case "leave":
+        this.expr(s.address, "vmm");
+        return;
       case "answer":
         this.expr(s.address, "vmm");
         this.expr(s.value, "vmm");

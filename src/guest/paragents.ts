@@ -51,7 +51,7 @@ export interface ParWorld {
   /** A call of the script whose calls of the machine have given `results` so far. */
   progress(name: string, args: Arguments, agent: number, results: readonly CallResult[]): Progress;
   startGuest(block: GuestBlock): void;
-  runCall(vcpu: number): HostCall;
+  runCall(vcpu: number, immediateExit: boolean): HostCall;
   /** A call of the script has ended. */
   called(who: string, op: CallOp, value: bigint, result: CallResult): void;
   /** KVM_RUN has returned. @returns true to enter the guest again */
@@ -186,7 +186,8 @@ export class ParAgents {
     const op = this.programs[i]!.ops[pool.a[at + PC]!]!;
     if (op.kind === "run") {
       if (pool.a[at + CALLS] === 0 && op.block !== undefined) world.startGuest(op.block);
-      world.begin(this.agents[i]!, world.runCall(op.vcpu));
+      const immediateExit = op.immediateExit !== undefined && this.value(i, op.immediateExit, op.names) !== 0n;
+      world.begin(this.agents[i]!, world.runCall(op.vcpu, immediateExit));
     } else if (op.kind === "call") {
       const p = world.progress(op.call.name, this.arguments(i, op), this.agents[i]!, this.resultsOf(i));
       if (p.next === undefined) return this.ended(i, op, p.value, p.result);

@@ -37,7 +37,16 @@ export type Op =
   | { readonly kind: "loop"; readonly i: number; readonly to: number; readonly step: number; readonly exit: number; readonly span: Span }
   | { readonly kind: "next"; readonly i: number; readonly step: number; readonly target: number }
   /** KVM_RUN until the block ends; with a block the vCPU starts at its first instruction. */
-  | { readonly kind: "run"; readonly vcpu: number; readonly block: GuestBlock | undefined; readonly text: string; readonly span: Span };
+  | {
+      readonly kind: "run";
+      readonly vcpu: number;
+      readonly block: GuestBlock | undefined;
+      /** kvm_run.immediate_exit. */
+      readonly immediateExit: Expr | undefined;
+      readonly names: Names;
+      readonly text: string;
+      readonly span: Span;
+    };
 
 export interface AgentProgram {
   /** As the story names it: vmm, vcpu0, … */
@@ -90,8 +99,10 @@ export function flatten(agent: GuestBlock | ParThread, isThis: (name: string) =>
       given.push({ name: p.name, isNumber, value: a.value });
     }
     if (c.name === "KVM_RUN") {
-      const v = c.args[0]?.value;
-      ops.push({ kind: "run", vcpu: v?.kind === "name" ? Number(v.name.slice(4)) : 0, block: undefined, text, span });
+      const v = given.find((g) => g.name === "vcpu")?.value;
+      const vcpu = v?.kind === "name" ? Number(v.name.slice(4)) : 0;
+      const immediateExit = given.find((g) => g.name === "immediate_exit")?.value;
+      ops.push({ kind: "run", vcpu, block: undefined, immediateExit, names: new Map(names), text, span });
       callSlots.set(c, slots++);
       return;
     }
@@ -127,7 +138,15 @@ export function flatten(agent: GuestBlock | ParThread, isThis: (name: string) =>
   };
 
   if (agent.kind === "guest") {
-    ops.push({ kind: "run", vcpu: agent.vcpu, block: agent, text: blockText(agent), span: agent.span });
+    ops.push({
+      kind: "run",
+      vcpu: agent.vcpu,
+      block: agent,
+      immediateExit: undefined,
+      names: new Map(),
+      text: blockText(agent),
+      span: agent.span,
+    });
     return { who: `vcpu${agent.vcpu}`, vcpu: agent.vcpu, ops, slots, callSlots };
   }
   body(agent.body, new Map());

@@ -525,6 +525,12 @@ class Parser {
         out.push({ kind: "ecam", base, device, span: this.place(t) });
         return;
       }
+      if (this.accept("leave")) {
+        const address = this.expression();
+        this.endOfStatement("the address");
+        out.push({ kind: "leave", address, span: this.place(t) });
+        return;
+      }
       this.expect("read", 'after "on mmio"');
       const address = this.expression();
       this.expect("->", "after the address");

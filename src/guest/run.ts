@@ -161,6 +161,8 @@ class Interpreter {
   private readonly steps: Step[] = [];
   private scopes: Map<string, bigint>[] = [new Map()];
   private readonly ecams: { base: bigint; fd: number }[] = [];
+  /** Addresses at which an MMIO exit ends the guest's block. */
+  private readonly leaves = new Set<bigint>();
   private readonly answers: { from: bigint; value: bigint }[] = [];
   private readonly threads = new Map<string, number>();
   /** Names of the script's kernel threads. */
@@ -467,6 +469,9 @@ class Interpreter {
           fd: Number(yield* this.value(s.device, VMM, "vmm", "", s.span)),
         });
         return;
+      case "leave":
+        this.leaves.add(yield* this.value(s.address, VMM, "vmm", "", s.span));
+        return;
       case "answer":
         this.answers.push({
           from: yield* this.value(s.address, VMM, "vmm", "", s.span),
@@ -534,8 +539,8 @@ class Interpreter {
     if (align !== 0n && !(align >= 4096n && align <= 1n << 46n && (align & (align - 1n)) === 0n))
       throw new EvaluationError(span, `an alignment is a power of two from 4K to 64T, not ${align}`);
     if (c.name === "KVM_RUN") {
-      const vcpu = new CallArguments(args).vcpu;
-      yield* this.enter(vcpu, text, span);
+      const given = new CallArguments(args);
+      yield* this.enter(given.vcpu, text, span, given.number("immediate_exit") !== 0);
       return 0n;
     }
     const { value, result } = yield* this.perform(c.name, args, agent);
@@ -653,11 +658,11 @@ class Interpreter {
     m.setBreakpoint(b.vcpu, BigInt(range.stop));
   }
 
-  /** KVM_RUN until the block ends; the VMM answers MMIO in between. */
-  private *enter(vcpu: number, text: string, span: Span): Running<void> {
+  /** KVM_RUN until the block ends, with immediate_exit once; the VMM answers MMIO in between. */
+  private *enter(vcpu: number, text: string, span: Span, immediateExit = false): Running<void> {
     this.needVcpu(vcpu);
     for (;;) {
-      const call = this.runCall(vcpu);
+      const call = this.runCall(vcpu, immediateExit);
       const faults = this.recorder.faults;
       const r = yield* this.host(this.machine.vcpuAgent(vcpu), call);
       if (yield* this.configAccess(vcpu, r)) continue;
@@ -716,8 +721,8 @@ class Interpreter {
     return false;
   }
 
-  private runCall(vcpu: number): HostCall {
-    return { call: "KVM_RUN", vcpu, maxExits: this.program.machine.livelock, maxInstructions: this.maxInstructions };
+  private runCall(vcpu: number, immediateExit: boolean): HostCall {
+    return { call: "KVM_RUN", vcpu, maxExits: this.program.machine.livelock, maxInstructions: this.maxInstructions, immediateExit };
   }
   private get maxInstructions(): number {
     return Math.max(1, Math.min(INSTRUCTIONS_PER_RUN, this.options.budget.steps - this.phases));
@@ -748,6 +753,7 @@ class Interpreter {
       case "MMIO":
         this.window.exits.push(exit);
         if (!exit.isWrite) m.answerMmio(vcpu, this.answer(BigInt(exit.physAddr), exit.len));
+        if (this.leaves.has(BigInt(exit.physAddr))) return note(0, undefined, "-> exit MMIO");
         return true;
       case "DEBUG":
         return note(0, undefined, "");
@@ -921,10 +927,10 @@ class Interpreter {
       progress: (name, args, agent, results) => this.progress(name, args, agent, results),
       startGuest: (block) => this.startGuest(block),
       hardware: (vcpus, others, room) => m.hardwareSteps?.(vcpus, others, room),
-      runCall: (vcpu) => {
-        if (run.muted) return { call: "KVM_RUN", vcpu };
+      runCall: (vcpu, immediateExit) => {
+        if (run.muted) return { call: "KVM_RUN", vcpu, immediateExit };
         faults[vcpu] = this.recorder.faults;
-        return this.runCall(vcpu);
+        return this.runCall(vcpu, immediateExit);
       },
       called: (who, op, value, result) => {
         if (!run.muted) this.noteCall(op.call.name, who, op.text, op.span, value, result);
@@ -933,7 +939,7 @@ class Interpreter {
         if (!run.muted) return this.afterRun(op.vcpu, op.text, op.span, result, faults[op.vcpu] ?? 0);
         if (result.ret < 0 || result.exit?.reason !== "MMIO") return false;
         if (!result.exit.isWrite) m.answerMmio(op.vcpu, this.answer(BigInt(result.exit.physAddr), result.exit.len));
-        return true;
+        return !this.leaves.has(BigInt(result.exit.physAddr));
       },
     };
   }

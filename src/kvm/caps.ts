@@ -18,6 +18,7 @@ export const KVM_CAP_MAX_VCPUS = 66;
 export const KVM_CAP_ONE_REG = 70;
 export const KVM_CAP_READONLY_MEM = 81;
 export const KVM_CAP_ARM_PSCI_0_2 = 102;
+export const KVM_CAP_IMMEDIATE_EXIT = 136;
 export const KVM_CAP_ARM_VM_IPA_SIZE = 165;
 export const KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
 export const KVM_CAP_ARM_NISV_TO_USER = 177;
@@ -83,6 +84,8 @@ export class Caps {
         return 512;
       case KVM_CAP_NR_MEMSLOTS:
         return d.userMemslots;
+      case KVM_CAP_IMMEDIATE_EXIT:
+        return d.immediateExit === "ignored" ? 0 : 1;
       case KVM_CAP_ARM_VM_IPA_SIZE:
         return d.capIpaSize ? this.vms.ipaLimit : 0;
       case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:

@@ -422,6 +422,30 @@ const mmioDecisions = {
     "v4.0": ["decode", "v4.0 arch/arm/kvm/mmio.c decode_hsr: kvm_skip_instr before the exit"],
     "v5.4": ["completion", "v5.4 virt/kvm/arm/mmio.c kvm_handle_mmio_return"],
   }),
+  vcpuEvents: decision(
+    "exceptions of KVM_SET_VCPU_EVENTS: by injectWhen; or the registers are written at once and a pending MMIO access is forgotten",
+    ["pended", "committed"],
+    {
+      "v4.0": ["pended", "v5.6, v6.14 arch/arm64/kvm/guest.c __kvm_arm_vcpu_set_events"],
+      "v6.17": [
+        "committed",
+        'v6.18.2 arch/arm64/kvm/guest.c commit_pending_events; efa1368ba9f4 "Commit exceptions from KVM_SET_VCPU_EVENTS immediately" (v6.17)',
+      ],
+    },
+  ),
+  mmioReturn: decision("an access is completed at every KVM_RUN that finds exit reason MMIO, or once", ["every-run", "once"], {
+    "v4.0": ["every-run", "v4.0, v4.20, v5.2.1 virt/kvm/arm/mmio.c kvm_handle_mmio_return"],
+    "v5.4": ["once", `v5.3.1 virt/kvm/arm/mmio.c; 2113c5f62b74 "Only skip MMIO insn once" (v5.3)`],
+  }),
+  immediateExit: decision(
+    "kvm_run.immediate_exit: not known; KVM_RUN returns before vcpu_load, or after it and by way of vcpu_put",
+    ["ignored", "before-load", "after-load"],
+    {
+      "v4.0": ["ignored", "v4.10.17 arch/arm/kvm/arm.c kvm_arch_vcpu_ioctl_run: no such field"],
+      "v4.20": ["before-load", `v4.20, v5.12.9 kvm_arch_vcpu_ioctl_run; 460df4c1fc7c "race-free exit from KVM_RUN" (v4.11)`],
+      "v5.14": ["after-load", "v5.14, v7.1.5 arch/arm64/kvm/arm.c kvm_arch_vcpu_ioctl_run (v5.13)"],
+    },
+  ),
   mmioDestination: decision("where the completion takes register and size from", ["saved", "esr"], {
     "v4.0": ["saved", "v4.0, v5.4: vcpu->arch.mmio_decode"],
     "v5.6": ["esr", "v5.6 virt/kvm/arm/mmio.c kvm_handle_mmio_return"],

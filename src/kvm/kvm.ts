@@ -11,7 +11,6 @@ import type { Pe } from "../arch/pe.js";
 import type { PhysicalMemory } from "../arch/phys.js";
 import type { MachineProfile } from "../arch/profile.js";
 import {
-  FAR_EL2,
   HCR_AMO,
   HCR_EL2,
   HCR_FB,
@@ -56,7 +55,7 @@ import { UserMemAbort } from "./usermemabort.js";
 import { UserTableWalk } from "./usertablewalk.js";
 import { VmTeardown } from "./vmteardown.js";
 import { VcpuRun } from "./vcpurun.js";
-import { Vcpus } from "./vcpus.js";
+import { V_MMIO_NEEDED, Vcpus } from "./vcpus.js";
 import { Vmids } from "./vmid.js";
 import { VgicV2 } from "./vgicv2.js";
 import { Vms } from "./vm.js";
@@ -306,10 +305,22 @@ export class Kvm {
    * @returns 0, or -EINVAL for an external abort where the kernel does not know it (before v5.5)
    */
   setVcpuEvents(v: number, externalDataAbort: boolean, serror: boolean): number {
+    const committed = this.d.vcpuEvents === "committed";
     if (externalDataAbort && !this.d.injectDabtCap) return -EINVAL;
-    if (serror) this.injector.serror(v);
-    if (externalDataAbort) this.injector.dataAbort(v, this.regs.hi(v, FAR_EL2), this.regs.lo(v, FAR_EL2));
+    if (serror && !committed) this.injector.serror(v);
+    if (externalDataAbort) this.injector.abortAtFar(v, false);
+    if (externalDataAbort && committed) this.commitPendingEvents(v);
+    if (serror && committed) {
+      this.injector.serror(v);
+      this.commitPendingEvents(v);
+    }
     return 0;
+  }
+  /** commit_pending_events. */
+  private commitPendingEvents(v: number): void {
+    if (this.vcpus.pending(v) === 0) return;
+    this.vcpus.drop(v, V_MMIO_NEEDED);
+    this.injector.adjustPc(v);
   }
 
   /** debugfs stage2_page_tables of a VM; empty where the kernel has none. */

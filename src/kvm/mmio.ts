@@ -88,13 +88,10 @@ export class Mmio {
   /** kvm_handle_mmio_return: the access of the last exit is finished with what userspace answered. */
   handleMmioReturn(v: number): void {
     const { regs, vcpus, d } = this;
-    if (d.mmioPendingException === "skipped" && vcpus.pending(v) !== 0) {
-      // Userspace aborted the access instead of answering it.
-      vcpus.drop(v, V_MMIO_NEEDED);
-      return;
-    }
-    if (!vcpus.has(v, V_MMIO_NEEDED)) return;
-    vcpus.drop(v, V_MMIO_NEEDED);
+    // Userspace aborted the access instead of answering it. mmio_needed stays: a KVM_RUN after immediate_exit completes it all the same.
+    if (d.mmioPendingException === "skipped" && vcpus.pending(v) !== 0) return;
+    if (vcpus.has(v, V_MMIO_NEEDED)) vcpus.drop(v, V_MMIO_NEEDED);
+    else if (d.mmioReturn === "once") return;
     if (!vcpus.mmioIsWrite(v)) this.completeLoad(v, d.mmioDestination === "saved" ? vcpus.mmioEsr(v) : regs.lo(v, ESR_EL2));
     if (d.mmioPcAdvance === "completion") this.injector.incrementPc(v);
   }

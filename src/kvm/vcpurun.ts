@@ -63,10 +63,12 @@ const V = ARG;
 /** Guest instructions and exits that may still happen. */
 const INSTRUCTIONS = ARG + 1;
 const EXITS = ARG + 2;
-const WORDS = 3;
+/** kvm_run.immediate_exit. */
+const IMMEDIATE = ARG + 3;
+const WORDS = 4;
 
 export class VcpuRun {
-  /** (v, most guest instructions or 0, most exits or 0) -> R0 0 | -errno, R1 exit reason. */
+  /** (v, most guest instructions or 0, most exits or 0, immediate_exit) -> R0 0 | -errno, R1 exit reason. */
   readonly activity: Activity;
   private readonly first: number;
 
@@ -111,9 +113,22 @@ export class VcpuRun {
     if (stack.a[f + EXITS] === 0) stack.set(f + EXITS, Infinity);
     if (vcpus.exitReason(v) === KVM_EXIT_MMIO) this.mmio.handleMmioReturn(v);
     vcpus.setSignal(v, 0, 0, 0, 0);
+    if (stack.a[f + IMMEDIATE] !== 0 && this.d.immediateExit !== "ignored") return this.immediateExit(f, v);
     vcpus.setExitReason(v, KVM_EXIT_UNKNOWN);
     return this.enter(f);
   };
+
+  /** run->immediate_exit: the guest is not entered, and the exit reason stays what it was. */
+  private immediateExit(f: number, v: number): number {
+    const { sim, vcpus } = this;
+    if (this.d.immediateExit === "after-load") {
+      this.load(v);
+      return this.leave(f, v, -EINTR);
+    }
+    sim.bus.emit(kvmUserspaceExit, vcpus.exitReason(v), -EINTR);
+    sim.agents.charge(sim.costs.userExit);
+    return sim.agents.ret(f, -EINTR, vcpus.exitReason(v));
+  }
 
   /** kvm_vcpu_first_run_init, kvm_vgic_map_resources: the GICv2 CPU interface, by KVM alone. */
   private mapVgic(f: number, vm: number): number {
@@ -151,7 +166,7 @@ export class VcpuRun {
       vcpus.setExitReason(v, EXIT_BUDGET);
       return this.leave(f, v, 0);
     }
-    this.load(v);
+    this.prepare(v);
     const pc = regs.base(v) + PC;
     if (!sim.bus.unheard()) sim.bus.emit(kvmEntry, regs.pool.a[pc + 1], regs.pool.a[pc]);
     if (vcpus.needsAdjust(v)) this.injector.adjustPc(v);
@@ -161,21 +176,26 @@ export class VcpuRun {
     return sim.agents.straight === true ? this.first + 2 : this.guest(f);
   };
 
-  /** kvm_arch_vcpu_load when the thread arrives on a CPU or comes back to it after another vCPU's (kvm_sched_in), the VMID update, and VTTBR_EL2. */
-  private load(v: number): void {
+  /** The VMID update and VTTBR_EL2, after kvm_arch_vcpu_load. */
+  private prepare(v: number): void {
     const { vms, vcpus, regs } = this;
-    const vm = vcpus.vm(v);
-    const cpu = this.sim.agents.cpu;
     vcpus.unkick(v);
-    if (vcpus.loadedOn(v) !== cpu) {
-      if (this.sim.agents.interleaving) vcpus.schedOut(cpu);
-      this.vmids.vcpuLoad(vm, vcpus.index(v));
-      vcpus.setLoadedOn(v, cpu);
-    }
+    this.load(v);
+    const vm = vcpus.vm(v);
     this.vmids.update(vm);
     const at = regs.base(v) + VTTBR_EL2;
     const a = regs.pool.a;
     if (a[at] !== vms.vttbrLo(vm) || a[at + 1] !== vms.vttbrHi(vm)) regs.set64(v, VTTBR_EL2, vms.vttbrHi(vm), vms.vttbrLo(vm));
+  }
+
+  /** kvm_arch_vcpu_load when the thread arrives on a CPU or comes back to it after another vCPU's (kvm_sched_in). */
+  private load(v: number): void {
+    const { vcpus } = this;
+    const cpu = this.sim.agents.cpu;
+    if (vcpus.loadedOn(v) === cpu) return;
+    if (this.sim.agents.interleaving) vcpus.schedOut(cpu);
+    this.vmids.vcpuLoad(vcpus.vm(v), vcpus.index(v));
+    vcpus.setLoadedOn(v, cpu);
   }
 
   /** Guest code runs until it needs EL2, or its slice is over. */

@@ -6,6 +6,7 @@ import { FaultFixture } from "./faultfixture.js";
 const EINVAL = -22;
 /** Capability -> [first era that knows it, answer on a `max` CPU from then on]. */
 const SINCE: Readonly<Record<number, readonly [string, string, number]>> = {
+  136: ["IMMEDIATE_EXIT", "v4.20", 1],
   165: ["ARM_VM_IPA_SIZE", "v4.20", 48],
   168: ["MANUAL_DIRTY_LOG_PROTECT2", "v5.4", 1],
   177: ["ARM_NISV_TO_USER", "v5.6", 1],

@@ -332,8 +332,23 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
   ),
   mmioTruncate: row("v7.2.12", "false", mmio("ldrsb w4, [x0]")),
   mmioSignExtend: row("v7.2.12", "lost", mmio("ldrsb x4, [x0]")),
+  vcpuEvents: row("v6.17", "pended", (m) => {
+    m.exec("ldr x4, [x0]", DONE);
+    m.kvm.setVcpuEvents(m.v, true, false);
+    return m.reg(PC);
+  }),
+  mmioReturn: row(
+    "v5.4",
+    "every-run",
+    mmio("ldr x4, [x0]\nmov x5, #1", (m) => m.immediateExit()),
+  ),
+  immediateExit: row(
+    "v5.14",
+    "ignored",
+    mmio("ldr x4, [x0]", (m) => m.immediateExit()),
+  ),
   mmioPendingException: row(
-    "v6.17",
+    "v6.13",
     "completes",
     mmio("ldr x4, [x0]", (m) => m.kvm.setVcpuEvents(m.v, true, false)),
   ),

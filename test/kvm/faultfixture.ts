@@ -126,7 +126,11 @@ export class FaultFixture {
   }
   /** KVM_RUN. @returns its result; the exit reason is kvm.vcpus.exitReason */
   enter(maxExits = 50, maxInstructions = 2000): number {
-    return this.run(this.kvm.run, [this.v, maxInstructions, maxExits], this.kvm.vcpuAgent(this.v));
+    return this.run(this.kvm.run, [this.v, maxInstructions, maxExits, 0], this.kvm.vcpuAgent(this.v));
+  }
+  /** KVM_RUN with kvm_run.immediate_exit. */
+  immediateExit(): number {
+    return this.run(this.kvm.run, [this.v, 2000, 50, 1], this.kvm.vcpuAgent(this.v));
   }
   /** load and enter. */
   exec(text: string, ...x: number[]): number {

@@ -1,9 +1,9 @@
 /** KVM_RUN: entry, exits, MMIO completion, hypercalls, budgets; the trace points in the kernel's order. */
 import { describe, expect, it } from "vitest";
-import { CTR_EL0, ELR_EL1, ESR_EL1, PAR_EL1, PC, STOP_ENABLED, STOP_PC } from "../../src/arch/registers.js";
+import { CTR_EL0, ELR_EL1, ESR_EL1, PAR_EL1, PC, STOP_ENABLED, STOP_PC, VBAR_EL1 } from "../../src/arch/registers.js";
 import { ERAS } from "../../src/eras.js";
 import { EXIT_BUDGET, EXIT_SELF_BRANCH, EXIT_WFI, exitName } from "../../src/kvm/vcpus.js";
-import { DONE, ENTRY, FaultFixture, MIB, R_HVA } from "./faultfixture.js";
+import { DONE, ENTRY, FaultFixture, MIB, R_HVA, type FaultFixtureOptions } from "./faultfixture.js";
 
 const ALL = ERAS.map((e) => e.name);
 const IPA = 0x8000_0000;
@@ -80,6 +80,101 @@ describe("userspace aborts an MMIO load instead of answering it (KVM_SET_VCPU_EV
   it("v6.12 still writes the register", () => expect(abort("v6.12").x4).toBe("0x77"));
   for (const era of ["v6.1.192", "v6.12.117", "v6.17", "v7.2.12"])
     it(`${era} skips the completion`, () => expect(abort(era).x4).toBe("0x0"));
+});
+
+describe("KVM_SET_VCPU_EVENTS after an MMIO load", () => {
+  const VBAR = 0x4000_0000;
+  const aborted = (era: string) => {
+    const m = new FaultFixture(era);
+    m.exec("ldr x4, [x0]", DONE);
+    m.kvm.vcpus.setMmioData(m.v, 0, 0x77);
+    m.regs.set64(m.v, VBAR_EL1, 0, VBAR);
+    expect(m.kvm.setVcpuEvents(m.v, true, false)).toBe(0);
+    return m;
+  };
+  const state = (m: FaultFixture) => [m.reg(PC), m.x(4)];
+  it("v6.12 pends the abort, v6.17 has written the registers when the call returns", () => {
+    expect(aborted("v6.12").reg(PC)).toBe("0x40001000");
+    expect(aborted("v6.17").reg(PC)).toBe("0x40000200");
+  });
+  it("immediate_exit, twice: stable v6.1 and v6.12, and v6.13, complete the aborted load at the vector; v6.17 never", () => {
+    for (const era of ["v6.1.192", "v6.12.117", "v6.13"]) {
+      const m = aborted(era);
+      m.immediateExit();
+      expect(state(m), era).toEqual(["0x40000200", "0x0"]);
+      m.immediateExit();
+      expect(state(m), era).toEqual(["0x40000204", "0x77"]);
+    }
+    for (const era of ["v6.17", "v7.2.12"]) {
+      const m = aborted(era);
+      m.immediateExit();
+      m.immediateExit();
+      expect(state(m), era).toEqual(["0x40000200", "0x0"]);
+    }
+  });
+});
+
+describe("kvm_run.immediate_exit after an MMIO exit", () => {
+  const LOAD = "0x40001000";
+  const complete = (era: string, options: FaultFixtureOptions = {}) => {
+    const m = new FaultFixture(era, options);
+    m.exec("ldr x4, [x0]\nmov x5, #1\nmov x6, #1", DONE);
+    m.kvm.vcpus.setMmioData(m.v, 0, 0x77);
+    m.events.length = 0;
+    const ret = m.immediateExit();
+    return { m, ret };
+  };
+  const at = (era: string) => {
+    const { m, ret } = complete(era);
+    return [ret, m.x(4), m.reg(PC)];
+  };
+  const AFTER = "0x40001004";
+  it("v4.0 and v4.10 do not know it: the guest goes on to its end", () => {
+    for (const era of ["v4.0", "v4.10"]) {
+      const { m, ret } = complete(era);
+      expect([ret, m.exit, m.x(6)], era).toEqual([0, EXIT_SELF_BRANCH, "0x1"]);
+    }
+  });
+  it("v4.20 to v5.10: EINTR with the register written and the PC behind the instruction", () => {
+    for (const era of ["v4.20", "v5.4", "v5.10"]) expect(at(era), era).toEqual([-4, "0x77", AFTER]);
+  });
+  it("v5.11, v5.12: the PC has not moved yet (bug D9)", () => {
+    for (const era of ["v5.11", "v5.12"]) expect(at(era), era).toEqual([-4, "0x77", LOAD]);
+  });
+  it("from v5.14 on it has", () => {
+    for (const era of ["v5.14", "v6.1", "v6.12", "v7.2.12"]) expect(at(era), era).toEqual([-4, "0x77", AFTER]);
+  });
+  it("the exit reason stays MMIO, and kvm_userspace_exit has it beside the error", () => {
+    for (const era of ["v5.4", "v6.12"]) {
+      const { m } = complete(era);
+      expect(exitName(m.exit), era).toBe("MMIO");
+      expect(
+        m.all("kvm_userspace_exit").map((e) => [e["reason"], e["errno"]]),
+        era,
+      ).toEqual([[6, -4]]);
+      expect(m.names("kvm_entry"), era).toEqual([]);
+    }
+  });
+  it("the next KVM_RUN completes nothing again, and the guest goes on behind the load", () => {
+    for (const era of ["v5.4", "v5.11", "v6.12"]) {
+      const { m } = complete(era);
+      m.enter();
+      expect([m.x(4), m.x(5), m.x(6)], era).toEqual(["0x77", "0x1", "0x1"]);
+      expect(m.all("kvm_mmio").length, era).toBe(1);
+    }
+  });
+  it("v5.0 to v5.2 completed again, and left the next instruction out", () => {
+    const { m } = complete("v5.4", { set: { mmioReturn: "every-run" } });
+    m.enter();
+    expect([m.x(5), m.x(6)]).toEqual(["0x0", "0x1"]);
+    expect(m.all("kvm_mmio").length).toBe(2);
+  });
+  it("v4.20 completed again too, but had moved the PC before the exit", () => {
+    const { m } = complete("v4.20");
+    m.regs.set64(m.v, 8, 0, 5);
+    m.enter();
+    expect([m.x(4), m.x(5)]).toEqual(["0x77", "0x1"]);
+  });
 });
 
 describe("the kernel's trace points come in the kernel's order", () => {
