@@ -122,6 +122,9 @@ export class Replayer {
   private exception: bigint[] = [];
   /** An MMIO access of the operation ends it, answered and not completed. */
   private leave = false;
+  /** Such an access, or the store of a report, waits for its completion: the next KVM_RUN finds kvm_run->exit_reason as it was. */
+  private left = false;
+  private reported = false;
 
   constructor(
     private readonly recording: Recording,
@@ -492,6 +495,7 @@ export class Replayer {
     const vcpu = this.needVcpu();
     const before = vcpu.get("pc");
     const { ret, exit } = vcpu.run({ immediateExit: true });
+    this.reported = false;
     const pc = vcpu.get("pc");
     const vector = pc - BigInt(CODE_BASE);
     const where = vector >= 0n && vector < 0x800n ? `vector+${hexC(vector)}` : hexC(pc - before);
@@ -501,6 +505,8 @@ export class Replayer {
   /** Runs the guest until it has finished the operation, or cannot go on. */
   private run(): void {
     const vcpu = this.needVcpu();
+    if (!this.left && !this.reported) vcpu.cancelMmio();
+    this.left = this.reported = false;
     let slices = 0;
     // Where the guest is before a single instruction is tried: one that leads to itself makes no progress.
     let tried: bigint | undefined;
@@ -524,7 +530,7 @@ export class Replayer {
     const vcpu = this.needVcpu();
     if (exit.isWrite && exit.physAddr === DONE_IPA) {
       this.say(`done x0=${hexC(exit.data)} x4=${hexC(vcpu.get("x4"))}`);
-      return true;
+      return (this.reported = true);
     }
     if (exit.isWrite && exit.physAddr >= EXCEPTION_IPA && exit.physAddr < EXCEPTION_IPA + 8 * EXCEPTION_WORDS) {
       this.exception[(exit.physAddr - EXCEPTION_IPA) / 8] = exit.data;
@@ -533,7 +539,7 @@ export class Replayer {
     const data = exit.isWrite ? exit.data : BigInt.asUintN(8 * exit.len, UNBACKED);
     this.say(`exit MMIO ${exit.isWrite ? "write" : "read"} ipa=${hexC(exit.physAddr)} len=${exit.len} data=${hexC(data)}`);
     if (!exit.isWrite) vcpu.answerMmio(data);
-    return this.leave;
+    return (this.left = this.leave);
   }
 
   private guestException(): boolean {
@@ -541,7 +547,7 @@ export class Replayer {
     // The recorder looks at all of ESR above bit 26: an abort whose upper half is not zero shows no FAR.
     const abort = [0x20n, 0x21n, 0x24n, 0x25n].includes(esr >> 26n);
     this.say(`guest-exception esr=${hexC(esr)} far=${abort ? hexC(far) : "-"} spsr=${hexC(spsr)} vector=${hexC(vector)}`);
-    return true;
+    return (this.reported = true);
   }
 
   private stopped({ ret, exit, signal }: RunResult): void {

@@ -10,6 +10,8 @@ const RETURNS = "0xd65f03c0d65f03c0";
 
 const LOADS = "ldr64 ldr32 ldr16 ldr8 ldrsb ldrsb32 ldrsh ldrsw ldar ldxr ldp ldr_post ldr_pre ldrq ldrd ldxz prfm ats1r".split(" ");
 const STORES = "str64 str32 str16 str8 strz stlr stxr stp str_post str_pre strq strd ldadd swp cas ldxrstxr zva".split(" ");
+/** Accesses that the VMM answers, and two without a syndrome. */
+const ANSWERED = "ldr64 ldr32 ldr16 ldr8 ldrsb ldrsb32 ldrsh ldrsw ldxz str64 str32 str16 str8 strz ldr_post stp".split(" ");
 const CACHE = "cvac civac ivac cvau icivau".split(" ");
 /** Of free only with small pages, and not cold and pageout: they split 2 MiB pages, which the model does not follow. MADV_HUGEPAGE only where the kind has asked for huge pages anyway. */
 const ADVICE = "dontneed dontneed populate_w populate_r nohugepage collapse dontfork dofork wipeonfork keeponfork willneed".split(" ");
@@ -112,6 +114,14 @@ const STEPS: Readonly<Record<string, { readonly weight: number; readonly lines: 
   truncate: {
     weight: 1,
     lines: (s) => (s.kind === "memfd" ? [`ftruncate V ${hex(s.offset + page(s))}`, access(s), `ftruncate V ${hex(4 * BLOCK)}`] : []),
+  },
+  mmio: {
+    weight: 2,
+    lines: (s) => {
+      const at = s.flags.includes("ro") && s.rng.once(2) ? within(s) : hex(UNBACKED + 16 * s.rng.below(64));
+      const between = Array.from({ length: 1 + s.rng.below(4) }, () => s.rng.pick(["immediate", "immediate", "events 1"]));
+      return ["leave 1", `op ${s.rng.pick(ANSWERED)} ${at} ${number(s)}`, ...between, ...(s.rng.once(2) ? ["resume"] : []), "leave 0"];
+    },
   },
   memory: { weight: 2, lines: (s) => (s.bar ? ["vfio mem 0", ...(s.rng.once(2) ? [access(s)] : []), "vfio mem 1"] : []) },
 };
