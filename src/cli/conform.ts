@@ -1,13 +1,16 @@
 /** `faultline conform`: replays recordings and says how many observations the emulator reproduces. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { carryOut, type Means } from "../campaign/campaigns.js";
 import { recordingFiles, regressions, toBaseline, type Baseline, type ConformResult } from "../conform/conform.js";
 import { conformReport, conformWork } from "../conform/work.js";
 import { findEra } from "../eras.js";
 import { checkCpu, eraNamed } from "./execute.js";
-import { unreadable } from "./readfile.js";
+import { checkFile, readText } from "./readfile.js";
 import { FAILED, INTERRUPTED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
+
+/** MiB of a recording, and of a baseline. */
+const LARGEST = 16;
 
 export interface ConformArguments {
   readonly format: "text" | "json";
@@ -24,6 +27,7 @@ export async function conformCommand(paths: readonly string[], args: ConformArgu
   if (args.cpu !== undefined) checkCpu(args.cpu);
   const files = recordingFiles(paths);
   if (files.length === 0) throw new UsageError("no recording (*.rec) under the paths given");
+  for (const f of files) checkFile(f, LARGEST);
   const baseline = args.baseline === undefined ? undefined : readBaseline(args.baseline);
   const spec = {
     files,
@@ -42,12 +46,7 @@ export async function conformCommand(paths: readonly string[], args: ConformArgu
 }
 
 function readBaseline(file: string): Baseline {
-  let text: string;
-  try {
-    text = readFileSync(file, "utf8");
-  } catch (e) {
-    throw unreadable(file, e);
-  }
+  const text = readText(file, LARGEST);
   let value: unknown;
   try {
     value = JSON.parse(text);

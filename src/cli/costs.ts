@@ -1,7 +1,6 @@
 /** `--cost name=value` and `--costs FILE`: cycles of named steps, replaced. */
-import { readFileSync } from "node:fs";
 import { COSTS } from "../sim/costs.js";
-import { unreadable } from "./readfile.js";
+import { readText } from "./readfile.js";
 import { type Place, unknownName, UsageError } from "./status.js";
 
 const MOST = 1_000_000_000;
@@ -25,12 +24,7 @@ function one(text: string, where: string, place: Place = {}): readonly [string, 
 
 /** A file of costs: a line `name = cycles` each; `#` or `//` begins a comment. @throws UsageError with file and line */
 export function costFile(file: string): Readonly<Record<string, number>> {
-  let text: string;
-  try {
-    text = readFileSync(file, "utf8");
-  } catch (e) {
-    throw unreadable(file, e);
-  }
+  const text = readText(file, 1);
   const costs: Record<string, number> = {};
   for (const [i, line] of text.split(/\r?\n/).entries()) {
     const plain = line.replace(/(#|\/\/).*$/, "");

@@ -1,12 +1,11 @@
 /** `faultline diff A B`: two traces of any readable format aligned by meaning, the first divergence first. */
-import { closeSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
 import { eventCatalogue, findEvent } from "../sim/events.js";
 import "../machine.js";
 import { diffTraces, type DiffOptions, type TraceDiff } from "../trace/differ.js";
 import { TraceError, type MeantEvent, type ReadTrace } from "../trace/meaning.js";
 import { readTraceBytes } from "../trace/readtrace.js";
 import { hex } from "../trace/fields.js";
-import { unreadable } from "./readfile.js";
+import { readBytes } from "./readfile.js";
 import { FAILED, OK, unknownName, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 
@@ -14,38 +13,12 @@ export interface DiffArguments extends DiffOptions {
   readonly json: boolean;
 }
 
-/** A text becomes one string: V8's longest. */
-const MOST_BYTES = 500 * 2 ** 20;
-
-/** @throws UsageError that names the file */
-function readBytes(path: string): Uint8Array {
-  try {
-    if (path === "-") return readFileSync(0);
-    const fd = openSync(path, "r");
-    try {
-      const stat = fstatSync(fd);
-      if (stat.isDirectory()) throw new UsageError(`${path} is a folder`, { file: path });
-      if (stat.size > MOST_BYTES) throw new UsageError(`${path} has more than ${MOST_BYTES / 2 ** 20} MiB`, { file: path });
-      if (!stat.isFile()) return readFileSync(fd);
-      const bytes = new Uint8Array(stat.size);
-      for (let at = 0; at < bytes.length;) {
-        const n = readSync(fd, bytes, at, bytes.length - at, at);
-        if (n === 0) break;
-        at += n;
-      }
-      return bytes;
-    } finally {
-      closeSync(fd);
-    }
-  } catch (e) {
-    if (e instanceof UsageError) throw e;
-    throw unreadable(path, e);
-  }
-}
+/** MiB of a trace: a text becomes one string, V8's longest. */
+const LARGEST = 500;
 
 /** Reads a trace. @throws UsageError that names the file */
 export function readTrace(path: string): ReadTrace {
-  const bytes = readBytes(path);
+  const bytes = readBytes(path, LARGEST);
   try {
     return readTraceBytes(bytes);
   } catch (e) {

@@ -1,10 +1,9 @@
 /** `faultline import`: what another tool printed becomes a guest script, on stdout or in a file. */
-import { readFileSync, statSync } from "node:fs";
 import { Diagnostics } from "../guest/diagnostics.js";
 import { importMtree } from "../import/mtree.js";
 import { scriptText, type Import } from "../import/skeleton.js";
 import { importStrace } from "../import/strace.js";
-import { unreadable } from "./readfile.js";
+import { readBytes } from "./readfile.js";
 import { OK, UsageError } from "./status.js";
 import { print } from "./terminal.js";
 import { writeWhole } from "./writefile.js";
@@ -13,28 +12,17 @@ export interface ImportArguments {
   readonly output?: string;
   readonly json: boolean;
 }
-/** Bytes of a file that is imported. */
-const LARGEST = 256 * 1024 * 1024;
+/** MiB of a file that is imported. */
+const LARGEST = 256;
 
 const READERS: Readonly<Record<"strace" | "mtree", (file: string, source: string, errors: Diagnostics) => Import>> = {
   strace: importStrace,
   mtree: importMtree,
 };
 
-function read(file: string): Uint8Array {
-  try {
-    if (file === "-") return readFileSync(0);
-    const { size } = statSync(file);
-    if (size > LARGEST) throw new Error(`it has ${size} bytes, more than ${LARGEST}`);
-    return readFileSync(file);
-  } catch (e) {
-    throw unreadable(file, e);
-  }
-}
-
 export async function importCommand(kind: keyof typeof READERS, file: string, args: ImportArguments): Promise<number> {
   const name = file === "-" ? "<stdin>" : file;
-  const source = new TextDecoder().decode(read(file));
+  const source = new TextDecoder().decode(readBytes(file, LARGEST));
   const zero = source.indexOf("\0");
   if (zero >= 0) {
     const line = source.slice(0, zero).split("\n").length;

@@ -7,6 +7,7 @@ import type { Answer, LitmusResult } from "../litmus/check.js";
 import { parseLitmus } from "../litmus/parser.js";
 import { litmusWork, type LitmusFile, type LitmusSpec } from "../litmus/work.js";
 import { packageFolder } from "./load.js";
+import { readText } from "./readfile.js";
 import { BUDGET, FAILED, INTERRUPTED, OK, unknownName, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
 
@@ -18,6 +19,9 @@ export interface LitmusArguments {
   readonly maxStates?: number;
   readonly means: Means;
 }
+
+/** MiB of a file of tests. */
+const LARGEST = 1;
 
 const ANSWERS: readonly Answer[] = ["agrees", "unseen", "missing", "undecided", "differs"];
 const SAYS: Readonly<Record<Answer, string>> = {
@@ -62,13 +66,10 @@ function load(paths: readonly string[]): LitmusFile[] {
     const root = packageFolder();
     return litmusFiles(join(root, "litmus")).map((f) => ({ file: relative(root, f), text: readFileSync(f, "utf8") }));
   }
-  for (const p of paths) {
-    if (!existsSync(p)) throw new UsageError(`there is no file "${p}"`, { file: p });
-    if (statSync(p).size > 1024 * 1024) throw new UsageError(`${p} is larger than 1 MiB`, { file: p });
-  }
+  for (const p of paths) if (!existsSync(p)) throw new UsageError(`there is no file "${p}"`, { file: p });
   const files = paths.flatMap((p) => (statSync(p).isDirectory() ? litmusFiles(p) : [p]));
   if (files.length === 0) throw new UsageError("no litmus test (*.litmus) under the paths given");
-  return files.map((f) => ({ file: f, text: readFileSync(f, "utf8") }));
+  return files.map((f) => ({ file: f, text: readText(f, LARGEST) }));
 }
 
 /** The tests that are asked for, by number; all of them if none is. @throws ScriptError for a file that cannot be read as tests */

@@ -1,11 +1,11 @@
 /** Finds scripts: a file, `-` for standard input, or the name of a bundled scenario. */
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { nearest } from "../guest/diagnostics.js";
 import { decodeScript } from "../guest/compile.js";
 import { LIMITS } from "../guest/limits.js";
-import { unreadable } from "./readfile.js";
+import { firstBytes, unreadable } from "./readfile.js";
 import { UsageError } from "./status.js";
 
 export interface LoadedScript {
@@ -37,14 +37,14 @@ export function scenarioFile(name: string): string {
 
 /** Reads a script. @throws UsageError or ScriptError */
 export function loadScript(what: string): LoadedScript {
-  if (what === "-") return { file: "<stdin>", source: decodeScript("<stdin>", readStdin()) };
-  if (existsSync(what) && statSync(what).isFile()) return { file: what, source: decodeScript(what, readLimited(what)) };
+  if (what === "-") return { file: "<stdin>", source: decodeScript("<stdin>", readLimited("-")) };
+  if (existsSync(what) && !statSync(what).isDirectory()) return { file: what, source: decodeScript(what, readLimited(what)) };
   const name = basename(what).replace(/\.guest$/, "");
   const names = scenarioNames();
   const bundled = !what.includes("/") || what.startsWith("scenarios/") ? names.find((n) => n === name) : undefined;
   if (bundled !== undefined)
     return { file: `scenarios/${bundled}.guest`, source: decodeScript(bundled, readLimited(scenarioFile(bundled))) };
-  if (existsSync(what)) throw new UsageError(`${what} is no file`, { file: what });
+  if (existsSync(what)) throw new UsageError(`${what} is a folder`, { file: what });
   const near = nearest(name, names) ?? (name === "" ? undefined : names.find((n) => n.includes(name)));
   throw new UsageError(
     `there is no file and no scenario named "${what}"${near === undefined ? "; faultline scenarios lists what there is" : `: did you mean "${near}"?`}`,
@@ -52,21 +52,11 @@ export function loadScript(what: string): LoadedScript {
   );
 }
 
+/** One byte too many is enough to say that it is too large. */
 function readLimited(path: string): Uint8Array {
-  const { size } = statSync(path);
-  // One byte too many is enough to say that it is too large.
-  if (size > LIMITS.fileBytes) return new Uint8Array(size);
   try {
-    return readFileSync(path);
+    return firstBytes(path, LIMITS.fileBytes + 1);
   } catch (e) {
-    throw unreadable(path, e);
-  }
-}
-
-function readStdin(): Uint8Array {
-  try {
-    return readFileSync(0);
-  } catch (e) {
-    throw new UsageError(`standard input cannot be read: ${(e as Error).message}`);
+    throw unreadable(path === "-" ? "standard input" : path, e);
   }
 }

@@ -3,6 +3,7 @@ import { existsSync, linkSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { dirname, join, resolve } from "node:path";
 import { OK, UsageError } from "./status.js";
 import { print } from "./terminal.js";
+import { unwritable } from "./writefile.js";
 
 export const TEMPLATE = `title "A guest stores to memory that the host has not allocated yet"  // shown by every command
 variant v5.4                      // the kernels to run it under; --kernel runs it under another
@@ -25,7 +26,7 @@ export async function newCommand(file: string, asJson: boolean): Promise<number>
   try {
     dir = mkdtempSync(join(dirname(path), ".faultline-"));
   } catch (e) {
-    throw new UsageError(`${file} cannot be written: ${(e as Error).message}`, { file });
+    throw new UsageError(unwritable(file, e), { file });
   }
   try {
     const temporary = join(dir, "new");
@@ -33,7 +34,7 @@ export async function newCommand(file: string, asJson: boolean): Promise<number>
     // A link fails if the name was taken in the meantime; a rename would replace it.
     linkSync(temporary, path);
   } catch (e) {
-    throw new UsageError(`${file} cannot be written: ${(e as Error).message}`, { file });
+    throw new UsageError(unwritable(file, e), { file });
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

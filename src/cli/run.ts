@@ -1,5 +1,4 @@
 /** `faultline run`: a script, all of its variants or those that the options select. */
-import { readFileSync } from "node:fs";
 import type { Replayed } from "../explore/replayrun.js";
 import { causes } from "../guest/cause.js";
 import type { Statement } from "../guest/ast.js";
@@ -13,7 +12,7 @@ import type { Detail } from "../trace/story.js";
 import { compileScript, execute, type ExecuteOptions, hasPar, selectVariants, withCosts, type Selection } from "./execute.js";
 import { errorJson, type ErrorJson } from "./failure.js";
 import { loadScript } from "./load.js";
-import { unreadable } from "./readfile.js";
+import { readText } from "./readfile.js";
 import { failureLines, renderResult, resultJson, resultTable, verdictLine, type RenderOptions } from "./render.js";
 import { statText } from "./stat.js";
 import { FAILED, OK, UsageError } from "./status.js";
@@ -232,13 +231,11 @@ async function carriedOut(
   }
 }
 
+/** MiB of a schedule: a line is a few steps of one agent. */
+const LARGEST_SCHEDULE = 16;
+
 function loadSchedule(file: string): Schedule {
-  let text: string;
-  try {
-    text = readFileSync(file, "utf8");
-  } catch (e) {
-    throw unreadable(file, e);
-  }
+  const text = readText(file, LARGEST_SCHEDULE);
   try {
     return readSchedule(text);
   } catch (e) {

@@ -152,7 +152,7 @@ export function decodeScript(file: string, bytes: Uint8Array): string {
     throw new ScriptError([{ file, line: 1, column: 1, length: 1, message, hint, text: "" }]);
   };
   if (bytes.length > LIMITS.fileBytes)
-    wrong(`this file has ${bytes.length} bytes; a script has at most ${LIMITS.fileBytes}`, "expected a smaller file");
+    wrong(`this file has more than ${LIMITS.fileBytes} bytes, the most that a script may have`, "expected a smaller file");
   const zero = bytes.indexOf(0);
   if (zero >= 0) wrong(`this file is binary: a zero byte at offset ${zero}`, "expected a text file");
   try {
