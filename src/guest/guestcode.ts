@@ -137,7 +137,7 @@ export class GuestCompiler {
         const hint = [e.expected === "" ? "" : `expected ${e.expected}`, e.suggestion === "" ? "" : `did you mean "${e.suggestion}"?`];
         this.errors.add(
           operands[operandAt(text, e.column)] ?? span,
-          e.problem.startsWith('"') ? `unexpected ${e.problem}` : e.problem,
+          e.problem.startsWith('"') ? `unexpected ${immediateAt(text, e.column) ?? e.problem}` : e.problem,
           hint.filter((h) => h !== "").join("; "),
         );
       }
@@ -363,6 +363,12 @@ function addConstant(register: string, v: bigint): string[] {
   if (v < 4096n) return [`add ${register}, ${register}, #${v}`];
   if (v < 4096n * 4096n && v % 4096n === 0n) return [`add ${register}, ${register}, #${v / 4096n}, lsl #12`];
   return [...moveConstant("x17", v), `add ${register}, ${register}, x17`];
+}
+
+/** The immediate that the assembler could not take, where it stands in its own text of the instruction: `#8192`. */
+function immediateAt(text: string, column: number): string | undefined {
+  const immediate = /^#[^\s,\]!]+/.exec(text.slice(column - 1))?.[0];
+  return immediate === undefined ? undefined : `"${immediate}"`;
 }
 
 /** Which operand of an instruction's text a column lies in. */

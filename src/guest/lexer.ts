@@ -21,6 +21,8 @@ const NAME = /[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*/y;
 const NUMBER = /(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*)/y;
 /** A PCI address as lspci writes it. */
 const BDF = /[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7](?![0-9A-Za-z_])/y;
+/** What no string has: control characters except the tab. */
+const CONTROL = /[^\t\P{Cc}]/u;
 const PUNCT = /->|=>|\.\.|==|!=|<=|>=|<<|>>|&&|\|\||[{}()[\],;:=+\-*/%&|^~!<>#?@.]/y;
 const BLANK = /[ \t\r]+/y;
 /** Past this, digits are not a number that any register holds. */
@@ -70,8 +72,16 @@ export function lex(source: string, errors: Diagnostics): Token[] {
       end.lastIndex = at + 1;
       const stop = end.exec(source);
       const length = (stop === null ? source.length : stop.index) - at;
-      if (stop?.[0] === '"') push("string", length + 1, source.slice(at + 1, at + length));
-      else {
+      if (stop?.[0] === '"') {
+        const text = source.slice(at + 1, at + length);
+        const control = text.search(CONTROL);
+        // Strings are printed as they are: a script does not drive the terminal of who runs it.
+        if (control >= 0) {
+          const place = { at: at + 1 + control, line, column: at - lineStart + 2 + control, length: 1 };
+          errors.add(place, `unexpected character ${describe(text[control]!)}`, "");
+        }
+        push("string", length + 1, text);
+      } else {
         errors.add(span(1), "this string does not end on its line", 'expected a closing "');
         push("string", length, source.slice(at + 1, at + length));
       }

@@ -25,6 +25,11 @@ const TABLE: readonly (readonly [string, readonly string[]])[] = [
   ["machine { set eagerDeviceMapping = maybe }", ['1:36 eagerDeviceMapping is never "maybe" | expected yes or no']],
   ["}", ["1:1 this } closes nothing | expected a statement"]],
   ["# KSM", ['1:1 unexpected "#" | expected a statement: a comment begins with //']],
+  ['title "a\x1b[2J"', ["1:9 unexpected character U+001B"]],
+  [
+    "guest { ldrb w0, [x1, 0x2000] }",
+    ['1:18 unexpected "#8192" | expected an offset #0 to #4095, or an offset #-256 to #255, or an offset or an index register'],
+  ],
   ["/* KSM", ['1:1 unexpected "/" | expected a statement: a comment begins with //']],
   ["for a in 1..2 { munmap(a, 1) ", ['1:15 this block is never closed | expected "}" before the end of the file']],
   ["mmap(1,2", ['1:9 unexpected end of file in the arguments of mmap | expected "," or ")"']],
