@@ -46,6 +46,9 @@ export function paint(line: string, color: Palette): string {
   return line;
 }
 
+/** A loop can fail in each turn: so many failures of a run are told in full. */
+const MOST_TOLD = 100;
+
 /** What was expected, what happened, the script's line, the events that led to it. */
 export function renderFailure(o: Outcome, file: string, source: string, variant: string, options: RenderOptions): string[] {
   const { color } = options;
@@ -67,7 +70,10 @@ export function renderResult(r: VariantResult, file: string, source: string, opt
     out.push(color.bold(`${r.variant.name}: kernel ${r.variant.kernel}, CPU ${r.variant.cpu}${setText(r.variant.set)}`));
     out.push(...renderSteps(r, options), "");
   }
-  for (const o of r.outcomes) if (o.status === "failed") out.push(...renderFailure(o, file, source, r.variant.name, options), "");
+  const failed = r.outcomes.filter((o) => o.status === "failed");
+  for (const o of failed.slice(0, MOST_TOLD)) out.push(...renderFailure(o, file, source, r.variant.name, options), "");
+  if (failed.length > MOST_TOLD)
+    out.push(color.red(`… and ${failed.length - MOST_TOLD} more failed on ${r.variant.name}; --format json has them all`), "");
   if (r.unknown.length > 0) out.push(color.yellow(`${r.variant.name}: asked without a known source: ${r.unknown.join(", ")}`));
   return out;
 }

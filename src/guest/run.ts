@@ -105,6 +105,10 @@ const MAP_PRIVATE_ANONYMOUS = 0x22;
 const MADV_NOHUGEPAGE = 15;
 /** Phases between two looks at the memory. */
 const LOOK_EVERY = 4096;
+/** Bytes of a cache line and of a page, and pages of a word of a dirty log: what one step of a long call is. */
+const LINE = 64;
+const PAGE = 4096;
+const PAGES_PER_WORD = 64;
 /** What a step that is kept takes, and an event of it: measured on Node 20. */
 const STEP_BYTES = 512;
 const EVENT_BYTES = 512;
@@ -174,6 +178,8 @@ class Interpreter {
   private following: readonly Statement[] = [];
   private phases = 0;
   private untilLook = LOOK_EVERY;
+  /** Bytes of the memslots that were asked for, of all VMs: how long their dirty logs are. */
+  private readonly slotSizes = new Map<number, number>();
   private iterations = 0;
   /** Statements that were carried out, loops counted out. */
   private executed = 0;
@@ -308,6 +314,30 @@ class Interpreter {
     if (this.phases > this.options.budget.steps) this.overrun();
   }
 
+  /** Steps of what a call does in one phase, line by line or page by page, as many as its arguments say. */
+  private work(call: HostCall): number {
+    switch (call.call) {
+      case "cache_line":
+        return Math.max(0, Math.floor(call.length / LINE));
+      case "other_vms":
+        return Math.max(0, call.count);
+      case "uffd_copy":
+      case "uffd_zeropage":
+      case "uffd_continue":
+      case "uffd_poison":
+        return Math.max(0, Math.floor(call.len / PAGE));
+      case "KVM_SET_USER_MEMORY_REGION":
+        this.slotSizes.set(call.slot, call.memorySize);
+        return 0;
+      case "KVM_GET_DIRTY_LOG":
+        return Math.floor((this.slotSizes.get(call.slot) ?? 0) / (PAGES_PER_WORD * PAGE));
+      case "KVM_CLEAR_DIRTY_LOG":
+        return Math.max(0, Math.floor(call.numPages / PAGES_PER_WORD));
+      default:
+        return 0;
+    }
+  }
+
   private overrun(): never {
     throw new BudgetError(`the run took more than ${this.options.budget.steps} steps`, "--max-steps");
   }
@@ -324,6 +354,7 @@ class Interpreter {
     const { agents } = m.sim;
     agents?.catchUp(agent, agents.latest);
     if (m.busy(agent)) throw new HaltError("stuck", `this thread ${STILL_WAITS}`);
+    this.spend(this.work(call));
     m.begin(agent, call);
     while (m.busy(agent)) {
       const moved = this.options.stepper === undefined ? m.step(agent) : this.options.stepper(m, agent);
@@ -912,6 +943,8 @@ class Interpreter {
       state: m.sim.state,
       begin: (agent, call) => {
         agents?.catchUp(agent, since);
+        // Of each call by itself: an exploration makes the same calls again and again.
+        if (this.work(call) > this.options.budget.steps) this.overrun();
         m.begin(agent, call);
       },
       busy: (agent) => m.busy(agent),

@@ -113,7 +113,14 @@ export class RunWindow implements Window {
     });
   }
   private fail(line: number, column: number, expected: string, actual: string): void {
-    this.outcomes.push({ status: "failed", line, column, text: "", expected, actual, events: this.recorder.last(LED_TO) });
+    this.judge(line);
+    const events = this.outcomes.length < MOST_LED_TO ? this.recorder.last(LED_TO) : [];
+    this.outcomes.push({ status: "failed", line, column, text: "", expected, actual, events });
+  }
+  /** One more outcome. @throws BudgetError */
+  private judge(line: number): void {
+    if (this.outcomes.length >= LIMITS.expectations)
+      throw new BudgetError(`line ${line}: the run judged more than ${LIMITS.expectations} expectations`, "");
   }
 
   /** Something that fails the run unless an expectation names it. */
@@ -130,8 +137,7 @@ export class RunWindow implements Window {
     const here = s.on.length === 0 || s.on.some((n) => this.isThis(n.name));
     if (!here) return;
     if (s.condition.kind === "event" && s.condition.event === lockdepReport.name) this.lockdepAsked = true;
-    if (this.outcomes.length >= LIMITS.expectations)
-      throw new BudgetError(`line ${s.span.line}: the run judged more than ${LIMITS.expectations} expectations`, "");
+    this.judge(s.span.line);
     const outcome = (status: Outcome["status"], actual: string): void => {
       this.outcomes.push({
         status,

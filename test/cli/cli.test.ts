@@ -74,6 +74,12 @@ guest { ldr x0, [0x80000000] }
     // A run too short to be looked at on its way is looked at when it ends.
     expect((await faultline(["run", "-", "--max-memory", "1K"], { input: "guest { nop }\n" })).status).toBe(3);
   });
+  test("a loop that fails in each turn is told a hundred times, and how often more", async () => {
+    const r = await faultline(["run", "-", "--quiet"], { input: "for i in 0..130 { munmap(1, 4K) }\n" });
+    expect(r.out.match(/failed on v6\.12/g)).toHaveLength(101);
+    expect(r.out).toMatch(/\n… and 30 more failed on v6\.12; --format json has them all\nv6\.12: 130 of 130 expectations failed\n$/);
+    expect(r.status).toBe(1);
+  });
   test("--kernel selects the script's variants of that era, or replaces the kernel of its first", async () => {
     expect((await faultline(["run", "2019-munmap-remap", "--quiet", "--kernel", "v5.5"])).out).toMatch(/^v5\.5: [^\n]*\n$/);
     expect((await faultline(["run", "-", "--quiet", "--kernel", "v6.18"], { input: OK_SCRIPT })).out).toMatch(/^v6\.18\.2: /);

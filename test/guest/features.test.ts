@@ -169,6 +169,22 @@ describe("a budget", () => {
     const loops = "for i in 0..1000 { for j in 0..100 { expect no event tlbi } }";
     expect(() => runAll(loops, { budget: { steps: 5000 } })).toThrow("the run took more than 5000 steps");
   });
+  test.each([
+    "dc_civac(ram, 64G)",
+    "evict(ram, 64G)",
+    "UFFDIO_ZEROPAGE(uffd, ram, 32T)",
+    "par { vmm { UFFDIO_POISON(uffd, ram, 32T) } }",
+    "for i in 0..1000 { KVM_GET_DIRTY_LOG(1) }",
+    "for i in 0..1000 { KVM_CLEAR_DIRTY_LOG(1, 0, 128M) }",
+    "other_vms(1 << 40)",
+  ])("of steps ends a call that asks for too much in one phase: %s", (call) => {
+    const source = `let ram = mmap(0, 32T)
+KVM_SET_USER_MEMORY_REGION(slot=1, flags=KVM_MEM_LOG_DIRTY_PAGES, guest_phys_addr=0x80000000, memory_size=512G, userspace_addr=ram)
+let uffd = userfaultfd()
+UFFDIO_REGISTER(uffd, ram, 32T)
+`;
+    expect(() => runAll(source + call, { budget: { steps: 10_000_000 } })).toThrow("the run took more than 10000000 steps");
+  });
   test("of memory counts what is told of each step", () => {
     const source = "let a = mmap(0, 4K)\nfor i in 0..40000 { madvise(a, 4K, MADV_NOHUGEPAGE) }";
     expect(() => runAll(source, { budget: { memory: 16 * 1024 ** 2 } })).toThrow("needs more than 16777216 bytes");
