@@ -28,7 +28,9 @@ export function syndromeText(esr: number): string {
   const write = !fetch && (iss & 0x40) !== 0;
   const isv = !fetch && (iss & 0x1000000) !== 0;
   const bytes = isv ? ` of ${1 << ((iss >> 22) & 3)} byte${(iss >> 22) & 3 ? "s" : ""}` : "";
-  const who = fetch ? "fetch" : maintenance ? "cache maintenance" : write ? `store${bytes}` : `load${bytes}`;
+  // KVM injects external aborts without WnR, whatever the access was.
+  const injected = ec === 0x25 && (iss & 0x3f) >= 0x10 && (iss & 0x3f) < 0x18;
+  const who = fetch ? "fetch" : injected ? "data access" : maintenance ? "cache maintenance" : write ? `store${bytes}` : `load${bytes}`;
   return `${who}${walk ? ", in its stage-1 walk" : ""}: ${faultStatus(iss & 0x3f)}`;
 }
 

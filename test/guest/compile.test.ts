@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { disassemble } from "../../src/arch/disassemble.js";
 import { CONSTANTS } from "../../src/guest/constants.js";
+import * as caps from "../../src/kvm/caps.js";
 import { CODE_BASE, moveConstant } from "../../src/guest/guestcode.js";
 import { evaluate } from "../../src/guest/evaluate.js";
 import { readFileSync } from "node:fs";
@@ -89,4 +90,10 @@ test("a script of a screen loads in less than 10 ms once the code is warm", () =
     return performance.now() - t;
   }).sort((a, b) => a - b);
   expect(times[0]).toBeLessThan(10);
+});
+
+test("scripts know every capability that KVM_CHECK_EXTENSION knows", () => {
+  const known = Object.entries(caps).filter(([name]) => name.startsWith("KVM_CAP_"));
+  expect(known.length).toBe(23);
+  expect(known.map(([name]) => [name, CONSTANTS.get(name)])).toEqual(known.map(([name, n]) => [name, BigInt(n as number)]));
 });
