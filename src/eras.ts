@@ -30,6 +30,7 @@ export const ERAS: readonly Era[] = [
   era("v5.6", "v5.5", "mainline v5.5 and v5.6: NISV exits"),
   era("v5.8", "v5.6", "vfio-pci zaps its mappings when memory is disabled"),
   era("v5.10", "v5.8", "the new page-table walker; a page is copied unless nobody else has a reference"),
+  era("v5.10.223", "v5.10", "stable, as distributed: a BAR's pages are as writable as the host's entries"),
   era("v5.11", "v5.10", "exceptions are pended and injected at the next entry"),
   era("v5.12", "v5.11", "permission-only changes leave the entry to the permission path"),
   era("v5.14", "v5.12", "no eager device mapping; block mappings of PFNMAP memory; MTE"),

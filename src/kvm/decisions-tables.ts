@@ -21,6 +21,7 @@ const geometryDecisions = {
     ["warned", "einval"],
     {
       "v4.0": ["warned", "v5.4 arch/arm64/kvm/reset.c kvm_set_ipa_limit"],
+      "v5.10.223": ["einval", "v5.10.223 arch/arm64/kvm/reset.c kvm_arm_setup_stage2 (stable)"],
       "v5.12": ["einval", "v5.12 arch/arm64/kvm/reset.c kvm_arm_setup_stage2"],
     },
   ),
@@ -126,6 +127,19 @@ const walkerDecisions = {
     "v4.0": ["first", `${MMU54} kvm_age_hva_handler; v6.1-rc7 ${PGTABLE} kvm_pgtable_stage2_mkold`],
     "v6.6": ["all", `v6.8 ${PGTABLE} kvm_pgtable_stage2_test_clear_young (v6.5)`],
   }),
+  walkStep: decision(
+    "where a walk over a range goes on after an entry that is no table: at the entry's end, or one entry's size further on, past what lies between (bug)",
+    ["entry-end", "entry-size"],
+    {
+      "v4.0": ["entry-end", `${MMU40} kvm_pgd_addr_end, kvm_pmd_addr_end; v5.8`],
+      "v5.10": ["entry-size", `v5.10.7, v5.11 ${PGTABLE} __kvm_pgtable_visit`],
+      "v5.10.223": [
+        "entry-end",
+        `v5.10.223 ${PGTABLE} __kvm_pgtable_visit: Fix range alignment when walking page tables (5.10.24); recorded`,
+      ],
+      "v5.12": ["entry-end", `v5.12.9 ${PGTABLE} __kvm_pgtable_visit`],
+    },
+  ),
   walkChunk: decision("after how much a long operation may drop mmu_lock", ["top-level-entry", "smallest-block-level"], {
     "v4.0": ["top-level-entry", `${MMU54} stage2_pgd_addr_end; v5.14 ${MMU} stage2_apply_range`],
     "v6.1": ["smallest-block-level", `v6.1-rc7 ${MMU} stage2_range_addr_end: 1 GiB at 4 KiB pages`],
@@ -228,6 +242,7 @@ const tlbDecisions = {
     [false, true],
     {
       "v4.0": [false, "v5.4 hyp/tlb.c, v5.11 hyp/vhe/tlb.c __kvm_tlb_flush_local_vmid"],
+      "v5.10.223": [true, "v5.10.223 hyp/vhe/tlb.c __kvm_flush_cpu_context (stable)"],
       "v5.12": [true, "v5.12 hyp/vhe/tlb.c __kvm_flush_cpu_context"],
     },
   ),
@@ -258,6 +273,7 @@ const memslotDecisions = {
   }),
   memslotIpaLimit: decision("a slot that ends exactly at the IPA limit: refused (bug C12), or accepted", ["last-page-unusable", "exact"], {
     "v4.0": ["last-page-unusable", `${MMU40}, ${MMU54} kvm_arch_prepare_memory_region; v5.11`],
+    "v5.10.223": ["exact", `v5.10.223 ${MMU} kvm_arch_prepare_memory_region: Fix exclusive limit for IPA size (5.10.24); recorded`],
     "v5.12": ["exact", `v5.12 ${MMU} kvm_arch_prepare_memory_region`],
   }),
   memslotWriteCheck: decision("a writable slot over a VMA without VM_WRITE", ["eperm", "accepted"], {

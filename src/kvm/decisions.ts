@@ -119,6 +119,7 @@ const guestAbortDecisions = {
     "v4.0": ["wnr", `${MMU40} kvm_is_write_fault`],
     "v4.10": ["wnr-or-data-s1ptw", "v4.9 kvm_emulate.h kvm_vcpu_dabt_iswrite; 60e21a0ef54c"],
     "v5.10": ["any-s1ptw", `v5.14 kvm_emulate.h; c4ad98e4b72c "Assume write fault on S1PTW permission fault on instruction fetch"`],
+    "v5.10.223": ["permission-s1ptw", "v5.10.223 kvm_emulate.h kvm_is_write_fault: Fix S1PTW handling on RO memslots (5.10.164); recorded"],
     "v6.1.192": ["permission-s1ptw", "v6.1.192 kvm_emulate.h kvm_is_write_fault (backport)"],
     "v6.4": ["permission-s1ptw", "v6.8 kvm_emulate.h kvm_is_write_fault (v6.2)"],
   }),
@@ -344,6 +345,10 @@ const pfnDecisions = {
     {
       "v4.0": ["write-fault", `v4.0 ${MAIN} hva_to_pfn: as slow GUP left it`],
       "v4.10": ["always", `v5.4, v5.8 ${MAIN} hva_to_pfn_remapped (bug A4)`],
+      "v5.10.223": [
+        "host-entry",
+        `v5.10.223 ${MAIN} hva_to_pfn_remapped: bd2fae8da794 "do not assume PTE is writable after follow_pfn" (5.10.19); recorded`,
+      ],
       "v5.12": ["host-entry", `v5.12 ${MAIN} "do not assume PTE is writable after follow_pfn"`],
     },
   ),
@@ -352,6 +357,7 @@ const pfnDecisions = {
     ["blind", "unless-zero", "none"],
     {
       "v4.0": ["blind", `v5.12 ${MAIN} hva_to_pfn_remapped`],
+      "v5.10.223": ["unless-zero", `v5.10.223 ${MAIN} kvm_try_get_pfn: f8be156be163 (stable)`],
       "v5.14": ["unless-zero", `v5.14 ${MAIN}; f8be156be163 "KVM: do not allow mapping valid but non-reference-counted pages" (v5.13)`],
       "v6.13": ["none", `v6.13 ${MAIN}`],
     },

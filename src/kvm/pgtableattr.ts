@@ -18,6 +18,8 @@ export class PgtableAttributes {
   /** Scratch of a walk: a young leaf was met. */
   private young = false;
   private readonly walker: boolean;
+  /** After an entry that is no table a walk goes one entry's size further, also from the middle of one. */
+  private readonly strides: boolean;
 
   constructor(
     private readonly entries: Stage2Entries,
@@ -25,6 +27,7 @@ export class PgtableAttributes {
     private readonly frames: FrameTest,
   ) {
     this.walker = entries.d.mapCode === "walker";
+    this.strides = entries.d.walkStep === "entry-size";
   }
 
   /** Visits the valid leaves that meet [from, to), in address order. */
@@ -35,31 +38,36 @@ export class PgtableAttributes {
     this.visit(vm, op, this.entries.tables.word(root), level, ROOT_MASK, from, Math.min(to, this.entries.vms.ipaSize(vm)));
   }
 
-  private visit(vm: number, op: number, table: number, level: number, mask: number, from: number, to: number): void {
+  /** @returns the address that it came to: `to`, or beyond (walkStep) */
+  private visit(vm: number, op: number, table: number, level: number, mask: number, from: number, to: number): number {
     if (level === 3) return this.pages(vm, op, table, mask, from, to);
     const entries = this.entries;
     const size = LEVEL_SIZE[level]!;
-    for (let ipa = from; ipa < to;) {
+    let ipa = from;
+    while (ipa < to) {
       const start = entryStart(ipa, level);
-      const next = Math.min(to, start + size);
+      let next = this.strides ? ipa + size : Math.min(to, start + size);
       const at = table + 2 * entryIndex((ipa / 4294967296) | 0, ipa | 0, level, mask);
       const lo = entries.words.a[at]!;
       if ((lo & DESC_VALID) !== 0) {
         const hi = entries.words.a[at + 1]!;
-        if ((lo & DESC_TABLE) !== 0) this.visit(vm, op, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next);
+        if ((lo & DESC_TABLE) !== 0)
+          next = this.visit(vm, op, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, Math.min(to, start + size));
         else this.leaf(vm, op, at, level, start, hi, lo);
       }
       ipa = next;
     }
+    return ipa;
   }
 
-  private readonly pages = (vm: number, op: number, table: number, mask: number, from: number, to: number): void => {
+  private readonly pages = (vm: number, op: number, table: number, mask: number, from: number, to: number): number => {
     const { words } = this.entries;
     let at = table + 2 * entryIndex((from / 4294967296) | 0, from | 0, 3, mask);
     for (let ipa = entryStart(from, 3); ipa < to; ipa += 4096, at += 2) {
       const lo = words.a[at]!;
       if ((lo & DESC_VALID) !== 0) this.leaf(vm, op, at, 3, ipa, words.a[at + 1]!, lo);
     }
+    return to;
   };
 
   private leaf(vm: number, op: number, at: number, level: number, ipa: number, hi: number, lo: number): void {

@@ -32,6 +32,10 @@ export class PgtableUnmap {
   private readonly deferTables: boolean;
   /** An unmapped page needs nothing but its entry cleared: it is flushed later, and S2FWB keeps it clean. */
   private readonly clearsOnly: boolean;
+  /** After an entry that is no table the walk goes one entry's size further, also from the middle of one. */
+  private readonly strides: boolean;
+  /** The running walk left an emptied table where it is. */
+  private left = false;
 
   constructor(
     private readonly entries: Stage2Entries,
@@ -45,6 +49,7 @@ export class PgtableUnmap {
     this.walker = d.mapCode === "walker";
     this.deferLeaves = canDefer && d.unmapLeafTlbi === "deferred";
     this.deferTables = this.deferLeaves && d.unmapTableTlbi === "entry-level-or-deferred";
+    this.strides = d.walkStep === "entry-size";
     this.clearsOnly = this.walker && this.deferLeaves;
   }
 
@@ -79,7 +84,9 @@ export class PgtableUnmap {
       this.walkPages(vm, at & ~(TABLE_WORDS - 1), ipa, to);
       return false;
     }
-    return this.walk(vm, entries.tables.word(entries.vms.root(vm)), entries.vms.startLevel(vm), ROOT_MASK, ipa, to, tables);
+    this.left = false;
+    this.walk(vm, entries.tables.word(entries.vms.root(vm)), entries.vms.startLevel(vm), ROOT_MASK, ipa, to, tables);
+    return this.left;
   }
   /** Whether a range lies in the table of its first address's entry, and does not empty it. */
   private staysFilled(at: number, from: number, to: number): boolean {
@@ -94,33 +101,35 @@ export class PgtableUnmap {
     return this.deferLeaves;
   }
 
-  /** @returns true if an emptied table was left where it is */
-  private walk(vm: number, table: number, level: number, mask: number, from: number, to: number, tables: boolean): boolean {
+  /** @returns the address that it came to: `to`, or beyond (walkStep) */
+  private walk(vm: number, table: number, level: number, mask: number, from: number, to: number, tables: boolean): number {
     const entries = this.entries;
-    let left = false;
     const size = LEVEL_SIZE[level]!;
-    for (let ipa = from; ipa < to;) {
+    let ipa = from;
+    while (ipa < to) {
       const start = entryStart(ipa, level);
-      const next = Math.min(to, start + size);
+      let next = Math.min(to, start + size);
       const at = table + 2 * entryIndex((ipa / 4294967296) | 0, ipa | 0, level, mask);
       const lo = entries.words.a[at]!;
       const hi = entries.words.a[at + 1]!;
       if ((lo & DESC_VALID) === 0) {
+        if (this.strides) next = ipa + size;
         if ((lo | hi) !== 0) entries.write(vm, at, level, start, 0, 0);
       } else if (level < 3 && (lo & DESC_TABLE) !== 0) {
         if (level === 2) {
           const pages = entries.childWord(hi, lo);
           entries.cameTo(vm, ipa, pages);
           this.walkPages(vm, pages, ipa, next);
-        } else if (this.walk(vm, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next, tables)) left = true;
+        } else next = this.walk(vm, entries.childWord(hi, lo), level + 1, TABLE_MASK, ipa, next, tables);
         if (tables) this.freeIfEmpty(vm, at, level, ipa, hi, lo);
-        else if (entries.tables.count(entries.outputAddress(hi, lo)) === 1) left = true;
+        else if (entries.tables.count(entries.outputAddress(hi, lo)) === 1) this.left = true;
       } else {
+        if (this.strides) next = ipa + size;
         this.unmapLeaf(vm, at, level, ipa, hi, lo);
       }
       ipa = next;
     }
-    return left;
+    return ipa;
   }
 
   /** The same in a level-3 table, where every unmap of pages spends its time. */

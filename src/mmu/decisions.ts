@@ -177,6 +177,18 @@ export const mmDecisions = {
     "v4.0": ["duplicates", "mm/mremap.c vma_to_resize, v4.0"],
     "v4.20": ["EINVAL", "dba58d3b8c50 mm/mremap: fail map duplication attempts for private mappings, v4.14"],
   }),
+  mremapZeroLengthAnnounced: decision(
+    "mremap with old_len 0: is the move of no pages announced, as a range without an address?",
+    [true, false],
+    {
+      "v4.0": [true, "mm/mremap.c move_page_tables, v4.0 to v5.17"],
+      "v5.10.223": [
+        false,
+        "mm/mremap.c move_page_tables, v5.10.223: avoid pointless invalidate_range_start/end on mremap(old_size=0) (5.10.111)",
+      ],
+      "v6.1": [false, "mm/mremap.c move_page_tables, v6.1"],
+    },
+  ),
   mremapHugetlb: decision("mremap of a hugetlb mapping.", ["EINVAL", "moves"], {
     "v4.0": ["EINVAL", "mm/mremap.c vma_to_resize, v5.14"],
     "v6.1": ["moves", "550a7d60bd5e mm, hugepages: add mremap() support for hugepage backed vma, v5.16"],
@@ -368,6 +380,7 @@ export const mmDecisions = {
     [true, false],
     {
       "v4.0": [false, "mm/khugepaged.c collapse_and_free_pmd, v6.1-rc7"],
+      "v5.10.223": [true, "f268f6cf875f mm/khugepaged: invoke MMU notifiers in shmem/file collapse paths (5.10.159)"],
       "v6.1.192": [true, "f268f6cf875f mm/khugepaged: invoke MMU notifiers in shmem/file collapse paths, v6.1-rc8"],
       "v6.4": [true, "f268f6cf875f mm/khugepaged: invoke MMU notifiers in shmem/file collapse paths, v6.1-rc8"],
     },
@@ -377,6 +390,7 @@ export const mmDecisions = {
     ["at-once", "ipi", "rcu"],
     {
       "v4.0": ["at-once", "mm/khugepaged.c collapse_and_free_pmd, v6.1-rc7: pmdp_collapse_flush, pte_free"],
+      "v5.10.223": ["ipi", "2ba99c5e0881 mm/khugepaged: fix GUP-fast interaction by sending IPI (5.10.159)"],
       "v6.1.192": ["ipi", "2ba99c5e0881 mm/khugepaged: fix GUP-fast interaction by sending IPI, v6.1-rc8"],
       "v6.4": ["ipi", "2ba99c5e0881 mm/khugepaged: fix GUP-fast interaction by sending IPI, v6.1-rc8"],
       "v6.6": [
@@ -501,13 +515,21 @@ export const mmDecisions = {
     },
   ),
   truncatedPoison: decision(
-    "Does a truncation take the entries of broken pages, and of private pages in the swap, out of the tables (a hole never does, but of hugetlb)?",
+    "Does a truncation take the entries of broken pages, and of private pages in the swap, out of the tables (a hole does of hugetlb, and as holePoison says)?",
     [true, false],
     {
       "v4.0": [false, "mm/memory.c zap_pte_range: entries that name no page are left where there are details, v5.4"],
+      "v5.10.223": [true, "5abfd71d936a mm: don't skip swap entry even if zap_details specified (5.10.111); recorded"],
       "v6.1": [true, "5abfd71d936a mm: don't skip swap entry even if zap_details specified, v5.18"],
     },
   ),
+  holePoison: decision("Does a hole in a memory file take the entries of broken pages out of the tables?", [true, false], {
+    "v4.0": [
+      false,
+      "mm/memory.c zap_pte_range: entries that name no page are left where there are details, v5.4; is_hwpoison_entry, v5.18",
+    ],
+    "v5.10.223": [true, "mm/memory.c zap_pte_range, v5.10.223: should_zap_cows is asked of entries of the swap alone; recorded"],
+  }),
   userfaultfdFiles: decision(
     "Can a userfaultfd be told of pages of memfds, shared memory and hugetlb, or of anonymous memory only?",
     [true, false],

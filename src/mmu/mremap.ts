@@ -265,7 +265,7 @@ export class Mremap {
     const s = sim.agents.stack.a;
     const from = s[f + ADDR]!;
     const len = s[f + OLD_LEN]!;
-    if (len === 0) return this.leave(f, s[f + NEW_ADDR]!);
+    if (len === 0 && !this.mm.d.mremapZeroLengthAnnounced) return this.leave(f, s[f + NEW_ADDR]!);
     return sim.agents.call(
       f,
       this.mremap.first + P_SPLIT,
@@ -305,6 +305,8 @@ export class Mremap {
     const { sim, vmas } = this.mm;
     const s = sim.agents.stack;
     const from = s.a[f + ADDR]!;
+    // do_munmap refuses an empty range, and nobody asks.
+    if (s.a[f + OLD_LEN] === 0) return this.leave(f, s.a[f + NEW_ADDR]!);
     if ((s.a[f + FLAGS]! & MREMAP_DONTUNMAP) !== 0) {
       const old = vmas.findVma(s.a[f + MM]!, from);
       vmas.setFlags(old, vmas.flags(old) & ~VM_LOCKED);

@@ -41,8 +41,10 @@ const GATHER = 512;
 
 /** zapRange keeps the marks of write-protected pages (without ZAP_FLAG_DROP_MARKER); */
 export const ZAP_KEEP_MARKERS = 1;
-/** and entries of broken pages, UFFDIO_POISON's too, and of the swap (zap_details.even_cows 0; before v5.18 whatever details there are). */
+/** entries of broken pages, UFFDIO_POISON's too (zap_details.even_cows 0; before v5.18 whatever details there are); */
 export const ZAP_KEEP_POISON = 2;
+/** and those of the swap, likewise. */
+export const ZAP_KEEP_SWAPPED = 4;
 
 export class Zap {
   readonly insert: PfnInsert;
@@ -145,7 +147,8 @@ export class Zap {
       const addr = table + i * 4096;
       const absent = (lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0;
       const swapped = absent && swapEntryType(lo) === SWP_SWAP;
-      if ((this.keep & ZAP_KEEP_POISON) !== 0 && (swapped || namesPoison(lo, hi))) continue;
+      if (swapped && (this.keep & ZAP_KEEP_SWAPPED) !== 0) continue;
+      if ((this.keep & ZAP_KEEP_POISON) !== 0 && namesPoison(lo, hi)) continue;
       if (!atOnce) this.clear(mm, addr, 3, e, hi);
       if (absent) {
         if (swapped) this.frames.put(swapEntryPfn(lo, hi));

@@ -7,9 +7,10 @@ import type { MmContext } from "./context.js";
 import { mappingAfter } from "./immap.js";
 import { MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { PUD_SIZE } from "./pagetable.js";
+import { namesPoison } from "./pte.js";
 import { VM_HUGETLB, VM_MAYSHARE, VM_SHARED, VM_UFFD_WP } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
-import { ZAP_KEEP_MARKERS, ZAP_KEEP_POISON } from "./zap.js";
+import { ZAP_KEEP_MARKERS, ZAP_KEEP_POISON, ZAP_KEEP_SWAPPED } from "./zap.js";
 
 const BLOCK = 0x200000;
 
@@ -53,6 +54,7 @@ export const RECLAIM_PT = 1 << 8;
 /** Added to the event's type: marks of a userfaultfd stay where the VMA is registered for them, its poison too. */
 export const KEEP_MARKERS = 1 << 9;
 export const KEEP_POISON = 1 << 10;
+export const KEEP_SWAPPED = 1 << 11;
 const EVENT_TYPE = RECLAIM_PT - 1;
 
 /** unmapMappingRange: to the end of every mapping. */
@@ -160,11 +162,12 @@ export class ZapVma {
 
   /** pte_install_uffd_wp_if_needed: of a file's VMA that is registered for it. @returns ZAP_KEEP_* */
   private keep(mm: number, start: number, type: number): number {
-    if ((type & (KEEP_MARKERS | KEEP_POISON)) === 0) return 0;
+    if ((type & (KEEP_MARKERS | KEEP_POISON | KEEP_SWAPPED)) === 0) return 0;
     const { vmas } = this.mm;
     const v = vmas.findVma(mm, start);
     const marks = (type & KEEP_MARKERS) !== 0 && v >= 0 && vmas.file(v) >= 0 && (vmas.flags(v) & VM_UFFD_WP) !== 0;
-    return (marks ? ZAP_KEEP_MARKERS : 0) | ((type & KEEP_POISON) !== 0 ? ZAP_KEEP_POISON : 0);
+    const poison = (type & KEEP_POISON) !== 0 ? ZAP_KEEP_POISON : 0;
+    return (marks ? ZAP_KEEP_MARKERS : 0) | poison | ((type & KEEP_SWAPPED) !== 0 ? ZAP_KEEP_SWAPPED : 0);
   }
 
   private announceHugetlb(f: number, what: Activity, then: number): number {
@@ -220,23 +223,25 @@ export class ZapVma {
       const wideEnd = widenHugetlb(vmas, v, start, end, true);
       // A truncation of hugetlb alone drops the marks (ZAP_FLAG_DROP_MARKER); what is no copy leaves poison (even_cows 0).
       const cows = s.a[f + EVEN_COWS] !== 0;
-      const type = MMU_NOTIFY_CLEAR | (hugetlb && cows ? 0 : KEEP_MARKERS) | (hugetlb || (cows && d.truncatedPoison) ? 0 : KEEP_POISON);
+      const all = hugetlb || (cows && d.truncatedPoison);
+      const kept = all ? 0 : !cows && d.holePoison ? KEEP_SWAPPED : KEEP_SWAPPED | KEEP_POISON;
+      const type = MMU_NOTIFY_CLEAR | (hugetlb && cows ? 0 : KEEP_MARKERS) | kept;
       return agents.call(f, this.unmapMappingRange.first, this.zapNotified, vmas.mm(v), start, end, type, wideStart, wideEnd);
     }
     return agents.call(f, this.unmapMappingRange.first + 1, notifiers.invalidateRangeStart, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, 1);
   }
 
-  /** A private mapping keeps the pages that it has copied: only those of the file go (even_cows 0). */
+  /** A private mapping keeps the pages that it has copied: only those of the file go (even_cows 0), and what holePoison says. */
   private clearFilePages(f: number): number {
-    const { sim, vmas, files, pt, zap, notifiers } = this.mm;
+    const { sim, vmas, files, pt, zap, notifiers, d } = this.mm;
     const s = sim.agents.stack.a;
     const v = s[f + LAST_VMA]! - 1;
     const mm = vmas.mm(v);
     if (pt.contended(mm, s[f + Z_START]!, s[f + Z_END]!)) return BLOCKED;
     for (let addr = s[f + Z_START]!; addr < s[f + Z_END]!; addr += 4096) {
-      if (!pt.walk(mm, addr)) continue;
-      const pgoff = vmas.pageIndex(v, addr);
-      if (files.cache.find(s[f + FILE]!, pgoff) === pt.leafPfn)
+      const mapped = pt.walk(mm, addr);
+      if (!mapped && (!d.holePoison || pt.none || !namesPoison(pt.lo, pt.hi))) continue;
+      if (!mapped || files.cache.find(s[f + FILE]!, vmas.pageIndex(v, addr)) === pt.leafPfn)
         zap.zapRange(mm, addr, addr + 4096, false, this.keep(mm, addr, KEEP_MARKERS));
     }
     return sim.agents.call(

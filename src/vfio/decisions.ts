@@ -15,6 +15,7 @@ export const vfioDecisions = {
     {
       "v4.0": ["fixedRegionsOnly", "v4.0 vfio_pci.c vfio_pci_mmap: region index must be below the ROM region"],
       "v4.10": ["deviceSpecific", "v5.4 vfio_pci.c vfio_pci_mmap: regions added by the device driver have their own mmap handler"],
+      "v5.10.223": ["indexTestedFirst", "v5.10.223 vfio_pci.c vfio_pci_mmap: Add missing range check in vfio_pci_mmap (5.10.32)"],
       "v5.12": [
         "indexTestedFirst",
         "v5.12, v5.14.2 vfio_pci.c vfio_pci_mmap: index beyond the device's regions is EINVAL before all other tests",
@@ -74,6 +75,7 @@ export const vfioDecisions = {
   ),
   vfioTrackedFault: decision("a fault in a VMA that another fault has filled meanwhile", ["mapsAgain", "returns"], {
     "v5.8": ["mapsAgain", "v5.8.1 vfio_pci.c vfio_pci_mmap_fault: no test; remap_pfn_range meets entries that are not empty (BUG)"],
+    "v5.10.223": ["returns", "v5.10.223 vfio_pci.c vfio_pci_mmap_fault: Handle concurrent vma faults (5.10.50)"],
     "v5.14": ["returns", "vfio/pci: Handle concurrent vma faults"],
   }),
   vfioHugeFault: decision(

@@ -135,6 +135,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   relaxExecute: "test/kvm/stage2.test.ts",
   unmapDeviceTest: "only an entry whose attributes and frame disagree tells the three apart: KVM makes none outside races",
   agingRange: "test/conform/calldifferences.test.ts",
+  walkStep: "test/kvm/tabledecisions.test.ts",
   walkChunk: "test/kvm/tabledecisions.test.ts",
   lostTable: "test/kvm/tabledecisions.test.ts",
   eagerSplit: "test/kvm/tabledecisions.test.ts",

@@ -50,6 +50,24 @@ describe("the row of an era folds along its base chain", () => {
       "dcacheDevice",
     ]);
   });
+  it("v5.10.223 is v5.10 with its backports; v5.11 is not", () => {
+    const changed = (era: string) => {
+      const [a, b] = [eraRow("v5.10"), eraRow(era)];
+      const rooms = [
+        [a.mm, b.mm],
+        [a.vfio, b.vfio],
+        [a.kvm, b.kvm],
+      ] as unknown as readonly (readonly Record<string, unknown>[])[];
+      return rooms.flatMap(([was, is]) => Object.keys(was!).filter((k) => was![k] !== is![k]));
+    };
+    const backports = [
+      ...["mremapZeroLengthAnnounced", "fileCollapseNotifies", "fileCollapseTable", "truncatedPoison", "holePoison"],
+      ...["vfioRegionLookup", "vfioTrackedFault"],
+      ...["writeFault", "pfnmapWritable", "pfnmapReference", "ipaDefaultBelowLimit", "walkStep", "contextFlushIcache", "memslotIpaLimit"],
+    ];
+    expect(changed("v5.10.223")).toEqual(backports);
+    expect(changed("v5.11").filter((k) => backports.includes(k))).toEqual([]);
+  });
   it("v6.1.192 is v6.1 with its backports", () => {
     const d = row("v6.1.192");
     expect([d.pfnmapBlockSize, d.seqSnapshot, d.writeFault, d.faultLock, d.injectEsrUpper, d.deviceType]).toEqual([

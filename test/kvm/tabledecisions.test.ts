@@ -51,6 +51,47 @@ describe("the decisions of tables, memslots and dirty logging", () => {
     expect([end("v5.14"), end("v6.1")]).toEqual([2 ** 39, IPA + GIB]);
   });
 
+  it("walkStep: from the middle of 2 MiB without a table, v5.10 and v5.11 go past the first pages of the next 2 MiB", () => {
+    const [FIRST, SECOND, HALF] = [IPA + 2 * MIB, IPA + 2 * MIB + 4096, IPA + 3 * MIB];
+    const mapped = (era: string) => {
+      const f = new Fixture(era);
+      for (const ipa of [FIRST, SECOND, HALF]) f.install(ipa, 4096, RAM, RW);
+      return f;
+    };
+    const unmapped = (era: string, end: number) => {
+      const f = mapped(era);
+      f.stage2.unmapper.range(f.vm, IPA + MIB, end - (IPA + MIB));
+      return f.dump.leaves(f.vm).map((l) => l.ipa);
+    };
+    const protectedOnes = (era: string) => {
+      const f = mapped(era);
+      f.stage2.attributes.wrprotect(f.vm, IPA + MIB, 4 * MIB);
+      return f.dump.leaves(f.vm).flatMap((l) => ((l.s2ap & 2) === 0 ? [l.ipa] : []));
+    };
+    for (const era of ["v4.0", "v5.8", "v5.10.223", "v5.12", "v7.2.12"]) {
+      expect(unmapped(era, FIRST + 2 * 4096), era).toEqual([HALF]);
+      expect(unmapped(era, IPA + 5 * MIB), era).toEqual([]);
+      expect(protectedOnes(era), era).toEqual([FIRST, SECOND, HALF]);
+    }
+    for (const era of ["v5.10", "v5.11"]) {
+      expect(unmapped(era, FIRST + 2 * 4096), era).toEqual([FIRST, SECOND, HALF]);
+      expect(unmapped(era, IPA + 5 * MIB), era).toEqual([FIRST, SECOND]);
+      expect(protectedOnes(era), era).toEqual([HALF]);
+    }
+  });
+
+  it("walkStep: a walk that is out of step stays so from one table to the next", () => {
+    const left = (era: string) => {
+      const f = new Fixture(era, { type: 48 });
+      const next = GIB * 3;
+      f.install(IPA, 4096, RAM, RW);
+      for (const ipa of [next, next + 2 * MIB]) f.install(ipa, 4096, RAM, RW);
+      f.stage2.unmapper.range(f.vm, IPA + 3 * MIB, 2 * GIB);
+      return f.dump.leaves(f.vm).map((l) => l.ipa);
+    };
+    expect([left("v5.8"), left("v5.10")]).toEqual([[IPA], [IPA, GIB * 3]]);
+  });
+
   it("eagerSplit: a chunk size is refused in v6.4", () => {
     const ask = (era: string) => {
       const f = new Fixture(era);

@@ -148,6 +148,24 @@ describe("decisions of the host mm", () => {
     expect(both("v4.10", "v4.20", zero)).toEqual([true, false]);
   });
 
+  it("mremapZeroLengthAnnounced: a second mapping of shared pages moves none, and is told as a range without an address, or not", () => {
+    const told = (h: TestHost) => {
+      h.mmap(BASE, PAGE, { flags: SHARED | FIXED, file: h.mm.files.createMemfd(PAGE) });
+      h.write(BASE, 7);
+      const to = h.quiet().mremap(BASE, 0, PAGE, MREMAP_MAYMOVE);
+      return [h.ranges, h.read(to), h.read(BASE)];
+    };
+    const empty = ["S UNMAP 0x0-0x0", "E UNMAP 0x0-0x0"];
+    expect(both("v5.10", "v5.10.223", told)).toEqual([
+      [empty, 7, 7],
+      [[], 7, 7],
+    ]);
+    expect(both("v5.15", "v6.1", told)).toEqual([
+      [empty, 7, 7],
+      [[], 7, 7],
+    ]);
+  });
+
   it("userMte: PROT_MTE is part of a mapping's protection, or unknown", () => {
     const steps = (h: TestHost) => (h.mmap(BASE, PAGE), [h.mprotect(BASE, PAGE, RW | PROT_MTE), h.mm.maps(0)[0]!.pageProt]);
     expect(both("v5.8", "v5.11", steps)).toEqual([

@@ -371,7 +371,7 @@ class Program {
     for (const s of this.slots()) {
       if (s.file !== file || s.pgoff < from || s.pgoff >= to || s.entry === undefined || stays.has(s)) continue;
       if (s.entry === POISON) {
-        if (file.kind === "hugetlb" || (!hole && h.d.truncatedPoison)) s.entry = undefined;
+        if (file.kind === "hugetlb" || (hole ? h.d.holePoison : h.d.truncatedPoison)) s.entry = undefined;
       } else if (!hole || file.kind === "hugetlb" || file.pages.get(s.pgoff) === s.entry) s.entry = undefined;
     }
     for (const p of [...file.pages.keys()]) if (p >= from && p < to) file.pages.delete(p);
@@ -418,6 +418,7 @@ describe("random programs that break pages: who is told, what is lost and what l
     ["v4.10", "never"],
     ["v5.4", "always"],
     ["v5.8", "never"],
+    ["v5.10.223", "always"],
     ["v5.14", "always"],
     ["v6.1.192", "never"],
     ["v6.12", "always"],
@@ -503,5 +504,24 @@ describe("broken pages by release", () => {
       return b.read(AT);
     };
     expect([again("v5.14"), again("v6.1")]).toEqual([HOST_SIGBUS_MCEERR_AR, 0]);
+  });
+
+  it("holePoison: the entry of a broken page outlives a hole in its file, or not; a private page in the swap always does", () => {
+    const again = (era: string) => {
+      const { b, memfd } = file(era);
+      expect(b.run(b.mm.syscalls.fallocate, memfd, 3, 0, PAGE)).toBe(0);
+      return b.read(AT);
+    };
+    expect([again("v5.10"), again("v5.10.223"), again("v6.1")]).toEqual([HOST_SIGBUS_MCEERR_AR, 0, HOST_SIGBUS_MCEERR_AR]);
+    const swapped = (era: string) => {
+      const b = new Bench(era);
+      const memfd = b.mm.files.createMemfd(PAGE);
+      b.map(AT, PAGE, RW, MAP_PRIVATE | MAP_FIXED, memfd);
+      b.write(AT, 7);
+      expect(b.run(b.mm.reclaim.reclaimPage, 0, AT, 1)).toBe(0);
+      expect(b.run(b.mm.syscalls.fallocate, memfd, 3, 0, PAGE)).toBe(0);
+      return b.read(AT) === 0 ? b.result(1) : "SIGBUS";
+    };
+    expect([swapped("v5.10"), swapped("v5.10.223"), swapped("v6.1")]).toEqual([7, 7, 7]);
   });
 });
