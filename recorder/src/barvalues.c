@@ -9,15 +9,29 @@
 
 #define MOST_WRITES 4096
 
-static uint64_t written[MOST_WRITES]; /* PA of 4-byte words */
+static struct {
+	uint64_t word;	/* PA of 4 bytes */
+	unsigned bytes; /* bit n: its byte n */
+} written[MOST_WRITES];
 static size_t count;
 
-static int is_written(uint64_t word)
+/* @return the word's bytes, NULL if none of them is written. */
+static unsigned *bytes_written(uint64_t word)
 {
 	for (size_t i = 0; i < count; i++)
-		if (written[i] == word)
-			return 1;
-	return 0;
+		if (written[i].word == word)
+			return &written[i].bytes;
+	return NULL;
+}
+
+/* Bytes [hva, hva + size) of the word at `at`. */
+static unsigned bytes_of(uint64_t at, uint64_t hva, uint32_t size)
+{
+	unsigned bytes = 0;
+	for (unsigned n = 0; n < 4; n++)
+		if (at + n >= hva && at + n < hva + size)
+			bytes |= 1U << n;
+	return bytes;
 }
 
 int barvalues_access(uint64_t hva, uint32_t size, int write)
@@ -28,10 +42,15 @@ int barvalues_access(uint64_t hva, uint32_t size, int write)
 		return 0;
 	for (uint64_t at = hva & ~3UL; at < hva + size; at += 4) {
 		uint64_t word = b->pa + (at - (uint64_t)b->base);
+		unsigned *known = bytes_written(word), bytes = bytes_of(at, hva, size);
 		if (!write)
-			unknown |= !is_written(word);
-		else if (!is_written(word) && count < MOST_WRITES)
-			written[count++] = word;
+			unknown |= !known || (bytes & ~*known) != 0;
+		else if (known)
+			*known |= bytes;
+		else if (count < MOST_WRITES) {
+			written[count].word = word;
+			written[count++].bytes = bytes;
+		}
 	}
 	return unknown;
 }
