@@ -257,6 +257,37 @@ export const mmDecisions = {
       "v6.8": ["carried", "143937ca51cc arm64, mm: avoid always making PTE dirty in pte_mkwrite(), v6.7"],
     },
   ),
+  anonSplitAnnouncement: decision(
+    "Split of an anonymous huge page: is each of its mappings announced for the split of its entry and again for the migration entries, or once?",
+    ["twice", "once"],
+    {
+      "v4.0": [
+        "twice",
+        "mm/rmap.c try_to_unmap_one, try_to_migrate_one: split_huge_pmd_address before the range, v6.14; recorded 6.12.117",
+      ],
+      "v6.17": ["once", "mm/rmap.c try_to_migrate_one: split_huge_pmd_locked in the walk, v6.18.2; recorded 6.17.13, 6.18.15"],
+    },
+  ),
+  splitPoison: decision(
+    "Split of an anonymous huge page for a broken page that a small entry maps: a migration entry, as of the others, or the poison entry at once, so that nothing is left to unmap and announce?",
+    ["migration", "poison"],
+    {
+      "v4.0": ["migration", "mm/rmap.c try_to_unmap_one, v5.10.223; recorded. v5.14 to v5.17 ask PageHWPoison of the first page"],
+      "v6.1": ["poison", "mm/rmap.c try_to_migrate_one: PageHWPoison(subpage), v5.19; recorded v6.1.192"],
+    },
+  ),
+  rmapRangeEnd: decision(
+    "The range in which a huge page is taken out of a VMA that begins behind its first page: a huge page's size from there on, as far as the VMA goes, or up to the page's end?",
+    ["whole-size", "page-end"],
+    {
+      "v4.0": ["whole-size", "mm/rmap.c try_to_unmap_one: min(vm_end, address + page_size), v5.4; v5.12"],
+      "v5.10.223": [
+        "page-end",
+        "mm/rmap.c vma_address_end, v5.10.223: fix vma_address() if virtual address below file offset (5.10.47); recorded",
+      ],
+      "v5.14": ["page-end", "mm/rmap.c try_to_migrate_one: vma_address_end, v5.13"],
+    },
+  ),
   hugetlbZapAnnouncement: decision(
     "munmap and MADV_DONTNEED of hugetlb memory: does __unmap_hugepage_range announce the range again inside the caller's announcement?",
     ["again", "once"],
@@ -495,6 +526,10 @@ export const mmDecisions = {
       "v4.10": ["returned", "23a003bfd23e mm/madvise: pass return code of memory_failure() to userspace, v4.6"],
     },
   ),
+  hwpoisonAgain: decision("MADV_HWPOISON of the zero page, which is marked as broken already.", ["nothing", "EHWPOISON"], {
+    "v4.0": ["nothing", "mm/memory-failure.c memory_failure: TestSetPageHWPoison, v5.10.223; recorded"],
+    "v5.14": ["EHWPOISON", "mm/memory-failure.c memory_failure, v5.14; 6.1.192 recorded"],
+  }),
   hwpoisonKsm: decision(
     "A broken page of KSM: left where it is mapped (-EBUSY), or taken out of every place that it was merged into?",
     ["refused", "unmapped"],

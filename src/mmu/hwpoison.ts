@@ -3,7 +3,7 @@
  * space, and whoever touches it again gets a SIGBUS. madvise(MADV_HWPOISON) injects one.
  */
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
-import { EBUSY } from "../sim/errno.js";
+import { EBUSY, EHWPOISON } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import { FRAME_FILE, FRAME_HUGETLB, FRAME_HWPOISON, type Frames } from "./frames.js";
@@ -80,7 +80,7 @@ export class MemoryFailure {
     const s = agents.stack;
     const pfn = s.a[f + R0]!;
     if (pfn < 0) return agents.ret(f, pfn);
-    if (frames.isReserved(pfn)) return agents.ret(f, -EBUSY);
+    if (frames.isReserved(pfn)) return agents.ret(f, this.reserved(pfn));
     s.set(f + PFN, pfn);
     s.set(f + CURSOR, 0);
     s.set(f + BYTES, 2 ** frames.orderOf(pfn) * 4096);
@@ -89,8 +89,18 @@ export class MemoryFailure {
     this.sim.bus.emit(memoryFailureEvent, pfn);
     frames.lru?.lruAddDrainAll(); // shake_page
     // A transparent huge page is split first, so that only the broken page is lost.
-    if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!, 1);
+    if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!, 1, 1);
     return this.lockRmap(f);
+  }
+
+  /** The zero page cannot be given up, but is marked as broken all the same: asked again it is said to be so already. */
+  private reserved(pfn: number): number {
+    const { frames, d } = this;
+    if (frames.isThp(pfn) || !frames.isHwpoison(pfn)) {
+      if (!frames.isThp(pfn)) frames.setFlags(pfn, FRAME_HWPOISON);
+      return -EBUSY;
+    }
+    return d.hwpoisonAgain === "EHWPOISON" ? -EHWPOISON : 0;
   }
 
   /** rmap_walk holds the lock over all mappings of the page. */

@@ -8,6 +8,7 @@ import type { MigrationEntries } from "./migrationentries.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
+import { SWP_HWPOISON, swapEntryHi, swapEntryLo } from "./pte.js";
 import type { Rmap } from "./rmap.js";
 import type { Vmas } from "./vmas.js";
 import type { Zap } from "./zap.js";
@@ -31,6 +32,9 @@ const END = ARG + 10;
 const HEAD = ARG + 11;
 /** 1: lock and reference of the page are splitHugePage's own. */
 const OWN = ARG + 12;
+/** 1: the page that was asked for is broken. 1: small entries map the part that is announced now. */
+const BROKEN = ARG + 13;
+const SMALL = ARG + 14;
 
 const ANON_VMA_LOCK = 6;
 
@@ -44,7 +48,7 @@ export class SplitHugePmd {
   /** (mm, addr): range_start over the PMD's 2 MiB (CLEAR), split if it is a huge leaf, range_end. The event comes whatever is mapped. */
   readonly activity: Activity;
   /**
-   * (mm, addr, pins) -> R0 0 | -errno. split_huge_page of the THP behind addr: in each address space (rmap_walk of unmap_folio,
+   * (mm, addr, pins, broken 0|1) -> R0 0 | -errno. split_huge_page of the THP behind addr: in each address space (rmap_walk of unmap_folio,
    * unmap_page before v6.1) the mapping is split (S, E), then its pages get migration entries (S, E; until v4.13 both at once), which faults wait
    * for until all are put back (remap_page) and the compound page is 512 ordinary ones. In the last of them both happen at
    * once, between S and E. -EBUSY, and nothing announced, where its page lock is taken or it has references beyond those of its
@@ -77,9 +81,9 @@ export class SplitHugePmd {
       ["splitLocked", (f) => this.splitLocked(f)],
       ["done", (f) => agents.ret(f, 0)],
     ]);
-    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 13, [
+    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 15, [
       ["lock", (f) => this.lockPage(f)],
-      ["unmapPage", (f) => this.range(f, this.splitHugePage.first + 2, AT_MM, true)],
+      ["unmapPage", (f) => this.part(f, this.splitHugePage.first + 2, true)],
       ["splitLocked", (f) => this.splitPage(f)],
       ["done", (f) => this.unlockPage(f)],
       ["fileDone", (f) => agents.ret(f, agents.stack.a[f + R0]!)],
@@ -96,6 +100,7 @@ export class SplitHugePmd {
     const s = agents.stack;
     const mm = s.a[f + MM]!;
     const addr = s.a[f + ADDR]!;
+    s.set(f + BROKEN, s.a[f + MINE]!);
     const of = pt.walk(mm, addr) ? frames.flags(pt.leafPfn) : 0;
     if ((of & FRAME_HUGETLB) !== 0) return agents.ret(f, -EBUSY);
     if (this.filePages !== undefined && (of & FRAME_FILE) !== 0) {
@@ -126,6 +131,11 @@ export class SplitHugePmd {
   /** __split_huge_page_splitting; then try_to_unmap_one, which as long as it told of single pages said no more where the split had left nothing to do. */
   private get once(): boolean {
     return this.d.singlePageReclaim === "invalidatePage";
+  }
+
+  /** try_to_migrate_one splits the mapping in its own announcement (split_huge_pmd_locked). */
+  private get inWalk(): boolean {
+    return this.d.anonSplitAnnouncement === "once";
   }
 
   /** anon_vma_lock_write: nobody walks the reverse mapping of the page until it is split. Then can_split_folio. */
@@ -167,7 +177,8 @@ export class SplitHugePmd {
     s.set(f + AT_MM, cursor === 0 ? s.a[f + MM]! : this.rmap.mm);
     s.set(f + AT, cursor === 0 ? s.a[f + ADDR]! : this.rmap.addr);
     s.set(f + END, this.rmap.end);
-    if (this.once) return this.range(f, this.splitHugePage.first + 2, AT_MM, true);
+    s.set(f + SMALL, this.pt.walk(s.a[f + AT_MM]!, s.a[f + AT]!) && this.pt.leafLevel === 2 ? 0 : 1);
+    if (this.once || (this.inWalk && cursor !== 0)) return this.part(f, this.splitHugePage.first + 2, true);
     return agents.call(f, this.splitHugePage.first + 1, this.activity, s.a[f + AT_MM]!, s.a[f + AT]!);
   }
 
@@ -207,6 +218,17 @@ export class SplitHugePmd {
     return this.sim.agents.call(f, resume, what, s[f + at]!, block, block + PMD_SIZE, MMU_NOTIFY_CLEAR, 1);
   }
 
+  /** try_to_migrate_one (try_to_unmap_one before v5.14): what the VMA has of the huge page. */
+  private part(f: number, resume: number, start: boolean): number {
+    const { vmas } = this;
+    const s = this.sim.agents.stack.a;
+    if (this.once || s[f + CURSOR]! === 0) return this.range(f, resume, AT_MM, start);
+    const { invalidateRangeStart, invalidateRangeEnd } = this.notifiers;
+    const [mm, from] = [s[f + AT_MM]!, s[f + AT]!];
+    const end = this.d.rmapRangeEnd === "page-end" ? s[f + END]! : Math.min(vmas.end(vmas.findVma(mm, from)), from + PMD_SIZE);
+    return this.sim.agents.call(f, resume, start ? invalidateRangeStart : invalidateRangeEnd, mm, from, end, MMU_NOTIFY_CLEAR, 1);
+  }
+
   private splitLocked(f: number): number {
     const s = this.sim.agents.stack.a;
     if (this.pt.contended(s[f + MM]!, s[f + ADDR]!, s[f + ADDR]! + 1)) return BLOCKED;
@@ -220,15 +242,32 @@ export class SplitHugePmd {
     const more = s.a[f + CURSOR]! !== 0 && this.nextPlace(f) !== 0;
     const mm = s.a[f + AT_MM]!;
     const addr = s.a[f + AT]!;
-    if ((more || this.once) && pt.contended(mm, pmdStart(addr), pmdStart(addr) + PMD_SIZE)) return BLOCKED;
+    const unsplit = this.once || (this.inWalk && s.a[f + CURSOR]! !== 0);
+    if ((more || unsplit) && pt.contended(mm, pmdStart(addr), pmdStart(addr) + PMD_SIZE)) return BLOCKED;
     // What faults wait for comes with the small entries (pmdp_splitting_flush; freeze of __split_huge_pmd).
-    if (this.once) this.zap.splitHugePmdPlain(mm, addr);
+    if (unsplit) this.zap.splitHugePmdPlain(mm, addr);
+    if (s.a[f + BROKEN] !== 0 && s.a[f + SMALL] !== 0 && this.d.splitPoison === "poison") this.poisonMine(f);
     if (!more) {
       this.splitNow(f);
-      return this.range(f, this.splitHugePage.first + 3, AT_MM, false);
+      return this.part(f, this.splitHugePage.first + 3, false);
     }
     this.migration.putPart(mm, addr, s.a[f + END]!, s.a[f + HEAD]!);
-    return this.range(f, this.splitHugePage.first + 5, AT_MM, false);
+    return this.part(f, this.splitHugePage.first + 5, false);
+  }
+
+  /** try_to_migrate_one: the entry of a broken page names it as such at once. */
+  private poisonMine(f: number): void {
+    const { pt } = this;
+    const s = this.sim.agents.stack.a;
+    const mine = s[f + MINE]!;
+    const mm = s[f + AT_MM]!;
+    const at =
+      s[f + AT]! + (s[f + INDEX]! + (mine - s[f + HEAD]!) - this.vmas.pageIndex(this.vmas.findVma(mm, s[f + AT]!), s[f + AT]!)) * 4096;
+    if (at < s[f + AT]! || at >= s[f + END]! || !pt.walk(mm, at) || pt.leafPfn !== mine) return;
+    const { entry, leafLevel } = pt;
+    pt.clearFlush(mm, at, leafLevel, entry);
+    pt.setEntry(mm, at, leafLevel, entry, swapEntryLo(SWP_HWPOISON, mine), swapEntryHi(mine));
+    this.frames.dropMapping(mine);
   }
 
   /** remap_page, then __split_huge_page: each page gets the counts of its own entries; pages that nothing maps any more are freed. */

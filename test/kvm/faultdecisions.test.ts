@@ -61,7 +61,7 @@ describe("the row of an era folds along its base chain", () => {
       return rooms.flatMap(([was, is]) => Object.keys(was!).filter((k) => was![k] !== is![k]));
     };
     const backports = [
-      ...["mremapZeroLengthAnnounced", "fileCollapseNotifies", "fileCollapseTable", "truncatedPoison", "holePoison"],
+      ...["mremapZeroLengthAnnounced", "rmapRangeEnd", "fileCollapseNotifies", "fileCollapseTable", "truncatedPoison", "holePoison"],
       ...["vfioRegionLookup", "vfioTrackedFault"],
       ...["writeFault", "pfnmapWritable", "pfnmapReference", "ipaDefaultBelowLimit", "walkStep", "contextFlushIcache", "memslotIpaLimit"],
     ];

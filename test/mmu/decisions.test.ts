@@ -166,6 +166,19 @@ describe("decisions of the host mm", () => {
     ]);
   });
 
+  it("rmapRangeEnd: a split takes a huge page out of a VMA that begins behind its first page as far as a huge page goes, or to its end", () => {
+    const told = (h: TestHost) => {
+      h.mmap(BASE, 4 * MIB);
+      h.madvise(BASE, 4 * MIB, MADV_HUGEPAGE);
+      h.write(BASE, 1);
+      h.mprotect(BASE, PAGE, 1);
+      h.quiet().run(h.mm.huge.splitHugePage, 0, BASE, 0);
+      return h.starts.filter((r) => r.startsWith("CLEAR 0x1000"));
+    };
+    expect(both("v5.10", "v5.10.223", told)).toEqual([["CLEAR 0x1000-0x201000"], ["CLEAR 0x1000-0x200000"]]);
+    expect(both("v5.12", "v5.14", told)).toEqual([["CLEAR 0x1000-0x201000"], ["CLEAR 0x1000-0x200000"]]);
+  });
+
   it("userMte: PROT_MTE is part of a mapping's protection, or unknown", () => {
     const steps = (h: TestHost) => (h.mmap(BASE, PAGE), [h.mprotect(BASE, PAGE, RW | PROT_MTE), h.mm.maps(0)[0]!.pageProt]);
     expect(both("v5.8", "v5.11", steps)).toEqual([

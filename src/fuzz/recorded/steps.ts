@@ -123,6 +123,31 @@ const STEPS: Readonly<Record<string, { readonly weight: number; readonly lines: 
       return ["leave 1", `op ${s.rng.pick(ANSWERED)} ${at} ${number(s)}`, ...between, ...(s.rng.once(2) ? ["resume"] : []), "leave 0"];
     },
   },
+  // Neither of hugetlb nor of the zero page: what is broken stays so in the later scenarios of the boot.
+  poison: {
+    weight: 1,
+    lines: (s) => {
+      const at = s.offset + page(s);
+      return s.bar || s.kind === "hugetlb" ? [] : [`hw V ${hex(at)} ${number(s)}`, `madvise V ${hex(at)} ${hex(PAGE)} hwpoison`, access(s)];
+    },
+  },
+  // Of 2 MiB as a whole: what a smaller hole leaves of a huge page the model does not follow since v6.15.
+  hole: {
+    weight: 1,
+    lines: (s) =>
+      s.kind === "memfd"
+        ? [`madvise V ${hex(s.offset - (s.offset % BLOCK))} ${hex(BLOCK)} remove`, ...(s.rng.once(2) ? [access(s)] : [])]
+        : [],
+  },
+  // From the middle of 2 MiB into the next.
+  middle: {
+    weight: 1,
+    lines: (s) => {
+      if (s.kind === "hugetlb") return [];
+      const where = `V ${hex(s.offset + BLOCK / 2)} ${hex(BLOCK / 2 + PAGE * (1 + s.rng.below(3)))}`;
+      return s.rng.once(3) ? [`munmap ${where}`, `remap ${where}`] : [`madvise ${where} ${s.bar ? "willneed" : "dontneed"}`];
+    },
+  },
   memory: { weight: 2, lines: (s) => (s.bar ? ["vfio mem 0", ...(s.rng.once(2) ? [access(s)] : []), "vfio mem 1"] : []) },
 };
 const WEIGHTS = Object.fromEntries(Object.entries(STEPS).map(([name, { weight }]) => [name, weight]));
