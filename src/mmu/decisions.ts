@@ -526,6 +526,14 @@ export const mmDecisions = {
       "v4.10": ["returned", "23a003bfd23e mm/madvise: pass return code of memory_failure() to userspace, v4.6"],
     },
   ),
+  hwpoisonFileHuge: decision(
+    "A broken page of a memory file's huge page: refused (-EBUSY), or split as an anonymous one is?",
+    ["refused", "split"],
+    {
+      "v4.0": ["refused", "mm/memory-failure.c try_to_split_thp_page: PageAnon, v5.10.223; recorded; v5.15"],
+      "v6.1": ["split", "mm/memory-failure.c try_to_split_thp_page, v5.16; recorded v6.1.192"],
+    },
+  ),
   hwpoisonAgain: decision("MADV_HWPOISON of the zero page, which is marked as broken already.", ["nothing", "EHWPOISON"], {
     "v4.0": ["nothing", "mm/memory-failure.c memory_failure: TestSetPageHWPoison, v5.10.223; recorded"],
     "v5.14": ["EHWPOISON", "mm/memory-failure.c memory_failure, v5.14; 6.1.192 recorded"],

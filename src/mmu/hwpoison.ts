@@ -88,6 +88,10 @@ export class MemoryFailure {
     s.set(f + INDEX, this.rmap.indexOf(s.a[f + MM]!, s.a[f + ADDR]!));
     this.sim.bus.emit(memoryFailureEvent, pfn);
     frames.lru?.lruAddDrainAll(); // shake_page
+    if (frames.isThp(pfn) && (frames.flags(pfn) & FRAME_FILE) !== 0 && this.d.hwpoisonFileHuge === "refused") {
+      frames.put(pfn);
+      return agents.ret(f, -EBUSY);
+    }
     // A transparent huge page is split first, so that only the broken page is lost.
     if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!, 1, 1);
     return this.lockRmap(f);

@@ -85,6 +85,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   anonSplitAnnouncement: "test/fuzz/mended.test.ts",
   splitPoison: "test/fuzz/mended.test.ts",
   rmapRangeEnd: "test/mmu/decisions.test.ts",
+  hwpoisonFileHuge: "test/fuzz/mended.test.ts",
   hwpoisonAgain: "test/fuzz/mended.test.ts",
   holePoison: "test/mmu/hwpoisonnaive.test.ts",
   truncatedPoison: "test/mmu/hwpoisonnaive.test.ts",
