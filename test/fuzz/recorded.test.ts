@@ -111,7 +111,7 @@ test("the command: status 1 and a file for each class, which conform shows again
   mkdirSync(join(cwd, "c"));
   writeFileSync(join(cwd, "c/disagreements"), "");
   const env = { FAKE_SET: "dirtyMark=pages-before-set" };
-  const all = words("--runs", "1", "--seed", "20", "--corpus", "c", "--json");
+  const all = words("--runs", "1", "--seed", "21", "--corpus", "c", "--json");
   const unwritten = await faultline(all, { cwd, env });
   expect([unwritten.status, unwritten.err]).toEqual([2, "error: c/disagreements: file already exists (mkdir)\n"]);
   const first = JSON.parse(unwritten.out) as { disagreements: { file: null; text: string }[]; error: object };
