@@ -50,7 +50,7 @@ describe("a guest store to a read-only PFNMAP entry", () => {
   test("what would have answered otherwise was run: releases and decisions", () => {
     expect(whatIf!.kernels).toEqual([
       {
-        kernels: ["v4.0", "v4.10", "v4.20", "v5.4", "v5.5", "v5.6", "v5.8", "v5.10", "v5.11", "v5.12"],
+        kernels: ["v4.0", "v4.10", "v4.20", "v5.4", "v5.5", "v5.6", "v5.8", "v5.10", "v5.10.223", "v5.11", "v5.12"],
         outcome: "no fault: the tables serve the access",
         same: false,
       },
