@@ -268,6 +268,32 @@ export const mmDecisions = {
       "v6.17": ["once", "mm/rmap.c try_to_migrate_one: split_huge_pmd_locked in the walk, v6.18.2; recorded 6.17.13, 6.18.15"],
     },
   ),
+  splitEndsAtPmd: decision(
+    "Split of an anonymous huge page: does the walk over its mappings end at the first that is 2 MiB, so that the split fails where another process maps it too?",
+    [false, true],
+    {
+      "v4.0": [false, "mm/rmap.c try_to_migrate_one, v6.14"],
+      "v6.17": [true, "mm/rmap.c try_to_migrate_one, v6.18.2, v6.19; 60fbb14396d5; recorded 6.17.13, 6.18.15"],
+      "v7.2.12": [
+        false,
+        "mm/rmap.c try_to_migrate_one, v7.1.5: fix early failure try_to_migrate() when split huge pmd for shared THP; recorded",
+      ],
+    },
+  ),
+  hwpoisonUnsplit: decision("MADV_HWPOISON of a huge page that cannot be split", ["EBUSY", "EHWPOISON"], {
+    "v4.0": ["EBUSY", "mm/memory-failure.c memory_failure, v5.14, v6.10"],
+    "v6.12": ["EHWPOISON", "mm/memory-failure.c memory_failure, v6.11.11, v7.1.5; recorded 6.17.13"],
+  }),
+  splitZeroPages: decision(
+    "Split of an anonymous huge page: which of its pages that hold zeroes alone give way to the shared zero page? (intact: no broken ones, and marks of a userfaultfd stay.)",
+    ["none", "all", "intact"],
+    {
+      "v4.0": ["none", "mm/migrate.c remove_migration_pte, v6.11.11"],
+      "v6.12": ["all", "mm/migrate.c try_to_map_unused_to_zeropage, v6.12, v6.14; b1f202060afe"],
+      "v6.12.117": ["intact", "as v6.18.2; recorded"],
+      "v6.17": ["intact", "mm/migrate.c try_to_map_unused_to_zeropage, v6.18.2, v7.1.5; 9658d698a8a8; recorded 6.17.13"],
+    },
+  ),
   splitPoison: decision(
     "Split of an anonymous huge page for a broken page that a small entry maps: a migration entry, as of the others, or the poison entry at once, so that nothing is left to unmap and announce?",
     ["migration", "poison"],

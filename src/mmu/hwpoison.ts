@@ -114,7 +114,7 @@ export class MemoryFailure {
     if (frames.isThp(page)) {
       // try_to_split_thp_page failed: somebody else holds it or has its lock.
       frames.put(page);
-      return this.sim.agents.ret(f, -EBUSY);
+      return this.sim.agents.ret(f, this.d.hwpoisonUnsplit === "EHWPOISON" ? -EHWPOISON : -EBUSY);
     }
     if (this.d.hwpoisonKsm === "refused" && frames.isKsm(page)) {
       frames.setFlags(page, FRAME_HWPOISON);

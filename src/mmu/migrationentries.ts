@@ -2,6 +2,8 @@
  * Migration entries, which stand in the tables for a page that is moved or split, and which faults wait for: mm/rmap.c
  * try_to_migrate_one (try_to_unmap_one with TTU_MIGRATION before v5.14) puts them, mm/migrate.c remove_migration_pte takes them out again.
  */
+import type { PhysicalMemory } from "../arch/phys.js";
+import type { MmRow } from "./decisions.js";
 import type { Frames } from "./frames.js";
 import type { HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
@@ -22,15 +24,18 @@ import {
   swapEntryType,
 } from "./pte.js";
 import type { Rmap } from "./rmap.js";
+import { VM_LOCKED } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
 export class MigrationEntries {
   constructor(
+    private readonly phys: PhysicalMemory,
     private readonly frames: Frames,
     private readonly pt: HostPageTables,
     private readonly vmas: Vmas,
     private readonly prot: PageProtection,
     private readonly rmap: Rmap,
+    private readonly d: MmRow,
   ) {}
 
   /** In place of the leaf at addr, which the last walk found. */
@@ -84,5 +89,47 @@ export class MigrationEntries {
         if (pfn >= head && pfn < head + 512) this.remove(mm, at, pfn, pfn);
       }
     }
+  }
+
+  /**
+   * try_to_map_unused_to_zeropage, of each page of a huge page that has been split, where it is mapped: a page of zeroes gives
+   * way to the shared one, and is freed if nobody else has a reference. Nobody is told beyond the split's own announcement.
+   * @param broken the page that is split off because it is broken, or -1
+   */
+  mapUnusedToZeropage(index: number, head: number, broken: number): void {
+    const { splitZeroPages } = this.d;
+    if (splitZeroPages === "none") return;
+    for (let i = 0; i < 512; i++) {
+      if (head + i === broken && splitZeroPages === "intact") continue;
+      if (this.holdsZeroes(head + i)) this.zeroEntriesOf(head + i, index + i);
+    }
+  }
+  private zeroEntriesOf(pfn: number, index: number): void {
+    const { rmap, pt, vmas } = this;
+    for (let c = rmap.next(pfn, -1, index, 0); c !== 0; c = rmap.next(pfn, -1, index, c)) {
+      const { mm, addr } = rmap;
+      if (!pt.walk(mm, addr) || pt.leafPfn !== pfn) continue;
+      const vma = vmas.findVma(mm, addr);
+      if ((vmas.flags(vma) & VM_LOCKED) === 0) this.toZeropage(mm, addr, vma);
+    }
+  }
+  private toZeropage(mm: number, addr: number, vma: number): void {
+    const { pt, frames, prot } = this;
+    const { entry, leafLevel, leafPfn } = pt;
+    const zero = frames.zeroPfn;
+    const marks = this.d.splitZeroPages === "intact" ? pt.hi & HI_UFFD_WP : 0;
+    pt.clearFlush(mm, addr, leafLevel, entry);
+    pt.setEntry(mm, addr, leafLevel, entry, pfnLo(zero) | prot.lo(vma), pfnHi(zero) | prot.hi(vma) | HI_SPECIAL | marks);
+    frames.dropMapping(leafPfn);
+  }
+
+  private holdsZeroes(pfn: number): boolean {
+    const { phys } = this;
+    if (phys.isClear(pfn)) return true;
+    for (let o = 0; o < 4096; o += 8) {
+      phys.read(pfn * 4096 + o, 8);
+      if ((phys.lo | phys.hi) !== 0) return false;
+    }
+    return true;
   }
 }

@@ -156,7 +156,7 @@ export class HostMm implements MmContext {
     this.zap = new Zap(sim, this.frames, this.pt, this.vmas, this.files, d);
     const rmap = new Rmap(this.frames, this.pt, this.vmas, this.files);
     this.rmap = rmap;
-    const migration = new MigrationEntries(this.frames, this.pt, this.vmas, this.zap.prot, rmap);
+    const migration = new MigrationEntries(phys, this.frames, this.pt, this.vmas, this.zap.prot, rmap, d);
     this.split = new SplitHugePmd(sim, this.frames, this.pt, this.notifiers, this.zap, pages, this.vmas, rmap, migration, d);
     this.fault = new HostFault(sim, phys, this.frames, this.pt, this.vmas, this.files, this.notifiers, this.zap, this.split, pages, d, {
       ...options,

@@ -246,6 +246,11 @@ export class SplitHugePmd {
     if ((more || unsplit) && pt.contended(mm, pmdStart(addr), pmdStart(addr) + PMD_SIZE)) return BLOCKED;
     // What faults wait for comes with the small entries (pmdp_splitting_flush; freeze of __split_huge_pmd).
     if (unsplit) this.zap.splitHugePmdPlain(mm, addr);
+    if (more && s.a[f + SMALL] === 0 && this.d.splitEndsAtPmd) {
+      this.migration.removeParts(s.a[f + INDEX]!, s.a[f + HEAD]!);
+      this.fail(f);
+      return this.part(f, this.splitHugePage.first + 3, false);
+    }
     if (s.a[f + BROKEN] !== 0 && s.a[f + SMALL] !== 0 && this.d.splitPoison === "poison") this.poisonMine(f);
     if (!more) {
       this.splitNow(f);
@@ -290,6 +295,7 @@ export class SplitHugePmd {
       const pins = head + i === mine ? s[f + PINS]! - (other > 0 ? 1 : 0) : head + i === other ? 1 : 0;
       frames.setCounts(head + i, here + pins, here);
     }
+    this.migration.mapUnusedToZeropage(index, head, s[f + BROKEN] !== 0 ? mine : -1);
     if (this.freezes) this.pages.tryLock(mine);
   }
 
