@@ -395,25 +395,30 @@ export class Madvise {
   }
 
   private freeSplitFirst(f: number): number {
-    const { sim, zap, huge } = this.mm;
+    const { sim, huge } = this.mm;
     const s = sim.agents.stack.a;
     const start = s[f + PART_START]!;
     const partly = start % BLOCK !== 0 || s[f + PART_END]! - start < BLOCK;
-    if (partly && zap.isHugePmd(s[f + MM]!, start)) {
-      return sim.agents.call(f, this.madvise.first + P_FREE_SPLIT_LAST, huge.splitHugePmd, s[f + MM]!, start);
+    if (partly && this.ownHugePage(s[f + MM]!, start)) {
+      return sim.agents.call(f, this.madvise.first + P_FREE_SPLIT_LAST, huge.splitHugePage, s[f + MM]!, start, 0, 0);
     }
     return this.freeSplitLast(f);
   }
 
   private freeSplitLast(f: number): number {
-    const { sim, zap, huge } = this.mm;
+    const { sim, huge } = this.mm;
     const s = sim.agents.stack.a;
     const end = s[f + PART_END]!;
     const low = end - (end % BLOCK);
-    if (low !== end && low >= s[f + PART_START]! && zap.isHugePmd(s[f + MM]!, low)) {
-      return sim.agents.call(f, this.madvise.first + P_FREE_AGE, huge.splitHugePmd, s[f + MM]!, low);
+    if (low !== end && low >= s[f + PART_START]! && this.ownHugePage(s[f + MM]!, low)) {
+      return sim.agents.call(f, this.madvise.first + P_FREE_AGE, huge.splitHugePage, s[f + MM]!, low, 0, 0);
     }
     return this.freeAge(f);
+  }
+  /** madvise_free_huge_pmd: of a huge page that is this mapping's alone a part may be freed, and the page is split for that. */
+  private ownHugePage(mm: number, addr: number): boolean {
+    const { pt, frames } = this.mm;
+    return pt.walk(mm, addr) && pt.leafLevel === 2 && !pt.special && !frames.isZeroPage(pt.leafPfn) && frames.mapcount(pt.leafPfn) === 1;
   }
 
   /** madvise_free_pte_range: every entry becomes old and clean, its page one to be freed first (mark_page_lazyfree). A dirty page that others map too stays as it is. */
@@ -426,12 +431,15 @@ export class Madvise {
     if (pt.contended(mm, start, end)) return BLOCKED;
     for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
       if (!pt.walk(mm, a) || pt.special) continue;
+      const size = LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3];
+      const block = a - (a % size);
+      // Of a huge page that could not be split nothing is freed.
+      if (block < start || block + size > end) continue;
       // A part of a huge page, which the kernel splits first.
       const part = pt.leafLevel === 3 && frames.isCompound(pt.leafPfn);
       if (!part && !this.freeable(pt.leafPfn)) continue;
       if (!part) frames.lru?.markPageLazyfree(pt.leafPfn);
       const lo = (pt.lo & ~PTE_AF) | PTE_RDONLY;
-      const block = a - (a % LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3]);
       pt.setEntry(mm, block, pt.leafLevel, pt.entry, lo, pt.hi & ~HI_DIRTY);
     }
     pt.tlb.flushRange(mm, start, end);
