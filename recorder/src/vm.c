@@ -270,15 +270,21 @@ static int mmio(void)
 	return 0;
 }
 
-/* Lets KVM complete the store of the last report (it moves the PC) before registers are set. */
-static void complete_mmio(void)
+/* KVM completes a pending access (it moves the PC) and comes back. @return the error */
+static int run_immediate_exit(void)
 {
-	if (!mmio_pending)
-		return;
 	run->immediate_exit = 1;
-	ioctl(vcpu, KVM_RUN, 0);
+	int error = ioctl(vcpu, KVM_RUN, 0) != 0 ? errno : 0;
 	run->immediate_exit = 0;
 	mmio_pending = 0;
+	return error;
+}
+
+/* The store of the last report, before registers are set. */
+static void complete_mmio(void)
+{
+	if (mmio_pending)
+		run_immediate_exit();
 }
 
 static void run_guest(void)
@@ -352,10 +358,7 @@ void vm_immediate(void)
 {
 	need_vm();
 	uint64_t before = get_reg(PC);
-	run->immediate_exit = 1;
-	int error = ioctl(vcpu, KVM_RUN, 0) != 0 ? errno : 0;
-	run->immediate_exit = 0;
-	mmio_pending = 0;
+	int error = run_immediate_exit();
 	uint64_t pc = get_reg(PC);
 	char where[32];
 	if (pc < CODE_IPA + 0x800)

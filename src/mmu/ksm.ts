@@ -9,6 +9,7 @@ import { FRAME_ANON, FRAME_KSM, type Frames } from "./frames.js";
 import type { MmapLocks } from "./gup.js";
 import type { KsmEntry } from "./ksmentry.js";
 import type { PageLocks } from "./pagelock.js";
+import { pagesIdentical } from "./pagesidentical.js";
 import type { HostPageTables } from "./pagetable.js";
 import type { Rmap } from "./rmap.js";
 import type { SplitHugePmd } from "./splithuge.js";
@@ -236,7 +237,7 @@ export class Ksm {
     if (s[f + R0]! < 0) return this.replaced(f, s[f + R0]!);
     const stays = s[f + STAYS_PFN]!;
     const goes = s[f + GOES_PFN]!;
-    if (!this.identical(stays, goes)) return this.replaced(f, -EBUSY);
+    if (!pagesIdentical(this.phys, stays, goes)) return this.replaced(f, -EBUSY);
     return agents.call(
       f,
       this.mergeTwo.first + P_REPLACED,
@@ -270,17 +271,5 @@ export class Ksm {
       return agents.call(f, this.mergeTwo.first + P_FINISH, this.breakKsm.unmergeKsmPages, mm, addr, addr + 4096);
     this.unlock(mm);
     return this.finish(f);
-  }
-
-  private identical(a: number, b: number): boolean {
-    const { phys } = this;
-    if (phys.isClear(a) && phys.isClear(b)) return true;
-    for (let o = 0; o < 4096; o += 8) {
-      phys.read(a * 4096 + o, 8);
-      const { lo, hi } = phys;
-      phys.read(b * 4096 + o, 8);
-      if (phys.lo !== lo || phys.hi !== hi) return false;
-    }
-    return true;
   }
 }

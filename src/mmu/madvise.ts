@@ -400,7 +400,7 @@ export class Madvise {
     const start = s[f + PART_START]!;
     const partly = start % BLOCK !== 0 || s[f + PART_END]! - start < BLOCK;
     if (partly && this.ownHugePage(s[f + MM]!, start)) {
-      return sim.agents.call(f, this.madvise.first + P_FREE_SPLIT_LAST, huge.splitHugePage, s[f + MM]!, start, 0, 0);
+      return sim.agents.call(f, this.madvise.first + P_FREE_SPLIT_LAST, huge.splitHugePage, s[f + MM]!, start);
     }
     return this.freeSplitLast(f);
   }
@@ -411,7 +411,7 @@ export class Madvise {
     const end = s[f + PART_END]!;
     const low = end - (end % BLOCK);
     if (low !== end && low >= s[f + PART_START]! && this.ownHugePage(s[f + MM]!, low)) {
-      return sim.agents.call(f, this.madvise.first + P_FREE_AGE, huge.splitHugePage, s[f + MM]!, low, 0, 0);
+      return sim.agents.call(f, this.madvise.first + P_FREE_AGE, huge.splitHugePage, s[f + MM]!, low);
     }
     return this.freeAge(f);
   }

@@ -5,6 +5,7 @@
 import type { PhysicalMemory } from "../arch/phys.js";
 import type { MmRow } from "./decisions.js";
 import type { Frames } from "./frames.js";
+import { pagesIdentical } from "./pagesidentical.js";
 import type { HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
 import {
@@ -16,6 +17,7 @@ import {
   isMigrationEntry,
   pfnHi,
   pfnLo,
+  SWP_HWPOISON,
   SWP_MIGRATION_READ,
   SWP_MIGRATION_WRITE,
   swapEntryHi,
@@ -41,13 +43,23 @@ export class MigrationEntries {
   /** In place of the leaf at addr, which the last walk found. */
   put(mm: number, addr: number): void {
     const { pt, frames } = this;
-    const { leafLevel, entry } = pt;
     const pfn = descPfn(pt.lo, pt.hi);
     const type = pt.writable ? SWP_MIGRATION_WRITE : SWP_MIGRATION_READ;
     if (pt.hwDirty) frames.setDirty(pfn);
     const uffdWp = pt.hi & HI_UFFD_WP; // pte_swp_mkuffd_wp
+    this.replace(mm, addr, pfn, swapEntryLo(type, pfn), swapEntryHi(pfn) | uffdWp);
+  }
+  /** Likewise of a broken page: the entry names it as such at once. */
+  putPoison(mm: number, addr: number): void {
+    const pfn = this.pt.leafPfn;
+    this.replace(mm, addr, pfn, swapEntryLo(SWP_HWPOISON, pfn), swapEntryHi(pfn));
+  }
+  /** The leaf of `pfn` at addr, which the last walk found, becomes another entry. */
+  private replace(mm: number, addr: number, pfn: number, lo: number, hi: number): void {
+    const { pt, frames } = this;
+    const { leafLevel, entry } = pt;
     pt.clearFlush(mm, addr, leafLevel, entry);
-    pt.setEntry(mm, addr, leafLevel, entry, swapEntryLo(type, pfn), swapEntryHi(pfn) | uffdWp);
+    pt.setEntry(mm, addr, leafLevel, entry, lo, hi);
     frames.dropMapping(pfn);
   }
 
@@ -101,7 +113,7 @@ export class MigrationEntries {
     if (splitZeroPages === "none") return;
     for (let i = 0; i < 512; i++) {
       if (head + i === broken && splitZeroPages === "intact") continue;
-      if (this.holdsZeroes(head + i)) this.zeroEntriesOf(head + i, index + i);
+      if (pagesIdentical(this.phys, head + i, this.frames.zeroPfn)) this.zeroEntriesOf(head + i, index + i);
     }
   }
   private zeroEntriesOf(pfn: number, index: number): void {
@@ -115,21 +127,8 @@ export class MigrationEntries {
   }
   private toZeropage(mm: number, addr: number, vma: number): void {
     const { pt, frames, prot } = this;
-    const { entry, leafLevel, leafPfn } = pt;
     const zero = frames.zeroPfn;
     const marks = this.d.splitZeroPages === "intact" ? pt.hi & HI_UFFD_WP : 0;
-    pt.clearFlush(mm, addr, leafLevel, entry);
-    pt.setEntry(mm, addr, leafLevel, entry, pfnLo(zero) | prot.lo(vma), pfnHi(zero) | prot.hi(vma) | HI_SPECIAL | marks);
-    frames.dropMapping(leafPfn);
-  }
-
-  private holdsZeroes(pfn: number): boolean {
-    const { phys } = this;
-    if (phys.isClear(pfn)) return true;
-    for (let o = 0; o < 4096; o += 8) {
-      phys.read(pfn * 4096 + o, 8);
-      if ((phys.lo | phys.hi) !== 0) return false;
-    }
-    return true;
+    this.replace(mm, addr, pt.leafPfn, pfnLo(zero) | prot.lo(vma), pfnHi(zero) | prot.hi(vma) | HI_SPECIAL | marks);
   }
 }

@@ -8,7 +8,6 @@ import type { MigrationEntries } from "./migrationentries.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
-import { SWP_HWPOISON, swapEntryHi, swapEntryLo } from "./pte.js";
 import type { Rmap } from "./rmap.js";
 import type { Vmas } from "./vmas.js";
 import type { Zap } from "./zap.js";
@@ -262,17 +261,12 @@ export class SplitHugePmd {
 
   /** try_to_migrate_one: the entry of a broken page names it as such at once. */
   private poisonMine(f: number): void {
-    const { pt } = this;
+    const { pt, vmas } = this;
     const s = this.sim.agents.stack.a;
     const mine = s[f + MINE]!;
     const mm = s[f + AT_MM]!;
-    const at =
-      s[f + AT]! + (s[f + INDEX]! + (mine - s[f + HEAD]!) - this.vmas.pageIndex(this.vmas.findVma(mm, s[f + AT]!), s[f + AT]!)) * 4096;
-    if (at < s[f + AT]! || at >= s[f + END]! || !pt.walk(mm, at) || pt.leafPfn !== mine) return;
-    const { entry, leafLevel } = pt;
-    pt.clearFlush(mm, at, leafLevel, entry);
-    pt.setEntry(mm, at, leafLevel, entry, swapEntryLo(SWP_HWPOISON, mine), swapEntryHi(mine));
-    this.frames.dropMapping(mine);
+    const at = vmas.addressOf(vmas.findVma(mm, s[f + AT]!), s[f + INDEX]! + mine - s[f + HEAD]!);
+    if (at >= s[f + AT]! && at < s[f + END]! && pt.walk(mm, at) && pt.leafPfn === mine) this.migration.putPoison(mm, at);
   }
 
   /** remap_page, then __split_huge_page: each page gets the counts of its own entries; pages that nothing maps any more are freed. */

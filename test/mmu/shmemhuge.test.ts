@@ -1,22 +1,15 @@
 /** Huge pages of memory files made by faults: what shmem_enabled allows in which release, recorded on real kernels and row by row. */
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it, test } from "vitest";
-import { conformRecording } from "../../src/conform/conform.js";
-import { parseRecording } from "../../src/conform/recording.js";
+import { describe, expect, it } from "vitest";
 import { MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE } from "../../src/mmu/madvise.js";
 import type { ShmemPolicy, ThpPolicy } from "../../src/mmu/thpsettings.js";
 import { EINVAL, ENOENT } from "../../src/sim/errno.js";
+import { reproduced } from "../conform/realkernels.js";
 import { ANON, BASE, FIXED, MIB, SHARED, TestHost } from "./host.js";
 
 const PAGE = 0x1000;
-const FOLDER = join(import.meta.dirname, "shmemhuge");
 
-test.each(readdirSync(FOLDER))("a real kernel's %s is reproduced", (file) => {
-  const r = conformRecording(parseRecording(file, readFileSync(join(FOLDER, file), "utf8")));
-  expect(r.firstDifference).toBeNull();
-  expect(r.total).toBeGreaterThan(2);
-});
+reproduced(join(import.meta.dirname, "shmemhuge"), "a real kernel's %s is reproduced", 2);
 
 class Host extends TestHost {
   readonly file: number;
