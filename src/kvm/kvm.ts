@@ -305,15 +305,17 @@ export class Kvm {
    * @returns 0, or -EINVAL for an external abort where the kernel does not know it (before v5.5)
    */
   setVcpuEvents(v: number, externalDataAbort: boolean, serror: boolean): number {
-    const committed = this.d.vcpuEvents === "committed";
-    if (externalDataAbort && !this.d.injectDabtCap) return -EINVAL;
-    if (serror && !committed) this.injector.serror(v);
-    if (externalDataAbort) this.injector.abortAtFar(v, false);
-    if (externalDataAbort && committed) this.commitPendingEvents(v);
-    if (serror && committed) {
-      this.injector.serror(v);
-      this.commitPendingEvents(v);
+    const { d, injector } = this;
+    if (externalDataAbort && !d.injectDabtCap) return -EINVAL;
+    if (d.vcpuEvents === "pended") {
+      if (serror) injector.serror(v);
+      if (externalDataAbort) injector.abortAtFar(v, false);
+      return 0;
     }
+    if (externalDataAbort) injector.abortAtFar(v, false);
+    this.commitPendingEvents(v);
+    if (serror) injector.serror(v);
+    this.commitPendingEvents(v);
     return 0;
   }
   /** commit_pending_events. */

@@ -120,14 +120,11 @@ export class VcpuRun {
 
   /** run->immediate_exit: the guest is not entered, and the exit reason stays what it was. */
   private immediateExit(f: number, v: number): number {
-    const { sim, vcpus } = this;
-    if (this.d.immediateExit === "after-load") {
-      this.load(v);
-      return this.leave(f, v, -EINTR);
-    }
-    sim.bus.emit(kvmUserspaceExit, vcpus.exitReason(v), -EINTR);
-    sim.agents.charge(sim.costs.userExit);
-    return sim.agents.ret(f, -EINTR, vcpus.exitReason(v));
+    const { vcpus } = this;
+    // Where the emulator ended the last run, a signal would have.
+    if (vcpus.exitReason(v) >= EXIT_BUDGET) vcpus.setExitReason(v, KVM_EXIT_INTR);
+    if (this.d.immediateExit === "after-load") this.load(v);
+    return this.leave(f, v, -EINTR);
   }
 
   /** kvm_vcpu_first_run_init, kvm_vgic_map_resources: the GICv2 CPU interface, by KVM alone. */

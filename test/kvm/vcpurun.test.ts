@@ -155,6 +155,17 @@ describe("kvm_run.immediate_exit after an MMIO exit", () => {
       expect(m.names("kvm_entry"), era).toEqual([]);
     }
   });
+  it("a run that the emulator ended counts as one that a signal did: no exit reason of its own is in the trace", () => {
+    for (const era of ["v5.4", "v6.12"]) {
+      const m = new FaultFixture(era);
+      m.exec("nop");
+      expect([m.exit, m.immediateExit(), exitName(m.exit)], era).toEqual([EXIT_SELF_BRANCH, -4, "INTR"]);
+      expect(
+        m.all("kvm_userspace_exit").map((e) => [e["reason"], e["errno"]]),
+        era,
+      ).toEqual([[10, -4]]);
+    }
+  });
   it("the next KVM_RUN completes nothing again, and the guest goes on behind the load", () => {
     for (const era of ["v5.4", "v5.11", "v6.12"]) {
       const { m } = complete(era);
