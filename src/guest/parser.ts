@@ -531,7 +531,8 @@ class Parser {
         out.push({ kind: "leave", address, span: this.place(t) });
         return;
       }
-      this.expect("read", 'after "on mmio"');
+      if (!this.accept("read"))
+        this.fail(this.t, `unexpected ${this.shown(this.t)} after "on mmio"`, didYouMean(this.t.text, ["read", "leave", "ecam"]));
       const address = this.expression();
       this.expect("->", "after the address");
       const value = this.expression();

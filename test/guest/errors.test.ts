@@ -53,6 +53,8 @@ const TABLE: readonly (readonly [string, readonly string[]])[] = [
   ["let a = 1 << 64", ["1:9 a shift by 64 | expected 0 to 63"]],
   ["let a = 99999999999999999999999", ["1:9 this number does not fit in 64 bits"]],
   ["let a = 12abc", ['1:9 this is not a number: "12abc" | expected digits, then nothing or K, M, G, T']],
+  ["on mmio leve 4096", ['1:9 unexpected "leve" after "on mmio" | did you mean "leave"?']],
+  ["on mmio 4096 -> 1", ['1:9 unexpected "4096" after "on mmio" | one of: read, leave, ecam']],
   ['title "abc', ['1:7 this string does not end on its line | expected a closing "']],
   [
     "let h = mmap(0, 4096)\nguest { mov x0, h }",
