@@ -12,6 +12,7 @@ import { snapshotOf, type MachineSnapshot } from "./api/snapshot.js";
 import type { CacheModel } from "./arch/cachemaintenance.js";
 import { Cpu } from "./arch/cpu.js";
 import { cpuProfile, nearestName, type CpuFeatures } from "./arch/features.js";
+import { MemoryErrors, type Apei } from "./arch/memoryerrors.js";
 import { Pe } from "./arch/pe.js";
 import { PhysicalMemory } from "./arch/phys.js";
 import type { BufferMode } from "./arch/ordering.js";
@@ -83,6 +84,11 @@ export interface MachineOptions {
    * interconnect lets those look the caches up. Absent: RAM is the one copy of everything.
    */
   readonly cache?: CacheModel;
+  /**
+   * What firmware does about errors in RAM: "einj", errors can be injected; "ghes", those whose external abort a CPU takes are
+   * handled firmware first too: an error record lets the kernel claim the abort. Absent: no error can be injected.
+   */
+  readonly apei?: Apei;
   /** Cycles by cost name. */
   readonly costs?: Readonly<Record<string, number>>;
   /** PCI functions, by known name or described; none if absent. */
@@ -100,7 +106,7 @@ export interface MachineOptions {
 /** Every option of a Machine: a name that is misspelt would be passed over in silence. */
 const OPTIONS: Readonly<Record<keyof MachineOptions, true>> = {
   kernel: true, cpu: true, set: true, profile: true, buffers: true, peripheralBlock: true, strictShareability: true, fabric: true,
-  unsupportedAtomics: true, ram: true, cpus: true, seed: true, lockdep: true, thp: true, shmem: true, cache: true, costs: true, devices: true,
+  unsupportedAtomics: true, ram: true, cpus: true, seed: true, lockdep: true, thp: true, shmem: true, cache: true, apei: true, costs: true, devices: true,
   onDecision: true, history: true, watchReads: true, hardware: true,
 }; // prettier-ignore
 
@@ -154,6 +160,10 @@ export class Machine {
     const sim = (this.sim = new Sim(options.costs, options.watchReads));
     sim.locks.tracking = options.lockdep === true;
     this.phys = new PhysicalMemory(sim, { ramBase: ramSize > LOW_RAM_LIMIT ? 1024 * GIB : GIB, ramSize });
+    if (options.apei !== undefined) {
+      this.phys.errors = new MemoryErrors(sim, options.apei === "ghes");
+      this.phys.direct = false;
+    }
     this.tables = new TablePages(sim, this.phys, TABLE_WINDOW);
     this.registers = new RegisterFile(sim);
     this.pe = new Pe(sim, this.registers, this.phys, this.tables, this.features, {

@@ -41,6 +41,11 @@ export type Call =
   | { readonly call: "migrate_pages"; readonly addr: number }
   | { readonly call: "shrink_folio_list"; readonly addr: number; readonly force?: boolean }
   | { readonly call: "try_to_merge_two_pages"; readonly addr: number; readonly other: number }
+  /**
+   * error_inject of EINJ: an uncorrectable non-fatal memory error (type 0x10) in the line of 64 bytes that a host address of the
+   * VMM's maps. 0; ENODEV without EINJ (MachineOptions.apei), EINVAL where no page of RAM is mapped, EADDRINUSE at the zero page (from v5.18 on).
+   */
+  | { readonly call: "einj_error_inject"; readonly addr: number }
   /** A GPU driver moves the buffer behind a file of /dev/ttm. */
   | { readonly call: "ttm_bo_evict"; readonly fd: number }
   /** sysfs nr_hugepages: adds hugetlb pages of a size to their pool. */
@@ -204,7 +209,7 @@ export type Args<N extends CallName> = Omit<Extract<Call, { call: N }>, "call">;
 /** A signal that the VMM's thread got from its own access or from KVM_RUN. */
 export interface SignalInfo {
   readonly name: "SIGBUS" | "SIGSEGV" | "SIGALRM";
-  /** si_code: BUS_ADRERR 2, BUS_MCEERR_AR 4, SEGV_MAPERR 1. */
+  /** si_code: BUS_ADRERR 2, BUS_OBJERR 3, BUS_MCEERR_AR 4, SI_KERNEL 0x80; SEGV_MAPERR 1. */
   readonly code: number;
   readonly addr: number;
 }
@@ -213,7 +218,9 @@ export interface SignalInfo {
 export type ExitInfo =
   | { readonly reason: "MMIO"; readonly physAddr: number; readonly len: number; readonly isWrite: boolean; readonly data: bigint }
   | { readonly reason: "ARM_NISV"; readonly esrIss: number; readonly faultIpa: number }
-  | { readonly reason: "DEBUG" | "INTR" | "UNKNOWN" | "DIRTY_RING_FULL" | "SYSTEM_EVENT" | "MEMORY_FAULT" | "ARM_SEA" | "OTHER" }
+  /** flags: KVM_EXIT_ARM_SEA_FLAG_GPA_VALID 1. gpa is that of the page. */
+  | { readonly reason: "ARM_SEA"; readonly flags: number; readonly esr: number; readonly gva: bigint; readonly gpa: number }
+  | { readonly reason: "DEBUG" | "INTR" | "UNKNOWN" | "DIRTY_RING_FULL" | "SYSTEM_EVENT" | "MEMORY_FAULT" | "OTHER" }
   /** The budget of instructions or exits of this call ended it. */
   | { readonly reason: "BUDGET" | "NO_PROGRESS" | "SELF_BRANCH" | "WFI" }
   /** The host crashed under it. */

@@ -5,14 +5,14 @@
 import { PSTATE, STOP_ENABLED, STOP_PC } from "../arch/registers.js";
 import { registerNames, registerOffset } from "../arch/sysregs.js";
 import { nearestName } from "../arch/features.js";
-import { exitName, KVM_EXIT_ARM_NISV, KVM_EXIT_MMIO, KVM_EXIT_UNKNOWN } from "../kvm/vcpus.js";
+import { exitName, KVM_EXIT_ARM_NISV, KVM_EXIT_ARM_SEA, KVM_EXIT_MMIO, KVM_EXIT_UNKNOWN } from "../kvm/vcpus.js";
 import type { Machine } from "../machine.js";
 import { mmapMode } from "../mmu/mmap.js";
 import { PMD_SIZE } from "../mmu/pagetable.js";
 import { HOST_DMA_READ, HOST_DMA_WRITE, HOST_LINES, HOST_SIGSEGV } from "../mmu/useraccess.js";
 import type { Activity } from "../sim/agents.js";
 import { HUGETLB_ORDERS } from "../mmu/frames.js";
-import { EBADF, EBUSY, EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
+import { EADDRINUSE, EBADF, EBUSY, EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
 import { ORDERING_OPS } from "../vfio/orderingcalls.js";
 import { SYSFS_PCI } from "../vfio/sysfs.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
@@ -101,6 +101,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   try_to_merge_two_pages: {
     begin: (d, a, c) => d.start(a, d.m.mm.ksm.mergeTwo, VMM_MM, c.addr - (c.addr % 4096), c.other - (c.other % 4096), VMM_MM),
   },
+  einj_error_inject: { begin: (d, a, c) => d.answer(a, d.injectError(c.addr)) },
   nr_hugepages: {
     begin: (d, a, c) => {
       const order = Math.log2(c.size / 4096);
@@ -416,6 +417,17 @@ export class Dispatch {
     return { ret, signal };
   }
 
+  /** @returns 0 or -errno */
+  injectError(addr: number): number {
+    const { phys, mm, pe, era } = this.m;
+    if (phys.errors === undefined) return -ENODEV;
+    if (addr < 0 || !mm.pt.walk(VMM_MM, addr) || !mm.frames.isRam(mm.pt.leafPfn)) return -EINVAL;
+    const pfn = mm.pt.leafPfn;
+    if (mm.frames.isReserved(pfn) && era.mm.einjZeroPage === "EADDRINUSE") return -EADDRINUSE;
+    pe.injectError(pfn * 4096 + (addr % 4096));
+    return 0;
+  }
+
   onUserfault(agent: number, act: Activity, uffd: number, a1 = 0, a2 = 0, a3 = 0, a4 = 0): void {
     if (this.m.mm.userfaultfd.exists(uffd)) this.start(agent, act, uffd, a1, a2, a3, a4);
     else this.answer(agent, -EBADF);
@@ -463,6 +475,11 @@ export class Dispatch {
       return { reason: "MMIO", physAddr: vcpus.mmioAddress(v), len, isWrite: vcpus.mmioIsWrite(v), data };
     }
     if (reason === KVM_EXIT_ARM_NISV) return { reason: "ARM_NISV", esrIss: vcpus.nisvIss(v) >>> 0, faultIpa: vcpus.nisvIpa(v) };
+    if (reason === KVM_EXIT_ARM_SEA) {
+      const gpa = vcpus.nisvIpa(v);
+      const gva = bits(vcpus.mmioHi(v), vcpus.mmioLo(v), 8);
+      return { reason: "ARM_SEA", flags: gpa < 0 ? 0 : 1, esr: vcpus.nisvIss(v) >>> 0, gva, gpa: Math.max(gpa, 0) };
+    }
     return { reason: exitName(reason) } as ExitInfo;
   }
 

@@ -55,6 +55,13 @@ export class HostProcess {
   fallocate(fd: number, mode: number, offset: number, length: number): number {
     return this.ret("fallocate", { fd, mode, offset, length });
   }
+  /**
+   * error_inject of EINJ: from now on who loads the 64 bytes of RAM around a host address takes a synchronous external abort.
+   * @returns 0; -ENODEV unless `MachineOptions.apei` says otherwise; -EINVAL where no page of RAM is mapped; -EADDRINUSE at the zero page (from v5.18 on)
+   */
+  einjErrorInject(addr: number): number {
+    return this.ret("einj_error_inject", { addr });
+  }
   /** fork(2): a child that only waits. @returns the child */
   fork(): number {
     return this.ret("fork", {});

@@ -59,6 +59,7 @@ export class CacheMaintenance {
     const data = new DataCache(sim, phys, options.model, options.seed, features.idc);
     this.caches = { data, instr: new InstructionCaches(sim, phys, data, options.cpus, features.dic) };
     phys.cache = data;
+    phys.direct = false;
   }
 
   /**

@@ -13,7 +13,7 @@ export const stage1Walk = declareEvent("faultline", "stage1_walk", "the stage-1 
   { name: "level", kind: "dec" },
   { name: "descriptor", kind: "hex64" },
   { name: "ipa", kind: "hex" },
-  { name: "result", kind: "enum", values: ["ok", "fault", "stage2-fault"] },
+  { name: "result", kind: "enum", values: ["ok", "fault", "stage2-fault", "external-abort"] },
 ]);
 export const stage2Walk = declareEvent("faultline", "stage2_walk", "a stage-2 walk ended", [
   { name: "ipa", kind: "hex" },

@@ -11,7 +11,7 @@ import { staleTranslation, tlbMiss } from "./events.js";
 import type { CpuFeatures } from "./features.js";
 import { ATTR_NC, ATTR_nGnRE, ATTR_nGnRnE, ATTR_TAGGED, ATTR_WB, isCacheable } from "./mair.js";
 import type { Ordering } from "./ordering.js";
-import { KIND_NC, KIND_OF, KIND_WB, READ_OK } from "./storebuffer.js";
+import { KIND_NC, KIND_OF, KIND_WB, READ_OK, READ_SEA } from "./storebuffer.js";
 import type { PhysicalMemory } from "./phys.js";
 import type { TablePages } from "./tables.js";
 import { DSB_ISH, DSB_ISHST, TLBI_IS, TlbiKind, vaOperandHi, vaOperandLo, type TlbMaintenance } from "./tlbi.js";
@@ -96,10 +96,11 @@ export class HostTranslation {
 
   /**
    * The load of a translated access, within one page; the data is left in the PhysicalMemory's lo and hi.
-   * @returns READ_OK, or how the CPU gets to know that the end point did not answer
+   * @returns READ_OK; READ_SEA: the data is lost; or how the CPU gets to know that the end point did not answer
    */
   hostLoad(pa: Pa, size: number): number {
     const { ordering, phys } = this;
+    if (phys.errors !== undefined && phys.errors.consume(pa, size) >= 0) return READ_SEA;
     if (ordering === undefined) {
       phys.readBy(pa, size, this.marks);
       return READ_OK;

@@ -51,7 +51,7 @@ import {
   VTTBR_EL2,
   type RegisterFile,
 } from "./registers.js";
-import { S1_FAULT, S1_OK, Stage1 } from "./stage1.js";
+import { S1_FAULT, S1_OK, S1_WALK_FAULT, Stage1 } from "./stage1.js";
 import { Stage2 } from "./stage2walk.js";
 import { memoryAbort } from "./events.js";
 import { FSC_ADDRESS_SIZE, fscAt, FSC_PERMISSION, ISS_AR } from "./syndrome.js";
@@ -265,12 +265,12 @@ export class Pe {
       if (rc !== PE_OK) return rc;
       i = this.translation.entry;
     }
-    this.load(i, vaLo & 0xfff, size);
-    return PE_OK;
+    return this.load(v, i, vaHi, vaLo, size);
   }
 
-  /** From the TLB entry to RAM or the bus. */
-  private load(i: number, o: number, size: number): void {
+  /** From the TLB entry to RAM or the bus. @returns PE_OK, or where the external abort went */
+  private load(v: number, i: number, vaHi: number, vaLo: number, size: number): number {
+    const o = vaLo & 0xfff;
     const slot = this.combined.a[i + C_SLOT]!;
     if (slot >= 0) {
       this.agents.charge(this.costs.ramAccess);
@@ -279,11 +279,14 @@ export class Pe {
         const w = (~ref << 10) | (o >> 2);
         this.d0 = this.full.a[w]!;
         this.d1 = this.full.a[w + 1]!;
-        return;
+        return PE_OK;
       }
       this.phys.readRef(ref, o, size);
     } else if (slot !== -1) this.loadNarrow(i, slot, o, size);
-    else this.phys.readBy(this.pageOf(i) + o, size, this.combined.a[i + C_FLAGS]!);
+    else {
+      const rc = this.loadAside(v, i, vaHi, vaLo, size);
+      if (rc !== PE_OK) return rc;
+    }
     const p = this.phys;
     this.d0 = p.lo;
     this.d1 = p.hi;
@@ -291,6 +294,21 @@ export class Pe {
       this.d2 = p.lo2;
       this.d3 = p.hi2;
     }
+    return PE_OK;
+  }
+  /** `load` where no slot is: of a device, through a cache, or where a line of the page is lost. */
+  private loadAside(v: number, i: number, vaHi: number, vaLo: number, size: number): number {
+    const pa = this.pageOf(i) + (vaLo & 0xfff);
+    const rc = this.lost(v, i, pa, vaHi, vaLo, size, ACCESS_READ);
+    if (rc === PE_OK) this.phys.readBy(pa, size, this.combined.a[i + C_FLAGS]!);
+    return rc;
+  }
+  /** A part of an access within one page consumes what it reads. @param i its combined entry @returns PE_OK, or where the external abort went */
+  private lost(v: number, i: number, pa: Pa, vaHi: number, vaLo: number, size: number, access: number): number {
+    const { errors } = this.phys;
+    if (errors === undefined) return PE_OK;
+    const o = errors.consume(pa, size);
+    return o < 0 ? PE_OK : this.translation.externalAbort(v, this.context, i, vaHi, vaLo + o, access);
   }
 
   /** The physical page of a combined entry. */
@@ -418,6 +436,8 @@ export class Pe {
       return PE_OK;
     }
     const pa = this.pageOf(i) + o;
+    const rc = this.lost(v, i, pa, vaHi, vaLo, 4, ACCESS_FETCH);
+    if (rc !== PE_OK) return rc;
     if (BRACKETS && this.caches !== undefined && this.phys.isRam(pa)) {
       this.d0 = this.caches.instr.fetch(pa, (this.combined.a[i + C_FLAGS]! & F_FETCH_CACHED) !== 0);
       return PE_OK;
@@ -510,15 +530,19 @@ export class Pe {
     const here = 4096 - (vaLo & 0xfff);
     const first = this.pa;
     const marks = this.marks();
+    rc = this.lost(v, this.translation.entry, first, vaHi, vaLo, Math.min(here, size), ACCESS_READ);
+    if (rc !== PE_OK) return rc;
     this.answer = READ_OK;
     this.loadBuffered(this.translation.entry, first, Math.min(here, size), here >= size);
     if (this.answer !== READ_OK) {
-      if (this.answer === READ_SEA) return this.translation.externalAbort(v, this.translation.entry, vaHi, vaLo);
+      if (this.answer === READ_SEA) return this.translation.externalAbort(v, c, this.translation.entry, vaHi, vaLo, ACCESS_READ);
       // Several loads may be outstanding: the SError is not of one of them.
       o.raiseSerror(c.cpu, this.answer);
     }
     if (here < size) {
       rc = this.locateOrdered(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_READ, iss, T_UNALIGNED, size - here);
+      if (rc !== PE_OK) return rc;
+      rc = this.lost(v, this.translation.entry, this.pa, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, size - here, ACCESS_READ);
       if (rc !== PE_OK) return rc;
       this.readSplit(first, this.pa, here, size, marks);
       o.buffers.d0 = this.d0;
@@ -678,6 +702,8 @@ export class Pe {
     const i = this.translation.entry;
     // Device memory is never accessed speculatively.
     if (!this.phys.isRam(this.pa) && KIND_OF[t[i + C_FLAGS]! & 0xff]! < KIND_NC) return NOT_EARLY;
+    // What is lost is consumed by an access in order, or not at all.
+    if (this.phys.errors?.inPage(this.pa) === true) return NOT_EARLY;
     if (load && !write) this.loadBuffered(this.translation.entry, this.pa, size, true);
     return PE_OK;
   }
@@ -715,13 +741,14 @@ export class Pe {
     let rc = this.locate(v, c, vaHi, vaLo, ACCESS_READ, iss, T_UNALIGNED);
     if (rc !== PE_OK) return rc;
     const here = 4096 - (vaLo & 0xfff);
-    if (here >= size) {
-      this.load(this.translation.entry, vaLo & 0xfff, size);
-      return PE_OK;
-    }
+    if (here >= size) return this.load(v, this.translation.entry, vaHi, vaLo, size);
     const first = this.pa;
     const marks = this.marks();
+    rc = this.lost(v, this.translation.entry, first, vaHi, vaLo, here, ACCESS_READ);
+    if (rc !== PE_OK) return rc;
     rc = this.locate(v, c, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, ACCESS_READ, iss, T_UNALIGNED);
+    if (rc !== PE_OK) return rc;
+    rc = this.lost(v, this.translation.entry, this.pa, nextHi(vaHi, vaLo, here), (vaLo + here) | 0, size - here, ACCESS_READ);
     if (rc !== PE_OK) return rc;
     this.readSplit(first, this.pa, here, size, marks);
     return PE_OK;
@@ -813,6 +840,7 @@ export class Pe {
     if (c.outdated(v)) c.load(v);
     const rc = this.locate(v, c, vaHi, vaLo, ACCESS_WRITE, 0, T_UNALIGNED);
     if (rc !== PE_OK) return rc;
+    this.phys.errors?.overwrite(this.pa - (this.pa % LINE), LINE);
     if (this.modelled) {
       const line = this.pa - (this.pa % LINE);
       this.d0 = this.d1 = this.d2 = this.d3 = 0;
@@ -844,7 +872,7 @@ export class Pe {
     if (c.outdated(v)) c.load(v);
     const rc = this.translateStage1(v, c, op, vaHi, vaLo);
     if (rc !== S1_OK && rc !== S1_FAULT) {
-      return this.translation.atWalkFault(v, vaHi, vaLo);
+      return this.translation.atWalkFault(v, c, rc, vaHi, vaLo);
     }
     this.writePar(v, c, rc === S1_OK ? 0 : (this.stage1.fault << 1) | 1);
     return PE_OK;
@@ -858,7 +886,7 @@ export class Pe {
     const c = this.context;
     if (c.outdated(v)) c.load(v);
     const rc = this.translateStage1(v, c, op, vaHi, vaLo);
-    this.writePar(v, c, rc === S1_OK ? 0 : (this.stage1.fault << 1) | 1 | (rc === S1_FAULT ? 0 : 0x300));
+    this.writePar(v, c, rc === S1_OK ? 0 : (this.stage1.fault << 1) | 1 | (rc === S1_WALK_FAULT ? 0x300 : 0));
     return rc === S1_OK;
   }
 
@@ -1005,6 +1033,11 @@ export class Pe {
     else if (this.ordering === undefined) this.phys.read(this.pa, 4);
     else this.ordering.buffers.port.read(kind, this.pa, 4);
     return true;
+  }
+  /** An uncorrectable error at an address of RAM (`phys.errors`): from now on who loads its line takes an external abort. */
+  injectError(pa: Pa): void {
+    this.phys.errors!.inject(pa);
+    this.tlbs.forgetSlots(pa);
   }
   hostLookup(rootPa: Pa, asid: number, hva: Hva, write: boolean): Pa {
     return this.host.hostLookup(rootPa, asid, hva, write);

@@ -14,6 +14,7 @@ import { BRACKETS } from "./brackets.js";
 import type { Sim } from "../sim/sim.js";
 import type { F64Pool, I32Pool } from "../sim/state.js";
 import { busUnclaimed, deviceRead, deviceWrite } from "./events.js";
+import type { MemoryErrors } from "./memoryerrors.js";
 import { CHUNK_PAGES, PageIndex, REF_LINES, RUN_PAGES, TAG_BITS } from "./pageindex.js";
 import type { TablePages } from "./tables.js";
 import { PAGE_SIZE, type Pa, type Pfn } from "./types.js";
@@ -83,6 +84,10 @@ export class PhysicalMemory {
    * `writeMemory` reach RAM itself.
    */
   cache: MemoryCache | undefined;
+  /** The errors in RAM, where the machine can have some. */
+  errors: MemoryErrors | undefined;
+  /** Nothing stands before RAM, and all of it is good: every access may go to a page's data directly. */
+  direct = true;
   /** What the last read gave: bits 63:0 in hi:lo, of a 16-byte read bits 127:64 in hi2:lo2. */
   lo = 0;
   hi = 0;
@@ -150,9 +155,12 @@ export class PhysicalMemory {
 
   // ---- page slots
 
-  /** The slot that an access may use directly: none while a cache stands before RAM. */
+  /** The slot that an access may use directly: none while a cache stands before RAM, or where a line of the page is lost. */
   directSlot(pa: Pa): number {
-    return !BRACKETS || this.cache === undefined ? this.slot(pa) : -1;
+    return !BRACKETS || this.direct === true ? this.slot(pa) : this.slotOfGood(pa);
+  }
+  private slotOfGood(pa: Pa): number {
+    return this.cache !== undefined || this.errors?.inPage(pa) === true ? -1 : this.slot(pa);
   }
 
   /** The slot of a RAM page (pageindex.ts), made if needed. @returns -1 when pa is not RAM. */
@@ -179,9 +187,12 @@ export class PhysicalMemory {
     let page = pfn - this.ramBase / PAGE_SIZE;
     const end = page + count;
     if (page < 0 || end > this.ramSize / PAGE_SIZE) return;
-    if (BRACKETS && this.cache !== undefined) {
-      this.cache.clearPages(pfn, count);
-      return;
+    if (BRACKETS && this.direct !== true) {
+      this.errors?.overwrite(pfn * PAGE_SIZE, count * PAGE_SIZE);
+      if (this.cache !== undefined) {
+        this.cache.clearPages(pfn, count);
+        return;
+      }
     }
     if (count === PMD_PAGES && (page & (PMD_PAGES - 1)) === 0) {
       this.clearBlock(page);
@@ -247,9 +258,12 @@ export class PhysicalMemory {
   /** Copies a page as copy-on-write does. Cleared pages and lines stay cleared. */
   copyPage(dst: Pfn, src: Pfn): void {
     if (dst === src || !this.inRam(dst * PAGE_SIZE) || !this.inRam(src * PAGE_SIZE)) return;
-    if (BRACKETS && this.cache !== undefined) {
-      this.cache.copyPage(dst, src);
-      return;
+    if (BRACKETS && this.direct !== true) {
+      this.errors?.overwrite(dst * PAGE_SIZE, PAGE_SIZE);
+      if (this.cache !== undefined) {
+        this.cache.copyPage(dst, src);
+        return;
+      }
     }
     this.clearPage(dst);
     const page = dst - this.ramBase / PAGE_SIZE;

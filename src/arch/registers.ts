@@ -232,6 +232,8 @@ export const HCR_HCD = 1 << 29;
 export const HCR_TRVM = 1 << 30;
 export const HCR_RW = 1 << 31;
 export const HCR_E2H_HI = 1 << 2;
+/** Bit 37: synchronous external aborts of EL1 and EL0 go to EL2 (FEAT_RAS). */
+export const HCR_TEA_HI = 1 << 5;
 export const HCR_FWB_HI = 1 << 14;
 
 /** Offset of X<n>; 31 is the zero register. */

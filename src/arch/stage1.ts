@@ -29,7 +29,7 @@ import type { PhysicalMemory } from "./phys.js";
 import { HCR_EL2, HCR_PTW, REGS_WORDS, TCR_EL1, TTBR0_EL1, TTBR1_EL1, type RegisterFile } from "./registers.js";
 import type { GuestContext } from "./guestcontext.js";
 import type { Stage2 } from "./stage2walk.js";
-import { fscAt, FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_PERMISSION, FSC_TRANSLATION } from "./syndrome.js";
+import { fscAt, FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_PERMISSION, FSC_SEA_WALK, FSC_TRANSLATION } from "./syndrome.js";
 import type { TablePages } from "./tables.js";
 import {
   BIG_GUEST,
@@ -72,6 +72,8 @@ export const S1_OK = 0;
 export const S1_FAULT = 1;
 /** Stage-2 fault on the walk: `fault` is the stage-2 code, `walkIpa` the descriptor's address. */
 export const S1_WALK_FAULT = 2;
+/** External abort on the walk: a descriptor is lost. `fault` is its status code, `walkIpa` the descriptor's address. */
+export const S1_EXTERNAL_ABORT = 3;
 
 export class Stage1 {
   /** The leaf, hierarchical restrictions folded in, its level, log2 of its size, and the IPA asked for. */
@@ -224,6 +226,15 @@ export class Stage1 {
         }
         if (level === 3 && pageShift === 12) this.cacheTable(c, hi, lo, this.leafPa - offset, hier);
       }
+      if (this.phys.direct !== true && this.lost()) {
+        if (known) {
+          // Its IPA was left out: the walk is made once more, from the root.
+          this.dropTable(c, hi, lo);
+          return this.walk(v, c, hi, lo, el0);
+        }
+        this.fault = fscAt(FSC_SEA_WALK, level);
+        return S1_EXTERNAL_ABORT;
+      }
       this.phys.read(this.leafPa, 8);
       this.sim.agents.charge(this.sim.costs.walkStep);
       const dlo = this.phys.lo;
@@ -245,6 +256,12 @@ export class Stage1 {
       level++;
       known = false;
     }
+  }
+
+  /** The walk consumes a descriptor of which nothing is left. */
+  private lost(): boolean {
+    const { errors } = this.phys;
+    return errors !== undefined && errors.consume(this.leafPa, 8) >= 0;
   }
 
   private leaf(v: number, c: GuestContext, hi: number, lo: number, level: number, hier: number, limit: number, tcrHi: number): number {

@@ -16,6 +16,7 @@
  */
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
+import { joinWords, type Pa } from "./types.js";
 
 // ---- kinds of context
 /** EL1&0, stage 1 on, entry with nG: this ASID only. */
@@ -177,6 +178,12 @@ export class Tlbs {
 
   combinedAt(cpu: number, hi: number, lo: number): number {
     return (Math.imul(cpu, COMBINED) + (vaHash(hi, lo) & (COMBINED - 1))) << C_SHIFT;
+  }
+  /** No entry keeps where the data of the page at pa lies: its accesses look from now on. */
+  forgetSlots(pa: Pa): void {
+    const t = this.combined;
+    for (let i = 0; i < t.a.length; i += 1 << C_SHIFT)
+      if (t.a[i + C_SLOT] !== -1 && joinWords(t.a[i + C_PA_HI]!, t.a[i + C_PA_LO]!) === pa - (pa % 4096)) t.set(i + C_SLOT, -1);
   }
   stage1At(cpu: number, hi: number, lo: number): number {
     return (Math.imul(cpu, STAGE1) + (vaHash(hi, lo) & (STAGE1 - 1))) << L_SHIFT;

@@ -32,6 +32,7 @@ import {
   HCR_DC,
   HCR_DCT_HI,
   HCR_EL2,
+  HCR_TEA_HI,
   HCR_ID_HI,
   HPFAR_EL2,
   MAIR_EL1,
@@ -42,7 +43,7 @@ import {
   SCTLR_WXN,
   type RegisterFile,
 } from "./registers.js";
-import { S1_FAULT, S1_OK, type Stage1 } from "./stage1.js";
+import { S1_EXTERNAL_ABORT, S1_FAULT, S1_OK, type Stage1 } from "./stage1.js";
 import type { Stage2 } from "./stage2walk.js";
 import {
   dataAbort,
@@ -349,7 +350,7 @@ export class Translation {
 
   private unsupportedAtomic(v: number, c: GuestContext, lo: number): number {
     const answer = this.profile.unsupportedAtomics;
-    if (answer === "sea") return this.toEl2(v, FSC_SEA, false, lo);
+    if (answer === "sea") return this.toTarget(v, c, FSC_SEA, lo);
     // Stage 1 is the cause unless its own attributes would have done.
     if (answer === "fault35" && c.stage2 && supportsAtomics(this.attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, lo);
     return answer === "fault35" ? this.toEl1(v, c, FSC_UNSUPPORTED_ATOMIC, lo) : PE_OK;
@@ -449,7 +450,7 @@ export class Translation {
 
   private stage1Failed(v: number, c: GuestContext, rc: number, lo: number): number {
     if (rc === S1_FAULT) return this.toEl1(v, c, this.stage1.fault, lo);
-    return this.walkFailed(v, lo);
+    return rc === S1_EXTERNAL_ABORT ? this.walkAborted(v, c, lo) : this.walkFailed(v, lo);
   }
 
   /** A stage-2 fault of the stage-1 walk. */
@@ -457,6 +458,13 @@ export class Translation {
     this.ipaHi = (this.stage1.walkIpa / 4294967296) | 0;
     this.ipaLo = this.stage1.walkIpa | 0;
     return this.toEl2(v, this.walkFault(), true, vaLo);
+  }
+
+  /** An external abort on the stage-1 walk: of stage 1 (S1PTW = 0). */
+  private walkAborted(v: number, c: GuestContext, vaLo: number): number {
+    this.ipaHi = (this.stage1.walkIpa / 4294967296) | 0;
+    this.ipaLo = this.stage1.walkIpa | 0;
+    return this.toTarget(v, c, this.stage1.fault, vaLo);
   }
 
   /** Status code of a stage-2 fault on a stage-1 walk, with the level that this machine reports. */
@@ -473,25 +481,31 @@ export class Translation {
     return this.toEl1(v, c, FSC_ALIGNMENT, vaLo);
   }
 
-  /** A synchronous external abort of a load that translated: to EL2 (HCR_EL2.TEA). @param i its combined entry */
-  externalAbort(v: number, i: number, vaHi: number, vaLo: number): number {
-    this.access = ACCESS_READ;
+  /** A synchronous external abort of a load or fetch that translated. @param i its combined entry */
+  externalAbort(v: number, c: GuestContext, i: number, vaHi: number, vaLo: number, access: number): number {
+    this.access = access;
     this.flags = 0;
     this.iss = 0;
     this.vaHi = vaHi;
     const a = this.combined.a;
     this.ipaHi = a[i + C_IPA_HI]!;
     this.ipaLo = a[i + C_IPA_LO]! | (vaLo & 0xfff);
-    return this.toEl2(v, FSC_SEA, false, vaLo);
+    return this.toTarget(v, c, FSC_SEA, vaLo);
   }
 
-  /** The stage-2 fault of AT's stage-1 walk: to EL2 as cache maintenance. */
-  atWalkFault(v: number, vaHi: number, vaLo: number): number {
+  /** External aborts go to EL2 where HCR_EL2.TEA says so, else to the guest's own EL1. */
+  private toTarget(v: number, c: GuestContext, fsc: number, vaLo: number): number {
+    const toEl2 = (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & HCR_TEA_HI) !== 0;
+    return toEl2 ? this.toEl2(v, fsc, false, vaLo) : this.toEl1(v, c, fsc, vaLo);
+  }
+
+  /** The stage-2 fault, or the external abort, of AT's stage-1 walk: to EL2 as cache maintenance. */
+  atWalkFault(v: number, c: GuestContext, rc: number, vaHi: number, vaLo: number): number {
     this.access = ACCESS_READ;
     this.flags = T_CM;
     this.iss = 0;
     this.vaHi = vaHi;
-    return this.walkFailed(v, vaLo);
+    return rc === S1_EXTERNAL_ABORT ? this.walkAborted(v, c, vaLo) : this.walkFailed(v, vaLo);
   }
 
   /** A stage-1 fault: exception to EL1. */

@@ -52,6 +52,10 @@ export const SETTINGS: Readonly<Record<SettingKey, readonly [detail: string, val
   peripheral_block: ["with buffers: bytes of a peripheral, to which Device-nR accesses keep their order; default: all behind a bridge"],
   atomics: ["exclusives and LSE atomics on memory that is not shareable write-back", machineWorld.atomics],
   cache: ["models the caches: modelled, where non-cacheable accesses go past them, coherent, where they look them up", machineWorld.caches],
+  apei: [
+    "firmware: einj, memory errors can be injected (einj_error_inject); ghes, their external aborts are claimed firmware first too",
+    machineWorld.apeis,
+  ],
   seed: ["seed of the run; if it is not 0 the agents of a par take turns at random"],
   ram: ["host RAM, a multiple of 2 MiB"],
   cpus: ["physical CPUs"],

@@ -140,6 +140,7 @@ const KERNEL_FILES: Readonly<Record<string, string>> = {
   migrate_pages: "mm/migrate.c migrate_pages",
   shrink_folio_list: "mm/vmscan.c shrink_folio_list",
   try_to_merge_two_pages: "mm/ksm.c try_to_merge_two_pages",
+  einj_error_inject: "drivers/acpi/apei/einj.c einj_error_inject; Documentation/firmware-guide/acpi/apei/einj.rst",
 };
 const SYSTEM_CALLS =
   /^(mmap|munmap|mprotect|madvise|mremap|memfd_create|open|ftruncate|fallocate|fork|kill|pread|pwrite|userfaultfd|sched_setaffinity)$/;

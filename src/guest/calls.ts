@@ -99,6 +99,11 @@ export const CALLS: readonly CallDecl[] = [
     "a GPU driver moves the buffer of a file of /dev/ttm: it reserves it, takes its mappings away, and gives it other pages; its value is 0 or -errno",
   ),
   decl(
+    "einj_error_inject",
+    [number("addr")],
+    "EINJ: an uncorrectable memory error in the 64 bytes of RAM around a host address (`apei`); who loads them takes a synchronous external abort",
+  ),
+  decl(
     "nr_hugepages",
     [number("size"), number("count")],
     "adds hugetlb pages of 64K, 2M, 32M or 1G to their pool; its value is the free ones",

@@ -57,6 +57,8 @@ export interface VariantConfig {
   readonly atomics: string | undefined;
   /** How the caches are modelled; undefined: not at all. */
   readonly cache: string | undefined;
+  /** What firmware does about memory errors; undefined: nothing. */
+  readonly apei: string | undefined;
 }
 
 /** What a machine's header and a variant both set. */
@@ -92,6 +94,7 @@ const RESULT_NAMES = ["ret"] as const;
 export const EXIT_FIELDS: Readonly<Record<string, readonly string[]>> = {
   MMIO: ["write", "addr", "len", "data"],
   ARM_NISV: ["esr_iss", "fault_ipa"],
+  ARM_SEA: ["flags", "esr", "gva", "gpa"],
   DEBUG: [],
   INTR: [],
   DIRTY_RING_FULL: [],
@@ -108,7 +111,7 @@ export const EXCEPTION_FIELDS = ["vector", "esr", "far", "elr", "spsr"] as const
 export const INJECT_FIELDS = ["far"] as const;
 export const ERRNO_NAMES = [
   "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EAGAIN", "ENOMEM", "EFAULT", "EBUSY", "EEXIST", "ENODEV", "EINVAL",
-  "ENOTTY", "ENOSPC", "ERANGE", "ENOSYS", "ETIME", "EOVERFLOW", "EHWPOISON", "EBADF", "EACCES", "EOPNOTSUPP", "SIGBUS", "SIGSEGV",
+  "ENOTTY", "ENOSPC", "ERANGE", "ENOSYS", "ETIME", "EOVERFLOW", "EADDRINUSE", "EHWPOISON", "EBADF", "EACCES", "EOPNOTSUPP", "SIGBUS", "SIGSEGV",
 ] as const; // prettier-ignore
 /** Fields of kernel trace points under the names that people say. */
 export const FIELD_ALIASES: Readonly<Record<string, readonly string[]>> = {
@@ -298,6 +301,7 @@ class Checker {
       }
       if (s.key === "atomics") this.known(s.words, this.world.atomics, "answer to unsupported atomics");
       if (s.key === "cache") this.known(s.words, this.world.caches, "cache model");
+      if (s.key === "apei") this.known(s.words, this.world.apeis, "firmware");
       if (s.key === "devices") {
         const specs = s.words.filter((w) => w.name !== "none");
         this.known(specs, this.world.devices, "device");
@@ -357,6 +361,7 @@ class Checker {
       shareability: this.name(s, "shareability") ?? base?.shareability,
       peripheralBlock: this.number(s, "peripheral_block", 4096, 2 ** 40) ?? base?.peripheralBlock,
       cache: this.name(s, "cache") ?? base?.cache,
+      apei: this.name(s, "apei") ?? base?.apei,
       atomics: this.name(s, "atomics") ?? base?.atomics,
       seed: this.number(s, "seed", 0, 0xffffffff) ?? base?.seed ?? 0,
     };

@@ -52,7 +52,7 @@ const LINE_CALLS: Readonly<Record<string, CacheLineOp>> = {
 };
 
 const page =
-  (call: "collapse_huge_page" | "split_huge_page" | "migrate_pages"): Of =>
+  (call: "collapse_huge_page" | "split_huge_page" | "migrate_pages" | "einj_error_inject"): Of =>
   (a) => ({ call, addr: a.number("addr") });
 const aging =
   (kind: 0 | 1 | 2): Of =>
@@ -117,6 +117,8 @@ const CALLS: Readonly<Record<string, Of>> = {
   ttm_bo_evict: (a) => ({ call: "ttm_bo_evict", fd: a.number("fd") }),
   transparent_hugepage: (a) => ({ call: "transparent_hugepage", file: a.text("file"), value: a.text("value") }),
   nr_hugepages: (a) => ({ call: "nr_hugepages", size: a.number("size"), count: a.number("count") }),
+
+  einj_error_inject: page("einj_error_inject"),
 
   // ---- userfaultfd
   UFFDIO_REGISTER: userfault("uffd_register"),

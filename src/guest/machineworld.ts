@@ -2,6 +2,7 @@
 import { MNEMONICS } from "../arch/a64forms.js";
 import { CACHE_MODELS, type CacheModel } from "../arch/cachemaintenance.js";
 import { assemble } from "../arch/assemble.js";
+import { APEIS, type Apei } from "../arch/memoryerrors.js";
 import type { BufferMode } from "../arch/ordering.js";
 import type { Combining, FailedRead, SerialisationPoint } from "../vfio/fabric.js";
 import { UNSUPPORTED_ATOMICS, type UnsupportedAtomics } from "../arch/profile.js";
@@ -59,6 +60,7 @@ export const machineWorld: World = {
   profiles: PROFILES,
   atomics: UNSUPPORTED_ATOMICS,
   caches: [...CACHE_MODELS, "off"],
+  apeis: [...APEIS, "none"],
   costs: Object.keys(COSTS),
   decisions: decisionNames(),
   decisionValues: (name) => findDecision(name)?.values.map(String) ?? [],
@@ -94,6 +96,7 @@ export function machineOptions(config: MachineConfig, variant: VariantConfig): M
     strictShareability: variant.shareability === "strict",
     ...(variant.atomics === undefined ? {} : { unsupportedAtomics: variant.atomics as UnsupportedAtomics }),
     ...(variant.cache === undefined || variant.cache === "off" ? {} : { cache: variant.cache as CacheModel }),
+    ...(variant.apei === undefined || variant.apei === "none" ? {} : { apei: variant.apei as Apei }),
     ...(config.ram === undefined ? {} : { ram: config.ram }),
     ...(config.cpus === undefined ? {} : { cpus: config.cpus }),
   };

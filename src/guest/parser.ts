@@ -64,6 +64,7 @@ export const MACHINE_KEYS = [
   "devices",
   "profile",
   "cache",
+  "apei",
   ...FABRIC_KEYS,
   "atomics",
   "set",
@@ -71,7 +72,7 @@ export const MACHINE_KEYS = [
   "cost",
   "livelock",
 ] as const;
-export const VARIANT_KEYS = ["kernel", "cpu", "set", "profile", "cache", "atomics", ...FABRIC_KEYS, "seed"] as const;
+export const VARIANT_KEYS = ["kernel", "cpu", "set", "profile", "cache", "apei", "atomics", ...FABRIC_KEYS, "seed"] as const;
 export const CONDITION_WORDS = [
   "host",
   "no",

@@ -12,6 +12,7 @@ export interface World {
   readonly devices: readonly string[];
   readonly profiles: readonly string[];
   readonly caches: readonly string[];
+  readonly apeis: readonly string[];
   readonly atomics: readonly string[];
   readonly costs: readonly string[];
   readonly decisions: readonly string[];

@@ -64,8 +64,9 @@ export class Caps {
     this.w = sim.state.i32("kvm.caps", 4);
   }
 
+  /** Without FEAT_RAS (HCR_EL2.TEA) every external abort that gets here is of the host's own tables: host_owns_sea. */
   seaToUser(vm: number): boolean {
-    return vm < this.w.a.length && (this.w.a[vm]! & 1) !== 0;
+    return this.features.ras && vm < this.w.a.length && (this.w.a[vm]! & 1) !== 0;
   }
 
   /** KVM_CHECK_EXTENSION. @returns 0 where this kernel does not know the capability */
@@ -112,7 +113,7 @@ export class Caps {
       case KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED:
         return d.capCacheablePfnmap && features.s2fwb && features.dic ? 1 : 0;
       case KVM_CAP_ARM_SEA_TO_USER:
-        return d.seaToUser && features.ras ? 1 : 0;
+        return d.seaToUser ? 1 : 0;
       default:
         return 0;
     }
@@ -144,7 +145,7 @@ export class Caps {
         vms.setMte(vm, true);
         return 0;
       case KVM_CAP_ARM_SEA_TO_USER:
-        if (!d.seaToUser || !this.features.ras) return -EINVAL;
+        if (!d.seaToUser) return -EINVAL;
         this.w.ensure(vm + 1);
         this.w.set(vm, this.w.a[vm]! | 1);
         return 0;

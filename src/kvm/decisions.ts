@@ -49,6 +49,10 @@ const guestAbortDecisions = {
     "v4.0": [false, "absent in v6.18"],
     "v7.2.12": [true, `v6.19, v7.0.0 ${MMU} kvm_handle_guest_sea`],
   }),
+  hcrTea: decision("HCR_EL2.TEA, where the CPU has FEAT_RAS: the guest's synchronous external aborts go to EL2", [false, true], {
+    "v4.0": [false, "v4.0 - v4.15 arch/arm64/include/asm/kvm_emulate.h vcpu_reset_hcr, kvm_arm.h HCR_GUEST_FLAGS"],
+    "v4.20": [true, "v4.16, v4.20 arch/arm64/include/asm/kvm_emulate.h vcpu_reset_hcr; v7.1.5 sys_regs.c vcpu_set_hcr"],
+  }),
   hpfarValidity: decision("HPFAR_EL2 is used only when architecturally valid; otherwise the VM is bugged", ["trusted", "checked"], {
     "v4.0": ["trusted", `${MMU40} kvm_handle_guest_abort`],
     "v6.17": ["checked", `v6.17 ${MMU}; fb8a3eba9c81 "Only read HPFAR_EL2 when value is architecturally valid"`],

@@ -4,24 +4,36 @@
  * Results: 1 enter the guest again, 0 exit to userspace, negative: KVM_RUN fails with that errno.
  */
 import { ESR_EL2, FAR_EL2, HPFAR_EL2, PC, type RegisterFile } from "../arch/registers.js";
-import { ipaOfHpfar, ISS_CM, ISS_EA, ISS_FNV, ISS_FSC, ISS_S1PTW, ISS_WNR } from "../arch/syndrome.js";
+import { ipaOfHpfar, isExternalAbort, ISS_CM, ISS_EA, ISS_FNV, ISS_FSC, ISS_S1PTW, ISS_WNR } from "../arch/syndrome.js";
 import { ARG, BLOCKED, FRAME, R0, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EFAULT, ENOEXEC } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { Caps } from "./caps.js";
 import type { kvmDecisions } from "./decisions.js";
+import type { Ghes } from "../mmu/ghes.js";
 import type { Injector } from "./inject.js";
 import type { Memslots } from "./memslots.js";
 import type { Mmio } from "./mmio.js";
 import { KVM_MEM_READONLY, KVM_MEMSLOT_INVALID } from "./ports.js";
 import type { Stage2 } from "./stage2.js";
-import { branchTaken, decisionTaken, guestAbort, internNames, kvmAccessFault, kvmGuestFault, memslotLookup, type Names } from "./trace.js";
+import {
+  branchTaken,
+  decisionTaken,
+  guestAbort,
+  hostSignal,
+  internNames,
+  kvmAccessFault,
+  kvmGuestFault,
+  memslotLookup,
+  type Names,
+} from "./trace.js";
 import { FAULT_EXCLUSIVE, FAULT_EXEC, FAULT_PERMISSION, FAULT_WRITE, INJECT_EXCLUSIVE, type UserMemAbort } from "./usermemabort.js";
 import { KVM_EXIT_ARM_SEA, KVM_EXIT_MMIO, V_BUGGED, type Vcpus } from "./vcpus.js";
 import type { Vms } from "./vm.js";
 
 const EC_IABT_LOW = 0x20;
+const SIGBUS = 7;
 /** FSC & 0x3c. */
 const TYPE_TRANSLATION = 0x04;
 const TYPE_ACCESS = 0x08;
@@ -29,7 +41,7 @@ const TYPE_PERMISSION = 0x0c;
 const FSC_EXCLUSIVE = 0x35;
 /** Bit 63 (NS) of the saved HPFAR_EL2: the value is valid (v6.15+). */
 const HPFAR_NS_HI = 1 << 31;
-/** Bits of an SEA that capability 245 shows: EC, IL, FnV, EA, CM, WnR, FSC, SET. */
+/** Bits of an SEA that capability 245 shows: EC, IL, FnV, EA, CM, WnR, FSC, and SET of a guest with FEAT_RAS. */
 const SEA_ESR = (0x3f << 26) | (1 << 25) | (3 << 11) | ISS_FNV | ISS_EA | ISS_CM | ISS_WNR | ISS_FSC;
 
 /** Powers of two: an exponentiation costs more than the whole comparison. */
@@ -43,6 +55,7 @@ const WORDS = 3;
 
 const NAMES = [
   "kvm_handle_guest_abort",
+  "external abort claimed",
   "external abort claimed or SError",
   "external abort to userspace",
   "invalid HPFAR",
@@ -120,6 +133,7 @@ export class GuestAbort {
     private readonly mmio: Mmio,
     private readonly userMemAbort: UserMemAbort,
     private readonly caps: Caps,
+    private readonly ghes: Ghes,
     private readonly d: Row<typeof kvmDecisions>,
   ) {
     this.n = internNames(sim.bus, NAMES);
@@ -128,6 +142,7 @@ export class GuestAbort {
       ["classify", this.classify],
       ["accessFault", (f) => this.accessFault(f)],
       ["finish", this.finish],
+      ["claimed", (f) => this.claimed(f)],
     ]);
     this.first = this.activity.first;
   }
@@ -153,7 +168,7 @@ export class GuestAbort {
     const hpfarHi = regs.hi(v, HPFAR_EL2);
     const ipa = ipaOfHpfar(hpfarHi, regs.lo(v, HPFAR_EL2));
     const external = isExternalAbort(fsc);
-    if (external && d.externalAbort === "first") return this.handleGuestSea(f, v);
+    if (external && d.externalAbort === "first") return this.handleGuestSea(f, v, ipa);
     if (d.hpfarValidity === "checked" && (hpfarHi & HPFAR_NS_HI) === 0) {
       this.branch(this.n["invalid HPFAR"]);
       vcpus.raise(v, V_BUGGED);
@@ -169,6 +184,8 @@ export class GuestAbort {
     // v4.10 asks no fault status: without EA an external abort is one of the unsupported below.
     if (d.externalAbort === "before-trace-ea-bit" && !iabt && (esr & ISS_EA) !== 0) return this.unclaimedSea(f, v);
     if (external) {
+      const pfn = this.ghes.claim();
+      if (pfn >= 0) return this.claim(f, vm, ipa, pfn);
       if (d.externalAbort === "before-trace" || d.externalAbort === "after-ipa-check") return this.unclaimedSea(f, v);
       if (d.externalAbort === "before-trace-data-only" && !iabt) return this.unclaimedSea(f, v);
       if (d.externalAbort === "before-trace-data-only") this.chose(this.n.externalAbort, this.n["before-trace-data-only"]);
@@ -241,17 +258,44 @@ export class GuestAbort {
     return true;
   }
 
-  /** kvm_handle_guest_sea (v6.17+). The modelled host never claims one by firmware-first RAS. */
-  private handleGuestSea(f: number, v: number): number {
-    const { regs } = this;
+  /** kvm_handle_guest_sea (v6.17+). An abort of the host's own stage-2 tables is not the guest's: S1PTW with the code of a walk. */
+  private handleGuestSea(f: number, v: number, ipa: number): number {
+    const { regs, vcpus } = this;
+    const vm = vcpus.vm(v);
+    const pfn = this.ghes.claim();
+    if (pfn >= 0) return this.claim(f, vm, ipa, pfn);
     const esr = regs.lo(v, ESR_EL2);
-    if (this.d.seaToUser && this.caps.seaToUser(this.vcpus.vm(v)) && (esr & ISS_S1PTW) === 0) {
-      this.branch(this.n["external abort to userspace"]);
-      this.vcpus.setExitReason(v, KVM_EXIT_ARM_SEA);
-      this.vcpus.setNisv(v, esr & SEA_ESR, ipaOfHpfar(regs.hi(v, HPFAR_EL2), regs.lo(v, HPFAR_EL2)));
-      return this.done(f, 0);
+    const ofHost = (esr & ISS_S1PTW) !== 0 && isWalkAbort(esr & ISS_FSC);
+    if (!this.d.seaToUser || ofHost || !this.caps.seaToUser(vm)) return this.unclaimedSea(f, v);
+    this.branch(this.n["external abort to userspace"]);
+    vcpus.setExitReason(v, KVM_EXIT_ARM_SEA);
+    const valid = (regs.hi(v, HPFAR_EL2) & HPFAR_NS_HI) !== 0;
+    const far = (esr & ISS_FNV) === 0;
+    vcpus.setSea(v, esr & SEA_ESR, far ? regs.hi(v, FAR_EL2) : 0, far ? regs.lo(v, FAR_EL2) : 0, valid ? ipa : -1);
+    return this.done(f, 0);
+  }
+
+  /** apei_claim_sea: the page is given up before the guest goes on. */
+  private claim(f: number, vm: number, ipa: number, pfn: number): number {
+    this.branch(this.n["external abort claimed"]);
+    const gfn = ipa / 4096;
+    const slot = this.memslots.find(vm, gfn);
+    if (slot < 0) return this.done(f, 1);
+    this.sim.agents.stack.set(f + IPA, this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096);
+    const hva = this.sim.agents.stack.a[f + IPA]!;
+    return this.sim.agents.call(f, this.first + 3, this.ghes.memoryFailure, this.vms.mm(vm), hva, pfn);
+  }
+
+  /** memory_failure returned; IPA holds the host address. */
+  private claimed(f: number): number {
+    const s = this.sim.agents.stack.a;
+    const { ghes } = this;
+    const code = ghes.signal(f, s[f + IPA]!);
+    if (code !== 0) {
+      this.vcpus.setSignal(s[f + V]! | 0, SIGBUS, code, ghes.addr, ghes.lsb);
+      this.sim.bus.emit(hostSignal, SIGBUS, code, ghes.addr, ghes.lsb);
     }
-    return this.unclaimedSea(f, v);
+    return this.done(f, 1);
   }
 
   private unclaimedSea(f: number, v: number): number {
@@ -388,7 +432,7 @@ export class GuestAbort {
   }
 }
 
-/** kvm_vcpu_abt_issea: 0x10, 0x13 - 0x18, 0x1b - 0x1f. */
-function isExternalAbort(fsc: number): boolean {
-  return fsc === 0x10 || (fsc >= 0x13 && fsc <= 0x18) || (fsc >= 0x1b && fsc <= 0x1f);
+/** esr_fsc_is_sea_ttw. */
+function isWalkAbort(fsc: number): boolean {
+  return fsc >= 0x13 && fsc <= 0x17;
 }

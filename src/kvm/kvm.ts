@@ -18,6 +18,7 @@ import {
   HCR_FWB_HI,
   HCR_IMO,
   HCR_PTW,
+  HCR_TEA_HI,
   HCR_RW,
   HCR_SWIO,
   HCR_TSC,
@@ -99,7 +100,7 @@ export class Kvm {
     pe: Pe,
     cpu: Cpu,
     private readonly regs: RegisterFile,
-    features: CpuFeatures,
+    private readonly features: CpuFeatures,
     private readonly mm: HostMm,
     readonly d: Row<typeof kvmDecisions>,
     profile: MachineProfile,
@@ -159,6 +160,7 @@ export class Kvm {
       this.mmio,
       this.userMemAbort,
       this.caps,
+      mm.ghes,
       d,
     );
     this.notifier = new KvmNotifier(sim, this.vms, this.memslots, this.stage2, features, d);
@@ -277,7 +279,8 @@ export class Kvm {
     let hcr = HCR_VM | HCR_SWIO | HCR_FMO | HCR_IMO | HCR_AMO | HCR_FB | HCR_TWI | HCR_TSC | HCR_TSW | HCR_RW;
     if (d.hcrPtw) hcr |= HCR_PTW;
     if (d.trapVmRegisters === "always" || !this.stage2.fwb || d.guestMair === "write-back") hcr |= HCR_TVM;
-    regs.set64(v, HCR_EL2, this.stage2.fwb ? HCR_FWB_HI : 0, hcr);
+    const hi = (this.stage2.fwb ? HCR_FWB_HI : 0) | (d.hcrTea && this.features.ras ? HCR_TEA_HI : 0);
+    regs.set64(v, HCR_EL2, hi, hcr);
     regs.set64(v, VTCR_EL2, vms.vtcrHi(vm), vms.vtcrLo(vm));
     return v;
   }

@@ -9,7 +9,7 @@
 import { READ_UNCONTAINED } from "../arch/storebuffer.js";
 import { ESR_EL2, FAR_EL2, HPFAR_EL2, PC, VTTBR_EL2, X, type RegisterFile } from "../arch/registers.js";
 import { RUN_BREAKPOINT, RUN_BUDGET, RUN_EL2, RUN_SELF_BRANCH, RUN_WFI } from "../arch/cpu.js";
-import { ISS_FSC, ISS_S1PTW } from "../arch/syndrome.js";
+import { isExternalAbort, ISS_FNV, ISS_FSC, ISS_S1PTW } from "../arch/syndrome.js";
 import { ARG, FRAME, PHASE, R0, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EINTR, EIO, ENXIO } from "../sim/errno.js";
@@ -288,10 +288,13 @@ export class VcpuRun {
     const pool = regs.pool;
     if (permission && !s1ptw) {
       if (!this.translateFar(v)) return false;
-    } else if (d.hpfarRecompute === "when-invalid" && (fsc === 0x10 || (fsc >= 0x13 && fsc <= 0x18) || (fsc >= 0x1b && fsc <= 0x1f))) {
-      // External aborts: HPFAR stays invalid.
-      pool.set(at + 1, pool.a[at + 1]! & 0x7fffffff);
-      return true;
+    } else if (d.hpfarRecompute === "when-invalid" && isExternalAbort(fsc)) {
+      // __fault_safe_to_translate: after the abort of a walk, or without FAR, the IPA stays unknown.
+      if ((fsc !== 0x10 && fsc !== 0x18) || (fsc === 0x10 && (esr & ISS_FNV) !== 0)) {
+        pool.set(at + 1, pool.a[at + 1]! & 0x7fffffff);
+        return true;
+      }
+      if (!this.translateFar(v)) return false;
     }
     // HPFAR_EL2.NS in the saved copy: the value is valid (v6.15+).
     if (d.hpfarRecompute === "when-invalid") pool.set(at + 1, pool.a[at + 1]! | (1 << 31));

@@ -256,6 +256,14 @@ export class Vcpus {
     return this.f.a[Math.imul(v, DOUBLES) + NISV_IPA]!;
   }
 
+  // kvm_run.arm_sea, which shares kvm_run's union with mmio and arm_nisv
+
+  /** @param gpa -1: not known */
+  setSea(v: number, esr: number, gvaHi: number, gvaLo: number, gpa: number): void {
+    this.setNisv(v, esr, gpa);
+    this.setMmioData(v, gvaHi, gvaLo);
+  }
+
   /** kvm_run.system_event.type. */
   systemEvent(v: number): number {
     return this.w.a[Math.imul(v, WORDS) + EVENT_TYPE]!;

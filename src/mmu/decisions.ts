@@ -560,6 +560,28 @@ export const mmDecisions = {
       "v6.1": ["split", "mm/memory-failure.c try_to_split_thp_page, v5.16; recorded v6.1.192"],
     },
   ),
+  seaSignal: decision(
+    "do_sea: the SIGBUS for an access of the VMM's own that ends in a synchronous external abort: with si_code 0; BUS_OBJERR; BUS_OBJERR unless APEI claims the abort.",
+    ["noCode", "objerr", "unlessClaimed"],
+    {
+      "v4.0": ["noCode", "arch/arm64/mm/fault.c fault_info: do_bad, v4.0, v4.12; do_sea, v4.13"],
+      "v4.20": ["objerr", "arch/arm64/mm/fault.c do_sea: what APEI answers is not looked at, v4.20, v5.6"],
+      "v5.8": ["unlessClaimed", "arch/arm64/mm/fault.c do_sea, v5.8, v7.1.5"],
+    },
+  ),
+  ghesSea: decision(
+    "A synchronous external abort that firmware has an error record of: nobody looks; claimed, and a worker gives up the page; claimed, and the task does so itself, for which it gets BUS_MCEERR_AR.",
+    ["none", "worker", "task"],
+    {
+      "v4.0": ["none", "drivers/acpi/apei/ghes.c: no ghes_notify_sea up to v4.12"],
+      "v4.20": ["worker", "drivers/acpi/apei/ghes.c ghes_handle_memory_failure: memory_failure_queue, v4.13, v4.20, v5.8, v6.14"],
+      "v6.17": ["task", "drivers/acpi/apei/ghes.c memory_failure_cb, v6.17, v7.1.5"],
+    },
+  ),
+  einjZeroPage: decision("EINJ of a memory error in the zero page.", ["injected", "EADDRINUSE"], {
+    "v4.0": ["injected", "drivers/acpi/apei/einj.c einj_error_inject, v4.0, v5.17"],
+    "v6.1": ["EADDRINUSE", "drivers/acpi/apei/einj.c einj_error_inject: is_zero_pfn, v5.19, v7.1.5"],
+  }),
   hwpoisonAgain: decision("MADV_HWPOISON of the zero page, which is marked as broken already.", ["nothing", "EHWPOISON"], {
     "v4.0": ["nothing", "mm/memory-failure.c memory_failure: TestSetPageHWPoison, v5.10.223; recorded"],
     "v5.14": ["EHWPOISON", "mm/memory-failure.c memory_failure, v5.14; 6.1.192 recorded"],

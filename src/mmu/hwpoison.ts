@@ -24,6 +24,9 @@ export const memoryFailureEvent = declareEvent("faultline", "memory_failure", "a
   { name: "pfn", kind: "hex" },
 ]);
 
+/** si_addr_lsb of a page. */
+const PAGE_LSB = 12;
+
 const MM = ARG;
 const ADDR = ARG + 1;
 const PFN = ARG + 2;
@@ -45,6 +48,11 @@ export class MemoryFailure {
    * page. Takes the mmap_lock itself.
    */
   readonly poisonPage: Activity;
+  /**
+   * (mm, addr, pfn) -> the same, and R2 the si_addr_lsb of the BUS_MCEERR_AR that a task is due which runs this because of its own
+   * access (MF_ACTION_REQUIRED), 0: none. Hardware has found the frame broken, which (mm, addr) maps.
+   */
+  readonly hardwareError: Activity;
 
   constructor(
     private readonly sim: Sim,
@@ -66,7 +74,18 @@ export class MemoryFailure {
       ["unmapNext", (f) => this.unmapNext(f)],
       ["tryToUnmapOne", (f) => this.unmapOne(f)],
       ["rmapLock", (f) => this.lockRmap(f)],
+      ["getHwpoisonPage", (f) => this.getHwpoisonPage(f)],
     ]);
+    this.hardwareError = sim.agents.from(this.poisonPage, 5);
+  }
+
+  /** get_hwpoison_page: hardware names the frame, no address. */
+  private getHwpoisonPage(f: number): number {
+    const s = this.sim.agents.stack;
+    const pfn = s.a[f + PFN]!;
+    this.frames.get(pfn);
+    s.set(f + R0, pfn);
+    return this.poison(f);
   }
 
   private getPage(f: number): number {
@@ -114,7 +133,8 @@ export class MemoryFailure {
     if (frames.isThp(page)) {
       // try_to_split_thp_page failed: somebody else holds it or has its lock.
       frames.put(page);
-      return this.sim.agents.ret(f, this.d.hwpoisonUnsplit === "EHWPOISON" ? -EHWPOISON : -EBUSY);
+      if (this.d.hwpoisonUnsplit !== "EHWPOISON") return this.sim.agents.ret(f, -EBUSY);
+      return this.sim.agents.ret(f, -EHWPOISON, 0, PAGE_LSB); // kill_procs_now
     }
     if (this.d.hwpoisonKsm === "refused" && frames.isKsm(page)) {
       frames.setFlags(page, FRAME_HWPOISON);
@@ -153,10 +173,12 @@ export class MemoryFailure {
         1,
       );
     }
+    // kill_procs: a clean page is read again.
+    const lsb = this.clean(pfn, s.a[f + MM]!, s.a[f + ADDR]!) ? 0 : PAGE_LSB + frames.orderOf(pfn);
     this.removeFromFile(s.a[f + MM]!, s.a[f + ADDR]!, pfn);
     this.sim.locks.unlockRead(this.pages.rmapLock);
     frames.put(pfn); // the reference of getPage
-    return this.sim.agents.ret(f, 0, s.a[f + BYTES]!);
+    return this.sim.agents.ret(f, 0, s.a[f + BYTES]!, lsb);
   }
 
   /** me_pagecache_clean, me_huge_page: truncate_error_page, where the page does not stay in the file for later faults to find. */

@@ -15,6 +15,7 @@ import { CollapseFile } from "./collapsefile.js";
 import { Files } from "./files.js";
 import { Fork } from "./fork.js";
 import { Frames } from "./frames.js";
+import { Ghes } from "./ghes.js";
 import { Gup } from "./gup.js";
 import { HostTlbFlush, type HostPe } from "./hosttlb.js";
 import { HugePages } from "./hugepages.js";
@@ -113,6 +114,7 @@ export class HostMm implements MmContext {
   readonly gup: Gup;
   readonly huge: HugePages;
   readonly userAccess: UserAccess;
+  readonly ghes: Ghes;
   readonly vmaChange: VmaChange;
   readonly zapVma: ZapVma;
   readonly userfaultfd: Userfaultfd;
@@ -179,6 +181,8 @@ export class HostMm implements MmContext {
       this.fault.hugetlb,
       d,
     );
+    this.ghes = new Ghes(sim, phys, failure, d);
+    this.userAccess.ghes = this.ghes;
     this.migrate = new Migrate(sim, this.frames, this.pt, this.notifiers, rmap, migration, pages, d);
     this.reclaim = new Reclaim(sim, this.frames, this.pt, this.notifiers, rmap, pages, d);
     const breakKsm = new BreakKsm(sim, this.frames, this.pt, this.fault, d);

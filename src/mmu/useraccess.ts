@@ -8,6 +8,7 @@ import { READ_OK, READ_SEA } from "../arch/storebuffer.js";
 import type { Sim } from "../sim/sim.js";
 import type { MmRow } from "./decisions.js";
 import type { HostFault } from "./fault.js";
+import type { Ghes } from "./ghes.js";
 import type { MmapLocks } from "./gup.js";
 import type { HostPageTables } from "./pagetable.js";
 import {
@@ -26,7 +27,8 @@ import type { Vmas } from "./vmas.js";
 
 /** Results of hostAccess besides 0. */
 export const HOST_SIGSEGV = -11;
-/** SIGBUS: -(7 * 256 + si_code), BUS_ADRERR 2, BUS_OBJERR 3 or BUS_MCEERR_AR 4. */
+/** SIGBUS: -(7 * 256 + si_code), BUS_ADRERR 2, BUS_OBJERR 3, BUS_MCEERR_AR 4, SI_KERNEL 0x80, or 0. */
+export const HOST_SIGBUS = -(7 * 256);
 export const HOST_SIGBUS_ADRERR = -(7 * 256 + 2);
 export const HOST_SIGBUS_OBJERR = -(7 * 256 + 3);
 export const HOST_SIGBUS_MCEERR_AR = -(7 * 256 + 4);
@@ -61,7 +63,7 @@ export interface HostCpu {
   hostLookup(rootPa: number, asid: number, hva: number, write: boolean): number;
   /**
    * The access itself at the address just looked up; a load leaves its data in the PhysicalMemory's lo and hi.
-   * @returns READ_OK, READ_SERROR, READ_SEA, READ_UNCONTAINED: no device answered
+   * @returns READ_OK; READ_SERROR, READ_SEA, READ_UNCONTAINED: no device answered; READ_SEA: RAM has lost the data
    */
   hostLoad(pa: number, size: number): number;
   hostStore(pa: number, size: number, lo: number, hi: number): void;
@@ -85,10 +87,13 @@ const WORDS = 10;
 const VMA_LOCK_DONE = 1;
 const MMAP_LOCK = 2;
 const FAULT_DONE = 3;
+const CLAIMED = 4;
 
 export class UserAccess {
   /** (mm, hva, size 1|2|4|8 or bytes of lines, HOST_READ …, lo, hi) -> R0 0 | HOST_SIG*, R1 lo, R2 hi (int32). */
   readonly hostAccess: Activity;
+  /** Given later: it needs what is made after this. */
+  ghes!: Ghes;
 
   constructor(
     private readonly sim: Sim,
@@ -105,6 +110,7 @@ export class UserAccess {
       ["vmaLockFault", (f) => this.vmaLockDone(f)],
       ["mmapLock", (f) => this.mmapLock(f)],
       ["mmapLockFault", (f) => this.faultDone(f, sim.agents.stack.a[f + R0]!)],
+      ["claimed", (f) => this.claimed(f)],
     ]);
   }
 
@@ -136,7 +142,7 @@ export class UserAccess {
         else if (write) this.cpu.hostStore(pa, size, s.a[f + LO]!, s.a[f + HI]!);
         else {
           const answer = this.cpu.hostLoad(pa, size);
-          if (answer !== READ_OK) return this.externalAbort(f, answer);
+          if (answer !== READ_OK) return this.externalAbort(f, answer, mm, hva);
         }
         if (!write) {
           s.set(f + OUT_LO, this.phys.lo);
@@ -144,30 +150,45 @@ export class UserAccess {
         }
         s.set(f + DONE, size);
       } else {
-        this.oneByte(f, pa, done, write);
+        const answer = this.oneByte(f, pa, done, write);
+        if (answer !== READ_OK) return this.externalAbort(f, answer, mm, hva);
         s.set(f + DONE, done + 1);
       }
       this.sim.agents.charge(this.sim.costs.ramAccess);
     }
   }
 
-  /** do_sea: SIGBUS, BUS_OBJERR. do_serror: the kernel does not know whose access it was, and panics. */
-  private externalAbort(f: number, answer: number): number {
-    if (answer === READ_SEA) return this.sim.agents.ret(f, HOST_SIGBUS_OBJERR);
-    return this.sim.crash("arm64_serror_panic", "Asynchronous SError Interrupt");
+  /** do_sea. do_serror: the kernel does not know whose access it was, and panics. */
+  private externalAbort(f: number, answer: number, mm: number, hva: number): number {
+    if (answer !== READ_SEA) return this.sim.crash("arm64_serror_panic", "Asynchronous SError Interrupt");
+    const pfn = this.ghes.claim();
+    if (pfn < 0) return this.unclaimed(f);
+    return this.sim.agents.call(f, this.hostAccess.first + CLAIMED, this.ghes.memoryFailure, mm, hva - (hva % 4096), pfn);
+  }
+  private unclaimed(f: number): number {
+    return this.sim.agents.ret(f, this.d.seaSignal === "noCode" ? HOST_SIGBUS : HOST_SIGBUS_OBJERR);
+  }
+  /** memory_failure returned. Without a signal the instruction runs again, and finds the page gone. */
+  private claimed(f: number): number {
+    if (this.d.seaSignal !== "unlessClaimed") return this.unclaimed(f);
+    const s = this.sim.agents.stack.a;
+    const code = this.ghes.signal(f, s[f + HVA]! + s[f + DONE]!);
+    return code === 0 ? this.hostAccess.first : this.sim.agents.ret(f, HOST_SIGBUS - code);
   }
 
-  /** An access that crosses a page goes byte by byte. */
-  private oneByte(f: number, pa: number, i: number, write: boolean): void {
+  /** An access that crosses a page goes byte by byte. @returns READ_OK, or how the load failed */
+  private oneByte(f: number, pa: number, i: number, write: boolean): number {
     const s = this.sim.agents.stack;
     const shift = (i & 3) * 8;
     if (write) {
       this.cpu.hostStore(pa, 1, (s.a[f + (i < 4 ? LO : HI)]! >>> shift) & 0xff, 0);
-      return;
+      return READ_OK;
     }
-    this.cpu.hostLoad(pa, 1);
+    const answer = this.cpu.hostLoad(pa, 1);
+    if (answer !== READ_OK) return answer;
     const out = f + (i < 4 ? OUT_LO : OUT_HI);
     s.set(out, s.a[out]! | (this.phys.lo << shift));
+    return READ_OK;
   }
 
   /** do_page_fault: first under the VMA's lock, where the release has that. */

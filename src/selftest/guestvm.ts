@@ -4,6 +4,7 @@
  * reports to the VMM, and a thread that serves userfaultfd while the vCPU sleeps.
  */
 import { assemble } from "../arch/assemble.js";
+import type { Apei } from "../arch/memoryerrors.js";
 import { eraRow, type EraRow } from "../eras.js";
 import { HostProcess, Machine, type Call, type CallResult, type RunResult, type Userfault, type Vcpu, type Vm } from "../machine.js";
 import { MADV_DONTNEED, MADV_NOHUGEPAGE } from "../mmu/madvise.js";
@@ -111,11 +112,13 @@ export class GuestVm {
   constructor(
     options: SelftestOptions,
     readonly ipaBits = 0,
+    apei?: Apei,
   ) {
     this.machine = new Machine({
       ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
       ...(options.cpu === undefined ? {} : { cpu: options.cpu }),
       ...(options.set === undefined ? {} : { set: options.set }),
+      ...(apei === undefined ? {} : { apei }),
     });
     this.defaults = eraRow(this.machine.era.era);
     this.handler = new HostProcess(this.machine, this.machine.addThread("uffd"));

@@ -6,6 +6,7 @@ import { mmuStressTest } from "./mmustress.js";
 import { pageFaultTest } from "./pagefault.js";
 import { pageTableTest } from "./pagetable.js";
 import { runCase, type CaseResult, type Selftest, type SelftestOptions } from "./report.js";
+import { seaToUser } from "./seatouser.js";
 import { setMemoryRegionTest } from "./setmemoryregion.js";
 
 export const SELFTESTS: readonly Selftest[] = [
@@ -16,6 +17,7 @@ export const SELFTESTS: readonly Selftest[] = [
   mmuStressTest,
   setMemoryRegionTest,
   mmioSignExt,
+  seaToUser,
 ];
 
 /** Runs all cases of the tests, one after the other. */

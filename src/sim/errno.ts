@@ -23,6 +23,7 @@ export const ENOSYS = 38;
 export const ETIME = 62;
 export const EOVERFLOW = 75;
 export const EOPNOTSUPP = 95;
+export const EADDRINUSE = 98;
 export const EHWPOISON = 133;
 
 const NAMES: Readonly<Record<number, string>> = {
@@ -50,6 +51,7 @@ const NAMES: Readonly<Record<number, string>> = {
   [ETIME]: "ETIME",
   [EOVERFLOW]: "EOVERFLOW",
   [EOPNOTSUPP]: "EOPNOTSUPP",
+  [EADDRINUSE]: "EADDRINUSE",
   [EHWPOISON]: "EHWPOISON",
 };
 

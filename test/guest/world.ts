@@ -15,6 +15,7 @@ export const testWorld: World = {
   cpuProblem: () => "",
   atomics: ["work", "fault35"],
   caches: ["modelled", "coherent", "off"],
+  apeis: ["einj", "ghes", "none"],
   profiles: ["architectural", "recorded"],
   costs: ["trap"],
   decisions: ["eagerDeviceMapping"],

@@ -74,6 +74,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   ipaLimit: "test/kvm/stage2geometry.test.ts",
   externalAbort: "test/kvm/faultdecisionrows.test.ts",
   dcacheAtFault: "test/kvm/faultdecisionrows.test.ts",
+  hcrTea: "test/kvm/memoryerror.test.ts",
   hpfarValidity: "test/kvm/faultdecisionrows.test.ts",
   accessFlagFaults: "test/kvm/faultdecisionrows.test.ts",
   exclusiveFaults: "test/kvm/faultdecisionrows.test.ts",

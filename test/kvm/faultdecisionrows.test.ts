@@ -150,6 +150,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
   ipaLimit: row("v6.12", "vtcr-t0sz", abort(0x93c48006, 2 ** 40 + 0x1000)),
   externalAbort: row("v5.14", "before-trace-data-only", abort(IABT | 0x10, IPA)),
   seaToUser: row("v7.2.12", "false", abort(DABT | 0x10, IPA, { cap: 245 })),
+  hcrTea: row("v4.20", "false", () => 0),
   hpfarValidity: row("v6.17", "trusted", abort(0x93c48006, IPA, { valid: false })),
   hpfarRecompute: row("v6.12", "when-invalid", ram("ldr x4, [x0]")),
   accessFlagFaults: row("v5.4", "false", abort(DABT | 0x0b, IPA)),
