@@ -5,7 +5,7 @@
  */
 import { ESR_EL2, FAR_EL2, HPFAR_EL2, PC, type RegisterFile } from "../arch/registers.js";
 import { ipaOfHpfar, isExternalAbort, ISS_CM, ISS_EA, ISS_FNV, ISS_FSC, ISS_S1PTW, ISS_WNR } from "../arch/syndrome.js";
-import { ARG, BLOCKED, FRAME, R0, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, FRAME, R0, R2, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EFAULT, ENOEXEC } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
@@ -289,11 +289,13 @@ export class GuestAbort {
   /** memory_failure returned; IPA holds the host address. */
   private claimed(f: number): number {
     const s = this.sim.agents.stack.a;
-    const { ghes } = this;
-    const code = ghes.signal(f, s[f + IPA]!);
+    const code = this.ghes.signal(f);
     if (code !== 0) {
-      this.vcpus.setSignal(s[f + V]! | 0, SIGBUS, code, ghes.addr, ghes.lsb);
-      this.sim.bus.emit(hostSignal, SIGBUS, code, ghes.addr, ghes.lsb);
+      // si_addr is the page's, in a huge page too.
+      const lsb = s[f + R2]!;
+      const addr = lsb === 0 ? 0 : s[f + IPA]!;
+      this.vcpus.setSignal(s[f + V]! | 0, SIGBUS, code, addr, lsb);
+      this.sim.bus.emit(hostSignal, SIGBUS, code, addr, lsb);
     }
     return this.done(f, 1);
   }

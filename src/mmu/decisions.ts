@@ -564,8 +564,8 @@ export const mmDecisions = {
     "do_sea: the SIGBUS for an access of the VMM's own that ends in a synchronous external abort: with si_code 0; BUS_OBJERR; BUS_OBJERR unless APEI claims the abort.",
     ["noCode", "objerr", "unlessClaimed"],
     {
-      "v4.0": ["noCode", "arch/arm64/mm/fault.c fault_info: do_bad, v4.0, v4.12; do_sea, v4.13"],
-      "v4.20": ["objerr", "arch/arm64/mm/fault.c do_sea: what APEI answers is not looked at, v4.20, v5.6"],
+      "v4.0": ["noCode", "arch/arm64/mm/fault.c fault_info: do_bad, v4.0, v4.12; do_sea, v4.13, v4.16"],
+      "v4.20": ["objerr", "arch/arm64/mm/fault.c do_sea: what APEI answers is not looked at, v4.18, v5.6"],
       "v5.8": ["unlessClaimed", "arch/arm64/mm/fault.c do_sea, v5.8, v7.1.5"],
     },
   ),

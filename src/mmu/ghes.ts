@@ -14,11 +14,8 @@ export const BUS_MCEERR_AR = 4;
 export const SI_KERNEL = 0x80;
 
 export class Ghes {
-  /** (mm, addr, pfn) -> R0 0 | -errno, R1 and R2 for `signal`: memory_failure of the frame that a claim gave. (mm, addr) maps it. */
+  /** (mm, addr, pfn) -> R0 0 | -errno, R2 the si_addr_lsb of a signal: memory_failure of the frame that a claim gave. (mm, addr) maps it. */
   readonly memoryFailure: Activity;
-  /** Of the last `signal`: address and si_addr_lsb. */
-  addr = 0;
-  lsb = 0;
 
   constructor(
     private readonly sim: Sim,
@@ -39,19 +36,13 @@ export class Ghes {
 
   /**
    * What the task gets when memory_failure has returned to the frame f. A worker has no task to signal: the next access
-   * finds the page broken. @param addr the access @returns si_code of a SIGBUS, 0: none
+   * finds the page broken. @returns si_code of a SIGBUS, 0: none
    */
-  signal(f: number, addr: number): number {
+  signal(f: number): number {
     if (this.d.ghesSea !== "task") return 0;
     const s = this.sim.agents.stack.a;
     const ret = s[f + R0]!;
-    const lsb = s[f + R2]!;
-    this.addr = this.lsb = 0;
-    if (lsb !== 0) {
-      this.lsb = lsb;
-      this.addr = addr - (addr % 4096); // of the page, in a huge one too
-      return BUS_MCEERR_AR;
-    }
+    if (s[f + R2] !== 0) return BUS_MCEERR_AR;
     return ret === 0 || ret === -EHWPOISON || ret === -EOPNOTSUPP ? 0 : SI_KERNEL;
   }
 }

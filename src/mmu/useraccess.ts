@@ -171,8 +171,7 @@ export class UserAccess {
   /** memory_failure returned. Without a signal the instruction runs again, and finds the page gone. */
   private claimed(f: number): number {
     if (this.d.seaSignal !== "unlessClaimed") return this.unclaimed(f);
-    const s = this.sim.agents.stack.a;
-    const code = this.ghes.signal(f, s[f + HVA]! + s[f + DONE]!);
+    const code = this.ghes.signal(f);
     return code === 0 ? this.hostAccess.first : this.sim.agents.ret(f, HOST_SIGBUS - code);
   }
 
