@@ -188,6 +188,68 @@ describe("the VMM's own load", () => {
   it("over a page boundary", () => expect(ofVmm(lost("v6.12", {}, MEMORY + 0x2000), MEMORY + 0x1ffc)).toBe("SIGBUS 3"));
 });
 
+describe("a page that is given up", () => {
+  it("is one of 4 KiB, in a huge page too; a file's clean one is read again; two vCPUs lose one each", () => {
+    const source = `machine { ram 64M  apei ghes }
+variant v4.20
+variant v5.10
+variant v6.12
+variant v6.17
+variant v7.2.12
+
+let RAM = 0x80000000
+let ram = mmap(0, 2M, align=2M)
+madvise(ram, 2M, MADV_HUGEPAGE)
+write64(ram + 0x1000, 5)
+write64(ram + 0x3000, 6)
+write64(ram + 0x4000, 7)
+write64(ram + 0x5000, 8)
+KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=ram)
+guest { ldr x0, [RAM + 0x1000] }
+expect stage2 RAM size=2M
+einj_error_inject(ram + 0x1000)
+guest { ldr x1, [RAM + 0x1000] }
+expect errno EINTR
+expect event host_signal signal=7 code=4 lsb=12
+guest { ldr x2, [RAM + 0x3000] }
+expect x2 == 6
+read64(ram + 0x1000)
+expect errno SIGBUS
+let fd = memfd_create("x")
+ftruncate(fd, 4M)
+let sh = mmap(0, 2M, PROT_READ|PROT_WRITE, MAP_SHARED, fd, 0, align=2M)
+write64(sh, 9)
+KVM_SET_USER_MEMORY_REGION(slot=2, guest_phys_addr=0x90000000, memory_size=2M, userspace_addr=sh)
+guest { ldr x0, [0x90000000] }
+expect x0 == 9
+einj_error_inject(sh)
+guest { ldr x0, [0x90000000] }
+expect errno EINTR
+let file = open("image", 2M)
+let ro = mmap(0, 2M, PROT_READ, MAP_PRIVATE, file, 0, align=2M)
+let was = read64(ro)
+KVM_SET_USER_MEMORY_REGION(slot=3, guest_phys_addr=0xa0000000, memory_size=2M, userspace_addr=ro, flags=KVM_MEM_READONLY)
+guest { ldr x3, [0xa0000000] }
+einj_error_inject(ro)
+guest { ldr x4, [0xa0000000] }
+expect ok
+expect x4 == was
+par {
+  guest vcpu0 { ldr x0, [RAM + 0x4000] }
+  guest vcpu1 { ldr x0, [RAM + 0x5000] }
+}
+einj_error_inject(ram + 0x4000)
+einj_error_inject(ram + 0x5000)
+par {
+  guest vcpu0 { ldr x0, [RAM + 0x4000] }
+  guest vcpu1 { ldr x0, [RAM + 0x5000] }
+}
+expect errno EINTR
+expect 2 event memory_failure`;
+    expect(failures(runAll(source))).toEqual([]);
+  });
+});
+
 describe("einj_error_inject", () => {
   it("needs EINJ, a page that is there, and from v5.18 on another than the zero page", () => {
     const { g } = guest("v6.12");
