@@ -197,6 +197,45 @@ export const mmDecisions = {
     "v4.0": [false, "mm/madvise.c madvise_behavior_valid, v4.0"],
     "v5.4": [true, "9c276cc65a58 mm: introduce MADV_COLD; 1a4e58cce84e mm: introduce MADV_PAGEOUT, v5.4"],
   }),
+  madviseColdShared: decision(
+    "MADV_COLD, MADV_PAGEOUT: when is a huge page taken for one that other processes map too, and left alone? More than one mapping of this page, of any, of the first; a guess from the first and from their number; or those that are known.",
+    ["page", "folio", "first", "likely", "processes"],
+    {
+      "v4.0": ["page", "mm/madvise.c madvise_cold_or_pageout_pte_range: page_mapcount, v5.10.198, v6.1; recorded v6.1.192"],
+      "v6.4": ["folio", "the same: folio_mapcount, v6.4"],
+      "v6.6": ["first", "the same: folio_estimated_sharers, v6.5, v6.8"],
+      "v6.12": ["likely", "the same: folio_likely_mapped_shared, v6.11.11, v6.14; recorded v6.12.117"],
+      "v6.17": ["processes", "the same: folio_maybe_mapped_shared, v6.18.2; recorded 6.17.13, 7.2.12"],
+    },
+  ),
+  madviseFreeShared: decision(
+    "The same of MADV_FREE.",
+    ["page", "folio", "first", "likely", "processes"],
+    {
+      "v4.0": ["page", "mm/madvise.c madvise_free_pte_range, mm/huge_memory.c madvise_free_huge_pmd: page_mapcount, v5.4, v5.10.198; recorded"],
+      "v6.1": ["folio", "the same: folio_mapcount, total_mapcount, v6.1, v6.4"],
+      "v6.1.192": ["first", "recorded: as v6.6"],
+      "v6.6": ["first", "the same: folio_estimated_sharers, v6.5, v6.8"],
+      "v6.12": ["likely", "the same: folio_likely_mapped_shared, v6.11.11, v6.14; recorded v6.12.117"],
+      "v6.17": ["processes", "the same: folio_maybe_mapped_shared, v6.18.2; recorded 6.17.13, 7.2.12"],
+    },
+  ),
+  madviseWholeHuge: decision(
+    "MADV_FREE, MADV_COLD, MADV_PAGEOUT of all of a huge page that small entries map: is it split all the same, or kept?",
+    ["split", "kept"],
+    {
+      "v4.0": ["split", "mm/madvise.c madvise_free_pte_range, madvise_cold_or_pageout_pte_range, v6.9; recorded v6.1.192"],
+      "v6.12": ["kept", "mm/madvise.c madvise_folio_pte_batch, v6.11.11; recorded v6.12.117. An entry that is not split off is left alone, no more the rest of its table"],
+    },
+  ),
+  pageoutReferences: decision(
+    "MADV_PAGEOUT of a huge page without swap: is it asked whether it was used since the last time, by the guest too, and kept whole if so, or split in any case?",
+    ["asked", "ignored"],
+    {
+      "v4.0": ["asked", "mm/vmscan.c reclaim_pages: ignore_references false, v5.10.198, v6.1; recorded v6.1.192"],
+      "v6.12": ["ignored", "mm/vmscan.c reclaim_folio_list: ignore_references, v6.11.11; recorded v6.12.117"],
+    },
+  ),
   forkOpen: decision(
     "fork: is vm_ops->open of the child's VMA called after its entries were copied, or before?",
     ["afterCopy", "beforeCopy"],
@@ -399,11 +438,12 @@ export const mmDecisions = {
     },
   ),
   cowReuseLarge: decision(
-    "May a write fault keep a small mapping's page of a 2 MiB page that nobody else maps or holds, without the mark of an exclusive page?",
-    [true, false],
+    "When may a write fault keep a small mapping's page of a 2 MiB page that is not marked as exclusive: where this is the only mapping that is left, never, or where nobody else maps or holds any of it?",
+    ["lone", "never", "whole"],
     {
-      "v4.0": [false, "mm/memory.c wp_can_reuse_anon_folio: never for a large folio, v6.12"],
-      "v6.17": [true, "mm: Copy-on-Write (COW) reuse support for PTE-mapped THP, v6.15; recorded v6.18.5"],
+      "v4.0": ["lone", "mm/memory.c do_wp_page: folio_ref_count of the whole, v5.10.198, v6.1, v6.6; recorded v5.10.223, v6.1.192"],
+      "v6.8": ["never", "mm/memory.c wp_can_reuse_anon_folio: never for a large folio, v6.8, v6.12"],
+      "v6.17": ["whole", "mm: Copy-on-Write (COW) reuse support for PTE-mapped THP, v6.15; recorded v6.18.5"],
     },
   ),
   gupReadBreaksCow: decision("Does GUP for reading break copy-on-write (so a read fault of the guest allocates the page)?", [true, false], {

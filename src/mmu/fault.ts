@@ -66,6 +66,7 @@ import {
   VM_FAULT_SIGSEGV,
 } from "./vmfault.js";
 import { PAGE_PROT_WRITECOMBINE, VM_HUGETLB, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from "./vmflags.js";
+import { mappedOnlyHere } from "./rmap.js";
 import type { UserfaultContexts } from "./uffdcontexts.js";
 import type { Vmas } from "./vmas.js";
 import type { Zap } from "./zap.js";
@@ -218,7 +219,7 @@ export class HostFault {
     if ((pt.hi & HI_UFFD_WP) !== 0 && (vmFlags & VM_UFFD_WP) !== 0) return DEFER_UFFD_WP;
     if (frames.isHugeZeroPage(pt.leafPfn)) return this.d.hugeZeroPageWrite === "replace" ? DEFER_HUGE_COPY : DEFER_SPLIT;
     if (this.canReuse(mm, addr, true)) {
-      frames.setFlags(pt.leafPfn, FRAME_EXCLUSIVE);
+      frames.setExclusive(pt.leafPfn, true, true);
       this.makeWritable(mm, pmdStart(addr));
       return 0;
     }
@@ -314,7 +315,7 @@ export class HostFault {
     if (this.d.cowReuse === "mapcount" && this.lockedElsewhere(pt.leafPfn)) return DEFER_PAGE_LOCK;
     if (!this.canReuse(mm, addr, false)) return DEFER_WP_COPY;
     frames.clearFlags(pt.leafPfn, FRAME_KSM);
-    frames.setFlags(pt.leafPfn, FRAME_EXCLUSIVE);
+    frames.setExclusive(pt.leafPfn, true, false);
     this.makeWritable(mm, addr);
     return 0;
   }
@@ -332,13 +333,13 @@ export class HostFault {
     if (frames.isKsm(pfn)) return this.d.ksmReuse && this.reuseKsm(pfn);
     switch (this.d.cowReuse) {
       case "mapcount":
-        if (partOfThp) return this.onlyHere(mm, addr);
+        if (partOfThp) return mappedOnlyHere(this.pt, frames, mm, addr);
         return frames.mapcount(pfn) === 1 && ((frames.flags(pfn) & FRAME_SWAPCACHE) === 0 || frames.refcount(pfn) === 1);
       case "refcount":
-        return !partOfThp && this.pageCount(pfn) === 1;
+        return this.pageCount(pfn) === 1;
       default:
-        if ((frames.flags(pfn) & FRAME_EXCLUSIVE) !== 0) return true;
-        if (partOfThp) return this.d.cowReuseLarge && this.reuseLarge(mm, addr);
+        if (frames.isExclusive(pfn)) return true;
+        if (partOfThp && this.d.cowReuseLarge !== "lone") return this.d.cowReuseLarge === "whole" && this.reuseLarge(mm, addr);
         return huge ? frames.refcount(pfn) === 1 : this.reuseAnon(pfn);
     }
   }
@@ -367,18 +368,7 @@ export class HostFault {
     const { frames } = this;
     const head = frames.head(this.pt.leafPfn);
     const mapped = frames.mapcount(head);
-    return mapped > 1 && frames.refcount(head) === mapped && this.onlyHere(mm, addr);
-  }
-
-  /** page_trans_huge_mapcount == 1: no other address space maps any part of the THP whose page is walked at addr. */
-  private onlyHere(mm: number, addr: number): boolean {
-    const { pt, frames } = this;
-    const head = frames.head(pt.leafPfn);
-    const first = addr - (addr % 4096) - (pt.leafPfn - head) * 4096;
-    let mapped = 0;
-    for (let i = 0; i < 512; i++) if (pt.walk(mm, first + i * 4096) && pt.leafPfn === head + i) mapped++;
-    pt.walk(mm, addr);
-    return frames.mapcount(head) === mapped;
+    return mapped > 1 && frames.refcount(head) === mapped && mappedOnlyHere(this.pt, frames, mm, addr);
   }
 
   /** wp_page_reuse: the leaf of the last walk becomes writable and dirty. */

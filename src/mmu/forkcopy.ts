@@ -90,7 +90,7 @@ export class ForkCopy {
     if (present && (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || ((entry >> 1) & 15) === 0)) {
       const pfn = descPfn(lo, hi);
       frames.addMapping(pfn);
-      if ((frames.flags(pfn) & FRAME_ANON) !== 0) frames.clearFlags(pfn, FRAME_EXCLUSIVE);
+      if ((frames.flags(pfn) & FRAME_ANON) !== 0) frames.setExclusive(pfn, false, level < 3);
     }
     if (present) {
       lo &= ~PTE_AF; // pte_mkold: the child has not touched it

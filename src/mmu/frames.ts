@@ -12,19 +12,21 @@
  * state word | bits
  * small page | flags 11:0, reference count 21:12, map count 31:22
  * free small page | 0 in 21:0, the next free page of the block + 1 in 31:22
- * compound page | flags 11:0
+ * compound page | flags 11:0, 12: PageAnonExclusive is each page's own (subpagemarks.ts)
  * a frame of a 64 KiB hugetlb page, whose block is broken | FRAME_HUGETLB in 3:0, the place of its record 31:4
  *
  * A free run has the next one + 1 in its second word, a free record in its reference count. page->index is not kept: the
  * reverse mapping goes from the file or the anon_vma to the VMAs, and their tables are looked at (rmap.ts).
  *
- * Tail pages have no record of their own: counts and flags are the head's, as in the kernel. A small
+ * Tail pages have no record of their own: counts and flags are the head's, as in the kernel, save two that each page of a THP
+ * has for itself (subpagemarks.ts; the head's FRAME_HWPOISON says that one of them is broken, PG_has_hwpoisoned). A small
  * page's count that reaches 1023 stays there, and the page is never freed (as REFCOUNT_SATURATED).
  */
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 import type { LruBatches } from "./lrubatch.js";
+import { MARK_EXCLUSIVE, MARK_HWPOISON, SubpageMarks } from "./subpagemarks.js";
 
 /** Flags of a frame. */
 export const FRAME_DIRTY = 1 << 0;
@@ -44,6 +46,8 @@ export const FRAME_EXCLUSIVE = 1 << 9;
 export const FRAME_MTE_TAGGED = 1 << 10;
 export const FRAME_KSM = 1 << 11;
 const FLAGS_MASK = 0xfff;
+/** Of a THP without FRAME_EXCLUSIVE: some of its pages are exclusive. */
+const SOME_EXCLUSIVE = 1 << 12;
 const REF_SHIFT = 12;
 const MAP_SHIFT = 22;
 const COUNT_MASK = 0x3ff;
@@ -164,6 +168,7 @@ export class Frames {
   private readonly special: SpecialRange[] = [];
   /** References of the pages of all special ranges, beyond the one that each starts with. */
   private readonly specialRefs: I32Pool;
+  private readonly marks: SubpageMarks;
   /** In releases with a batch that the model follows. */
   lru: LruBatches | undefined;
   /** The same in those where it is followed which pages were accessed. */
@@ -182,6 +187,7 @@ export class Frames {
     this.recs = sim.state.i32("frames.records", 2048);
     this.specialRefs = sim.state.i32("frames.specialRefs", 1);
     this.heads = sim.state.i32("frames.heads", H_POOL + 2 * HUGETLB_ORDERS.length);
+    this.marks = new SubpageMarks(sim);
     this.zeroPfn = this.take(ORDER_PAGE);
     this.setFlags(this.zeroPfn, FRAME_RESERVED);
     for (const [n, order] of HUGETLB_ORDERS.entries()) {
@@ -574,8 +580,48 @@ export class Frames {
   isDirty(pfn: number): boolean {
     return (this.flags(pfn) & FRAME_DIRTY) !== 0;
   }
+  /** PageHWPoison: of a huge page, this page of it. */
   isHwpoison(pfn: number): boolean {
-    return (this.flags(pfn) & FRAME_HWPOISON) !== 0;
+    const of = this.flags(pfn);
+    return (of & FRAME_HWPOISON) !== 0 && ((of & FRAME_THP) === 0 || this.marks.has(MARK_HWPOISON, pfn - this.basePfn));
+  }
+  /** SetPageHWPoison. */
+  setHwpoison(pfn: number): void {
+    if (this.isThp(pfn)) this.marks.set(MARK_HWPOISON, pfn - this.basePfn, true);
+    this.setFlags(pfn, FRAME_HWPOISON);
+  }
+  /** PageAnonExclusive of the page of RAM that an entry maps; where it maps a whole huge page, the first. */
+  isExclusive(pfn: number): boolean {
+    const word = this.recs.a[this.record(pfn)]!;
+    if ((word & FRAME_EXCLUSIVE) !== 0) return true;
+    return (word & (FRAME_THP | SOME_EXCLUSIVE)) === (FRAME_THP | SOME_EXCLUSIVE) && this.marks.has(MARK_EXCLUSIVE, pfn - this.basePfn);
+  }
+  /** SetPageAnonExclusive, or ClearPageAnonExclusive. @param whole the entry maps the whole huge page: its small ones will all have its mark (__split_huge_pmd_locked) */
+  setExclusive(pfn: number, on: boolean, whole: boolean): void {
+    const r = this.record(pfn);
+    if (!whole && (this.recs.a[r]! & FRAME_THP) !== 0) return this.setSubpageExclusive(r, pfn - this.basePfn, on);
+    const word = this.recs.a[r]!;
+    if ((word & FRAME_THP) !== 0) this.dropExclusiveMarks(r, pfn - this.basePfn);
+    this.recs.set(r, on ? this.recs.a[r]! | FRAME_EXCLUSIVE : this.recs.a[r]! & ~FRAME_EXCLUSIVE);
+  }
+  private setSubpageExclusive(r: number, rel: number, on: boolean): void {
+    const { marks, recs } = this;
+    const word = recs.a[r]!;
+    if ((word & SOME_EXCLUSIVE) === 0) {
+      if (on === ((word & FRAME_EXCLUSIVE) !== 0)) return;
+      marks.fill(MARK_EXCLUSIVE, rel, !on);
+      recs.set(r, (word & ~FRAME_EXCLUSIVE) | SOME_EXCLUSIVE);
+    }
+    marks.set(MARK_EXCLUSIVE, rel, on);
+    if (!marks.all(MARK_EXCLUSIVE, rel, on)) return;
+    this.dropExclusiveMarks(r, rel);
+    if (on) recs.set(r, recs.a[r]! | FRAME_EXCLUSIVE);
+  }
+  private dropExclusiveMarks(r: number, rel: number): void {
+    const word = this.recs.a[r]!;
+    if ((word & SOME_EXCLUSIVE) === 0) return;
+    this.marks.fill(MARK_EXCLUSIVE, rel, false);
+    this.recs.set(r, word & ~SOME_EXCLUSIVE);
   }
   isKsm(pfn: number): boolean {
     return (this.flags(pfn) & FRAME_KSM) !== 0;
@@ -674,7 +720,8 @@ export class Frames {
       this.freeHuge(pfn, record);
       return;
     }
-    if ((flags & FRAME_HWPOISON) !== 0) return; // never handed out again
+    if ((flags & FRAME_HWPOISON) !== 0) return; // never handed out again: of a huge page, all of it
+    if ((flags & (FRAME_THP | SOME_EXCLUSIVE)) === (FRAME_THP | SOME_EXCLUSIVE)) this.dropExclusiveMarks(record, rel);
     if (this.blocks.a[at + KIND] === KIND_COMPOUND) {
       this.sim.bus.emit(pageFree, this.basePfn + b * 512, ORDER_PMD);
       this.lru?.freed(this.basePfn + b * 512);
@@ -724,13 +771,27 @@ export class Frames {
   splitCompound(head: number): void {
     const b = (head - this.basePfn) >>> 9;
     const old = this.blocks.a[Math.imul(b, B) + RECORD]!;
-    const flags = this.recs.a[old]! & FLAGS_MASK & ~FRAME_THP;
+    const word = this.recs.a[old]!;
+    const flags = word & FLAGS_MASK & ~FRAME_THP & ~FRAME_HWPOISON;
     this.freeRecord(old);
     this.breakBlock(b);
     const run = this.blocks.a[Math.imul(b, B) + RECORD]!;
     for (let i = 0; i < 512; i++) this.recs.set(run + i, flags);
+    if ((word & (SOME_EXCLUSIVE | FRAME_HWPOISON)) !== 0) this.giveMarks(b << 9, run, word);
     this.blocks.set(Math.imul(b, B) + USED, 512);
     this.blocks.set(Math.imul(b, B) + BUMP, 512);
+  }
+
+  /** What each page of a split THP had for itself becomes a flag. */
+  private giveMarks(rel: number, run: number, word: number): void {
+    const { marks, recs } = this;
+    for (let i = 0; i < 512; i++) {
+      const exclusive = (word & SOME_EXCLUSIVE) !== 0 && marks.has(MARK_EXCLUSIVE, rel + i) ? FRAME_EXCLUSIVE : 0;
+      const broken = (word & FRAME_HWPOISON) !== 0 && marks.has(MARK_HWPOISON, rel + i) ? FRAME_HWPOISON : 0;
+      if ((exclusive | broken) !== 0) recs.set(run + i, recs.a[run + i]! | exclusive | broken);
+    }
+    marks.fill(MARK_EXCLUSIVE, rel, false);
+    marks.fill(MARK_HWPOISON, rel, false);
   }
 
   /** Counts of a page after `splitCompound`; one without references is freed. */

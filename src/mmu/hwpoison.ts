@@ -105,15 +105,17 @@ export class MemoryFailure {
     s.set(f + BYTES, 2 ** frames.orderOf(pfn) * 4096);
     s.set(f + FILE, this.rmap.fileOf(pfn, s.a[f + MM]!, s.a[f + ADDR]!));
     s.set(f + INDEX, this.rmap.indexOf(s.a[f + MM]!, s.a[f + ADDR]!));
+    if (frames.isHwpoison(pfn)) return this.again(f, pfn);
     this.sim.bus.emit(memoryFailureEvent, pfn);
     frames.lru?.lruAddDrainAll(); // shake_page
     if (frames.isThp(pfn) && (frames.flags(pfn) & FRAME_FILE) !== 0 && this.d.hwpoisonFileHuge === "refused") {
       frames.put(pfn);
       return agents.ret(f, -EBUSY);
     }
+    if (!frames.isThp(pfn)) return this.lockRmap(f);
     // A transparent huge page is split first, so that only the broken page is lost.
-    if (frames.isThp(pfn)) return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!, 1, 1);
-    return this.lockRmap(f);
+    frames.setHwpoison(pfn);
+    return agents.call(f, this.poisonPage.first + 4, this.split.splitHugePage, s.a[f + MM]!, s.a[f + ADDR]!, 1);
   }
 
   /** The zero page cannot be given up, but is marked as broken all the same: asked again it is said to be so already. */
@@ -126,12 +128,18 @@ export class MemoryFailure {
     return d.hwpoisonAgain === "EHWPOISON" ? -EHWPOISON : 0;
   }
 
+  /** A page that was marked as broken and could not be unmapped (TestSetPageHWPoison). */
+  private again(f: number, pfn: number): number {
+    this.frames.put(pfn);
+    return this.sim.agents.ret(f, this.d.hwpoisonAgain === "EHWPOISON" ? -EHWPOISON : 0, this.sim.agents.stack.a[f + BYTES]!);
+  }
+
   /** rmap_walk holds the lock over all mappings of the page. */
   private lockRmap(f: number): number {
     const { frames } = this;
     const page = this.sim.agents.stack.a[f + PFN]!;
     if (frames.isThp(page)) {
-      // try_to_split_thp_page failed: somebody else holds it or has its lock.
+      // try_to_split_thp_page failed: somebody else holds it or has its lock. It stays mapped, marked as broken.
       frames.put(page);
       if (this.d.hwpoisonUnsplit !== "EHWPOISON") return this.sim.agents.ret(f, -EBUSY);
       return this.sim.agents.ret(f, -EHWPOISON, 0, PAGE_LSB); // kill_procs_now

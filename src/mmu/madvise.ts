@@ -4,11 +4,11 @@ import { EACCES, EBUSY, EINVAL, ENOMEM } from "../sim/errno.js";
 import { isPageAligned, pageAlign, type MmContext } from "./context.js";
 import type { BreakKsm } from "./breakksm.js";
 import { FILE_SHMEM } from "./files.js";
-import { FRAME_DIRTY, FRAME_LAZYFREE, FRAME_SWAPCACHE } from "./frames.js";
 import type { MemoryFailure } from "./hwpoison.js";
+import { TO_COLD, TO_FREE, TO_PAGEOUT, type MadvisePages } from "./madvisepages.js";
 import { MMU_NOTIFY_CLEAR } from "./notifiers.js";
 import { LEVEL_SIZE, nextBoundary } from "./pagetable.js";
-import { HI_DIRTY, MT_NORMAL_NC, PTE_AF, PTE_ATTRINDX_MASK, PTE_RDONLY } from "./pte.js";
+import { MT_NORMAL_NC, PTE_ATTRINDX_MASK } from "./pte.js";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, type Truncate } from "./truncate.js";
 import type { VmaChange } from "./vmachange.js";
 import {
@@ -81,13 +81,12 @@ const LAST_FAIL = VMA;
 
 const P_VISITED = 1;
 const P_FREE = 2;
-const P_FREE_SPLIT_LAST = 3;
-const P_FREE_AGE = 4;
-const P_REMOVED = 5;
-const P_COLLAPSED = 6;
-const P_POISONED = 7;
-const P_POPULATED = 8;
-const P_UNMERGED = 9;
+const P_FREED = 3;
+const P_REMOVED = 4;
+const P_COLLAPSED = 5;
+const P_POISONED = 6;
+const P_POPULATED = 7;
+const P_UNMERGED = 8;
 
 /** Whether the walk needs the mmap_lock, and how (madvise_need_mmap_write, madvise_lock). */
 const LOCK_WRITE = 0;
@@ -125,13 +124,13 @@ export class Madvise {
     private readonly failure: MemoryFailure,
     private readonly breakKsm: BreakKsm,
     private readonly collapseFile: Activity,
+    private readonly pages: MadvisePages,
   ) {
     this.madvise = mm.sim.agents.activity("madvise", "mm/madvise.c do_madvise", 10, [
       ["lock", (f) => this.lock(f)],
       ["visited", (f) => this.visited(f)],
-      ["free", (f) => this.freeSplitFirst(f)],
-      ["freeSplitLast", (f) => this.freeSplitLast(f)],
-      ["freeAge", (f) => this.freeAge(f)],
+      ["free", (f) => this.freePages(f)],
+      ["freed", (f) => this.freed(f)],
       ["removed", (f) => this.removed(f)],
       ["collapsed", (f) => this.collapsed(f)],
       ["poisoned", (f) => this.poisoned(f)],
@@ -263,24 +262,14 @@ export class Madvise {
     }
   }
 
-  /**
-   * madvise_cold, madvise_pageout: without swap neither takes a page away, but pages that nobody else maps change their LRU list. Left out:
-   * their entries become old, and MADV_PAGEOUT throws away what MADV_FREE has marked.
-   */
+  /** madvise_cold, madvise_pageout. */
   private coldOrPageout(f: number, v: number, start: number, end: number): number {
-    const { sim, vmas, pt, frames } = this.mm;
+    const { sim, vmas, frames } = this.mm;
     // PFNMAP and locked VMAs are refused.
     if ((vmas.flags(v) & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0) return this.leave(f, -EINVAL);
-    const { lru } = frames;
-    if (lru === undefined) return this.nextVma(f);
-    lru.lruAddDrain();
-    const pageout = sim.agents.stack.a[f + ADVICE] === MADV_PAGEOUT;
-    for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
-      if (!pt.walk(vmas.mm(v), a) || pt.special || frames.mapcount(pt.leafPfn) !== 1) continue;
-      if (pageout && !frames.isCompound(pt.leafPfn) && (frames.flags(pt.leafPfn) & FRAME_LAZYFREE) === 0) lru.putBack(pt.leafPfn);
-      else if (!pageout) lru.deactivatePage(frames.head(pt.leafPfn));
-    }
-    return this.nextVma(f);
+    frames.lru?.lruAddDrain();
+    const to = sim.agents.stack.a[f + ADVICE] === MADV_PAGEOUT ? TO_PAGEOUT : TO_COLD;
+    return sim.agents.call(f, this.madvise.first + P_VISITED, this.pages.activity, vmas.mm(v), start, end, to);
   }
 
   /** The proposal's sketch, for whole private mappings: present pages change their type and leave the cache, later ones come so. */
@@ -394,66 +383,17 @@ export class Madvise {
     return sim.agents.call(f, this.madvise.first + P_FREE, notifiers.invalidateRangeStart, vmas.mm(v), start, end, MMU_NOTIFY_CLEAR, 1);
   }
 
-  private freeSplitFirst(f: number): number {
-    const { sim, huge } = this.mm;
+  private freePages(f: number): number {
+    const { sim } = this.mm;
     const s = sim.agents.stack.a;
-    const start = s[f + PART_START]!;
-    const partly = start % BLOCK !== 0 || s[f + PART_END]! - start < BLOCK;
-    if (partly && this.ownHugePage(s[f + MM]!, start)) {
-      return sim.agents.call(f, this.madvise.first + P_FREE_SPLIT_LAST, huge.splitHugePage, s[f + MM]!, start);
-    }
-    return this.freeSplitLast(f);
+    return sim.agents.call(f, this.madvise.first + P_FREED, this.pages.activity, s[f + MM]!, s[f + PART_START]!, s[f + PART_END]!, TO_FREE);
   }
 
-  private freeSplitLast(f: number): number {
-    const { sim, huge } = this.mm;
+  private freed(f: number): number {
+    const { sim, notifiers } = this.mm;
     const s = sim.agents.stack.a;
-    const end = s[f + PART_END]!;
-    const low = end - (end % BLOCK);
-    if (low !== end && low >= s[f + PART_START]! && this.ownHugePage(s[f + MM]!, low)) {
-      return sim.agents.call(f, this.madvise.first + P_FREE_AGE, huge.splitHugePage, s[f + MM]!, low);
-    }
-    return this.freeAge(f);
-  }
-  /** madvise_free_huge_pmd: of a huge page that is this mapping's alone a part may be freed, and the page is split for that. */
-  private ownHugePage(mm: number, addr: number): boolean {
-    const { pt, frames } = this.mm;
-    return pt.walk(mm, addr) && pt.leafLevel === 2 && !pt.special && !frames.isZeroPage(pt.leafPfn) && frames.mapcount(pt.leafPfn) === 1;
-  }
-
-  /** madvise_free_pte_range: every entry becomes old and clean, its page one to be freed first (mark_page_lazyfree). A dirty page that others map too stays as it is. */
-  private freeAge(f: number): number {
-    const { sim, pt, notifiers, frames } = this.mm;
-    const s = sim.agents.stack.a;
-    const mm = s[f + MM]!;
-    const start = s[f + PART_START]!;
-    const end = s[f + PART_END]!;
-    if (pt.contended(mm, start, end)) return BLOCKED;
-    for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
-      if (!pt.walk(mm, a) || pt.special) continue;
-      const size = LEVEL_SIZE[pt.leafLevel as 1 | 2 | 3];
-      const block = a - (a % size);
-      // Of a huge page that could not be split nothing is freed.
-      if (block < start || block + size > end) continue;
-      // A part of a huge page, which the kernel splits first.
-      const part = pt.leafLevel === 3 && frames.isCompound(pt.leafPfn);
-      if (!part && !this.freeable(pt.leafPfn)) continue;
-      if (!part) frames.lru?.markPageLazyfree(pt.leafPfn);
-      const lo = (pt.lo & ~PTE_AF) | PTE_RDONLY;
-      pt.setEntry(mm, block, pt.leafLevel, pt.entry, lo, pt.hi & ~HI_DIRTY);
-    }
-    pt.tlb.flushRange(mm, start, end);
-    return sim.agents.call(f, this.madvise.first + P_VISITED, notifiers.invalidateRangeEnd, mm, start, end, MMU_NOTIFY_CLEAR, 1);
-  }
-
-  /** madvise_free_huge_pmd, madvise_free_pte_range: a huge page, or one that is dirty or was swapped out once, must be this mapping's alone; it is clean and out of the swap cache then. */
-  private freeable(pfn: number): boolean {
-    const { frames } = this.mm;
-    const flags = frames.flags(pfn) & (FRAME_DIRTY | FRAME_SWAPCACHE);
-    if (flags === 0 && !frames.isCompound(pfn)) return true;
-    if (frames.mapcount(pfn) !== 1 || ((flags & FRAME_SWAPCACHE) !== 0 && frames.refcount(pfn) !== 1)) return false;
-    frames.clearFlags(pfn, flags);
-    return true;
+    const [start, end] = [s[f + PART_START]!, s[f + PART_END]!];
+    return sim.agents.call(f, this.madvise.first + P_VISITED, notifiers.invalidateRangeEnd, s[f + MM]!, start, end, MMU_NOTIFY_CLEAR, 1);
   }
 
   /** madvise_remove: a hole is punched with the mmap_lock dropped. */

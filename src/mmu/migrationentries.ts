@@ -106,13 +106,12 @@ export class MigrationEntries {
   /**
    * try_to_map_unused_to_zeropage, of each page of a huge page that has been split, where it is mapped: a page of zeroes gives
    * way to the shared one, and is freed if nobody else has a reference. Nobody is told beyond the split's own announcement.
-   * @param broken the page that is split off because it is broken, or -1
    */
-  mapUnusedToZeropage(index: number, head: number, broken: number): void {
+  mapUnusedToZeropage(index: number, head: number): void {
     const { splitZeroPages } = this.d;
     if (splitZeroPages === "none") return;
     for (let i = 0; i < 512; i++) {
-      if (head + i === broken && splitZeroPages === "intact") continue;
+      if (splitZeroPages === "intact" && this.frames.isHwpoison(head + i)) continue;
       if (pagesIdentical(this.phys, head + i, this.frames.zeroPfn)) this.zeroEntriesOf(head + i, index + i);
     }
   }

@@ -21,6 +21,7 @@ import { HostTlbFlush, type HostPe } from "./hosttlb.js";
 import { HugePages } from "./hugepages.js";
 import { MemoryFailure } from "./hwpoison.js";
 import { Madvise } from "./madvise.js";
+import { MadvisePages } from "./madvisepages.js";
 import { Mmap } from "./mmap.js";
 import { Mprotect } from "./mprotect.js";
 import { Mremap } from "./mremap.js";
@@ -212,11 +213,12 @@ export class HostMm implements MmContext {
     );
     const munmap = new Munmap(this, this.vmaChange, this.zapVma);
     const fork = new Fork(this);
+    const advised = new MadvisePages(this, rmap, this.reclaim.ageRange);
     this.syscalls = Object.freeze({
       mmap: new Mmap(this, this.vmaChange, munmap).mmap,
       munmap: munmap.munmap,
       mprotect: new Mprotect(this, this.vmaChange).mprotect,
-      madvise: new Madvise(this, this.vmaChange, this.zapVma, truncate, failure, breakKsm, collapseFile.collapse).madvise,
+      madvise: new Madvise(this, this.vmaChange, this.zapVma, truncate, failure, breakKsm, collapseFile.collapse, advised).madvise,
       mremap: new Mremap(this, this.vmaChange, munmap, breakKsm).mremap,
       ftruncate: truncate.ftruncate,
       fallocate: truncate.fallocate,

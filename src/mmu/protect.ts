@@ -1,6 +1,6 @@
 /** mprotect's walk over present entries: mm/mprotect.c change_protection, mm/huge_memory.c change_huge_pmd, mm/hugetlb.c hugetlb_change_protection. */
 import type { MmRow } from "./decisions.js";
-import { FRAME_ANON, FRAME_EXCLUSIVE, type Frames } from "./frames.js";
+import { FRAME_ANON, type Frames } from "./frames.js";
 import { LEVEL_SIZE, nextBoundary, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
 import { descPfn, HI_DIRTY, HI_PROT_NONE, HI_UFFD_WP, HI_WRITE, MODIFY_HI, MODIFY_LO, PTE_RDONLY, PTE_VALID } from "./pte.js";
@@ -62,7 +62,7 @@ export class Protect {
 
   /** PageAnonExclusive of what an entry maps. */
   mine(lo: number, hi: number): boolean {
-    const mine = FRAME_ANON | FRAME_EXCLUSIVE;
-    return (this.frames.flags(descPfn(lo, hi)) & mine) === mine;
+    const pfn = descPfn(lo, hi);
+    return (this.frames.flags(pfn) & FRAME_ANON) !== 0 && this.frames.isExclusive(pfn);
   }
 }

@@ -102,6 +102,14 @@ export class Rmap {
     return 0;
   }
 
+  /** page_mapcount: leaves that show a page, in all address spaces, those of its whole huge page too. @param file of `fileOf` @param index of `indexOf` */
+  entriesOf(pfn: number, file: number, index: number): number {
+    let n = 0;
+    for (let c = this.next(pfn, file, index, 0); c !== 0; c = this.next(pfn, file, index, c))
+      if (this.pt.walk(this.mm, this.addr) && this.pt.leafPfn === pfn) n++;
+    return n;
+  }
+
   /** Does any address space map the page by a page entry? (mm, addr) maps it. */
   pteMapped(pfn: number, mm: number, addr: number): boolean {
     const { pt } = this;
@@ -141,4 +149,14 @@ export class Rmap {
     files.cache.put(file, pgoff, to);
     frames.put(from);
   }
+}
+
+/** page_trans_huge_mapcount == 1, FOLIO_MM_IDS_SHARED: no other address space maps any part of the THP whose page is walked at addr by a small entry. */
+export function mappedOnlyHere(pt: HostPageTables, frames: Frames, mm: number, addr: number): boolean {
+  const head = frames.head(pt.leafPfn);
+  const first = addr - (addr % 4096) - (pt.leafPfn - head) * 4096;
+  let mapped = 0;
+  for (let i = 0; i < 512; i++) if (pt.walk(mm, first + i * 4096) && pt.leafPfn === head + i) mapped++;
+  pt.walk(mm, addr);
+  return frames.mapcount(head) === mapped;
 }

@@ -3,7 +3,7 @@ import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EBUSY } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { MmRow } from "./decisions.js";
-import { FRAME_FILE, FRAME_HUGETLB, type Frames } from "./frames.js";
+import { FRAME_FILE, FRAME_HUGETLB, FRAME_HWPOISON, type Frames } from "./frames.js";
 import type { MigrationEntries } from "./migrationentries.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import type { PageLocks } from "./pagelock.js";
@@ -31,9 +31,8 @@ const END = ARG + 10;
 const HEAD = ARG + 11;
 /** 1: lock and reference of the page are splitHugePage's own. */
 const OWN = ARG + 12;
-/** 1: the page that was asked for is broken. 1: small entries map the part that is announced now. */
-const BROKEN = ARG + 13;
-const SMALL = ARG + 14;
+/** 1: small entries map the part that is announced now. */
+const SMALL = ARG + 13;
 
 const ANON_VMA_LOCK = 6;
 
@@ -47,7 +46,7 @@ export class SplitHugePmd {
   /** (mm, addr): range_start over the PMD's 2 MiB (CLEAR), split if it is a huge leaf, range_end. The event comes whatever is mapped. */
   readonly activity: Activity;
   /**
-   * (mm, addr, pins, broken 0|1) -> R0 0 | -errno. split_huge_page of the THP behind addr: in each address space (rmap_walk of unmap_folio,
+   * (mm, addr, pins) -> R0 0 | -errno. split_huge_page of the THP behind addr: in each address space (rmap_walk of unmap_folio,
    * unmap_page before v6.1) the mapping is split (S, E), then its pages get migration entries (S, E; until v4.13 both at once), which faults wait
    * for until all are put back (remap_page) and the compound page is 512 ordinary ones. In the last of them both happen at
    * once, between S and E. -EBUSY, and nothing announced, where its page lock is taken or it has references beyond those of its
@@ -80,7 +79,7 @@ export class SplitHugePmd {
       ["splitLocked", (f) => this.splitLocked(f)],
       ["done", (f) => agents.ret(f, 0)],
     ]);
-    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 15, [
+    this.splitHugePage = agents.activity("splitHugePage", "mm/huge_memory.c split_huge_page_to_list", 14, [
       ["lock", (f) => this.lockPage(f)],
       ["unmapPage", (f) => this.part(f, this.splitHugePage.first + 2, true)],
       ["splitLocked", (f) => this.splitPage(f)],
@@ -99,7 +98,6 @@ export class SplitHugePmd {
     const s = agents.stack;
     const mm = s.a[f + MM]!;
     const addr = s.a[f + ADDR]!;
-    s.set(f + BROKEN, s.a[f + MINE]!);
     const of = pt.walk(mm, addr) ? frames.flags(pt.leafPfn) : 0;
     if ((of & FRAME_HUGETLB) !== 0) return agents.ret(f, -EBUSY);
     if (this.filePages !== undefined && (of & FRAME_FILE) !== 0) {
@@ -250,7 +248,7 @@ export class SplitHugePmd {
       this.fail(f);
       return this.part(f, this.splitHugePage.first + 3, false);
     }
-    if (s.a[f + BROKEN] !== 0 && s.a[f + SMALL] !== 0 && this.d.splitPoison === "poison") this.poisonMine(f);
+    if (s.a[f + SMALL] !== 0 && this.d.splitPoison === "poison") this.poisonBroken(f);
     if (!more) {
       this.splitNow(f);
       return this.part(f, this.splitHugePage.first + 3, false);
@@ -259,14 +257,18 @@ export class SplitHugePmd {
     return this.part(f, this.splitHugePage.first + 5, false);
   }
 
-  /** try_to_migrate_one: the entry of a broken page names it as such at once. */
-  private poisonMine(f: number): void {
-    const { pt, vmas } = this;
+  /** try_to_migrate_one: the small entry of a broken page names it as such at once. */
+  private poisonBroken(f: number): void {
+    const { pt, frames } = this;
     const s = this.sim.agents.stack.a;
-    const mine = s[f + MINE]!;
+    const head = s[f + HEAD]!;
+    if (s[f + INDEX]! < 0 || (frames.flags(head) & FRAME_HWPOISON) === 0) return;
     const mm = s[f + AT_MM]!;
-    const at = vmas.addressOf(vmas.findVma(mm, s[f + AT]!), s[f + INDEX]! + mine - s[f + HEAD]!);
-    if (at >= s[f + AT]! && at < s[f + END]! && pt.walk(mm, at) && pt.leafPfn === mine) this.migration.putPoison(mm, at);
+    const end = s[f + END]!;
+    for (let at = s[f + AT]!; at < end; at += 4096) {
+      if (!pt.walk(mm, at) || pt.leafPfn < head || pt.leafPfn >= head + 512 || !frames.isHwpoison(pt.leafPfn)) continue;
+      this.migration.putPoison(mm, at);
+    }
   }
 
   /** remap_page, then __split_huge_page: each page gets the counts of its own entries; pages that nothing maps any more are freed. */
@@ -285,20 +287,11 @@ export class SplitHugePmd {
     if (mapped !== frames.mapcount(head) || frames.refcount(head) !== mapped + this.references(f)) return this.fail(f);
     frames.splitCompound(head);
     for (let i = 0; i < 512; i++) {
-      const here = this.entriesOf(head + i, index + i);
+      const here = rmap.entriesOf(head + i, -1, index + i);
       const pins = head + i === mine ? s[f + PINS]! - (other > 0 ? 1 : 0) : head + i === other ? 1 : 0;
       frames.setCounts(head + i, here + pins, here);
     }
-    this.migration.mapUnusedToZeropage(index, head, s[f + BROKEN] !== 0 ? mine : -1);
+    this.migration.mapUnusedToZeropage(index, head);
     if (this.freezes) this.pages.tryLock(mine);
-  }
-
-  /** Small entries of a page, in all address spaces. */
-  private entriesOf(pfn: number, index: number): number {
-    const { rmap, pt } = this;
-    let n = 0;
-    for (let c = rmap.next(pfn, -1, index, 0); c !== 0; c = rmap.next(pfn, -1, index, c))
-      if (pt.walk(rmap.mm, rmap.addr) && pt.leafPfn === pfn) n++;
-    return n;
   }
 }
