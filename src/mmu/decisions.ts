@@ -208,24 +208,34 @@ export const mmDecisions = {
       "v6.17": ["processes", "the same: folio_maybe_mapped_shared, v6.18.2; recorded 6.17.13, 7.2.12"],
     },
   ),
-  madviseFreeShared: decision(
-    "The same of MADV_FREE.",
-    ["page", "folio", "first", "likely", "processes"],
-    {
-      "v4.0": ["page", "mm/madvise.c madvise_free_pte_range, mm/huge_memory.c madvise_free_huge_pmd: page_mapcount, v5.4, v5.10.198; recorded"],
-      "v6.1": ["folio", "the same: folio_mapcount, total_mapcount, v6.1, v6.4"],
-      "v6.1.192": ["first", "recorded: as v6.6"],
-      "v6.6": ["first", "the same: folio_estimated_sharers, v6.5, v6.8"],
-      "v6.12": ["likely", "the same: folio_likely_mapped_shared, v6.11.11, v6.14; recorded v6.12.117"],
-      "v6.17": ["processes", "the same: folio_maybe_mapped_shared, v6.18.2; recorded 6.17.13, 7.2.12"],
-    },
-  ),
+  madviseFreeShared: decision("The same of MADV_FREE.", ["page", "folio", "first", "likely", "processes"], {
+    "v4.0": [
+      "page",
+      "mm/madvise.c madvise_free_pte_range, mm/huge_memory.c madvise_free_huge_pmd: page_mapcount, v5.4, v5.10.198; recorded",
+    ],
+    "v6.1": ["folio", "the same: folio_mapcount, total_mapcount, v6.1, v6.4"],
+    "v6.1.192": ["first", "recorded: as v6.6"],
+    "v6.6": ["first", "the same: folio_estimated_sharers, v6.5, v6.8"],
+    "v6.12": ["likely", "the same: folio_likely_mapped_shared, v6.11.11, v6.14; recorded v6.12.117"],
+    "v6.17": ["processes", "the same: folio_maybe_mapped_shared, v6.18.2; recorded 6.17.13, 7.2.12"],
+  }),
   madviseWholeHuge: decision(
     "MADV_FREE, MADV_COLD, MADV_PAGEOUT of all of a huge page that small entries map: is it split all the same, or kept?",
     ["split", "kept"],
     {
       "v4.0": ["split", "mm/madvise.c madvise_free_pte_range, madvise_cold_or_pageout_pte_range, v6.9; recorded v6.1.192"],
-      "v6.12": ["kept", "mm/madvise.c madvise_folio_pte_batch, v6.11.11; recorded v6.12.117. An entry that is not split off is left alone, no more the rest of its table"],
+      "v6.12": [
+        "kept",
+        "mm/madvise.c madvise_folio_pte_batch, v6.11.11; recorded v6.12.117. An entry that is not split off is left alone, no more the rest of its table",
+      ],
+    },
+  ),
+  mprotectBatch: decision(
+    "mprotect of small entries of a huge page: are they set one by one, so that the last of sixteen makes them contiguous again, or as a batch, where all sixteen must be in it?",
+    ["single", "batch"],
+    {
+      "v4.0": ["single", "mm/mprotect.c change_pte_range: ptep_modify_prot_commit, v6.12, v6.14; recorded v6.12.117"],
+      "v6.17": ["batch", "mm/mprotect.c modify_prot_commit_ptes, v6.18.2; recorded 6.18.15, 7.2.12"],
     },
   ),
   pageoutReferences: decision(

@@ -316,6 +316,7 @@ export class HostFault {
     if (!this.canReuse(mm, addr, false)) return DEFER_WP_COPY;
     frames.clearFlags(pt.leafPfn, FRAME_KSM);
     frames.setExclusive(pt.leafPfn, true, false);
+    frames.setFolded(pt.leafPfn, false);
     this.makeWritable(mm, addr);
     return 0;
   }

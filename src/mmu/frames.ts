@@ -12,7 +12,7 @@
  * state word | bits
  * small page | flags 11:0, reference count 21:12, map count 31:22
  * free small page | 0 in 21:0, the next free page of the block + 1 in 31:22
- * compound page | flags 11:0, 12: PageAnonExclusive is each page's own (subpagemarks.ts)
+ * compound page | flags 11:0, 12, 13: PageAnonExclusive is each page's own, some small entries are not folded (subpagemarks.ts)
  * a frame of a 64 KiB hugetlb page, whose block is broken | FRAME_HUGETLB in 3:0, the place of its record 31:4
  *
  * A free run has the next one + 1 in its second word, a free record in its reference count. page->index is not kept: the
@@ -26,7 +26,7 @@ import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 import type { LruBatches } from "./lrubatch.js";
-import { MARK_EXCLUSIVE, MARK_HWPOISON, SubpageMarks } from "./subpagemarks.js";
+import { MARK_EXCLUSIVE, MARK_HWPOISON, MARK_UNFOLDED, SubpageMarks } from "./subpagemarks.js";
 
 /** Flags of a frame. */
 export const FRAME_DIRTY = 1 << 0;
@@ -48,6 +48,8 @@ export const FRAME_KSM = 1 << 11;
 const FLAGS_MASK = 0xfff;
 /** Of a THP without FRAME_EXCLUSIVE: some of its pages are exclusive. */
 const SOME_EXCLUSIVE = 1 << 12;
+/** Of a THP: some of its small entries are not folded. */
+const SOME_UNFOLDED = 1 << 13;
 const REF_SHIFT = 12;
 const MAP_SHIFT = 22;
 const COUNT_MASK = 0x3ff;
@@ -617,6 +619,18 @@ export class Frames {
     this.dropExclusiveMarks(r, rel);
     if (on) recs.set(r, recs.a[r]! | FRAME_EXCLUSIVE);
   }
+  /** A small entry of a THP was changed by itself (contpte_try_unfold), or the last of sixteen that are the same now (contpte_try_fold). */
+  setFolded(pfn: number, on: boolean): void {
+    const r = this.record(pfn);
+    const word = this.recs.a[r]!;
+    if ((word & FRAME_THP) === 0 || (on && (word & SOME_UNFOLDED) === 0)) return;
+    this.marks.set(MARK_UNFOLDED, (pfn - this.basePfn) & ~15, !on);
+    this.recs.set(r, word | SOME_UNFOLDED);
+  }
+  /** Has the small entry of this page of a THP the contiguous bit? */
+  isFolded(pfn: number): boolean {
+    return (this.recs.a[this.record(pfn)]! & SOME_UNFOLDED) === 0 || !this.marks.has(MARK_UNFOLDED, (pfn - this.basePfn) & ~15);
+  }
   private dropExclusiveMarks(r: number, rel: number): void {
     const word = this.recs.a[r]!;
     if ((word & SOME_EXCLUSIVE) === 0) return;
@@ -721,7 +735,7 @@ export class Frames {
       return;
     }
     if ((flags & FRAME_HWPOISON) !== 0) return; // never handed out again: of a huge page, all of it
-    if ((flags & (FRAME_THP | SOME_EXCLUSIVE)) === (FRAME_THP | SOME_EXCLUSIVE)) this.dropExclusiveMarks(record, rel);
+    if ((flags & FRAME_THP) !== 0 && (flags & (SOME_EXCLUSIVE | SOME_UNFOLDED)) !== 0) this.dropMarks(rel);
     if (this.blocks.a[at + KIND] === KIND_COMPOUND) {
       this.sim.bus.emit(pageFree, this.basePfn + b * 512, ORDER_PMD);
       this.lru?.freed(this.basePfn + b * 512);
@@ -777,7 +791,7 @@ export class Frames {
     this.breakBlock(b);
     const run = this.blocks.a[Math.imul(b, B) + RECORD]!;
     for (let i = 0; i < 512; i++) this.recs.set(run + i, flags);
-    if ((word & (SOME_EXCLUSIVE | FRAME_HWPOISON)) !== 0) this.giveMarks(b << 9, run, word);
+    if ((word & (SOME_EXCLUSIVE | SOME_UNFOLDED | FRAME_HWPOISON)) !== 0) this.giveMarks(b << 9, run, word);
     this.blocks.set(Math.imul(b, B) + USED, 512);
     this.blocks.set(Math.imul(b, B) + BUMP, 512);
   }
@@ -790,8 +804,12 @@ export class Frames {
       const broken = (word & FRAME_HWPOISON) !== 0 && marks.has(MARK_HWPOISON, rel + i) ? FRAME_HWPOISON : 0;
       if ((exclusive | broken) !== 0) recs.set(run + i, recs.a[run + i]! | exclusive | broken);
     }
-    marks.fill(MARK_EXCLUSIVE, rel, false);
-    marks.fill(MARK_HWPOISON, rel, false);
+    this.dropMarks(rel);
+  }
+  private dropMarks(rel: number): void {
+    this.marks.fill(MARK_EXCLUSIVE, rel, false);
+    this.marks.fill(MARK_HWPOISON, rel, false);
+    this.marks.fill(MARK_UNFOLDED, rel, false);
   }
 
   /** Counts of a page after `splitCompound`; one without references is freed. */

@@ -164,8 +164,10 @@ export class MemoryFailure {
       const cursor = rmap.next(pfn, s.a[f + FILE]!, s.a[f + INDEX]!, s.a[f + CURSOR]!);
       if (cursor === 0) break;
       s.set(f + CURSOR, cursor);
-      if (!pt.walk(rmap.mm, rmap.addr) || pt.leafPfn !== pfn) continue;
-      const size = pt.leafSize;
+      const here = pt.walk(rmap.mm, rmap.addr) && pt.leafPfn === pfn;
+      // An anonymous page is announced wherever it may be, until nobody maps it any more.
+      if (!here && (s.a[f + FILE]! >= 0 || frames.isKsm(pfn) || frames.mapcount(pfn) === 0)) continue;
+      const size = here ? pt.leafSize : 4096;
       const start = rmap.addr - (rmap.addr % size);
       s.set(f + AT_MM, rmap.mm);
       s.set(f + START, start);

@@ -110,7 +110,7 @@ export class MadvisePages {
     return 0;
   }
 
-  /** folio_pte_batch: how many entries from `a` on map pages of one huge page that follow each other, and are the same but for what was accessed or written. */
+  /** folio_pte_batch: how many entries from `a` on map pages of one huge page that follow each other, and are the same but for what was accessed or may be written: contiguous all of them, or none. */
   private batch(mm: number, a: number, end: number): number {
     const { pt } = this.mm;
     const stop = Math.min(end, nextBoundary(a, 2));
@@ -118,10 +118,14 @@ export class MadvisePages {
     const first = pt.leafPfn;
     const marks = pt.hi & HI_UFFD_WP;
     const most = (stop - a) / 4096;
-    const head = this.mm.frames.head(first);
-    let n = 1;
-    while (n < most && first + n < head + 512 && pt.walk(mm, a + n * 4096) && pt.leafPfn === first + n && (pt.hi & HI_UFFD_WP) === marks) n++;
-    return n;
+    const { frames } = this.mm;
+    const head = frames.head(first);
+    const folded = frames.isFolded(first);
+    for (let n = 1; n < most; n++) {
+      const next = first + n < head + 512 && pt.walk(mm, a + n * 4096) && pt.leafPfn === first + n;
+      if (!next || (pt.hi & HI_UFFD_WP) !== marks || frames.isFolded(first + n) !== folded) return n;
+    }
+    return most;
   }
 
   /** Is the huge page of the leaf at `a` taken for one that other processes map too? */
@@ -195,7 +199,11 @@ export class MadvisePages {
     const { frames } = this.mm;
     const flags = frames.flags(pfn) & (FRAME_DIRTY | FRAME_SWAPCACHE);
     if (flags === 0) return true;
-    if ((frames.isThp(pfn) && entries === 1 ? 1 : frames.mapcount(pfn)) !== entries || ((flags & FRAME_SWAPCACHE) !== 0 && frames.refcount(pfn) !== 1)) return false;
+    if (
+      (frames.isThp(pfn) && entries === 1 ? 1 : frames.mapcount(pfn)) !== entries ||
+      ((flags & FRAME_SWAPCACHE) !== 0 && frames.refcount(pfn) !== 1)
+    )
+      return false;
     frames.clearFlags(pfn, flags);
     return true;
   }

@@ -31,7 +31,9 @@ export class Protect {
     for (let a = start; a < end; a = nextBoundary(a, pt.level)) {
       if (!pt.walk(mm, a)) continue;
       const level = pt.leafLevel;
-      changed += this.change(mm, a - (a % LEVEL_SIZE[level as 1 | 2 | 3]), newLo, newHi, upgrade);
+      const one = this.change(mm, a - (a % LEVEL_SIZE[level as 1 | 2 | 3]), newLo, newHi, upgrade);
+      changed += one;
+      if (one !== 0 && level === 3 && this.frames.isThp(pt.leafPfn)) this.fold(a, start);
     }
     if (changed > 0) pt.tlb.flushRange(mm, start, end);
     return changed;
@@ -50,6 +52,29 @@ export class Protect {
     if (lo === pt.lo && hi === pt.hi) return 0;
     pt.setEntry(mm, addr, pt.leafLevel, pt.entry, lo, hi);
     return 1;
+  }
+
+  /**
+   * contpte_set_ptes of a small entry of a huge page that was changed: sixteen have the contiguous bit again once the last of them is
+   * set and is like the others. Set as a batch, they have it where all sixteen are set at once.
+   */
+  private fold(addr: number, start: number): void {
+    const { pt, frames } = this;
+    const pfn = descPfn(pt.lo, pt.hi);
+    const first = addr - 0xf000;
+    const last = (addr & 0xf000) === 0xf000 && (this.d.mprotectBatch === "single" || start <= first || start === addr);
+    frames.setFolded(pfn, last && this.alike(pt.entry, pfn));
+  }
+
+  /** The fifteen entries before that of `pfn` map the pages before it, and are the same but for what was accessed or written. */
+  private alike(entry: number, pfn: number): boolean {
+    const w = this.pt.tables.words.a;
+    const same = HI_WRITE | HI_UFFD_WP | HI_PROT_NONE;
+    for (let i = 1; i < 16; i++) {
+      const hi = w[entry - 2 * i + 1]!;
+      if (descPfn(w[entry - 2 * i]!, hi) !== pfn - i || ((hi ^ w[entry + 1]!) & same) !== 0) return false;
+    }
+    return true;
   }
 
   /** can_change_pte_writable, can_change_pmd_writable. */

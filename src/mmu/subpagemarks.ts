@@ -1,6 +1,7 @@
 /**
  * Marks that a page of a huge page has for itself, though its counts and other flags are the huge page's (include/linux/page-flags.h):
- * PageAnonExclusive where small entries map it, and PageHWPoison. A bit a page; those of a block that is no huge page are clear.
+ * PageAnonExclusive where small entries map it, PageHWPoison, and whether those entries are folded (arch/arm64/mm/contpte.c). A bit a
+ * page; those of a block that is no huge page are clear.
  */
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
@@ -9,7 +10,9 @@ import type { I32Pool } from "../sim/state.js";
 const WORDS = 16;
 export const MARK_EXCLUSIVE = 0;
 export const MARK_HWPOISON = 1;
-const KINDS = 2;
+/** Of the first of sixteen pages: their entries have no contiguous bit (PTE_CONT). */
+export const MARK_UNFOLDED = 2;
+const KINDS = 3;
 
 export class SubpageMarks {
   private readonly w: I32Pool;
