@@ -253,11 +253,19 @@ describe("decisions", () => {
     ]);
   });
 
-  it("a page of a huge page that somebody else holds is not broken either", () => {
+  it("a page of a huge page that somebody else holds is marked as broken and stays mapped, once, also where the huge page is split for another one", () => {
     const b = huge("v6.12");
     const held = b.mm.gup.gupFast(0, AT + PAGE, false);
-    expect(b.run(b.mm.syscalls.madvise, 0, AT, PAGE, MADV_HWPOISON)).toBe(-EHWPOISON);
+    const page = pfn(b, AT);
+    const poison = (at: number) => b.run(b.mm.syscalls.madvise, 0, at, PAGE, MADV_HWPOISON);
+    expect([poison(AT), pfn(b, AT), b.mm.frames.isHwpoison(page), b.mm.frames.isHwpoison(page + 1)]).toEqual([
+      -EHWPOISON,
+      page,
+      true,
+      false,
+    ]);
     b.mm.frames.put(held);
-    expect(b.run(b.mm.syscalls.madvise, 0, AT, PAGE, MADV_HWPOISON)).toBe(0);
+    expect([poison(AT), poison(AT + PAGE), pfn(b, AT), pfn(b, AT + PAGE)]).toEqual([-EHWPOISON, 0, page, -1]);
+    expect([0, 1, 2].map((i) => b.mm.frames.isHwpoison(page + i))).toEqual([true, true, false]);
   });
 });

@@ -13,8 +13,10 @@ const STORES = "str64 str32 str16 str8 strz stlr stxr stp str_post str_pre strq 
 /** Accesses that the VMM answers, and two without a syndrome. */
 const ANSWERED = "ldr64 ldr32 ldr16 ldr8 ldrsb ldrsb32 ldrsh ldrsw ldxz str64 str32 str16 str8 strz ldr_post stp".split(" ");
 const CACHE = "cvac civac ivac cvau icivau".split(" ");
-/** Of free only with small pages, and not cold and pageout: they split 2 MiB pages, which the model does not follow. MADV_HUGEPAGE only where the kind has asked for huge pages anyway. */
+/** MADV_HUGEPAGE only where the kind has asked for huge pages anyway. */
 const ADVICE = "dontneed dontneed populate_w populate_r nohugepage collapse dontfork dofork wipeonfork keeponfork willneed".split(" ");
+/** Not of files, nor pageout: it throws away clean pages of files, and those that were freed before, which the model does not follow. */
+const ADVICE_ANONYMOUS = [...ADVICE, ..."cold cold free free".split(" ")];
 
 export const hex = (v: number): string => `0x${v.toString(16)}`;
 
@@ -83,7 +85,8 @@ const STEPS: Readonly<Record<string, { readonly weight: number; readonly lines: 
     weight: 5,
     lines: (s) => {
       const own = s.kind === "thp" ? "hugepage" : s.kind === "nohuge" ? "free" : "dontneed";
-      return [`madvise ${range(s)} ${s.rng.once(6) ? own : s.rng.pick(ADVICE)}`];
+      const anonymous = s.kind === "thp" || s.kind === "nohuge" || s.kind === "anon";
+      return [`madvise ${range(s)} ${s.rng.once(6) ? own : s.rng.pick(anonymous ? ADVICE_ANONYMOUS : ADVICE)}`];
     },
   },
   slotflags: { weight: 2, lines: (s) => (s.flags.includes("ro") ? [] : [`slotflags 1 ${s.rng.pick(["log", "-"])}`]) },
