@@ -11,6 +11,7 @@
 
 #include "say.h"
 #include "vfio.h"
+#include "vm.h"
 
 #define BLOCK 0x200000UL
 #define MOST_BACKINGS 32
@@ -55,7 +56,7 @@ static int read_only_file(uint64_t size)
 static int map(struct backing *b, uint64_t offset, uint64_t length)
 {
 	int bar = backing_is_bar(b);
-	int shared = bar || strcmp(b->kind, "memfd") == 0;
+	int shared = bar || strcmp(b->kind, "memfd") == 0 || strcmp(b->kind, "gmem") == 0;
 	int flags = MAP_FIXED | (shared ? MAP_SHARED : MAP_PRIVATE);
 	int prot = strcmp(b->kind, "filero") == 0 ? PROT_READ : PROT_READ | PROT_WRITE;
 	if (b->fd < 0)
@@ -71,7 +72,7 @@ static int map(struct backing *b, uint64_t offset, uint64_t length)
 
 int backing_create(const char *name, const char *kind, uint64_t *size, uint64_t misalign)
 {
-	static const char *const kinds[] = { "nohuge", "thp", "anon", "memfd", "hugetlb", "filero" };
+	static const char *const kinds[] = { "nohuge", "thp", "anon", "memfd", "hugetlb", "filero", "gmem" };
 	struct backing *b = &backings[count];
 	size_t k = 0;
 	if (count == MOST_BACKINGS)
@@ -94,7 +95,7 @@ int backing_create(const char *name, const char *kind, uint64_t *size, uint64_t 
 		while (k < sizeof kinds / sizeof *kinds && strcmp(kinds[k], kind) != 0)
 			k++;
 		if (k == sizeof kinds / sizeof *kinds)
-			bad_scenario("no kind of backing \"%s\"; known: nohuge, thp, anon, memfd, hugetlb, filero, barN", kind);
+			bad_scenario("no kind of backing \"%s\"; known: nohuge, thp, anon, memfd, hugetlb, filero, gmem, barN", kind);
 	}
 	snprintf(b->kind, sizeof b->kind, "%s", kind);
 	if (*size == 0)
@@ -103,6 +104,10 @@ int backing_create(const char *name, const char *kind, uint64_t *size, uint64_t 
 		b->fd = memfd_create(name, MFD_CLOEXEC);
 		if (b->fd < 0 || ftruncate(b->fd, (off_t)*size) != 0)
 			bad_scenario("memfd_create: %s", strerror(errno));
+	} else if (strcmp(kind, "gmem") == 0) {
+		b->fd = vm_guest_memfd(*size);
+		if (b->fd < 0)
+			return errno;
 	} else if (strcmp(kind, "filero") == 0) {
 		b->fd = read_only_file(*size);
 	}

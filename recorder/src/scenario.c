@@ -135,7 +135,12 @@ static void do_back(void)
 
 static void do_slot(void)
 {
-	vm_slot((uint32_t)number(1), number(2), number(3), backing_named(arg(4))->base + number(5), slot_flags(arg(6)));
+	struct backing *b = backing_named(arg(4));
+	uint64_t offset = number(5);
+	if (strcmp(arg(6), "gmem") == 0)
+		vm_slot_gmem((uint32_t)number(1), number(2), number(3), b->base + offset, b->fd, offset);
+	else
+		vm_slot((uint32_t)number(1), number(2), number(3), b->base + offset, slot_flags(arg(6)));
 }
 
 static void do_op(void)
@@ -212,6 +217,12 @@ static void do_madvise(void)
 static void do_munmap(void) { say("= munmap errno=%d", failed(munmap(hva(1), number(3)))); }
 static void do_mprotect(void) { say("= mprotect errno=%d", failed(mprotect(hva(1), number(3), protection(arg(4))))); }
 static void do_ftruncate(void) { say("= ftruncate errno=%d", failed(ftruncate(backing_named(arg(1))->fd, (off_t)number(2)))); }
+static void do_fallocate(void)
+{
+	int fd = backing_named(arg(1))->fd;
+	say("= fallocate errno=%d", failed(fallocate(fd, (int)number(2), (off_t)number(3), (off_t)number(4))));
+}
+static void do_close(void) { say("= close errno=%d", failed(close(backing_named(arg(1))->fd))); }
 static void do_remap(void) { say("= remap errno=%d", backing_remap(backing_named(arg(1)), number(2), number(3))); }
 static void do_mapanon(void)
 {
@@ -246,6 +257,7 @@ static const struct {
 	{ "hw8", do_hw8 },	     { "hr", do_hr },		  { "hr32", do_hr32 },		 { "hr8", do_hr8 },
 	{ "dirty", do_dirty },	     { "cleardirty", do_cleardirty }, { "vfio", do_vfio },	 { "s2dump", s2_dump },
 	{ "leave", do_leave },	     { "immediate", vm_immediate }, { "events", do_events },
+	{ "fallocate", do_fallocate }, { "close", do_close },
 	{ "sysfs", do_sysfs },	     { "regs", do_nothing },	  { "smaps", do_nothing },	 { "stats", do_nothing },
 };
 

@@ -78,6 +78,41 @@ static int set_region(uint32_t id, uint64_t gpa, uint64_t size, uint64_t hva, ui
 	return 0;
 }
 
+/* Newer than many headers: struct kvm_create_guest_memfd, struct kvm_userspace_memory_region2. */
+struct create_guest_memfd {
+	uint64_t size, flags, reserved[6];
+};
+struct region2 {
+	uint32_t slot, flags;
+	uint64_t guest_phys_addr, memory_size, userspace_addr, guest_memfd_offset;
+	uint32_t guest_memfd, pad1;
+	uint64_t pad2[14];
+};
+#define CREATE_GUEST_MEMFD _IOWR(KVMIO, 0xd4, struct create_guest_memfd)
+#define SET_USER_MEMORY_REGION2 _IOW(KVMIO, 0x49, struct region2)
+#define MEM_GUEST_MEMFD 4
+#define GUEST_MEMFD_MMAP_INIT_SHARED 3
+
+int vm_guest_memfd(uint64_t size)
+{
+	struct create_guest_memfd create = { .size = size, .flags = GUEST_MEMFD_MMAP_INIT_SHARED };
+	need_vm();
+	return ioctl(vm, CREATE_GUEST_MEMFD, &create);
+}
+
+void vm_slot_gmem(uint32_t id, uint64_t gpa, uint64_t size, char *hva, int fd, uint64_t offset)
+{
+	struct region2 region = {
+		.slot = id, .flags = MEM_GUEST_MEMFD, .guest_phys_addr = gpa, .memory_size = size,
+		.userspace_addr = (uint64_t)hva, .guest_memfd = (uint32_t)fd, .guest_memfd_offset = offset
+	};
+	need_vm();
+	int error = ioctl(vm, SET_USER_MEMORY_REGION2, &region) != 0 ? errno : 0;
+	if (!error && id < MOST_SLOTS)
+		slots[id] = (struct kvm_userspace_memory_region){ id, 0, gpa, size, (uint64_t)hva };
+	say("= slot id=%u size=%#lx errno=%d", id, size, error);
+}
+
 static const struct kvm_userspace_memory_region *known_slot(uint32_t id)
 {
 	if (id >= MOST_SLOTS)

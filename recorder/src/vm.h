@@ -11,6 +11,10 @@ void vm_has(int cap);
 void vm_enable_cap(int cap, uint64_t value);
 /* `slot`, `slotflags`, `slotdel`; flags are KVM_MEM_*. */
 void vm_slot(uint32_t id, uint64_t gpa, uint64_t size, char *hva, uint32_t flags);
+/* `slot … gmem`: KVM_SET_USER_MEMORY_REGION2 with a guest_memfd behind the slot. */
+void vm_slot_gmem(uint32_t id, uint64_t gpa, uint64_t size, char *hva, int fd, uint64_t offset);
+/* A guest_memfd that can be mapped and is shared from the start, or -1 with errno. */
+int vm_guest_memfd(uint64_t size);
 void vm_slot_flags(uint32_t id, uint32_t flags);
 void vm_slot_delete(uint32_t id);
 /* `dirty ID`, `cleardirty ID FIRST N`. */

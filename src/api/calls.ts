@@ -112,6 +112,18 @@ export type Call =
       readonly memorySize: number;
       readonly userspaceAddr: number;
     }
+  | {
+      readonly call: "KVM_SET_USER_MEMORY_REGION2";
+      readonly vm?: number;
+      readonly slot: number;
+      readonly flags: number;
+      readonly guestPhysAddr: number;
+      readonly memorySize: number;
+      readonly userspaceAddr: number;
+      readonly guestMemfdOffset: number;
+      readonly guestMemfd: number;
+    }
+  | { readonly call: "KVM_CREATE_GUEST_MEMFD"; readonly vm?: number; readonly size: number; readonly flags?: number }
   | { readonly call: "KVM_CREATE_VCPU"; readonly vm?: number }
   | { readonly call: "KVM_CREATE_IRQCHIP"; readonly vm?: number }
   | { readonly call: "KVM_ARM_SET_DEVICE_ADDR"; readonly vm?: number; readonly id: number; readonly addr: number }
@@ -220,7 +232,9 @@ export type ExitInfo =
   | { readonly reason: "ARM_NISV"; readonly esrIss: number; readonly faultIpa: number }
   /** flags: KVM_EXIT_ARM_SEA_FLAG_GPA_VALID 1. gpa is that of the page. */
   | { readonly reason: "ARM_SEA"; readonly flags: number; readonly esr: number; readonly gva: bigint; readonly gpa: number }
-  | { readonly reason: "DEBUG" | "INTR" | "UNKNOWN" | "DIRTY_RING_FULL" | "SYSTEM_EVENT" | "MEMORY_FAULT" | "OTHER" }
+  /** A guest_memfd gave no page: `ret` says why. */
+  | { readonly reason: "MEMORY_FAULT"; readonly flags: number; readonly gpa: number; readonly size: number }
+  | { readonly reason: "DEBUG" | "INTR" | "UNKNOWN" | "DIRTY_RING_FULL" | "SYSTEM_EVENT" | "OTHER" }
   /** The budget of instructions or exits of this call ended it. */
   | { readonly reason: "BUDGET" | "NO_PROGRESS" | "SELF_BRANCH" | "WFI" }
   /** The host crashed under it. */

@@ -5,14 +5,15 @@
 import { PSTATE, STOP_ENABLED, STOP_PC } from "../arch/registers.js";
 import { registerNames, registerOffset } from "../arch/sysregs.js";
 import { nearestName } from "../arch/features.js";
-import { exitName, KVM_EXIT_ARM_NISV, KVM_EXIT_ARM_SEA, KVM_EXIT_MMIO, KVM_EXIT_UNKNOWN } from "../kvm/vcpus.js";
+import { exitName, KVM_EXIT_ARM_NISV, KVM_EXIT_ARM_SEA, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_UNKNOWN } from "../kvm/vcpus.js";
 import type { Machine } from "../machine.js";
+import { FILE_GUEST_MEMFD } from "../mmu/files.js";
 import { mmapMode } from "../mmu/mmap.js";
 import { PMD_SIZE } from "../mmu/pagetable.js";
 import { HOST_DMA_READ, HOST_DMA_WRITE, HOST_LINES, HOST_SIGSEGV } from "../mmu/useraccess.js";
 import type { Activity } from "../sim/agents.js";
 import { HUGETLB_ORDERS } from "../mmu/frames.js";
-import { EADDRINUSE, EBADF, EBUSY, EINVAL, ENODEV, ESRCH } from "../sim/errno.js";
+import { EADDRINUSE, EBADF, EBUSY, EINVAL, ENODEV, ENOTTY, ESRCH } from "../sim/errno.js";
 import { ORDERING_OPS } from "../vfio/orderingcalls.js";
 import { SYSFS_PCI } from "../vfio/sysfs.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
@@ -78,7 +79,12 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
       else d.answer(a, d.m.mm.files.openReadOnly(size));
     },
   },
-  close: { begin: (d, a, c) => d.onDevice(a, c.fd, d.m.vfioPci.close) },
+  close: {
+    begin: (d, a, c) => {
+      if (d.m.mm.files.kindOfFd(c.fd) === FILE_GUEST_MEMFD) d.start(a, d.m.kvm.guestMemfd.release, c.fd);
+      else d.onDevice(a, c.fd, d.m.vfioPci.close);
+    },
+  },
   VFIO_DEVICE_FEATURE_DMA_BUF: {
     begin: (d, a, c) => {
       const dev = d.m.vfioPci.ofFile(c.fd);
@@ -193,7 +199,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
     begin: (d, a, c) => {
       const vm = c.vm ?? 0;
       if (!d.m.kvm.vms.open(vm)) d.answer(a, -EBADF);
-      else if (d.m.kvm.running(vm)) d.answer(a, -EBUSY);
+      else if (d.m.kvm.running(vm) || d.m.kvm.guestMemfd.anyOf(vm)) d.answer(a, -EBUSY);
       else d.start(a, d.m.kvm.destroyVm, vm);
     },
   },
@@ -214,6 +220,31 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
         unsigned(c.memorySize),
         unsigned(c.userspaceAddr),
       ),
+  },
+  KVM_SET_USER_MEMORY_REGION2: {
+    begin: (d, a, c) => {
+      const { kvm } = d.m;
+      if (!kvm.vms.open(c.vm ?? 0)) return d.answer(a, -EBADF);
+      if (kvm.d.capGuestMemfd === "absent") return d.answer(a, -ENOTTY);
+      kvm.guestMemfdRegion(a, c.guestMemfd, unsigned(c.guestMemfdOffset));
+      d.start(
+        a,
+        kvm.setUserMemoryRegion,
+        c.vm ?? 0,
+        c.slot,
+        c.flags,
+        unsigned(c.guestPhysAddr),
+        unsigned(c.memorySize),
+        unsigned(c.userspaceAddr),
+      );
+    },
+  },
+  KVM_CREATE_GUEST_MEMFD: {
+    begin: (d, a, c) => {
+      const { kvm } = d.m;
+      const vm = c.vm ?? 0;
+      d.answer(a, kvm.vms.open(vm) ? kvm.guestMemfd.create(vm, unsigned(c.size), c.flags ?? 0) : -EBADF);
+    },
   },
   KVM_RUN: {
     begin: (d, a, c) => {
@@ -480,6 +511,7 @@ export class Dispatch {
       const gva = bits(vcpus.mmioHi(v), vcpus.mmioLo(v), 8);
       return { reason: "ARM_SEA", flags: gpa < 0 ? 0 : 1, esr: vcpus.nisvIss(v) >>> 0, gva, gpa: Math.max(gpa, 0) };
     }
+    if (reason === KVM_EXIT_MEMORY_FAULT) return { reason: "MEMORY_FAULT", flags: 0, gpa: vcpus.memoryFaultGpa(v), size: 4096 };
     return { reason: exitName(reason) } as ExitInfo;
   }
 

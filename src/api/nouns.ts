@@ -52,6 +52,10 @@ export class HostProcess {
   ftruncate(fd: number, length: number): number {
     return this.ret("ftruncate", { fd, length });
   }
+  /** close(2) of a VFIO device or a guest_memfd. */
+  close(fd: number): number {
+    return this.ret("close", { fd });
+  }
   fallocate(fd: number, mode: number, offset: number, length: number): number {
     return this.ret("fallocate", { fd, mode, offset, length });
   }
@@ -143,6 +147,14 @@ export interface UserMemoryRegion {
   readonly userspaceAddr: number;
 }
 
+/** struct kvm_userspace_memory_region2. */
+export interface UserMemoryRegion2 extends UserMemoryRegion {
+  /** Bytes into the file. */
+  readonly guestMemfdOffset: number;
+  /** File descriptor, with KVM_MEM_GUEST_MEMFD 4 in the flags. */
+  readonly guestMemfd: number;
+}
+
 /** A leaf of stage 2, as a person compares it. */
 export interface Stage2Leaf {
   readonly ipa: number;
@@ -169,6 +181,14 @@ export class Vm {
   /** KVM_SET_USER_MEMORY_REGION. @returns 0 or -errno */
   setUserMemoryRegion(region: UserMemoryRegion): number {
     return this.machine.call(this.agent, { call: "KVM_SET_USER_MEMORY_REGION", vm: this.id, ...region }).ret;
+  }
+  /** KVM_SET_USER_MEMORY_REGION2 (v6.8 on). @returns 0 or -errno */
+  setUserMemoryRegion2(region: UserMemoryRegion2): number {
+    return this.machine.call(this.agent, { call: "KVM_SET_USER_MEMORY_REGION2", vm: this.id, ...region }).ret;
+  }
+  /** KVM_CREATE_GUEST_MEMFD (v6.18 on). @param flags GUEST_MEMFD_FLAG_MMAP 1, _INIT_SHARED 2 @returns the file descriptor, or -errno */
+  createGuestMemfd(size: number, flags = 0): number {
+    return this.machine.call(this.agent, { call: "KVM_CREATE_GUEST_MEMFD", vm: this.id, size, flags }).ret;
   }
   createVcpu(): Vcpu {
     return new Vcpu(this.machine, this.machine.call(this.agent, { call: "KVM_CREATE_VCPU", vm: this.id }).ret);

@@ -10,6 +10,7 @@ const NEXT = ARG;
 
 const VMS = 1;
 const DEVICES = 2;
+const GUEST_MEMFDS = 3;
 
 export class ProcessExit {
   readonly exitGroup: Activity;
@@ -20,10 +21,20 @@ export class ProcessExit {
   ) {
     const { agents } = m.sim;
     this.exitGroup = agents.activity("doExit", "kernel/exit.c do_exit", 1, [
-      ["exitMm", (f) => agents.call(f, this.exitGroup.first + VMS, m.mm.syscalls.exitMm, mm)],
+      ["exitMm", (f) => agents.call(f, this.exitGroup.first + GUEST_MEMFDS, m.mm.syscalls.exitMm, mm)],
       ["exitFiles", (f) => this.nextVm(f)],
       ["exitDevices", (f) => this.nextDevice(f)],
+      ["exitGuestMemfds", (f) => this.nextGuestMemfd(f)],
     ]);
+  }
+
+  /** They hold their VMs. */
+  private nextGuestMemfd(f: number): number {
+    const { agents } = this.m.sim;
+    const { guestMemfd } = this.m.kvm;
+    const file = guestMemfd.nextFile(-1, agents.stack.a[f + NEXT]!);
+    agents.stack.set(f + NEXT, file < 0 ? 0 : file + 1);
+    return file < 0 ? this.nextVm(f) : agents.call(f, this.exitGroup.first + GUEST_MEMFDS, guestMemfd.release, file);
   }
 
   private nextVm(f: number): number {

@@ -60,6 +60,8 @@ const MOST_SLICES = 5000;
 const MOST_EVENTS = 20_000;
 const KVM_MEM_LOG_DIRTY_PAGES = 1;
 const KVM_MEM_READONLY = 2;
+const KVM_MEM_GUEST_MEMFD = 4;
+const GUEST_MEMFD_MMAP_INIT_SHARED = 3;
 
 /** C's %#x. */
 const hexC = (v: number | bigint): string => (v === 0 || v === 0n ? "0" : `0x${v.toString(16)}`);
@@ -218,6 +220,12 @@ export class Replayer {
         return this.say(`madvise errno=${-this.machine.host.madvise(this.hva(args[0], args[1]), num(args[2]), advice(word(args[3])))}`);
       case "ftruncate":
         return this.say(`ftruncate errno=${-this.machine.host.ftruncate(this.backing(args[0]).fd, num(args[1]))}`);
+      case "fallocate":
+        return this.say(
+          `fallocate errno=${-this.machine.host.fallocate(this.backing(args[0]).fd, num(args[1]), num(args[2]), num(args[3]))}`,
+        );
+      case "close":
+        return this.say(`close errno=${-this.machine.host.close(this.backing(args[0]).fd)}`);
       case "fork":
         this.child = this.machine.host.fork();
         return this.say(`fork errno=${this.child < 0 ? -this.child : 0}`);
@@ -288,13 +296,29 @@ export class Replayer {
 
   private slot(id: number, gpa: number, size: number, name: string, offset: number, flags: string): void {
     const hva = this.backing(name).base + offset;
-    const ret = this.region(id, gpa, size, hva, flags);
+    const ret = flags === "gmem" ? this.region2(id, gpa, size, name, offset) : this.region(id, gpa, size, hva, flags);
     this.say(`slot id=${id} size=${hexC(size)} errno=${-ret}`);
   }
 
   private region(id: number, gpa: number, size: number, hva: number, flags: string): number {
     const bits = (flags.includes("log") ? KVM_MEM_LOG_DIRTY_PAGES : 0) | (flags.includes("ro") ? KVM_MEM_READONLY : 0);
     const ret = this.needVm().setUserMemoryRegion({ slot: id, flags: bits, guestPhysAddr: gpa, memorySize: size, userspaceAddr: hva });
+    if (ret === 0) this.slots.set(id, { gpa, size, hva });
+    return ret;
+  }
+
+  private region2(id: number, gpa: number, size: number, name: string, offset: number): number {
+    const b = this.backing(name);
+    const hva = b.base + offset;
+    const ret = this.needVm().setUserMemoryRegion2({
+      slot: id,
+      flags: KVM_MEM_GUEST_MEMFD,
+      guestPhysAddr: gpa,
+      memorySize: size,
+      userspaceAddr: hva,
+      guestMemfd: b.fd,
+      guestMemfdOffset: offset,
+    });
     if (ret === 0) this.slots.set(id, { gpa, size, hva });
     return ret;
   }
@@ -361,6 +385,9 @@ export class Replayer {
       pa = info.physAddr;
     } else if (kind === "memfd") {
       fd = host.memfdCreate(size);
+    } else if (kind === "gmem") {
+      fd = this.needVm().createGuestMemfd(size, GUEST_MEMFD_MMAP_INIT_SHARED);
+      if (fd < 0) return this.say(`back name=${name} kind=${kind} size=${hexC(size)} errno=${-fd}`);
     } else if (kind === "filero") {
       fd = host.openReadOnlyFile(size);
     }
@@ -375,7 +402,7 @@ export class Replayer {
   /** Maps (part of) a backing at its place, with its kind's madvise. */
   private mapBacking(b: Backing, offset: number, length: number): number {
     const host = this.machine.host;
-    const shared = b.kind === "memfd" || b.pa >= 0 || b.kind.startsWith("bar");
+    const shared = b.kind === "memfd" || b.kind === "gmem" || b.pa >= 0 || b.kind.startsWith("bar");
     const anonymous = b.fd < 0;
     const ret = host.mmap({
       addr: b.base + offset,
@@ -583,6 +610,7 @@ export class Replayer {
       case "guest_abort":
         return n("ret") === 0 && this.lastExitWasMmio(e) ? undefined : `guest_abort ret=${n("ret")}`;
       case "pfn_lookup":
+        if (e["source"] === "guest-memfd") return undefined; // kvm_gmem_get_pfn is no hva_to_pfn
         return e["error"] === true ? "pfn error" : `pfn ${this.physical(n("pfn") * 4096)}`;
       case "stage2_set":
         return (

@@ -68,7 +68,11 @@ export const CALLS: readonly CallDecl[] = [
     "opens a modelled read-only file of that size (no file of yours is read), a platform device below /dev, or /sys/bus/pci/devices/BDF/resourceN, resourceN_wc (size is then the BAR's); its value is the file descriptor",
   ),
   decl("ftruncate", [number("fd"), number("length")], "sets the size of a memory file"),
-  decl("fallocate", [number("fd"), number("mode"), number("offset"), number("len")], "punches a hole into a memory file"),
+  decl(
+    "fallocate",
+    [number("fd"), number("mode"), number("offset"), number("len")],
+    "punches a hole into a memory file or a guest_memfd, or makes pages resident",
+  ),
   kernel(
     "clear_flush_young",
     [number("addr"), number("length")],
@@ -227,6 +231,24 @@ export const CALLS: readonly CallDecl[] = [
     [number("slot"), number("flags", 0), number("guest_phys_addr"), number("memory_size"), number("userspace_addr")],
     "creates, moves, changes or (memory_size=0) deletes a memslot",
   ),
+  decl(
+    "KVM_SET_USER_MEMORY_REGION2",
+    [
+      number("slot"),
+      number("flags", 0),
+      number("guest_phys_addr"),
+      number("memory_size"),
+      number("userspace_addr", 0),
+      number("guest_memfd_offset", 0),
+      number("guest_memfd", -1),
+    ],
+    "the same; with flags=KVM_MEM_GUEST_MEMFD the slot's pages are those of a guest_memfd (from v6.8 on; guest_memfd from v6.18 on)",
+  ),
+  decl(
+    "KVM_CREATE_GUEST_MEMFD",
+    [number("size"), number("flags", 0)],
+    "creates a guest_memfd of the VM: GUEST_MEMFD_FLAG_MMAP, GUEST_MEMFD_FLAG_INIT_SHARED (from v6.18 on); its value is the file descriptor",
+  ),
   decl("KVM_CREATE_IRQCHIP", [], "gives the VM a GICv2, of which only the CPU interface is modelled"),
   decl(
     "KVM_ARM_SET_DEVICE_ADDR",
@@ -275,7 +297,11 @@ export const CALLS: readonly CallDecl[] = [
     "the kernel writes data (1, 2 or 4 bytes) to a BAR whenever the eventfd, a number of the script's own, is signalled; eventfd -1 takes that away",
   ),
   decl("eventfd_signal", [number("eventfd")], "an eventfd is written to: by the VMM, or by KVM for a guest's store (KVM_IOEVENTFD)"),
-  decl("close", [number("fd")], "closes a VFIO device, which is reset when nothing maps it any more"),
+  decl(
+    "close",
+    [number("fd")],
+    "closes a VFIO device, which is reset when nothing maps it any more, or a guest_memfd, which guests lose when nothing maps it",
+  ),
   decl(
     "VFIO_DEVICE_FEATURE_DMA_BUF",
     [number("fd"), number("offset"), number("length")],

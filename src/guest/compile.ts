@@ -100,7 +100,7 @@ export const EXIT_FIELDS: Readonly<Record<string, readonly string[]>> = {
   DIRTY_RING_FULL: [],
   SYSTEM_EVENT: [],
   HYPERCALL: [],
-  MEMORY_FAULT: [],
+  MEMORY_FAULT: ["flags", "gpa", "size"],
   UNKNOWN: [],
 };
 export const STAGE2_FIELDS = ["pa", "size", "level", "type", "perms", "s2ap", "memattr", "xn", "af"] as const;

@@ -153,6 +153,7 @@ function exit(c: Extract<Condition, { kind: "exit" }>, w: Window): string | unde
     if (e.reason === "MMIO") return { write: e.isWrite ? 1n : 0n, addr: BigInt(e.physAddr), len: BigInt(e.len), data: e.data };
     if (e.reason === "ARM_NISV") return { esr_iss: BigInt(e.esrIss), fault_ipa: BigInt(e.faultIpa) };
     if (e.reason === "ARM_SEA") return { flags: BigInt(e.flags), esr: BigInt(e.esr), gva: e.gva, gpa: BigInt(e.gpa) };
+    if (e.reason === "MEMORY_FAULT") return { flags: BigInt(e.flags), gpa: BigInt(e.gpa), size: BigInt(e.size) };
     return {};
   };
   const hits = of.filter((e) => c.fields.every((t) => compare(t.op, fields(e)[t.name] ?? 0n, evaluate(t.value, w.scope))));

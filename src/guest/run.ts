@@ -327,6 +327,7 @@ class Interpreter {
       case "uffd_poison":
         return Math.max(0, Math.floor(call.len / PAGE));
       case "KVM_SET_USER_MEMORY_REGION":
+      case "KVM_SET_USER_MEMORY_REGION2":
         this.slotSizes.set(call.slot, call.memorySize);
         return 0;
       case "KVM_GET_DIRTY_LOG":

@@ -90,6 +90,8 @@ export function pathOf(machine: Machine, file: number, kind: string): string {
       return `/memfd:fd${file} (deleted)`;
     case "hugetlb":
       return `/anon_hugepage (deleted)`;
+    case "guest_memfd":
+      return "anon_inode:[kvm-gmem]";
     case "device":
       return machine.platform.nameOf(file) ?? "/dev/?";
     default:

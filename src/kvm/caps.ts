@@ -7,6 +7,7 @@ import type { Row } from "../sim/decisions.js";
 import { EINVAL } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
+import { GUEST_MEMFD_FLAGS } from "./guestmemfd.js";
 import type { kvmDecisions } from "./decisions.js";
 import type { Vms } from "./vm.js";
 
@@ -29,6 +30,7 @@ export const KVM_CAP_DIRTY_LOG_RING_ACQ_REL = 223;
 export const KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP = 225;
 export const KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE = 228;
 export const KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES = 229;
+export const KVM_CAP_USER_MEMORY2 = 231;
 export const KVM_CAP_GUEST_MEMFD = 234;
 export const KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED = 243;
 export const KVM_CAP_GUEST_MEMFD_FLAGS = 244;
@@ -110,6 +112,10 @@ export class Caps {
         return features.mte && d.mteSupport ? 1 : 0;
       case KVM_CAP_GUEST_MEMFD:
         return d.capGuestMemfd === "always" ? 1 : 0;
+      case KVM_CAP_GUEST_MEMFD_FLAGS:
+        return d.capGuestMemfd === "always" ? GUEST_MEMFD_FLAGS : 0;
+      case KVM_CAP_USER_MEMORY2:
+        return d.capGuestMemfd === "absent" ? 0 : 1;
       case KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED:
         return d.capCacheablePfnmap && features.s2fwb && features.dic ? 1 : 0;
       case KVM_CAP_ARM_SEA_TO_USER:

@@ -605,6 +605,30 @@ const eagerDecisions = {
   }),
 } as const;
 
+/** guest_memfd, where capability 234 says that there is one (capGuestMemfd). */
+const guestMemfdDecisions = {
+  gmemPermissionFault: decision("a permission fault on a guest_memfd slot maps the page again, or relaxes its entry", ["map", "relax"], {
+    "v4.0": ["map", `v6.18.2 ${MMU} gmem_abort; no guest_memfd on arm64 before v6.18`],
+    "v7.2.12": ["relax", `v7.1.5 ${MMU} gmem_abort`],
+  }),
+  gmemBindOverlap: decision("a memslot over a part of a guest_memfd that another one has", ["EINVAL", "EEXIST"], {
+    "v4.0": ["EINVAL", "v6.18.2, v7.1.5 virt/kvm/guest_memfd.c kvm_gmem_bind; no guest_memfd on arm64 before v6.18"],
+    "v7.2.12": ["EEXIST", "v7.2.6 virt/kvm/guest_memfd.c kvm_gmem_bind"],
+  }),
+  gmemFlagChange: decision("a guest_memfd slot may lose its flag by a change of flags (bug)", [true, false], {
+    "v4.0": [true, `v6.18.2 ${MAIN} kvm_set_memory_region; no guest_memfd on arm64 before v6.18`],
+    "v7.2.12": [false, `v7.0.0, v7.1.5 ${MAIN} kvm_set_memory_region`],
+  }),
+  gmemMte: decision(
+    "a guest_memfd slot in a VM with memory tagging: as the VMAs at its host address say, or EINVAL",
+    ["by-vma", "EINVAL"],
+    {
+      "v4.0": ["by-vma", `v6.18.2, v7.1.5 ${MMU} kvm_arch_prepare_memory_region; no guest_memfd on arm64 before v6.18`],
+      "v7.2.12": ["EINVAL", `v7.2.12 ${MMU} kvm_arch_prepare_memory_region`],
+    },
+  ),
+} as const;
+
 /** What KVM_CHECK_EXTENSION answers. */
 const capDecisions = {
   capIpaSize: decision("capability 165 (ARM_VM_IPA_SIZE)", [false, true], {
@@ -695,4 +719,4 @@ export const faultPathDecisions = {
 } as const;
 
 /** All decisions of src/kvm. */
-export const kvmDecisions = { ...faultPathDecisions, ...tableDecisions } as const;
+export const kvmDecisions = { ...faultPathDecisions, ...guestMemfdDecisions, ...tableDecisions } as const;

@@ -15,7 +15,8 @@ import type { Ghes } from "../mmu/ghes.js";
 import type { Injector } from "./inject.js";
 import type { Memslots } from "./memslots.js";
 import type { Mmio } from "./mmio.js";
-import { KVM_MEM_READONLY, KVM_MEMSLOT_INVALID } from "./ports.js";
+import type { GmemAbort } from "./gmemabort.js";
+import { KVM_MEM_GUEST_MEMFD, KVM_MEM_READONLY, KVM_MEMSLOT_INVALID } from "./ports.js";
 import type { Stage2 } from "./stage2.js";
 import {
   branchTaken,
@@ -132,6 +133,7 @@ export class GuestAbort {
     private readonly injector: Injector,
     private readonly mmio: Mmio,
     private readonly userMemAbort: UserMemAbort,
+    private readonly gmemAbort: GmemAbort,
     private readonly caps: Caps,
     private readonly ghes: Ghes,
     private readonly d: Row<typeof kvmDecisions>,
@@ -219,6 +221,8 @@ export class GuestAbort {
       this.branch(this.n["read permission fault"]);
     }
     stack.set(f + IPA, ipa);
+    if ((this.memslots.flags(slot) & KVM_MEM_GUEST_MEMFD) !== 0)
+      return this.sim.agents.call(f, this.first + 2, this.gmemAbort.activity, v, ipa, slot, kind);
     return this.sim.agents.callStraight(
       f,
       this.first + 2,

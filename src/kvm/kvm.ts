@@ -43,6 +43,8 @@ import { DirtyLog } from "./dirtylog.js";
 import { DirtyRings } from "./dirtyring.js";
 import { EagerMapping } from "./eager.js";
 import { GfnToPfn } from "./gfntopfn.js";
+import { GmemAbort } from "./gmemabort.js";
+import { GuestMemfd } from "./guestmemfd.js";
 import { GuestAbort } from "./guestabort.js";
 import { Injector } from "./inject.js";
 import { Memslots } from "./memslots.js";
@@ -75,6 +77,7 @@ export class Kvm {
   readonly injector: Injector;
   readonly mmio: Mmio;
   readonly pfns: GfnToPfn;
+  readonly guestMemfd: GuestMemfd;
   readonly userMemAbort: UserMemAbort;
   readonly guestAbort: GuestAbort;
   readonly notifier: KvmNotifier;
@@ -116,7 +119,8 @@ export class Kvm {
     this.dump = new Stage2Dump(this.stage2.entries, tables, this.vms, d);
     this.rings = new DirtyRings(sim, this.vms, this.memslots, this.stage2);
     this.dirtyLog = new DirtyLog(sim, this.vms, this.memslots, this.stage2, this.rings, d);
-    this.regions = new SetMemoryRegion(sim, this.vms, this.memslots, this.dirtyLog, this.stage2, mm, features, d);
+    this.guestMemfd = new GuestMemfd(sim, this.vms, this.memslots, this.stage2, mm, d);
+    this.regions = new SetMemoryRegion(sim, this.vms, this.memslots, this.dirtyLog, this.stage2, mm, features, this.guestMemfd, d);
     this.eager = new EagerMapping(sim, mm, this.vms, this.stage2, d);
     this.regions.eagerMap = this.eager.activity;
     this.caps = new Caps(
@@ -159,6 +163,7 @@ export class Kvm {
       this.injector,
       this.mmio,
       this.userMemAbort,
+      new GmemAbort(sim, features, mm, this.vms, this.vcpus, this.memslots, this.stage2, this.dirtyLog, this.guestMemfd, d),
       this.caps,
       mm.ghes,
       d,
@@ -192,6 +197,10 @@ export class Kvm {
   /** KVM_SET_USER_MEMORY_REGION: (vm, slot, flags, guest_phys_addr, memory_size, userspace_addr) -> R0 0 | -errno. */
   get setUserMemoryRegion(): Activity {
     return this.regions.setUserMemoryRegion;
+  }
+  /** What KVM_SET_USER_MEMORY_REGION2 has beyond those arguments: for the next call of `setUserMemoryRegion` on an agent. */
+  guestMemfdRegion(agent: number, fd: number, offset: number): void {
+    this.regions.guestMemfdRegion(agent, fd, offset);
   }
   /** KVM_RUN: (vcpu, most guest instructions or 0, most exits or 0) -> R0 0 | -errno, R1 exit reason. On the vCPU's own agent. */
   get run(): Activity {

@@ -12,6 +12,7 @@
  * 2 FLAGS       | KVM_MEM_*, KVM_MEMSLOT_INVALID 2 USERSPACE_ADDR
  * 3 BITMAP      | dirty bitmap + 1, 0 none       3 MAX_END   | largest host end of the slots up to here by hva
  * 4 NEXT_FREE   | free list, record + 1
+ * 5 GMEM_FILE   | guest_memfd + 1, 0 none      4 GMEM_PGOFF | its page behind the first frame
  */
 import type { Row } from "../sim/decisions.js";
 import { declareEvent } from "../sim/events.js";
@@ -37,13 +38,15 @@ const ID = 1;
 const FLAGS = 2;
 const BITMAP = 3;
 const NEXT_FREE = 4;
+const GMEM_FILE = 5;
 const WORDS = 6;
 
 const BASE_GFN = 0;
 const NPAGES = 1;
 const USERSPACE_ADDR = 2;
 const MAX_END = 3;
-const DOUBLES = 4;
+const GMEM_PGOFF = 4;
+const DOUBLES = 5;
 
 /**
  * Per VM: offset of its two ordered lists in `order`, their capacity, their length; offset and size of
@@ -158,6 +161,18 @@ export class Memslots {
   }
   readonly(slot: number): boolean {
     return (this.w.a[Math.imul(slot, WORDS) + FLAGS]! & KVM_MEM_READONLY) !== 0;
+  }
+  /** slot->gmem.file, or -1: there is none, or it was closed. */
+  gmemFile(slot: number): number {
+    return this.w.a[Math.imul(slot, WORDS) + GMEM_FILE]! - 1;
+  }
+  /** slot->gmem.pgoff: the page of the file that the slot begins with. */
+  gmemPgoff(slot: number): number {
+    return this.f.a[Math.imul(slot, DOUBLES) + GMEM_PGOFF]!;
+  }
+  setGmem(slot: number, file: number, pgoff: number): void {
+    this.w.set(Math.imul(slot, WORDS) + GMEM_FILE, file + 1);
+    this.f.set(Math.imul(slot, DOUBLES) + GMEM_PGOFF, pgoff);
   }
   /** memslot_is_visible: not being deleted or moved. */
   valid(slot: number): boolean {
@@ -300,6 +315,8 @@ export class Memslots {
     this.w.set(w + VM, 0);
     this.w.set(w + FLAGS, 0);
     this.w.set(w + BITMAP, 0);
+    this.w.set(w + GMEM_FILE, 0);
+    this.f.set(Math.imul(slot, DOUBLES) + GMEM_PGOFF, 0);
     this.w.set(w + NEXT_FREE, this.meta.a[1]!);
     this.meta.set(1, slot + 1);
   }

@@ -33,6 +33,8 @@ export interface MemslotsPort {
 }
 export const KVM_MEM_LOG_DIRTY_PAGES = 1;
 export const KVM_MEM_READONLY = 2;
+/** The slot's pages are those of a guest_memfd (KVM_SET_USER_MEMORY_REGION2). */
+export const KVM_MEM_GUEST_MEMFD = 1 << 2;
 /** As proposed in Mar 2015; the number is ours. */
 export const KVM_MEM_INCOHERENT = 1 << 3;
 /** As proposed in Oct 2023: userspace_addr names a place in a dma-buf, and there is no VMA; the number is ours. */
@@ -41,6 +43,13 @@ export const KVM_MEM_DMABUF = 1 << 4;
 export interface DmaBufPort {
   /** The page frame, or -1: revoked. */
   pfnAt(name: number): number;
+}
+/** The files behind memslots with KVM_MEM_GUEST_MEMFD (guestmemfd.ts). */
+export interface GuestMemfdPort {
+  /** kvm_gmem_bind. @returns 0 or -errno */
+  bind(vm: number, slot: number, fd: number, offset: number): number;
+  /** KVM_MEMSLOT_GMEM_ONLY */
+  gmemOnly(slot: number): boolean;
 }
 /** Being deleted or moved: faults see no slot. */
 export const KVM_MEMSLOT_INVALID = 1 << 16;

@@ -12,9 +12,10 @@ import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EEXIST, EFAULT, EINVAL, EPERM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
+import type { F64Pool } from "../sim/state.js";
 import type { kvmDecisions } from "./decisions.js";
 import type { DirtyLog } from "./dirtylog.js";
-import { KVM_MEM_DMABUF, KVM_MEM_INCOHERENT } from "./ports.js";
+import { KVM_MEM_DMABUF, KVM_MEM_GUEST_MEMFD, KVM_MEM_INCOHERENT, type GuestMemfdPort } from "./ports.js";
 import { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_MEMSLOT_INVALID, type Memslots } from "./memslots.js";
 import { SPLIT_BLOCK_SIZES } from "./pgtablesplit.js";
 import type { Stage2 } from "./stage2.js";
@@ -63,7 +64,10 @@ const AT = ARG + 10;
 const END = ARG + 11;
 const RET = ARG + 12;
 const VMA_END = ARG + 13;
-const FRAME = 14;
+/** KVM_SET_USER_MEMORY_REGION2: its guest_memfd + 1 (0: an older ioctl) and the offset in it. */
+const GMEM_FD = ARG + 14;
+const GMEM_OFFSET = ARG + 15;
+const FRAME = 16;
 
 /** Frame of installNewMemslots: VM, old record, new record; the SRCU index waited for. */
 const P_OLD = ARG + 1;
@@ -97,6 +101,8 @@ export class SetMemoryRegion {
    * (EagerMapping.activity); set when the room is wired. mmap_lock is held for reading where the era takes it.
    */
   eagerMap: Activity | undefined;
+  /** Per agent, of the call that comes: 1 for the second ioctl, its guest_memfd, its offset. */
+  private readonly region2: F64Pool;
 
   constructor(
     private readonly sim: Sim,
@@ -106,9 +112,11 @@ export class SetMemoryRegion {
     private readonly stage2: Stage2,
     private readonly host: SlotHost,
     private readonly features: CpuFeatures,
+    private readonly guestMemfd: GuestMemfdPort,
     private readonly d: Row<typeof kvmDecisions>,
   ) {
     const act = sim.agents;
+    this.region2 = sim.state.f64("kvm.region2", 0);
     this.installNewMemslots = act.activity("installNewMemslots", "virt/kvm/kvm_main.c kvm_swap_active_memslots", 4, [
       ["wait-notifiers", (f) => this.waitNotifiers(f)],
       ["synchronize-srcu", (f) => this.synchronizeSrcu(f)],
@@ -131,6 +139,25 @@ export class SetMemoryRegion {
       ["split-done", (f) => this.splitDone(f)],
       ["done", (f) => this.done(f)],
     ]);
+  }
+
+  /** KVM_SET_USER_MEMORY_REGION2 on an agent: what `setUserMemoryRegion` has no arguments for. */
+  guestMemfdRegion(agent: number, fd: number, offset: number): void {
+    this.region2.ensure((agent + 1) * 3);
+    this.region2.set(agent * 3, 1);
+    this.region2.set(agent * 3 + 1, fd);
+    this.region2.set(agent * 3 + 2, offset);
+  }
+  /** @returns whether the call is the second ioctl; then FD and OFFSET are in the frame */
+  private takeRegion2(f: number): boolean {
+    const at = this.sim.agents.current * 3;
+    const a = this.region2.a;
+    if (at >= this.region2.needed || a[at] === 0) return false;
+    const s = this.sim.agents.stack;
+    s.set(f + GMEM_FD, a[at + 1]!);
+    s.set(f + GMEM_OFFSET, a[at + 2]!);
+    this.region2.set3(at, 0, 0, 0);
+    return true;
   }
 
   private next(phase: number): number {
@@ -171,7 +198,7 @@ export class SetMemoryRegion {
     const gpa = s.a[f + GPA]!;
     const size = s.a[f + SIZE]!;
     const hva = s.a[f + HVA]!;
-    const bad = this.checkArguments(id, flags, gpa, size, hva);
+    const bad = this.checkArguments(id, flags, gpa, size, hva, this.takeRegion2(f) ? s.a[f + GMEM_OFFSET]! : -1);
     if (bad !== 0) return this.finish(f, bad);
     const base = gpa / 4096;
     const npages = size / 4096;
@@ -188,14 +215,24 @@ export class SetMemoryRegion {
       f + NEW,
       change === KVM_MR_DELETE ? -1 : this.memslots.make(vm, id, flags, base, npages, hva, this.bitmapFor(vm, old, flags, npages)),
     );
+    if (change !== KVM_MR_DELETE && (flags & KVM_MEM_GUEST_MEMFD) !== 0) {
+      const error = this.guestMemfd.bind(vm, s.a[f + NEW]!, s.a[f + GMEM_FD]!, s.a[f + GMEM_OFFSET]!);
+      if (error !== 0) {
+        this.memslots.free(s.a[f + NEW]!);
+        return this.finish(f, error);
+      }
+    }
     return this.next(change === KVM_MR_DELETE || change === KVM_MR_MOVE ? INVALIDATE : PREPARE);
   }
 
-  /** Everything that the arguments alone decide. */
-  private checkArguments(id: number, flags: number, gpa: number, size: number, hva: number): number {
+  /** Everything that the arguments alone decide. @param gmemOffset guest_memfd_offset of the second ioctl, -1: it is the first */
+  private checkArguments(id: number, flags: number, gpa: number, size: number, hva: number, gmemOffset: number): number {
     if ((id & 0xffff) >= this.d.userMemslots) return -EINVAL;
     const incoherent = this.d.memslotIncoherent === "clean" ? KVM_MEM_INCOHERENT : 0;
-    const known = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY | incoherent | (this.d.memslotDmabuf === "vfio" ? KVM_MEM_DMABUF : 0);
+    const dmabufs = this.d.memslotDmabuf === "vfio" ? KVM_MEM_DMABUF : 0;
+    const gmem = (flags & KVM_MEM_GUEST_MEMFD) !== 0 && gmemOffset >= 0 && this.d.capGuestMemfd === "always";
+    // check_memory_region_flags: no dirty log of a guest_memfd, and no read-only one, as writes to that are emulated.
+    const known = gmem ? KVM_MEM_GUEST_MEMFD : KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY | incoherent | dmabufs;
     if ((flags & ~known) !== 0) return -EINVAL;
     const dmabuf = (flags & KVM_MEM_DMABUF) !== 0;
     // Nobody tells of writes behind it.
@@ -203,6 +240,7 @@ export class SetMemoryRegion {
     if (size % 4096 !== 0 || size < 0) return -EINVAL;
     if (gpa % 4096 !== 0 || gpa < 0) return -EINVAL;
     if (hva % 4096 !== 0 || hva < 0 || (hva + size > TASK_SIZE && !dmabuf)) return -EINVAL;
+    if (gmem && (gmemOffset % 4096 !== 0 || gmemOffset + size >= 2 ** 64)) return -EINVAL;
     // arm64 has one address space.
     if (id >>> 16 !== 0 || id < 0) return -EINVAL;
     if (size !== 0 && gpa + size >= 2 ** 64) return -EINVAL;
@@ -214,7 +252,9 @@ export class SetMemoryRegion {
     if (npages === 0) return old < 0 ? -EINVAL : KVM_MR_DELETE;
     if (old < 0) return KVM_MR_CREATE;
     const m = this.memslots;
-    if (m.userspaceAddr(old) !== hva || m.npages(old) !== npages || ((flags ^ m.flags(old)) & KVM_MEM_READONLY) !== 0) return -EINVAL;
+    if ((flags & KVM_MEM_GUEST_MEMFD) !== 0) return -EINVAL;
+    const fixed = KVM_MEM_READONLY | (this.d.gmemFlagChange ? 0 : KVM_MEM_GUEST_MEMFD);
+    if (m.userspaceAddr(old) !== hva || m.npages(old) !== npages || ((flags ^ m.flags(old)) & fixed) !== 0) return -EINVAL;
     if (m.baseGfn(old) !== base) return KVM_MR_MOVE;
     return m.flags(old) === flags ? NOTHING : KVM_MR_FLAGS_ONLY;
   }
@@ -244,6 +284,7 @@ export class SetMemoryRegion {
       m.userspaceAddr(old),
       m.bitmap(old),
     );
+    if (m.gmemFile(old) >= 0) m.setGmem(invalid, m.gmemFile(old), m.gmemPgoff(old));
     s.set(f + INVALID, invalid);
     return agents.call(f, this.next(FLUSH_SHADOW), this.installNewMemslots, vm, old, invalid);
   }
@@ -284,6 +325,13 @@ export class SetMemoryRegion {
     if (this.d.memslotIpaLimit === "exact" ? last > limit : last >= limit) {
       s.set(f + RET, -EFAULT);
       return this.next(ROLL_BACK);
+    }
+    if ((s.a[f + FLAGS]! & KVM_MEM_GUEST_MEMFD) !== 0) {
+      const mte = this.d.gmemMte === "EINVAL" && this.vms.mte(vm);
+      if (mte || !this.guestMemfd.gmemOnly(s.a[f + NEW]!)) {
+        s.set(f + RET, -EINVAL);
+        return this.next(ROLL_BACK);
+      }
     }
     if (this.d.eagerMmapLock && !locks.read(this.host.mmapLock(this.vms.mm(vm)))) return BLOCKED;
     s.set(f + AT, s.a[f + HVA]!);

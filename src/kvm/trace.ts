@@ -148,7 +148,7 @@ export const faultVma = declareEvent("faultline", "fault_vma", "what user_mem_ab
   { name: "page_prot", kind: "dec", unit: "PAGE_PROT_*" },
   { name: "size", kind: "hex", unit: "bytes of the mapping so far" },
 ]);
-export const pfnSource = ["fast-gup", "slow-gup", "follow", "fixup-follow", "arithmetic", "none"] as const;
+export const pfnSource = ["fast-gup", "slow-gup", "follow", "fixup-follow", "arithmetic", "none", "guest-memfd"] as const;
 export const pfnLookup = declareEvent("faultline", "pfn_lookup", "the gfn to pfn lookup returned", [
   { name: "pfn", kind: "hex" },
   { name: "error", kind: "bool" },

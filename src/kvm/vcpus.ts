@@ -264,6 +264,16 @@ export class Vcpus {
     this.setMmioData(v, gvaHi, gvaLo);
   }
 
+  // kvm_run.memory_fault: its gpa lies where nothing else of an exit does; size is always a page, flags 0
+
+  setMemoryFault(v: number, gpa: number): void {
+    this.setExitReason(v, KVM_EXIT_MEMORY_FAULT);
+    this.setNisv(v, 0, gpa);
+  }
+  memoryFaultGpa(v: number): number {
+    return this.nisvIpa(v);
+  }
+
   /** kvm_run.system_event.type. */
   systemEvent(v: number): number {
     return this.w.a[Math.imul(v, WORDS) + EVENT_TYPE]!;

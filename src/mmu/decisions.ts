@@ -664,6 +664,10 @@ export const mmDecisions = {
       "v6.1": [true, "5abfd71d936a mm: don't skip swap entry even if zap_details specified, v5.18"],
     },
   ),
+  removeReadOnly: decision("Does MADV_REMOVE punch a hole through a shared mapping that was made read-only?", [true, false], {
+    "v4.0": [false, "mm/madvise.c madvise_remove, v6.6.17: VM_SHARED | VM_WRITE"],
+    "v6.8": [true, "mm/madvise.c madvise_remove, v6.7.3: vma_is_shared_maywrite; recorded on v6.18 and v7.2.12"],
+  }),
   holePoison: decision("Does a hole in a memory file take the entries of broken pages out of the tables?", [true, false], {
     "v4.0": [
       false,

@@ -2,8 +2,9 @@
 import type { PhysicalMemory } from "../arch/phys.js";
 import type { MmRow } from "./decisions.js";
 import { DEFER_PAGE_LOCK, DEFER_UFFD_MINOR, DEFER_UFFD_MISSING } from "./defer.js";
-import { FILE_REGULAR, type Files } from "./files.js";
+import { FILE_GUEST_MEMFD, FILE_REGULAR, type Files } from "./files.js";
 import { FRAME_HWPOISON, FRAME_THP, ORDER_PAGE, type Frames } from "./frames.js";
+import type { GuestMemfdPages } from "./guestmemfd.js";
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
@@ -35,6 +36,7 @@ export class FileFault {
     private readonly prot: PageProtection,
     private readonly pages: PageLocks,
     readonly shmemHuge: ShmemHuge,
+    private readonly guestMemfd: GuestMemfdPages,
     private readonly d: MmRow,
     hardwareAf: boolean,
   ) {
@@ -58,7 +60,8 @@ export class FileFault {
     const page = addr - (addr % 4096);
     const pgoff = vmas.pageIndex(vma, page);
     const file = vmas.file(vma);
-    if (!write && this.mapAround(mm, vma, page)) return 0;
+    // kvm_gmem_vm_ops has no map_pages.
+    if (!write && this.files.kind(file) !== FILE_GUEST_MEMFD && this.mapAround(mm, vma, page)) return 0;
     const uffd = vmas.flags(vma) & (VM_UFFD_MISSING | VM_UFFD_MINOR);
     if (uffd !== 0 && pgoff * 4096 < this.files.size(file)) {
       const cached = this.files.cache.find(file, pgoff) >= 0;
@@ -175,6 +178,7 @@ export class FileFault {
   private cachedPage(file: number, pgoff: number, vma: number, addr: number): number {
     const { frames, files } = this;
     if (pgoff * 4096 >= files.size(file)) return -VM_FAULT_SIGBUS;
+    if (files.kind(file) === FILE_GUEST_MEMFD) return this.guestMemfd.faultUserMapping(file, pgoff);
     const found = files.cache.find(file, pgoff);
     if (found >= 0) return found;
     const huge = this.shmemHuge.fault(file, pgoff, this.vmas.flags(vma), this.suitable(vma, pmdStart(addr)));

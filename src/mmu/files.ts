@@ -19,8 +19,10 @@ export const FILE_REGULAR = 2;
 export const FILE_HUGETLB = 3;
 /** A character device: mappings are its driver's business. */
 export const FILE_DEVICE = 4;
+/** KVM_CREATE_GUEST_MEMFD (virt/kvm/guest_memfd.c): memory that guests and, where its flags say so, mappings share. */
+export const FILE_GUEST_MEMFD = 5;
 
-const KIND_NAMES = ["free", "memfd", "regular", "hugetlb", "device"] as const;
+const KIND_NAMES = ["free", "memfd", "regular", "hugetlb", "device", "guest_memfd"] as const;
 
 /** log2 of a hugetlb page in 4 KiB pages where nothing else is asked: 2 MiB. */
 const HUGETLB_ORDER = 9;
@@ -43,6 +45,16 @@ export interface VmOperations {
   readonly writeNotify?: boolean;
 }
 
+/** kvm_gmem_fops, as far as this room calls it. */
+export interface GuestMemfdOperations {
+  /** (file, mode, offset, length) -> R0 0 | -errno; the generic checks of fallocate(2) are done. */
+  readonly fallocate: Activity;
+  /** a_ops->error_remove_folio: (file, page offset) -> R0 0. The page is broken, and stays in the file. */
+  readonly errorRemoveFolio: Activity;
+  /** The last reference goes with a VMA. */
+  release(file: number): void;
+}
+
 const KIND = 0;
 const SEED = 1;
 /** References: one while open, one per VMA. */
@@ -55,7 +67,12 @@ const RESERVED = 4;
 const OPS = 5;
 /** fallocate has made pages resident up to here, in pages: beyond the size with FALLOC_FL_KEEP_SIZE. */
 const REACH = 6;
-const WORDS = 7;
+/** guest_memfd: GUEST_MEMFD_FLAG_*; the VM that it belongs to; 1 once its descriptor is closed. */
+const GMEM_FLAGS = 7;
+const GMEM_VM = 8;
+const GMEM_CLOSED = 9;
+const GOING = 2;
+const WORDS = 10;
 
 export class Files {
   readonly cache: PageCache;
@@ -65,6 +82,8 @@ export class Files {
   private readonly globals: I32Pool;
   /** Static configuration: the drivers' operations, in the order in which the machine was built. */
   private readonly drivers: VmOperations[] = [];
+  /** Set where KVM is there. */
+  guestMemfd: GuestMemfdOperations | undefined;
 
   constructor(
     sim: Sim,
@@ -104,6 +123,36 @@ export class Files {
     this.w.set(Math.imul(file, WORDS) + ORDER, order);
     return file;
   }
+  /** KVM_CREATE_GUEST_MEMFD. @param flags GUEST_MEMFD_FLAG_* */
+  createGuestMemfd(vm: number, size: number, flags: number): number {
+    const file = this.create(FILE_GUEST_MEMFD, size);
+    this.w.set(Math.imul(file, WORDS) + GMEM_FLAGS, flags);
+    this.w.set(Math.imul(file, WORDS) + GMEM_VM, vm);
+    return file;
+  }
+  /** GUEST_MEMFD_FLAG_*. */
+  guestMemfdFlags(file: number): number {
+    return this.w.a[Math.imul(file, WORDS) + GMEM_FLAGS]!;
+  }
+  guestMemfdVm(file: number): number {
+    return this.w.a[Math.imul(file, WORDS) + GMEM_VM]!;
+  }
+  /** FILE_* behind a file descriptor, 0 if it is none (any more). */
+  kindOfFd(fd: number): number {
+    const kind = this.kind(fd);
+    return kind === FILE_GUEST_MEMFD && this.w.a[Math.imul(fd, WORDS) + GMEM_CLOSED] !== 0 ? 0 : kind;
+  }
+  /** The descriptor of a guest_memfd goes. @returns true if nothing else holds the file */
+  closeGuestMemfd(file: number): boolean {
+    const last = this.w.a[Math.imul(file, WORDS) + REFS] === 1;
+    this.w.set(Math.imul(file, WORDS) + GMEM_CLOSED, last ? GOING : 1);
+    return last;
+  }
+  /** The last reference is gone, and what it held will be soon (get_file_active). */
+  guestMemfdGoing(file: number): boolean {
+    return this.w.a[Math.imul(file, WORDS) + GMEM_CLOSED] === GOING;
+  }
+
   /** Names a driver's operations, once, when the machine is built. @returns its number */
   declareDriver(ops: VmOperations): number {
     const known = this.drivers.indexOf(ops);
@@ -151,6 +200,7 @@ export class Files {
     this.w.set(Math.imul(file, WORDS) + REFS, refs);
     if (refs > 0) return;
     if (this.kind(file) === FILE_DEVICE) return;
+    if (this.kind(file) === FILE_GUEST_MEMFD) this.guestMemfd?.release(file);
     this.dropPages(file, 0, this.reach(file, this.size(file)));
     this.unreserve(file, this.w.a[Math.imul(file, WORDS) + RESERVED]!);
     for (let i = 0; i < WORDS; i++) this.w.set(Math.imul(file, WORDS) + i, 0);

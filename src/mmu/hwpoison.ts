@@ -11,7 +11,7 @@ import type { Gup } from "./gup.js";
 import { MMU_NOTIFY_CLEAR, type MmuNotifiers } from "./notifiers.js";
 import { vmaKernelPageSize } from "./context.js";
 import type { MmRow } from "./decisions.js";
-import { FILE_REGULAR, type Files } from "./files.js";
+import { FILE_GUEST_MEMFD, FILE_REGULAR, type Files } from "./files.js";
 import type { Hugetlb } from "./hugetlb.js";
 import type { HostPageTables } from "./pagetable.js";
 import { descPfn, SWP_HWPOISON, swapEntryHi, swapEntryLo } from "./pte.js";
@@ -75,6 +75,8 @@ export class MemoryFailure {
       ["tryToUnmapOne", (f) => this.unmapOne(f)],
       ["rmapLock", (f) => this.lockRmap(f)],
       ["getHwpoisonPage", (f) => this.getHwpoisonPage(f)],
+      ["errorRemoveFolio", (f) => this.errorRemoveFolio(f)],
+      ["errorRemoved", (f) => this.errorRemoved(f)],
     ]);
     this.hardwareError = sim.agents.from(this.poisonPage, 5);
   }
@@ -187,15 +189,30 @@ export class MemoryFailure {
     const lsb = this.clean(pfn, s.a[f + MM]!, s.a[f + ADDR]!) ? 0 : PAGE_LSB + frames.orderOf(pfn);
     this.removeFromFile(s.a[f + MM]!, s.a[f + ADDR]!, pfn);
     this.sim.locks.unlockRead(this.pages.rmapLock);
+    if (this.files.kind(s.a[f + FILE]!) === FILE_GUEST_MEMFD) return this.poisonPage.first + 6;
     frames.put(pfn); // the reference of getPage
     return this.sim.agents.ret(f, 0, s.a[f + BYTES]!, lsb);
+  }
+
+  /** A guest_memfd keeps the page, and takes it from the guests: MF_DELAYED, which truncate_error_folio takes for a failure. */
+  private errorRemoveFolio(f: number): number {
+    const { files } = this;
+    const { agents } = this.sim;
+    const s = agents.stack.a;
+    if (files.guestMemfd === undefined) return this.errorRemoved(f);
+    return agents.call(f, this.poisonPage.first + 7, files.guestMemfd.errorRemoveFolio, s[f + FILE]!, s[f + INDEX]!);
+  }
+  private errorRemoved(f: number): number {
+    const s = this.sim.agents.stack.a;
+    this.frames.put(s[f + PFN]!);
+    return this.sim.agents.ret(f, -EBUSY, s[f + BYTES]!, PAGE_LSB);
   }
 
   /** me_pagecache_clean, me_huge_page: truncate_error_page, where the page does not stay in the file for later faults to find. */
   private removeFromFile(mm: number, addr: number, pfn: number): void {
     const { frames, files, vmas } = this;
     const of = frames.flags(pfn);
-    if ((of & FRAME_FILE) === 0) return;
+    if ((of & FRAME_FILE) === 0 || files.kind(this.rmap.fileOf(pfn, mm, addr)) === FILE_GUEST_MEMFD) return;
     if (!this.clean(pfn, mm, addr) && this.d.hwpoisonFilePage === "kept") return;
     const v = vmas.findVma(mm, addr);
     const file = vmas.file(v);

@@ -123,6 +123,8 @@ export class HostMm implements MmContext {
   readonly reclaim: Reclaim;
   readonly ksm: Ksm;
   readonly syscalls: Syscalls;
+  /** (file, from, to) in pages: truncate_inode_pages_range. */
+  readonly truncateInodePages: Activity;
   private readonly locks: number[] = [];
   /** Per address space: 1 while it lives. */
   private readonly live: I32Pool;
@@ -195,6 +197,7 @@ export class HostMm implements MmContext {
     const splitFile = new SplitFilePage(this);
     this.split.filePages = splitFile;
     const truncate = new Truncate(this, this.zapVma, splitFile, this.fault.fileFault.shmemHuge);
+    this.truncateInodePages = truncate.truncateInodePages;
     const retract = new RetractTable(sim, this.frames, this.pt, this.notifiers, this, pages, d);
     const pteMapped = new PteMappedThp(sim, this.frames, this.files, this.pt, this.vmas, this.fault, retract, this, pages, d);
     const collapseFile = new CollapseFile(

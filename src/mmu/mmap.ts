@@ -1,9 +1,10 @@
 /** mmap (mm/mmap.c do_mmap and mmap_region; mm/vma.c). */
 import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
-import { EACCES, EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, EOVERFLOW } from "../sim/errno.js";
+import { EACCES, EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, EOVERFLOW, EPERM } from "../sim/errno.js";
 import { isPageAligned, MMAP_MIN_ADDR, PAGE_SIZE, pageAlign, type MmContext } from "./context.js";
-import { FILE_DEVICE, FILE_HUGETLB, FILE_REGULAR, FILE_SHMEM } from "./files.js";
+import { FILE_DEVICE, FILE_GUEST_MEMFD, FILE_HUGETLB, FILE_REGULAR, FILE_SHMEM } from "./files.js";
 import { HUGETLB_ORDERS, ORDER_PMD } from "./frames.js";
+import { GUEST_MEMFD_FLAG_MMAP } from "./guestmemfd.js";
 import type { Munmap } from "./munmap.js";
 import { MMU_NOTIFY_UNMAP } from "./notifiers.js";
 import { TASK_SIZE } from "./pagetable.js";
@@ -142,7 +143,7 @@ export class Mmap {
     let file = anonymous ? -1 : s.a[f + FD]!;
     let len = s.a[f + LEN]!;
     if (!isPageAligned(offset)) return -EINVAL;
-    if (!anonymous && files.kind(file) === 0) return -EBADF;
+    if (!anonymous && files.kindOfFd(file) === 0) return -EBADF;
     if (!anonymous && (flags & MAP_HUGETLB) !== 0 && files.kind(file) !== FILE_HUGETLB) return -EINVAL;
     if (anonymous && (flags & MAP_HUGETLB) !== 0 && !(HUGETLB_ORDERS as readonly number[]).includes(hugetlbOrder(flags))) return -EINVAL;
     if (len === 0) return -EINVAL;
@@ -163,6 +164,13 @@ export class Mmap {
     if (kind === FILE_REGULAR && type === MAP_SHARED) {
       if ((prot & PROT_WRITE) !== 0) return -EACCES;
       vmFlags &= ~(VM_MAYWRITE | VM_SHARED);
+    }
+    if (kind === FILE_GUEST_MEMFD) {
+      // SB_I_NOEXEC, then kvm_gmem_mmap.
+      if ((prot & PROT_EXEC) !== 0) return -EPERM;
+      vmFlags &= ~VM_MAYEXEC;
+      if ((files.guestMemfdFlags(file) & GUEST_MEMFD_FLAG_MMAP) === 0) return -ENODEV;
+      if (type !== MAP_SHARED) return -EINVAL;
     }
     if (kind === FILE_DEVICE && files.vmOps(file) === undefined) return -ENODEV;
     if (this.mm.mte && (anonymous || kind === FILE_SHMEM)) vmFlags |= VM_MTE_ALLOWED;

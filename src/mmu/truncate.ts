@@ -1,8 +1,8 @@
 /** ftruncate and fallocate of memory files (mm/shmem.c shmem_setattr, shmem_fallocate; fs/hugetlbfs/inode.c). */
-import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import { EBADF, EINVAL, ENOMEM, EOPNOTSUPP } from "../sim/errno.js";
 import { pageAlign, type MmContext } from "./context.js";
-import { FILE_HUGETLB, FILE_SHMEM } from "./files.js";
+import { FILE_GUEST_MEMFD, FILE_HUGETLB, FILE_SHMEM } from "./files.js";
 import { ORDER_PAGE } from "./frames.js";
 import type { ShmemHuge } from "./shmemhuge.js";
 import type { SplitFilePage } from "./splitfile.js";
@@ -19,12 +19,18 @@ const OLD_SIZE = ARG + 2;
 const MODE = ARG + 1;
 const OFFSET = ARG + 2;
 const LEN = ARG + 3;
+// truncateInodePages: page offsets; where it has come to
+const FROM = ARG + 1;
+const TO = ARG + 2;
+const AT = ARG + 3;
 
 export class Truncate {
   /** (file, size) -> R0 0 | -errno: the system call. */
   readonly ftruncate: Activity;
   /** (file, mode, offset, length) -> R0 0 | -errno: the system call. */
   readonly fallocate: Activity;
+  /** (file, from, to) in pages -> R0 0: the mapped ones are unmapped one by one, then all leave the cache. Of files without huge pages. */
+  readonly truncateInodePages: Activity;
 
   constructor(
     private readonly mm: MmContext,
@@ -44,6 +50,11 @@ export class Truncate {
       ["splitFirst", (f) => this.split(f, agents.stack.a[f + OFFSET]!, this.fallocate.first + 2)],
       ["splitLast", (f) => this.split(f, agents.stack.a[f + OFFSET]! + agents.stack.a[f + LEN]!, this.fallocate.first + 3)],
       ["dropPages", (f) => this.dropHole(f)],
+      ["guestMemfd", (f) => agents.ret(f, agents.stack.a[f + R0]!)],
+    ]);
+    this.truncateInodePages = agents.activity("truncateInodePages", "mm/truncate.c truncate_inode_pages_range", 4, [
+      ["unmapFolio", (f) => this.unmapFolio(f)],
+      ["deleteFromCache", (f) => this.deleteFromCache(f)],
     ]);
   }
 
@@ -53,7 +64,7 @@ export class Truncate {
     const file = s.a[f + FILE]!;
     const size = s.a[f + SIZE]!;
     sim.agents.charge(sim.costs.syscall);
-    const kind = files.kind(file);
+    const kind = files.kindOfFd(file);
     if (kind === 0) return sim.agents.ret(f, -EBADF);
     if (size < 0 || (kind !== FILE_SHMEM && kind !== FILE_HUGETLB)) return sim.agents.ret(f, -EINVAL);
     if (kind === FILE_HUGETLB && size % files.hugetlbSize(file) !== 0) return sim.agents.ret(f, -EINVAL);
@@ -116,6 +127,29 @@ export class Truncate {
     }
   }
 
+  /** truncate_cleanup_folio: a folio that is mapped is unmapped by itself. */
+  private unmapFolio(f: number): number {
+    const { sim, files, frames } = this.mm;
+    const s = sim.agents.stack;
+    const file = s.a[f + FILE]!;
+    const to = s.a[f + TO]!;
+    for (let p = files.cache.next(file, Math.max(s.a[f + FROM]!, s.a[f + AT]!), to); p >= 0; p = files.cache.next(file, p + 1, to)) {
+      if (frames.mapcount(files.cache.find(file, p)) === 0) continue;
+      s.set(f + AT, p + 1);
+      return sim.agents.call(f, this.truncateInodePages.first, this.zapVma.unmapMappingRange, file, p * 4096, (p + 1) * 4096, 0);
+    }
+    return this.truncateInodePages.first + 1;
+  }
+  private deleteFromCache(f: number): number {
+    const { sim, files, frames } = this.mm;
+    const s = sim.agents.stack.a;
+    const file = s[f + FILE]!;
+    if (this.mm.pages.rangeLockedByOther(file, s[f + FROM]!, s[f + TO]!)) return BLOCKED;
+    if (files.cache.next(file, s[f + FROM]!, s[f + TO]!) >= 0) frames.lru?.lruAddDrain(); // __folio_batch_release
+    files.dropPages(file, s[f + FROM]!, s[f + TO]!);
+    return sim.agents.ret(f, 0);
+  }
+
   /** The bytes [from, to) of one resident page become zero (shmem_truncate_range's partial pages). */
   private zeroPart(file: number, from: number, to: number): void {
     const { files, phys } = this.mm;
@@ -137,10 +171,12 @@ export class Truncate {
     const offset = s[f + OFFSET]!;
     const len = s[f + LEN]!;
     sim.agents.charge(sim.costs.syscall);
-    const kind = files.kind(file);
+    const kind = files.kindOfFd(file);
     if (offset < 0 || len <= 0) return sim.agents.ret(f, -EINVAL);
     if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) !== 0 || mode === FALLOC_FL_PUNCH_HOLE)
       return sim.agents.ret(f, -EOPNOTSUPP);
+    if (kind === FILE_GUEST_MEMFD && files.guestMemfd !== undefined)
+      return sim.agents.call(f, this.fallocate.first + 4, files.guestMemfd.fallocate, file, mode, offset, len);
     if (kind !== FILE_SHMEM && kind !== FILE_HUGETLB) return sim.agents.ret(f, kind === 0 ? -EBADF : -EOPNOTSUPP);
     if ((mode & FALLOC_FL_PUNCH_HOLE) === 0) return this.allocate(f, file, mode, offset, len);
     const granule = kind === FILE_HUGETLB ? files.hugetlbSize(file) : 4096;

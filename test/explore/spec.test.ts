@@ -162,6 +162,7 @@ describe("the rules, on plain data", () => {
     valid: true,
     dirty: undefined,
     exported: undefined,
+    exporter: "",
   };
   const host: Leaf = { at: 0x10000, size: 4096, page: 0x40000, writes: true };
   const guest: GuestLeaf = { at: 0x80000000, size: 4096, page: 0x40000, writes: true, type: "write-back" };

@@ -71,6 +71,10 @@ const SHOWN: Readonly<Record<string, Shown>> = {
 
 /** Shown by tests and scenarios of their own, or not to be seen in a trace. */
 const OTHERS: Readonly<Record<string, string>> = {
+  gmemPermissionFault: "test/kvm/guestmemfd.test.ts",
+  gmemBindOverlap: "test/kvm/guestmemfd.test.ts",
+  gmemFlagChange: "test/kvm/guestmemfd.test.ts",
+  gmemMte: "test/kvm/guestmemfd.test.ts",
   ipaLimit: "test/kvm/stage2geometry.test.ts",
   externalAbort: "test/kvm/faultdecisionrows.test.ts",
   dcacheAtFault: "test/kvm/faultdecisionrows.test.ts",

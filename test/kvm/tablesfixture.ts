@@ -43,6 +43,9 @@ export interface FixtureOptions {
   readonly type?: number;
 }
 
+/** No guest_memfd is there: EBADF. */
+const NO_FILES = { bind: () => -9, gmemOnly: () => false };
+
 export class Fixture {
   readonly sim = new Sim();
   readonly features;
@@ -97,7 +100,7 @@ export class Fixture {
     this.rings = new DirtyRings(sim, this.vms, this.memslots, this.stage2);
     this.dirtyLog = new DirtyLog(sim, this.vms, this.memslots, this.stage2, this.rings, d);
     this.mmapLock = sim.locks.create("mmap_lock");
-    this.regions = new SetMemoryRegion(sim, this.vms, this.memslots, this.dirtyLog, this.stage2, this.host(), features, d);
+    this.regions = new SetMemoryRegion(sim, this.vms, this.memslots, this.dirtyLog, this.stage2, this.host(), features, NO_FILES, d);
     const notifiers = new MmuNotifiers(sim);
     const notifier = new KvmNotifier(sim, this.vms, this.memslots, this.stage2, features, d);
     this.teardown = new VmTeardown(sim, this.vms, this.memslots, this.dirtyLog, this.stage2, notifiers, notifier);

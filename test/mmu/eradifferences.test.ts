@@ -98,6 +98,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   rmapRangeEnd: "test/mmu/decisions.test.ts",
   hwpoisonFileHuge: "test/fuzz/mended.test.ts",
   hwpoisonAgain: "test/fuzz/mended.test.ts",
+  removeReadOnly: "test/kvm/guestmemfd.test.ts",
   holePoison: "test/mmu/hwpoisonnaive.test.ts",
   truncatedPoison: "test/mmu/hwpoisonnaive.test.ts",
   userfaultfdFiles: "test/mmu/userfaultfd.test.ts",

@@ -4,7 +4,7 @@
  * access is needed.
  */
 import { VM_PFNMAP, VM_WRITE } from "../../mmu/vmflags.js";
-import { KVM_MEM_DMABUF } from "../../kvm/ports.js";
+import { KVM_MEM_DMABUF, KVM_MEM_GUEST_MEMFD } from "../../kvm/ports.js";
 import { GICV_BASE } from "../../kvm/vgicv2.js";
 import type { Machine } from "../../machine.js";
 import { inside } from "./busy.js";
@@ -45,6 +45,11 @@ function wrongLeaf(m: Machine, vm: number, leaf: Leaf): string | undefined {
     if ((memslots.flags(slot) & KVM_MEM_DMABUF) !== 0) {
       // No host address: the exporter says which page it is.
       if (m.vfioPci.dmabufs.importedPfn(hva) !== pfn) return `${said}; the exporter of the dma-buf does not give that page`;
+      off += 4096;
+      continue;
+    }
+    if ((memslots.flags(slot) & KVM_MEM_GUEST_MEMFD) !== 0) {
+      if (m.kvm.guestMemfd.pfnNow(slot, (leaf.ipa + off) / 4096) !== pfn) return `${said}; the guest_memfd has another page there, or none`;
       off += 4096;
       continue;
     }

@@ -48,8 +48,10 @@ export interface Slot {
   /** Published, and not on its way out. */
   readonly valid: boolean;
   readonly dirty: ((page: number) => boolean) | undefined;
-  /** Of a slot without host addresses: the page that the exporter of its dma-buf gives, -1 none. */
+  /** Of a slot without host addresses: the page that the exporter of its dma-buf, or its guest_memfd, gives, -1 none. */
   readonly exported: ((page: number) => number) | undefined;
+  /** Who that is. */
+  readonly exporter: string;
 }
 
 /** A leaf of a table. */
@@ -117,10 +119,10 @@ function wrongGuestPage(
   if (slot === undefined) return w.own(gfn, page) ? undefined : "it is in no memslot";
   if (!slot.valid) return undefined;
   const hva = slot.hva + (gfn - slot.gfn) * BYTES;
-  const area = areaAt(w, slot.mm, hva);
+  const area = slot.exported === undefined ? areaAt(w, slot.mm, hva) : undefined;
   const host = leafAt(w.host[slot.mm] ?? [], hva);
   const expected = slot.exported?.(gfn - slot.gfn) ?? hostPage(host, area, hva);
-  const by = slot.exported === undefined ? `host address ${hex(hva)}` : "the exporter of its dma-buf";
+  const by = slot.exported === undefined ? `host address ${hex(hva)}` : slot.exporter;
   if (expected !== page) return expected < 0 ? `${by} is not mapped` : `${by} has ${hex(expected * BYTES)}`;
   if (leaf.writes && slot.readonly) return "writable in a read-only slot";
   if (leaf.writes && slot.exported === undefined && !(host?.writes ?? area!.writes)) return `writable, and host address ${hex(hva)} is not`;

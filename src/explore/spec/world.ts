@@ -22,6 +22,8 @@ const LOG_DIRTY = 1;
 const READONLY = 2;
 /** KVM_MEM_DMABUF, as proposed; the number is the model's. */
 const DMABUF = 1 << 4;
+/** KVM_MEM_GUEST_MEMFD */
+const GUEST_MEMFD = 1 << 2;
 /** The GICv2 CPU interface, which KVM maps by itself. */
 const GICV_PAGE = 0x08040000 / 4096;
 
@@ -83,6 +85,13 @@ function areasOf(m: Machine): Area[] {
   return out;
 }
 
+function exportedBy(m: Machine, slot: number, flags: number): ((page: number) => number) | undefined {
+  const { memslots, guestMemfd } = m.kvm;
+  if ((flags & GUEST_MEMFD) !== 0) return (page) => guestMemfd.pfnNow(slot, memslots.baseGfn(slot) + page);
+  if ((flags & DMABUF) !== 0) return (page) => m.vfioPci.dmabufs.importedPfn(memslots.userspaceAddr(slot) + page * 4096);
+  return undefined;
+}
+
 function slotsOf(m: Machine, vm: number): Slot[] {
   const { memslots, dirtyLog, rings, vms } = m.kvm;
   const out: Slot[] = [];
@@ -102,7 +111,8 @@ function slotsOf(m: Machine, vm: number): Slot[] {
       readonly: (flags & READONLY) !== 0,
       valid: memslots.valid(slot),
       dirty: logged ? (page) => dirtyLog.isDirty(slot, page) || (ringed && rings.holds(vm, id, page)) : undefined,
-      exported: (flags & DMABUF) !== 0 ? (page) => m.vfioPci.dmabufs.importedPfn(memslots.userspaceAddr(slot) + page * 4096) : undefined,
+      exported: exportedBy(m, slot, flags),
+      exporter: (flags & GUEST_MEMFD) !== 0 ? "its guest_memfd" : "the exporter of its dma-buf",
     });
   }
   return out;
