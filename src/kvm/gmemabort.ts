@@ -96,7 +96,7 @@ export class GmemAbort {
     const v = s[f + V]! | 0;
     const vm = this.vcpus.vm(v);
     if (!sim.locks.read(vms.mmuLock(vm))) return BLOCKED;
-    if (vms.inProgress(vm) !== 0 || vms.seq(vm) !== s[f + SEQ]!) {
+    if ((vms.inProgress(vm) !== 0 || vms.seq(vm) !== s[f + SEQ]!) && this.d.invalidateRetry === "check") {
       sim.bus.emit(mmuRetry, vm, s[f + SEQ]!, vms.seq(vm), vms.inProgress(vm));
       this.branch(n["invalidation raced"]);
       return this.unlock(f, -EAGAIN);
