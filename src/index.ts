@@ -14,6 +14,7 @@ export {
   type Stage2Leaf,
   type UserfaultInfo,
   type UserMemoryRegion,
+  UserMemoryRegion2,
   HostProcess,
   Userfault,
   Vcpu,
