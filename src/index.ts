@@ -14,7 +14,7 @@ export {
   type Stage2Leaf,
   type UserfaultInfo,
   type UserMemoryRegion,
-  UserMemoryRegion2,
+  type UserMemoryRegion2,
   HostProcess,
   Userfault,
   Vcpu,
