@@ -9,7 +9,7 @@ usage: kernel.sh SERIES [--cloud] [--suite SUITE] [DIR]
 Fetches the newest Debian arm64 kernel of SERIES (6.1, 6.12, …) that this machine's apt sources have, unpacks it
 below DIR (default: $XDG_CACHE_HOME/faultline/kernels) and prints two lines: the kernel image, and the directory
 of its modules. --cloud takes the smaller cloud kernel (no vfio-pci), --suite looks in another suite of the mirror
-(bullseye, trixie-backports, sid, …). A kernel that is there is not fetched again.
+(bullseye, trixie-backports, experimental, …). A kernel that is there is not fetched again.
 examples:
   mapfile -t kernel < <(recorder/kernel.sh 6.12); recorder/record.sh --qemu "${kernel[@]}" -- FILE...
   recorder/kernel.sh 7.2 --suite trixie-backports
@@ -51,7 +51,8 @@ if [[ -n $suite ]]; then
   options+=(-o Dir::Etc::SourceList="$dir/apt/suite.list" -o Dir::Etc::SourceParts=/dev/null)
 fi
 apt-get "${options[@]}" -qq update >&2 || fail "apt-get update failed"
-package=$(apt-cache "${options[@]}" pkgnames "linux-image-$series." | grep -E -- "^linux-image-$series\.[0-9][^-]*(-[0-9]+)?-$flavour\$" | sort -V | tail -1)
+# A release candidate's package (Debian's experimental) has the series alone in its name.
+package=$(apt-cache "${options[@]}" pkgnames "linux-image-$series" | grep -E -- "^linux-image-$series(\.[0-9][^-]*)?(-[0-9]+)?-$flavour\$" | sort -V | tail -1)
 [[ -n $package ]] || fail "no arm64 kernel $series ($flavour) in ${suite:-the apt sources of this machine}"
 # Where the image's package is empty, the kernel and its modules are in packages of their own (Debian since 7.2).
 packages=$(apt-cache "${options[@]}" pkgnames | grep -Fx -e "$package" -e "linux-binary-${package#linux-image-}" -e "linux-modules-${package#linux-image-}")
