@@ -47,10 +47,11 @@ export const ERAS: readonly Era[] = [
   era("v6.17", "v6.13", "cacheable PFNMAP; SError injected at once when unmasked"),
   era("v6.18.2", "v6.17", "external aborts on stage-1 walks carry the level"),
   era("v7.2.12", "v6.18.2", "PFNMAP blocks follow the host leaf; MMIO loads sign-extend"),
+  era("v7.3.4", "v7.2.12", "a write fault that will copy empties no batch; ptdump prints its last range"),
 ];
 
 /** Short names of eras. */
-export const ERA_ALIASES: Readonly<Record<string, string>> = { "v6.18": "v6.18.2", "v7.2": "v7.2.12" };
+export const ERA_ALIASES: Readonly<Record<string, string>> = { "v6.18": "v6.18.2", "v7.2": "v7.2.12", "v7.3": "v7.3.4" };
 
 export const DEFAULT_ERA = "v6.12";
 

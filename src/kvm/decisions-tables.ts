@@ -167,6 +167,10 @@ const walkerDecisions = {
       "v7.2.12": ["px-ux", "v7.0 arch/arm64/kvm/ptdump.c"],
     },
   ),
+  ptdumpLastRange: decision("the last range of stage2_page_tables: never printed, or flushed at the end of the walk", ["lost", "printed"], {
+    "v4.0": ["lost", "v6.12, v7.2.12 arch/arm64/kvm/ptdump.c kvm_ptdump_guest_show: no note_page_flush"],
+    "v7.3.4": ["printed", "v7.3.4 arch/arm64/kvm/ptdump.c kvm_ptdump_guest_show: note_page_flush"],
+  }),
 } as const;
 
 /** Which TLB invalidation belongs to which operation. */

@@ -153,10 +153,15 @@ const userMemAbortDecisions = {
       "v6.4": ["before-vma", `v6.4 ${MMU} user_mem_abort (v6.3)`],
     },
   ),
-  memcacheTopupWhen: decision("for which faults the table cache is filled", ["always", "unless-permission"], {
-    "v4.0": ["always", `${MMU40} user_mem_abort`],
-    "v5.10": ["unless-permission", `v5.14 ${MMU} user_mem_abort: not for permission faults, except a write while logging (v5.10)`],
-  }),
+  memcacheTopupWhen: decision(
+    "for which faults the table cache is filled: all; no permission fault but a write while logging (bug: an instruction fetch may break a block too); or none but any while logging",
+    ["always", "unless-permission", "unless-permission-unlogged"],
+    {
+      "v4.0": ["always", `${MMU40} user_mem_abort`],
+      "v5.10": ["unless-permission", `v5.14 ${MMU} user_mem_abort: not for permission faults, except a write while logging (v5.10)`],
+      "v7.3.4": ["unless-permission-unlogged", `v7.3.4 ${MMU} prepare_mmu_memcache: every fault while logging; a write in v7.2.12`],
+    },
+  ),
   seqSnapshot: decision(
     "where the invalidation sequence is read: after mmap_lock was dropped (bug), or while it is held",
     ["after-unlock", "inside-mmap-lock"],

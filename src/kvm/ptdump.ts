@@ -122,8 +122,8 @@ export class Stage2Dump {
   }
 
   /**
-   * debugfs stage2_page_tables, one string per line without trailing blanks.
-   * The last range is never printed: the kernel does not flush it. Empty where the era has no such file.
+   * debugfs stage2_page_tables, one string per line without trailing blanks. Empty where the era has no such file.
+   * Before v7.3 the last range is never printed: the kernel does not flush it.
    */
   ptdump(vm: number): string[] {
     if (this.d.ptdump === "absent") return [];
@@ -148,6 +148,7 @@ export class Stage2Dump {
         attributes = now;
       }
     });
+    if (this.d.ptdumpLastRange === "printed" && level !== -2) out.push(line(start, this.vms.ipaSize(vm), level, attributes));
     return out;
   }
 }

@@ -315,10 +315,9 @@ export class UserMemAbort {
   }
 
   private topup(v: number, vm: number, kind: number): boolean {
-    const needed =
-      this.d.memcacheTopupWhen === "always" ||
-      (kind & FAULT_PERMISSION) === 0 ||
-      (kind & (LOGGING | FAULT_WRITE)) === (LOGGING | FAULT_WRITE);
+    const { memcacheTopupWhen } = this.d;
+    const logged = memcacheTopupWhen === "unless-permission-unlogged" ? LOGGING : LOGGING | FAULT_WRITE;
+    const needed = memcacheTopupWhen === "always" || (kind & FAULT_PERMISSION) === 0 || (kind & logged) === logged;
     return !needed || this.stage2.caches.topup(this.vcpus.memcache(v), this.vms.cacheMinPages(vm)) === 0;
   }
 

@@ -384,6 +384,14 @@ export const mmDecisions = {
     "v5.10": ["refcount", "09854ba94c6a mm: do_wp_page() simplification, v5.9"],
     "v6.1": ["exclusive", "6c287605fd56 mm: remember exclusively mapped anonymous pages with PG_anon_exclusive, v5.19"],
   }),
+  cowReuseHope: decision(
+    "With how many references beyond the first does a write fault still hope that a page is its process's alone, and empty the CPU's batches if it is on no list: two, or one for a batch if it is on none?",
+    ["two", "one-of-a-batch"],
+    {
+      "v4.0": ["two", "mm/memory.c wp_can_reuse_anon_folio: folio_ref_count > 3, v7.2.12 (v5.18)"],
+      "v7.3.4": ["one-of-a-batch", "mm/memory.c wp_can_reuse_anon_folio: maybe_in_lru_cache, v7.3.4"],
+    },
+  ),
   lazyfreeBatch: decision(
     "A page of MADV_FREE on its way to the list of pages to be freed first, in a CPU's batch: no such batch, or one whose pages are still on their old list (PageLRU), or on none?",
     ["none", "on-lru", "off-lru"],
@@ -644,6 +652,14 @@ export const mmDecisions = {
       "v6.4": ["unmapped", "4248d0083ec5 mm: ksm: support hwpoison for ksm page, v6.4"],
     },
   ),
+  hwpoisonZeroPage: decision(
+    "A zero page that is declared broken: tried to be made a page that can be given up, which empties all CPUs' batches for the LRU lists, or refused at once?",
+    ["shaken", "refused"],
+    {
+      "v4.0": ["shaken", "mm/memory-failure.c get_any_page: shake_page, v7.2.12"],
+      "v7.3.4": ["refused", "mm/memory-failure.c get_any_page: is_kernel_owned_page (PageReserved), v7.3.4"],
+    },
+  ),
   hwpoisonFilePage: decision(
     "A broken page of a memory file or a hugetlb file: taken out of the file, so that later faults find zeros, or kept, so that they find it broken?",
     ["removed", "kept"],
@@ -719,10 +735,26 @@ export const mmDecisions = {
     "v4.0": ["allowed", "fs/userfaultfd.c userfaultfd_unregister asks whether there is one, not which, v6.12"],
     "v6.17": ["EINVAL", "userfaultfd: prevent unregistering VMAs through a different userfaultfd, v6.17"],
   }),
+  userfaultfdRegisterLess: decision(
+    "UFFDIO_REGISTER again without UFFDIO_REGISTER_MODE_WP of what the same userfaultfd has registered with it.",
+    ["allowed", "EBUSY"],
+    {
+      "v4.0": ["allowed", "mm/userfaultfd.c userfaultfd_register, v7.2.12"],
+      "v7.3.4": ["EBUSY", "mm/userfaultfd.c userfaultfd_register: no mode switch that drops VM_UFFD_WP, v7.3.4"],
+    },
+  ),
   mremapUserfaultfd: decision("Is a mapping that mremap has moved still registered with its userfaultfd?", ["kept", "dropped"], {
     "v4.0": ["kept", "mm/mremap.c move_vma, copy_vma, v4.10"],
     "v5.4": ["dropped", "3cfd22be0ad6 userfaultfd: clear flag if remap event not enabled, v5.0"],
   }),
+  mremapUserfaultfdMerge: decision(
+    "A mapping that is registered no more once mremap has moved it: joins a neighbour of the same registration, which that then loses as a whole (bug), or none.",
+    ["same-registration", "never"],
+    {
+      "v4.0": ["same-registration", "mm/vma.c copy_vma, mm/userfaultfd.c mremap_userfaultfd_prep, v7.2.12"],
+      "v7.3.4": ["never", "mm/vma.c vma_merge_copied_range: vma_has_uffd_without_event_remap, v7.3.4"],
+    },
+  ),
   mremapUffdWp: decision("Do moved entries keep the mark of a page that a userfaultfd has write-protected?", ["kept", "cleared"], {
     "v4.0": ["kept", "mm/mremap.c move_ptes, v6.12"],
     "v6.12.117": ["cleared", "0cef0bb836e3 mm: clear uffd-wp PTE/PMD state on mremap() (stable)"],

@@ -352,8 +352,9 @@ export class HostFault {
   /** wp_can_reuse_anon_folio: with little hope nothing is tried; else a batch of this CPU may have the reference too many of a page on no list. */
   private reuseAnon(pfn: number): boolean {
     const { frames } = this;
-    if (this.pageCount(pfn) > 3) return false;
-    if (frames.lru?.onLru(pfn) === false) frames.lru.lruAddDrain();
+    const offLru = frames.lru?.onLru(pfn) === false;
+    if (this.pageCount(pfn) > (this.d.cowReuseHope === "two" ? 3 : offLru ? 2 : 1)) return false;
+    if (offLru) frames.lru!.lruAddDrain();
     return this.pageCount(pfn) === 1;
   }
 

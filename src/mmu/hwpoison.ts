@@ -125,6 +125,8 @@ export class MemoryFailure {
     const { frames, d } = this;
     if (frames.isThp(pfn) || !frames.isHwpoison(pfn)) {
       if (!frames.isThp(pfn)) frames.setFlags(pfn, FRAME_HWPOISON);
+      // The huge zero page is not PageReserved.
+      if (frames.isThp(pfn) || d.hwpoisonZeroPage === "shaken") frames.lru?.lruAddDrainAll();
       return -EBUSY;
     }
     return d.hwpoisonAgain === "EHWPOISON" ? -EHWPOISON : 0;

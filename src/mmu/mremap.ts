@@ -239,12 +239,20 @@ export class Mremap {
     const untouched = file < 0 && anon === 0;
     const pgoff = untouched ? to / 4096 : vmas.pageIndex(v, s.a[f + ADDR]!);
     // mremap_userfaultfd_prep: without UFFD_FEATURE_EVENT_REMAP the moved mapping is registered no more.
-    const kept = this.mm.d.mremapUserfaultfd === "kept";
-    const flags = kept ? vmas.flags(v) : vmas.flags(v) & ~VM_UFFD_FLAGS;
-    const uffd = kept ? vmas.uffd(v) : -1;
-    let n = this.change.mergeNew(mm, vmas.findVma(mm, to), to, to + len, flags, file, pgoff, vmas.pageProt(v), anon, uffd);
+    const dropped = this.mm.d.mremapUserfaultfd === "dropped" && (vmas.flags(v) & VM_UFFD_FLAGS) !== 0;
+    const flags = dropped ? vmas.flags(v) & ~VM_UFFD_FLAGS : vmas.flags(v);
+    const uffd = dropped ? -1 : vmas.uffd(v);
+    let n = -1;
+    if (!dropped || this.mm.d.mremapUserfaultfdMerge === "same-registration") {
+      const next = vmas.findVma(mm, to);
+      n = this.change.mergeNew(mm, next, to, to + len, vmas.flags(v), file, pgoff, vmas.pageProt(v), anon, vmas.uffd(v));
+    }
     if (n >= 0) {
       if (vmas.anonVma(n) === 0) vmas.setAnonVma(n, anon);
+      if (dropped) {
+        vmas.setFlags(n, flags);
+        vmas.setUffd(n, -1);
+      }
       s.set(f + NEW_VMA, n);
       return this.movePageTables(f);
     }

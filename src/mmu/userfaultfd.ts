@@ -171,6 +171,8 @@ export class Userfaultfd {
       if (end <= vmas.end(v) && end % vmaKernelPageSize(this.mm.vmas, this.mm.files, v) !== 0) return -EINVAL;
       const other = vmas.uffd(v);
       if (other >= 0 && other !== ctx) return -EBUSY;
+      const drops = (vmas.flags(v) & VM_UFFD_WP) !== 0 && (mode & UFFDIO_REGISTER_MODE_WP) === 0;
+      if (drops && d.userfaultfdRegisterLess === "EBUSY") return -EBUSY;
     }
     return 0;
   }

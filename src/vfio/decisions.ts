@@ -128,6 +128,10 @@ export const vfioDecisions = {
     "v4.20": ["reachesHardware", "v5.8.1 vfio_pci_rdwr.c vfio_pci_ioeventfd_handler does not test"],
     "v5.10": ["dropped", "v5.11 vfio_pci_rdwr.c vfio_pci_ioeventfd_do_write: test_mem"],
   }),
+  vfioIoeventfdWidth: decision("the widest write of an ioeventfd, in bytes", [4, 8], {
+    "v4.0": [4, "v5.8.1, v7.2.12 vfio_pci_rdwr.c vfio_pci_ioeventfd: eight bytes are EINVAL"],
+    "v7.3.4": [8, "v7.3.4 vfio_pci_rdwr.c vfio_pci_ioeventfd: no such test; vfio_pci_ioeventfd_do_write: vfio_pci_core_iowrite64"],
+  }),
   vfioBarClaim: decision("when a BAR's resource is requested and iomapped", ["atFirstUse", "atOpen"], {
     "v4.0": ["atFirstUse", "v4.0 vfio_pci.c vfio_pci_mmap, vfio_pci_rdwr.c"],
     "v7.2.12": ["atOpen", "v7.1.5 vfio_pci_core.c: done when the device is opened; mmap, read and write report the kept result"],

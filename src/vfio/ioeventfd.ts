@@ -69,7 +69,7 @@ export class Ioeventfds {
     if (bar === undefined || offset + size > bar.size) return -EINVAL;
     const msix = f.spec.msix;
     if (msix?.bar === index && offset + size > msix.offset && offset < msix.offset + 16 * msix.vectors) return -EINVAL;
-    if (size === 8) return -EINVAL;
+    if (size > v.d.vfioIoeventfdWidth) return -EINVAL;
     if (!v.claim(dev, index)) return -EBUSY;
     let own = 0;
     let free = -1;
@@ -142,7 +142,8 @@ export class Ioeventfds {
     const bar = f.bars[index]!;
     const size = this.entries.a[e * WORDS + E_SIZE]!;
     const lo = this.entries.a[e * WORDS + E_LO]!;
-    if (bar.io) barWrite(this.v.sim, this.v.pci, bar, offset, size, lo, 0);
-    else this.phys.write(bar.start + offset, size, lo, 0);
+    const hi = size === 8 ? this.entries.a[e * WORDS + E_HI]! : 0;
+    if (bar.io) barWrite(this.v.sim, this.v.pci, bar, offset, size, lo, hi);
+    else this.phys.write(bar.start + offset, size, lo, hi);
   }
 }

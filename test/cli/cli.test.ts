@@ -227,7 +227,7 @@ describe("faultline kernels", () => {
     );
     expect(await hint("v6.1.100")).toMatch(/^it lies between the eras v6\.1 and v6\.1\.192; /);
     expect(await hint("v3.1")).toBe("the oldest era is v4.0");
-    expect(await hint("v99")).toBe("the newest era is v7.2.12");
+    expect(await hint("v99")).toBe("the newest era is v7.3.4");
     expect(await hint("5.4.0")).toBe('did you mean "v5.4"?');
     expect(await hint("v5.4,v6.12")).toBe("");
   });

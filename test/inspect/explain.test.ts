@@ -70,6 +70,7 @@ describe("a guest store to a read-only PFNMAP entry", () => {
           "v6.17",
           "v6.18.2",
           "v7.2.12",
+          "v7.3.4",
         ],
         outcome: "KVM_RUN fails with EFAULT",
         same: true,

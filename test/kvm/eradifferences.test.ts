@@ -146,6 +146,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   eagerSplit: "test/kvm/tabledecisions.test.ts",
   teardown: "test/kvm/stage2.test.ts",
   ptdump: "test/kvm/ptdump.test.ts",
+  ptdumpLastRange: "test/kvm/ptdump.test.ts",
   relaxAgainHint: "test/kvm/tabledecisions.test.ts",
   unlinkedTables: "scenarios/2022-unlinked-table-race.guest",
   preorderEntry: "scenarios/2022-unlinked-table-race.guest",

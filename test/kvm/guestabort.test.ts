@@ -104,7 +104,7 @@ describe("a stage-1 walk of a data access that finds no memslot", () => {
   const walk: Abort = { esr: DABT | S1PTW | 0x06, ipa: 0x2000_0000, far: 0xc000_0000 };
   for (const era of before("v5.10"))
     it(`${era}: ENOSYS, as it never has a syndrome`, () => expect(outcome(era, walk)).toBe(String(ENOSYS)));
-  for (const era of from("v5.10", "v6.18.2", "v7.2.12")) {
+  for (const era of from("v5.10", "v6.18.2", "v7.2.12", "v7.3.4")) {
     it(`${era}: data abort`, () => expect(outcome(era, walk)).toBe("injected 96000010 0xc0000000"));
   }
   it("v5.4: an AT whose walk finds none is skipped", () => expect(outcome("v5.4", { ...walk, esr: walk.esr | CM | WNR })).toBe("skipped"));

@@ -53,6 +53,22 @@ describe("the kernel's dump of stage 2", () => {
     ]);
   });
 
+  it("prints the last range since v7.3, up to the end of the IPA space", () => {
+    const f = new Fixture("v7.3.4");
+    expect(f.dump.ptdump(0)).toEqual(["---[ Guest IPA ]---", "0x0000000000000000-0x0000010000000000           1T 1"]);
+    expect(filled("v7.3.4").dump.ptdump(0)).toEqual([
+      ...filled("v7.2.12").dump.ptdump(0),
+      "0x00000000c0000000-0x0000010000000000        1021G 1",
+    ]);
+    const last = (era: string) => {
+      const full = new Fixture(era);
+      full.install(2 ** 40 - 2 * MIB, 2 * MIB, RAM, RW);
+      return full.dump.ptdump(0).at(-1);
+    };
+    expect(last("v7.2.12")).toBe("0x000000ffc0000000-0x000000ffffe00000        1022M 2");
+    expect(last("v7.3.4")).toBe("0x000000ffffe00000-0x0000010000000000           2M 2   R W PXNUXN AF BLK");
+  });
+
   it("tells IPA bits and levels", () => {
     const f = new Fixture("v6.12");
     expect([f.dump.ipaRange(0), f.dump.stage2Levels(0)]).toEqual(["40", "3"]);

@@ -26,7 +26,7 @@ describe("an MMIO load", () => {
     });
   }
   it("a signed load loses its sign up to v7.1 (bug D11) and keeps it in v7.2", () => {
-    for (const era of ALL.slice(0, -1)) expect(load(era, "ldrsb x4, [x0]", 0x88).x(4), era).toBe("0x88");
+    for (const era of ALL.slice(0, ALL.indexOf("v7.2.12"))) expect(load(era, "ldrsb x4, [x0]", 0x88).x(4), era).toBe("0x88");
     expect(load("v7.2.12", "ldrsb x4, [x0]", 0x88).x(4)).toBe("0xffffffffffffff88");
     expect(load("v7.2.12", "ldrsb w4, [x0]", 0x88).x(4)).toBe("0xffffff88");
     expect(load("v7.2.12", "ldrsh x4, [x0]", 0x9788).x(4)).toBe("0xffffffffffff9788");

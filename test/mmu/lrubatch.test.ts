@@ -6,6 +6,7 @@ import {
   MADV_DONTNEED,
   MADV_FREE,
   MADV_HUGEPAGE,
+  MADV_HWPOISON,
   MADV_PAGEOUT,
   MADV_POPULATE_WRITE,
   MADV_WILLNEED,
@@ -161,7 +162,7 @@ function freed(era: string, pages = 1, cpus = 1, advice = MADV_FREE): TestHost {
 }
 
 describe("a page that a child had, after MADV_FREE", () => {
-  it.each(["v5.10", "v5.15", "v6.1", "v6.4", "v6.6", "v6.8", "v6.9", "v6.12.117", "v6.17", "v6.18.2", "v7.2.12"])(
+  it.each(["v5.10", "v5.15", "v6.1", "v6.4", "v6.6", "v6.8", "v6.9", "v6.12.117", "v6.17", "v6.18.2", "v7.2.12", "v7.3.4"])(
     "%s: is copied by a write: the batch has a reference to it, and it is on a list still",
     (era) => expect(copiesNow(freed(era))).toBe(true),
   );
@@ -219,13 +220,30 @@ describe("a page that a child had, after MADV_FREE", () => {
       }
     }
   });
-  it("is kept after a write to a page that is not on a list yet: that one has the batches emptied", () => {
-    const h = freed("v6.17");
+  /** A write to a fresh page, which is not on a list yet, and which a child has too or has had. */
+  const afterFresh = (era: string, shared: boolean) => {
+    const h = freed(era);
     h.write(ELSEWHERE, 1);
     const child = h.fork();
+    if (!shared) h.run(h.mm.syscalls.exitMm, child);
     h.write(ELSEWHERE, 2);
-    h.run(h.mm.syscalls.exitMm, child);
-    expect(copiesNow(h)).toBe(false);
+    if (shared) h.run(h.mm.syscalls.exitMm, child);
+    return copiesNow(h);
+  };
+  it("is kept after a write to a page that is not on a list yet: that one has the batches emptied", () => {
+    for (const era of ["v6.17", "v7.2.12"]) expect(afterFresh(era, true), era).toBe(false);
+  });
+  it("v7.3: is kept after it only if the batch alone stood in the way of keeping that page", () => {
+    expect([afterFresh("v7.3.4", true), afterFresh("v7.3.4", false)]).toEqual([true, false]);
+  });
+  it("is kept after MADV_HWPOISON of the zero page, which empties the batches; since v7.3 it is refused before that", () => {
+    const poisoned = (era: string) => {
+      const h = freed(era);
+      h.read(ELSEWHERE);
+      expect(h.madvise(ELSEWHERE, PAGE, MADV_HWPOISON)).toBe(-16);
+      return copiesNow(h);
+    };
+    expect([poisoned("v6.17"), poisoned("v7.2.12"), poisoned("v7.3.4")]).toEqual([false, false, true]);
   });
   it("is free once nobody maps it, and out of the batch: the next page in its frame has none of it", () => {
     const h = freed("v6.17", 3);
@@ -237,7 +255,7 @@ describe("a page that a child had, after MADV_FREE", () => {
 
 describe("a page that a child had, after MADV_COLD", () => {
   const cold = (era: string) => copiesNow(freed(era, 1, 1, MADV_COLD));
-  it.each(["v6.12.117", "v7.2.12"])("%s: is copied: with generations every page goes to the oldest one", (era) =>
+  it.each(["v6.12.117", "v7.2.12", "v7.3.4"])("%s: is copied: with generations every page goes to the oldest one", (era) =>
     expect(cold(era)).toBe(true),
   );
   it.each(["v6.1.192", "v6.6", "v6.12", "v6.17"])("%s: is kept: it was not on the active list", (era) => expect(cold(era)).toBe(false));

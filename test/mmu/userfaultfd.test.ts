@@ -274,6 +274,37 @@ describe("userfaultfd", () => {
       expect([other("v6.13"), other("v6.17")]).toEqual([0, -22]);
     });
 
+    it("userfaultfdRegisterLess: without the mode that protects", () => {
+      const again = (era: string) => {
+        const b = pair(era, UFFDIO_REGISTER_MODE_WP | MISSING);
+        const register = (mode: number) => b.run(b.mm.userfaultfd.register, b.uffd, AT, 0x1000, mode);
+        return [register(UFFDIO_REGISTER_MODE_WP), register(MISSING)];
+      };
+      expect([again("v7.2.12"), again("v7.3.4")]).toEqual([
+        [0, 0],
+        [0, -16],
+      ]);
+    });
+
+    it("mremapUserfaultfdMerge: a moved mapping takes the registration of the one that it joins", () => {
+      const registered = (era: string) => {
+        const b = pair(era);
+        // The upper half goes elsewhere and comes back: it fits to the lower one again, which is registered.
+        const move = (from: number, to: number) =>
+          b.run(b.mm.syscalls.mremap, 0, from, 0x200000, 0x200000, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+        const away = 0x70000000;
+        expect(move(AT + 0x200000, away)).toBe(away);
+        expect(b.run(b.mm.userfaultfd.register, b.uffd, away, 0x200000, MISSING)).toBe(0);
+        expect(move(away, AT + 0x200000)).toBe(AT + 0x200000);
+        const of = (at: number) => b.mm.maps(0).find((m) => m.start <= at && m.end > at)!.flags;
+        return [AT, AT + 0x200000].map((at) => of(at).some((flag) => flag.startsWith("UFFD")));
+      };
+      expect([registered("v7.2.12"), registered("v7.3.4")]).toEqual([
+        [false, false],
+        [true, false],
+      ]);
+    });
+
     it("mremapUserfaultfd, mremapUffdWp: what a mapping takes along", () => {
       const to = 0x70000000;
       const move = (b: Pair) => b.run(b.mm.syscalls.mremap, 0, AT, 0x10000, 0x10000, MREMAP_MAYMOVE | MREMAP_FIXED, to);

@@ -43,7 +43,7 @@ describe("page_fault_test", () => {
       expect(passed(results)).toBe(65);
     });
   }
-  for (const kernel of ["v5.10.223", "v6.1.192", "v6.4", "v6.8", "v6.9", "v6.12.117", "v6.13", "v6.17", "v6.18.2", "v7.2.12"]) {
+  for (const kernel of ["v5.10.223", "v6.1.192", "v6.4", "v6.8", "v6.9", "v6.12.117", "v6.13", "v6.17", "v6.18.2", "v7.2.12", "v7.3.4"]) {
     it(`65 of 65 on ${kernel}`, () => {
       const results = run({ kernel });
       expect(failed(results)).toEqual([]);

@@ -339,6 +339,17 @@ describe("ioeventfds", () => {
     ]);
   });
 
+  test("write four bytes at most, from v7.3 on eight", () => {
+    const wide = (kernel: string) => {
+      const h = mapped(kernel);
+      const added = h.run(h.vfio.ioeventfd, h.dev, at(h, 0x40), 8, 0x55, 0x66, 9);
+      h.run(h.vfio.signalEventfd, 9);
+      return [added, h.load(AT + 0x40), h.load(AT + 0x44)];
+    };
+    expect(wide("v7.2.12")).toEqual([EINVAL, 0n, 0n]);
+    expect(wide("v7.3.4")).toEqual([0, 0x55n, 0x66n]);
+  });
+
   test("answer the errnos of the ioctl", () => {
     const h = mapped("v6.12", NIC);
     const add = (position: number, size: number, fd: number, lo = 1) => h.run(h.vfio.ioeventfd, 0, position, size, lo, 0, fd);

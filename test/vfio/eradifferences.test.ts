@@ -27,6 +27,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   vfioRegionRw: "test/conform/calldifferences.test.ts",
   vfioRegionRwWidth: "test/conform/calldifferences.test.ts",
   vfioIoeventfd: "test/vfio/config.test.ts",
+  vfioIoeventfdWidth: "test/vfio/config.test.ts",
   vfioBarClaim: "test/vfio/mmap.test.ts",
 };
 
