@@ -4,7 +4,7 @@ import { baselineKey, conformRecording, recordingFiles, type Baseline } from "..
 import { parseRecording } from "../../src/conform/recording.js";
 
 const baseline = JSON.parse(readFileSync("recordings/baseline.json", "utf8")) as Baseline;
-const folders = ["v5.4", "v5.5", "v5.10.223", "v6.1.192", "v6.12.117", "v6.18.2", "v7.2.12"];
+const folders = ["v5.4", "v5.5", "v5.10.223", "v6.1.192", "v6.12.117", "v6.18.2", "v7.2.12", "v7.3.4"];
 
 test.each(folders)("no recording of %s matches worse than the baseline", (kernel) => {
   const worse = recordingFiles([`recordings/${kernel}`]).flatMap((file) => {
