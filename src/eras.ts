@@ -47,7 +47,7 @@ export const ERAS: readonly Era[] = [
   era("v6.17", "v6.13", "cacheable PFNMAP; SError injected at once when unmasked"),
   era("v6.18.2", "v6.17", "external aborts on stage-1 walks carry the level"),
   era("v7.2.12", "v6.18.2", "PFNMAP blocks follow the host leaf; MMIO loads sign-extend"),
-  era("v7.3.4", "v7.2.12", "a write fault that will copy empties no batch; ptdump prints its last range"),
+  era("v7.3.4", "v7.2.12", "a fetch that breaks a logged block has its tables; a write fault that will copy empties no batch"),
 ];
 
 /** Short names of eras. */
