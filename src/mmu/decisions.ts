@@ -652,6 +652,14 @@ export const mmDecisions = {
       "v6.4": ["unmapped", "4248d0083ec5 mm: ksm: support hwpoison for ksm page, v6.4"],
     },
   ),
+  madviseFreePoison: decision(
+    "Does MADV_FREE take the entries of broken pages out of the tables, so that later faults find zeros?",
+    [true, false],
+    {
+      "v4.0": [false, "mm/madvise.c madvise_free_pte_range: entries of the swap alone; 5.10.223 recorded"],
+      "v6.1": [true, "mm/madvise: free hwpoison and swapin error entry in madvise_free_pte_range, v5.19; recorded v6.1.192, v7.2.12"],
+    },
+  ),
   hwpoisonZeroPage: decision(
     "A zero page that is declared broken: tried to be made a page that can be given up, which empties all CPUs' batches for the LRU lists, or refused at once?",
     ["shaken", "refused"],

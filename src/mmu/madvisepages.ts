@@ -10,7 +10,7 @@ import { ARG, BLOCKED, R0, type Activity } from "../sim/agents.js";
 import type { MmContext } from "./context.js";
 import { FRAME_DIRTY, FRAME_LAZYFREE, FRAME_SWAPCACHE } from "./frames.js";
 import { LEVEL_SIZE, nextBoundary } from "./pagetable.js";
-import { HI_DIRTY, HI_UFFD_WP, PTE_AF, PTE_RDONLY } from "./pte.js";
+import { HI_DIRTY, HI_UFFD_WP, namesPoison, PTE_AF, PTE_RDONLY } from "./pte.js";
 import { AGE_CLEAR_FLUSH } from "./reclaim.js";
 import { mappedOnlyHere, type Rmap } from "./rmap.js";
 
@@ -66,13 +66,22 @@ export class MadvisePages {
     for (let a = s.a[f + AT]!; a < end; a = s.a[f + AT]!) {
       const walking = this.activity.first + P_WALK;
       if (pt.contended(mm, a, a + 1)) return s.a[f] === walking ? BLOCKED : walking;
-      const next = pt.walk(mm, a) && !pt.special ? this.visit(f, mm, a, end) : 0;
+      const mapped = pt.walk(mm, a);
+      const next = mapped && !pt.special ? this.visit(f, mm, a, end) : 0;
       if (next !== 0) return next;
+      if (!mapped) this.freePoison(f, mm, a);
       // visit has left the walk at the entry of a, or moved AT itself.
       if (s.a[f + AT] === a) s.set(f + AT, Math.min(end, nextBoundary(a, pt.level)));
     }
     pt.tlb.flushRange(mm, s.a[f + START]!, end);
     return sim.agents.ret(f, 0);
+  }
+
+  /** What a broken page left goes, of the entry that the last walk found. */
+  private freePoison(f: number, mm: number, a: number): void {
+    const { pt, d } = this.mm;
+    if (this.advice(f) === TO_FREE && d.madviseFreePoison && pt.level === 3 && namesPoison(pt.lo, pt.hi))
+      pt.setEntry(mm, a, 3, pt.entry, 0, 0);
   }
 
   /** One leaf, which the last walk found. @returns 0 to go on with the entry behind it, or a phase */

@@ -92,6 +92,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   hwpoisonKsm: "test/mmu/ksm.test.ts",
   hwpoisonErrors: "test/mmu/hwpoisonnaive.test.ts",
   hwpoisonFilePage: "test/mmu/hwpoisonnaive.test.ts",
+  madviseFreePoison: "test/fuzz/mended.test.ts",
   anonSplitAnnouncement: "test/fuzz/mended.test.ts",
   splitZeroPages: "test/fuzz/mended.test.ts",
   splitEndsAtPmd: "test/fuzz/mended.test.ts",
