@@ -455,8 +455,7 @@ export class Dispatch {
     if (addr < 0 || !mm.pt.walk(VMM_MM, addr) || !mm.frames.isRam(mm.pt.leafPfn)) return -EINVAL;
     const pfn = mm.pt.leafPfn;
     if (mm.frames.isReserved(pfn) && era.mm.einjZeroPage === "EADDRINUSE") return -EADDRINUSE;
-    pe.injectError(pfn * 4096 + (addr % 4096));
-    return 0;
+    return pe.injectError(pfn * 4096 + (addr % 4096)) ? 0 : -EBUSY;
   }
 
   onUserfault(agent: number, act: Activity, uffd: number, a1 = 0, a2 = 0, a3 = 0, a4 = 0): void {

@@ -61,7 +61,8 @@ export class HostProcess {
   }
   /**
    * error_inject of EINJ: from now on who loads the 64 bytes of RAM around a host address takes a synchronous external abort.
-   * @returns 0; -ENODEV unless `MachineOptions.apei` says otherwise; -EINVAL where no page of RAM is mapped; -EADDRINUSE at the zero page (from v5.18 on)
+   * @returns 0; -ENODEV unless `MachineOptions.apei` says otherwise; -EINVAL where no page of RAM is mapped; -EADDRINUSE at the zero page (from v5.18 on); -EBUSY while 1024
+   *   lines are lost
    */
   einjErrorInject(addr: number): number {
     return this.ret("einj_error_inject", { addr });

@@ -12,6 +12,8 @@ export type Apei = (typeof APEIS)[number];
 
 const LINE = 64;
 const PAGE = 4096;
+/** Each access to a page with such a line, and to a device, looks through all of them. */
+const MOST_LINES = 1024;
 
 export class MemoryErrors {
   /** [0] how many lines, then their addresses. */
@@ -28,14 +30,16 @@ export class MemoryErrors {
     this.records = sim.state.f64("memory.errors.records", 8);
   }
 
-  /** The line at an address of RAM is lost. */
-  inject(pa: Pa): void {
+  /** The line at an address of RAM is lost. @returns false if as many are as can be */
+  inject(pa: Pa): boolean {
     const line = pa - (pa % LINE);
-    if (this.lost(line, 1) >= 0) return;
+    if (this.lost(line, 1) >= 0) return true;
     const n = this.lines.a[0]! + 1;
+    if (n > MOST_LINES) return false;
     this.lines.ensure(n + 1);
     this.lines.set(n, line);
     this.lines.set(0, n);
+    return true;
   }
 
   /** [pa, pa + size) is written in whole lines: those are good again. */

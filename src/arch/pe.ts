@@ -1034,10 +1034,11 @@ export class Pe {
     else this.ordering.buffers.port.read(kind, this.pa, 4);
     return true;
   }
-  /** An uncorrectable error at an address of RAM (`phys.errors`): from now on who loads its line takes an external abort. */
-  injectError(pa: Pa): void {
-    this.phys.errors!.inject(pa);
+  /** An uncorrectable error at an address of RAM (`phys.errors`): from now on who loads its line takes an external abort. @returns false if there are too many */
+  injectError(pa: Pa): boolean {
+    if (!this.phys.errors!.inject(pa)) return false;
     this.tlbs.forgetSlots(pa);
+    return true;
   }
   hostLookup(rootPa: Pa, asid: number, hva: Hva, write: boolean): Pa {
     return this.host.hostLookup(rootPa, asid, hva, write);

@@ -48,6 +48,8 @@ const REMARKED: Readonly<Record<string, readonly [string, string | Decision]>> =
   host_signal: ["signal", ""],
 };
 
+const GMEM_PFN = ["pfn", "kvm_gmem_get_pfn"] as const;
+
 export function chainOf(run: Recorded, a: Access): Link[] {
   const out: Link[] = [];
   const link = (seq: number, what: string, said: string, source = ""): void => {
@@ -64,7 +66,7 @@ export function chainOf(run: Recorded, a: Access): Link[] {
   for (let seq = a.from; seq <= a.to; seq++) {
     const e = events.at(seq);
     if (e.agent !== a.agent) continue;
-    const known = REMARKED[e.event];
+    const known = e.event === "pfn_lookup" && e["source"] === "guest-memfd" ? GMEM_PFN : REMARKED[e.event];
     if (known !== undefined) link(seq, known[0], remark(e), known[1] !== "" ? named(known[1]) : String(e["function"] ?? ""));
     else if (e.event.startsWith("inject_")) link(seq, "injection", remark(e), `kvm_${e.event}`);
     else {

@@ -1,4 +1,5 @@
 /** The memslots of a VM in the layout of QEMU's `info mtree -f`, each with what lies behind it. */
+import { KVM_MEM_GUEST_MEMFD } from "../kvm/ports.js";
 import { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_MEMSLOT_INVALID } from "../kvm/memslots.js";
 import { VM_IO, VM_PFNMAP } from "../mmu/vmflags.js";
 import type { Machine } from "../machine.js";
@@ -32,10 +33,11 @@ export function slotRows(machine: Machine, vm: number): SlotRow[] {
       last: memslots.baseGfn(s) * 4096 + size - 1,
       hva,
       type: (flags & KVM_MEM_READONLY) !== 0 ? "rom" : isDevice(machine, behind[0]) ? "ramd" : "ram",
-      name: nameOf(machine, behind, hva, size),
+      name: (flags & KVM_MEM_GUEST_MEMFD) !== 0 ? fileOf(machine, s) : nameOf(machine, behind, hva, size),
       flags: [
         ...((flags & KVM_MEM_LOG_DIRTY_PAGES) !== 0 ? ["LOG_DIRTY_PAGES"] : []),
         ...((flags & KVM_MEM_READONLY) !== 0 ? ["READONLY"] : []),
+        ...((flags & KVM_MEM_GUEST_MEMFD) !== 0 ? ["GUEST_MEMFD"] : []),
         ...((flags & KVM_MEMSLOT_INVALID) !== 0 ? ["INVALID"] : []),
       ],
     };
@@ -48,6 +50,13 @@ function isDevice(machine: Machine, v: VmaRow | undefined): boolean {
   for (let n = vmas.first(v.mm); n >= 0; n = vmas.next(n))
     if (vmas.start(n) === v.start) return (vmas.flags(n) & (VM_PFNMAP | VM_IO)) !== 0;
   return false;
+}
+
+/** A guest_memfd is there without a mapping. */
+function fileOf(machine: Machine, slot: number): string {
+  const { memslots } = machine.kvm;
+  const fd = memslots.gmemFile(slot);
+  return fd < 0 ? "[kvm-gmem], closed" : `[kvm-gmem] fd${fd} + 0x${(memslots.gmemPgoff(slot) * 4096).toString(16)}`;
 }
 
 /** The first mapping behind the slot; a slot that is only partly backed, or by several mappings, says so. */

@@ -65,7 +65,7 @@ export const RACES: readonly Race[] = [
   { script: "2012-reclaim-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"] },
   { script: "2021-fork-race", convicted: { unchecked: RANGE }, cleared: ["checked", "old"] },
   { script: "2023-collapse-race", convicted: { unchecked: RANGE }, cleared: ["checked", "v6.9", "v5.4"] },
-  { script: "2025-guest-memfd-race", convicted: { unchecked: "no-freed-page" }, cleared: ["checked", "old"] },
+  { script: "2025-guest-memfd-race", convicted: { unchecked: "no-freed-page" }, cleared: ["v6.18.2", "v7.2.12"] },
   { script: "2015-dirty-log-race", convicted: { unflushed: "no-lost-write" }, cleared: ["flushed", "old"] },
   { script: "2022-parallel-permission-faults", convicted: {}, cleared: ["v6.1", "v6.4", "v6.8", "v6.12"] },
   {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Machine, type Vm } from "../../src/index.js";
+import { slotRows } from "../../src/inspect/mtree.js";
 import { EACCES, EBADF, EBUSY, EEXIST, EINVAL, ENODEV, ENOTTY, EOPNOTSUPP, EPERM } from "../../src/sim/errno.js";
 import { reproduced } from "../conform/realkernels.js";
 
@@ -147,6 +148,19 @@ describe("what the ioctls refuse", () => {
     const hva = m.host.mmap({ length: 2 * MIB, prot: READ_WRITE, flags: MAP_SHARED, fd });
     expect(region(vm, fd)).toBe(0);
     expect([m.host.read(hva, 8).signal, m.host.read(hva + MIB, 8).signal]).toMatchObject([{ name: "SIGBUS" }, { name: "SIGBUS" }]);
+  });
+
+  it("the list of memslots names the file, and its place in it, until it is closed", () => {
+    const m = machine("v6.18.2");
+    const vm = m.createVm();
+    const fd = vm.createGuestMemfd(2 * MIB, MMAP);
+    region(vm, fd, { guestMemfdOffset: 0x1000 });
+    const before = slotRows(m, vm.id);
+    m.host.close(fd);
+    expect([...before, ...slotRows(m, vm.id)]).toMatchObject([
+      { name: `[kvm-gmem] fd${fd} + 0x1000`, flags: ["GUEST_MEMFD"] },
+      { name: "[kvm-gmem], closed", flags: ["GUEST_MEMFD"] },
+    ]);
   });
 
   it.each(["v6.6", "v6.8"])("%s: MADV_REMOVE of a read-only shared mapping as removeReadOnly says", (kernel) => {

@@ -251,6 +251,15 @@ expect 2 event memory_failure`;
 });
 
 describe("einj_error_inject", () => {
+  it("loses 1024 lines at most: the next fails with EBUSY, a lost one can be lost again", () => {
+    const { g } = guest("v6.12");
+    const { host } = g.machine;
+    const at = g.hva(MEMORY);
+    for (let page = 0; page < 17; page++) host.write(at + page * 0x1000, 8, 1n);
+    const answers = Array.from({ length: 1025 }, (_, line) => host.einjErrorInject(at + line * 64));
+    expect([answers.slice(0, 1024).every((a) => a === 0), answers[1024], host.einjErrorInject(at + 8)]).toEqual([true, -16, 0]);
+  });
+
   it("needs EINJ, a page that is there, and from v5.18 on another than the zero page", () => {
     const { g } = guest("v6.12");
     const { host } = g.machine;
