@@ -204,6 +204,7 @@ export class GuestMemfd {
     if (s[f + COUNTED] !== 0) {
       const vm = this.mm.files.guestMemfdVm(s[f + FILE]!);
       if (!sim.locks.write(vms.mmuLock(vm))) return BLOCKED;
+      sim.locks.assertHeld(vms.mmuLock(vm)); // as kvm_mmu_invalidate_end does
       vms.bumpSeq(vm);
       vms.addInProgress(vm, -1);
       sim.locks.unlockWrite(vms.mmuLock(vm));

@@ -25,6 +25,14 @@ madvise(mem, 4M, MADV_MERGEABLE)
 write64(mem, 7)
 write64(mem + 2M, 7)
 `;
+/** A slot without host addresses, and a mapping of its file. */
+const GUEST_MEMFD = `variant v6.18.2
+variant v7.2.12
+let RAM = 0x80000000
+let fd = KVM_CREATE_GUEST_MEMFD(8K, 3)
+let mem = mmap(0, 8K, PROT_READ|PROT_WRITE, MAP_SHARED, fd)
+KVM_SET_USER_MEMORY_REGION2(slot=1, flags=4, guest_phys_addr=RAM, memory_size=8K, userspace_addr=mem, guest_memfd=fd)
+`;
 const SLOT = "KVM_SET_USER_MEMORY_REGION(slot=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\n";
 const LOGGED = "KVM_SET_USER_MEMORY_REGION(slot=1, flags=1, guest_phys_addr=RAM, memory_size=2M, userspace_addr=mem)\n";
 const WRITTEN = "guest { mov x1, RAM; str x1, [x1] }\n";
@@ -351,5 +359,6 @@ export const SCRIPTS: Readonly<Record<string, string>> = {
   exit: `variant v4.20\n${VARIANTS}${MEMORY}${SLOT}${WRITTEN}${par("vmm { exit_group() }", AGING)}`,
   "age-exit": aged("vmm { exit_group() }", undefined, "kthread kcompactd { migrate_pages(mem + 4K) }"),
   ioeventfd: `${NIC}VFIO_DEVICE_IOEVENTFD(dev, bar0 + 0x10, 4, 0x55, 9)\n${par("vmm { VFIO_DEVICE_RESET(dev) }", "vmm second { eventfd_signal(9) }")}`,
+  "guest-memfd": `${GUEST_MEMFD}${par(GUEST, "vmm { fallocate(fd, 3, 0, 8K) }")}`,
   child: `${VARIANTS}${MEMORY}write64(mem, 7)\n${SLOT}${par("vmm { let child = fork()\n kill(child) }", "vmm second { write64(mem, 8) }")}`,
 };

@@ -26,7 +26,7 @@ const sources = ROOMS.flatMap((room) =>
     .sort()
     .map((f) => `${room}/${f}`),
 );
-const FAULT = ["src/kvm/usermemabort.ts"];
+const FAULT = ["src/kvm/usermemabort.ts", "src/kvm/gmemabort.ts"];
 const FLUSH = ["src/kvm/tlbflush.ts"];
 /** One pair of parentheses, with pairs in it to the depth of two. */
 const ARGUMENT = /\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)/.source;
