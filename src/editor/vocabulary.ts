@@ -181,7 +181,7 @@ const HEADERS: readonly (readonly [RegExp, string])[] = [
   [/^FALLOC_/, "include/uapi/linux/falloc.h"],
   [/^O_/, "include/uapi/asm-generic/fcntl.h"],
   [/^UFFDIO_/, "include/uapi/linux/userfaultfd.h"],
-  [/^KVM_/, "include/uapi/linux/kvm.h"],
+  [/^(KVM_|GUEST_MEMFD_)/, "include/uapi/linux/kvm.h"],
   [/^(bar[0-5]|pci_)/, "drivers/vfio/pci: VFIO_PCI_INDEX_TO_OFFSET of the region"],
 ];
 const hex = (v: bigint): string => `0x${v.toString(16)}`;
@@ -196,6 +196,8 @@ const FITTING: Readonly<Record<string, RegExp>> = {
   "madvise.advice": /^MADV_/,
   "UFFDIO_REGISTER.mode": /^UFFDIO_REGISTER_MODE_/,
   "KVM_SET_USER_MEMORY_REGION.flags": /^KVM_MEM_/,
+  "KVM_SET_USER_MEMORY_REGION2.flags": /^KVM_MEM_/,
+  "KVM_CREATE_GUEST_MEMFD.flags": /^GUEST_MEMFD_FLAG_/,
   "KVM_ENABLE_CAP.cap": /^KVM_CAP_/,
   "KVM_CHECK_EXTENSION.cap": /^KVM_CAP_/,
 };

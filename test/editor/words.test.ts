@@ -88,6 +88,7 @@ test("an argument is offered its flags first, then the script's names and the na
   expect(offered("mmap(length=4M, flags=MAP_|")[0]).toBe("MAP_SHARED");
   expect(offered("madvise(ram, 4M, MADV|")[0]).toBe("MADV_NORMAL");
   expect(offered("let RAM = 1\nKVM_SET_USER_MEMORY_REGION(|")).toEqual(all(["RAM", "slot", "guest_phys_addr"]));
+  expect(offered("KVM_CREATE_GUEST_MEMFD(4M, |").slice(0, 2)).toEqual(["GUEST_MEMFD_FLAG_MMAP", "GUEST_MEMFD_FLAG_INIT_SHARED"]);
   expect(offered("vfio_open(0000:00|")).toEqual(all(["0000:00:06.0"]));
 });
 
