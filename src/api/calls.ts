@@ -221,7 +221,7 @@ export type Args<N extends CallName> = Omit<Extract<Call, { call: N }>, "call">;
 /** A signal that the VMM's thread got from its own access or from KVM_RUN. */
 export interface SignalInfo {
   readonly name: "SIGBUS" | "SIGSEGV" | "SIGALRM";
-  /** si_code: BUS_ADRERR 2, BUS_OBJERR 3, BUS_MCEERR_AR 4, SI_KERNEL 0x80; SEGV_MAPERR 1. */
+  /** si_code: BUS_ADRERR 2, BUS_OBJERR 3, BUS_MCEERR_AR 4, SI_KERNEL 0x80; SEGV_MAPERR 1, SEGV_ACCERR 2. */
   readonly code: number;
   readonly addr: number;
 }

@@ -443,7 +443,7 @@ export class Dispatch {
     if (ret >= 0) return { ret };
     const signal: SignalInfo =
       ret === HOST_SIGSEGV
-        ? { name: "SIGSEGV", code: 1, addr: this.kept(agent, 0) }
+        ? { name: "SIGSEGV", code: this.m.sim.agents.result(agent, 1), addr: this.kept(agent, 0) }
         : { name: "SIGBUS", code: -ret & 0xff, addr: this.kept(agent, 0) };
     return { ret, signal };
   }

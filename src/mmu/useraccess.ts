@@ -25,8 +25,10 @@ import {
 import { VM_READ, VM_WRITE } from "./vmflags.js";
 import type { Vmas } from "./vmas.js";
 
-/** Results of hostAccess besides 0. */
+/** Results of hostAccess besides 0; R1 is the si_code, SEGV_MAPERR 1 or SEGV_ACCERR 2. */
 export const HOST_SIGSEGV = -11;
+const SEGV_MAPERR = 1;
+const SEGV_ACCERR = 2;
 /** SIGBUS: -(7 * 256 + si_code), BUS_ADRERR 2, BUS_OBJERR 3, BUS_MCEERR_AR 4, SI_KERNEL 0x80, or 0. */
 export const HOST_SIGBUS = -(7 * 256);
 export const HOST_SIGBUS_ADRERR = -(7 * 256 + 2);
@@ -229,7 +231,7 @@ export class UserAccess {
     const vma = this.vmas.covering(mm, hva);
     if (vma < 0 || !this.permits(vma, write)) {
       this.sim.locks.unlockRead(this.locks.mmapLock(mm));
-      return this.sim.agents.ret(f, HOST_SIGSEGV);
+      return this.sim.agents.ret(f, HOST_SIGSEGV, vma < 0 ? SEGV_MAPERR : SEGV_ACCERR);
     }
     const flags = FAULT_FLAG_USER | (write ? FAULT_FLAG_WRITE : 0) | s[f + TRIED]!;
     const r = this.fault.faultNow(mm, vma, hva, flags);
@@ -253,7 +255,7 @@ export class UserAccess {
       if (this.sim.agents.stack.a[f + TRIED] !== 0) this.sim.agents.stack.set(f + TRIED, 0);
       return this.hostAccess.first;
     }
-    if ((r & VM_FAULT_SIGSEGV) !== 0) return this.sim.agents.ret(f, HOST_SIGSEGV);
+    if ((r & VM_FAULT_SIGSEGV) !== 0) return this.sim.agents.ret(f, HOST_SIGSEGV, SEGV_MAPERR);
     const poison = (r & (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)) !== 0;
     return this.sim.agents.ret(f, poison ? HOST_SIGBUS_MCEERR_AR : HOST_SIGBUS_ADRERR);
   }
