@@ -6,7 +6,7 @@ const SEGV_MAPERR = 1;
 const SEGV_ACCERR = 2;
 const [PROT_NONE, PROT_READ] = [0, 1];
 
-it.each(ERAS.map((e) => e.era))("%s: SEGV_MAPERR where no VMA is, SEGV_ACCERR where it does not permit the access", (kernel) => {
+it.each(ERAS.map((e) => e.name))("%s: SEGV_MAPERR where no VMA is, SEGV_ACCERR where it does not permit the access", (kernel) => {
   const { host } = new Machine({ kernel });
   const read = host.mmap({ length: 0x1000, prot: PROT_READ, flags: 0x22 });
   const none = host.mmap({ length: 0x1000, prot: PROT_NONE, flags: 0x22 });
