@@ -236,17 +236,25 @@ export class GuestMemfd {
     return agents.call(f, this.release.first + 1, this.invalidate, file, 0, LAST_PAGE, 0);
   }
   private endRelease(f: number): number {
-    this.mm.files.put(this.sim.agents.stack.a[f + FILE]!);
+    const { files } = this.mm;
+    const file = this.sim.agents.stack.a[f + FILE]!;
+    if (files.guestMemfdGoing(file)) this.unbind(file);
+    files.put(file);
     return this.sim.agents.ret(f, 0);
   }
 
-  /** kvm_gmem_release: no memslot names the file any more. Where the last VMA drops it this is one step, whoever holds mmu_lock. */
+  /** kvm_gmem_release where the last VMA drops the file: one step, whoever holds mmu_lock. */
   private released(file: number): void {
     const vm = this.mm.files.guestMemfdVm(file);
-    const m = this.memslots;
     if (this.nextBound(vm, file, -1, 0, LAST_PAGE) < 0) return;
     this.unmap(vm, file, 0, LAST_PAGE);
     this.vms.bumpSeq(vm);
+    this.unbind(file);
+  }
+  /** No memslot names the file any more. */
+  private unbind(file: number): void {
+    const m = this.memslots;
+    const vm = this.mm.files.guestMemfdVm(file);
     for (let i = 0; i < m.count(vm); i++) if (m.gmemFile(m.byGfnOrder(vm, i)) === file) m.setGmem(m.byGfnOrder(vm, i), -1, 0);
   }
 }
