@@ -38,19 +38,17 @@ import { Tape } from "./inspect/tape.js";
 import { Timeline } from "./inspect/timeline.js";
 
 export type { EventName, Events } from "./api/events.js";
-export type { Call, CallResult, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./api/calls.js";
-export {
-  HostProcess,
-  Userfault,
-  Vcpu,
-  Vfio,
-  VfioDevice,
-  Vm,
-  type RunResult,
-  type Stage2Leaf,
-  type UserMemoryRegion,
-  type UserMemoryRegion2,
-} from "./api/nouns.js";
+export type {
+  Call,
+  CallResult,
+  ExitInfo,
+  RegionInfo,
+  SignalInfo,
+  UserfaultInfo,
+  UserMemoryRegion,
+  UserMemoryRegion2,
+} from "./api/calls.js";
+export { HostProcess, Userfault, Vcpu, Vfio, VfioDevice, Vm, type RunResult, type Stage2Leaf } from "./api/nouns.js";
 
 const GIB = 2 ** 30;
 const LOW_RAM_LIMIT = 448 * GIB;

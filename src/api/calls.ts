@@ -5,6 +5,25 @@
  */
 import type { OrderingOp } from "../vfio/orderingcalls.js";
 
+/** struct kvm_userspace_memory_region. */
+export interface UserMemoryRegion {
+  readonly slot: number;
+  /** KVM_MEM_LOG_DIRTY_PAGES 1, KVM_MEM_READONLY 2. */
+  readonly flags: number;
+  readonly guestPhysAddr: number;
+  /** Bytes; 0 deletes the slot. */
+  readonly memorySize: number;
+  readonly userspaceAddr: number;
+}
+
+/** struct kvm_userspace_memory_region2. */
+export interface UserMemoryRegion2 extends UserMemoryRegion {
+  /** Bytes into the file. */
+  readonly guestMemfdOffset: number;
+  /** File descriptor, with KVM_MEM_GUEST_MEMFD 4 in the flags. */
+  readonly guestMemfd: number;
+}
+
 /** Bytes and addresses are plain numbers; values are bigint. */
 export type Call =
   | {
@@ -103,26 +122,8 @@ export type Call =
   | { readonly call: "other_vms"; readonly count: number }
   /** The VMM's process ends: its address space, its VMs, its VFIO devices. */
   | { readonly call: "exit_group" }
-  | {
-      readonly call: "KVM_SET_USER_MEMORY_REGION";
-      readonly vm?: number;
-      readonly slot: number;
-      readonly flags: number;
-      readonly guestPhysAddr: number;
-      readonly memorySize: number;
-      readonly userspaceAddr: number;
-    }
-  | {
-      readonly call: "KVM_SET_USER_MEMORY_REGION2";
-      readonly vm?: number;
-      readonly slot: number;
-      readonly flags: number;
-      readonly guestPhysAddr: number;
-      readonly memorySize: number;
-      readonly userspaceAddr: number;
-      readonly guestMemfdOffset: number;
-      readonly guestMemfd: number;
-    }
+  | ({ readonly call: "KVM_SET_USER_MEMORY_REGION"; readonly vm?: number } & UserMemoryRegion)
+  | ({ readonly call: "KVM_SET_USER_MEMORY_REGION2"; readonly vm?: number } & UserMemoryRegion2)
   | { readonly call: "KVM_CREATE_GUEST_MEMFD"; readonly vm?: number; readonly size: number; readonly flags?: number }
   | { readonly call: "KVM_CREATE_VCPU"; readonly vm?: number }
   | { readonly call: "KVM_CREATE_IRQCHIP"; readonly vm?: number }

@@ -17,7 +17,16 @@ import { EADDRINUSE, EBADF, EBUSY, EINVAL, ENODEV, ENOTTY, ESRCH } from "../sim/
 import { ORDERING_OPS } from "../vfio/orderingcalls.js";
 import { SYSFS_PCI } from "../vfio/sysfs.js";
 import type { I32Pool, F64Pool } from "../sim/state.js";
-import { CACHE_LINE_OPS, type Args, type CallName, type CallResult, type ExitInfo, type RegionInfo, type SignalInfo } from "./calls.js";
+import {
+  CACHE_LINE_OPS,
+  type Args,
+  type CallName,
+  type CallResult,
+  type ExitInfo,
+  type RegionInfo,
+  type SignalInfo,
+  type UserMemoryRegion,
+} from "./calls.js";
 import type { Stage2Leaf } from "./nouns.js";
 import { FaultlineError } from "../sim/errors.js";
 import { ProcessExit } from "./processexit.js";
@@ -209,17 +218,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
   KVM_CREATE_IRQCHIP: { begin: (d, a, c) => d.answer(a, d.m.kvm.vgic.create(c.vm ?? 0)) },
   KVM_ARM_SET_DEVICE_ADDR: { begin: (d, a, c) => d.answer(a, d.m.kvm.vgic.setAddress(c.vm ?? 0, c.id, c.addr)) },
   KVM_SET_USER_MEMORY_REGION: {
-    begin: (d, a, c) =>
-      d.onVm(
-        a,
-        d.m.kvm.setUserMemoryRegion,
-        c.vm ?? 0,
-        c.slot,
-        c.flags,
-        unsigned(c.guestPhysAddr),
-        unsigned(c.memorySize),
-        unsigned(c.userspaceAddr),
-      ),
+    begin: (d, a, c) => d.setRegion(a, c.vm ?? 0, c),
   },
   KVM_SET_USER_MEMORY_REGION2: {
     begin: (d, a, c) => {
@@ -227,16 +226,7 @@ const HANDLERS: { readonly [N in CallName]: Handler<N> } = {
       if (!kvm.vms.open(c.vm ?? 0)) return d.answer(a, -EBADF);
       if (kvm.d.capGuestMemfd === "absent") return d.answer(a, -ENOTTY);
       kvm.guestMemfdRegion(a, c.guestMemfd, unsigned(c.guestMemfdOffset));
-      d.start(
-        a,
-        kvm.setUserMemoryRegion,
-        c.vm ?? 0,
-        c.slot,
-        c.flags,
-        unsigned(c.guestPhysAddr),
-        unsigned(c.memorySize),
-        unsigned(c.userspaceAddr),
-      );
+      d.setRegion(a, c.vm ?? 0, c);
     },
   },
   KVM_CREATE_GUEST_MEMFD: {
@@ -407,6 +397,11 @@ export class Dispatch {
   onVm(agent: number, act: Activity, vm: number, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): void {
     if (this.m.kvm.vms.open(vm)) this.start(agent, act, vm, a1, a2, a3, a4, a5);
     else this.answer(agent, -EBADF);
+  }
+  setRegion(agent: number, vm: number, r: UserMemoryRegion): void {
+    const { kvm } = this.m;
+    const [gpa, size, hva] = [unsigned(r.guestPhysAddr), unsigned(r.memorySize), unsigned(r.userspaceAddr)];
+    this.onVm(agent, kvm.setUserMemoryRegion, vm, r.slot, r.flags, gpa, size, hva);
   }
   /** Another thread of the VMM, or a vCPU, is in a call. */
   threadsRun(agent: number): boolean {

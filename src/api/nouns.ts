@@ -3,7 +3,7 @@
  * on the agent that makes it; a vCPU's `run` is made by the vCPU's own thread.
  */
 import type { Machine } from "../machine.js";
-import type { Args, CallName, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo } from "./calls.js";
+import type { Args, CallName, ExitInfo, RegionInfo, SignalInfo, UserfaultInfo, UserMemoryRegion, UserMemoryRegion2 } from "./calls.js";
 import { callNumber } from "./dispatch.js";
 import { FaultlineError } from "../sim/errors.js";
 
@@ -135,25 +135,6 @@ export class Userfault {
   wake(start: number, len: number): number {
     return this.machine.call(this.agent, { call: "uffd_wake", uffd: this.uffd, start, len }).ret;
   }
-}
-
-/** struct kvm_userspace_memory_region. */
-export interface UserMemoryRegion {
-  readonly slot: number;
-  /** KVM_MEM_LOG_DIRTY_PAGES 1, KVM_MEM_READONLY 2. */
-  readonly flags: number;
-  readonly guestPhysAddr: number;
-  /** Bytes; 0 deletes the slot. */
-  readonly memorySize: number;
-  readonly userspaceAddr: number;
-}
-
-/** struct kvm_userspace_memory_region2. */
-export interface UserMemoryRegion2 extends UserMemoryRegion {
-  /** Bytes into the file. */
-  readonly guestMemfdOffset: number;
-  /** File descriptor, with KVM_MEM_GUEST_MEMFD 4 in the flags. */
-  readonly guestMemfd: number;
 }
 
 /** A leaf of stage 2, as a person compares it. */

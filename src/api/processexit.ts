@@ -32,7 +32,7 @@ export class ProcessExit {
   private nextGuestMemfd(f: number): number {
     const { agents } = this.m.sim;
     const { guestMemfd } = this.m.kvm;
-    const file = guestMemfd.nextFile(-1, agents.stack.a[f + NEXT]!);
+    const file = guestMemfd.nextOpen(agents.stack.a[f + NEXT]!);
     agents.stack.set(f + NEXT, file < 0 ? 0 : file + 1);
     return file < 0 ? this.nextVm(f) : agents.call(f, this.exitGroup.first + GUEST_MEMFDS, guestMemfd.release, file);
   }

@@ -2,7 +2,7 @@
  * What a call of the script is as a call of the machine: names and arguments of the guest language on one side, those of
  * src/api/calls.ts on the other. Calls that take several calls of the machine, or none, are the interpreter's (run.ts).
  */
-import type { CacheLineOp, Call as HostCall, CallResult } from "../api/calls.js";
+import type { CacheLineOp, Call as HostCall, CallResult, UserMemoryRegion } from "../api/calls.js";
 import type { Expr } from "./ast.js";
 
 /** Offset of a region in a VFIO device's file: its index times this. */
@@ -66,6 +66,13 @@ const userfaultRange =
 const barRange =
   (call: "VFIO_DEVICE_FEATURE_DMA_BUF" | "VFIO_DEVICE_FEATURE_MMAP_WC"): Of =>
   (a) => ({ call, fd: a.number("fd"), ...a.region("offset"), length: a.number("length") });
+const region = (a: CallArguments): UserMemoryRegion => ({
+  slot: a.number("slot"),
+  flags: a.number("flags"),
+  guestPhysAddr: a.number("guest_phys_addr"),
+  memorySize: a.number("memory_size"),
+  userspaceAddr: a.number("userspace_addr"),
+});
 const config = CONFIG_REGION * REGION;
 
 const CALLS: Readonly<Record<string, Of>> = {
@@ -168,20 +175,12 @@ const CALLS: Readonly<Record<string, Of>> = {
   KVM_SET_USER_MEMORY_REGION: (a, vm) => ({
     call: "KVM_SET_USER_MEMORY_REGION",
     vm,
-    slot: a.number("slot"),
-    flags: a.number("flags"),
-    guestPhysAddr: a.number("guest_phys_addr"),
-    memorySize: a.number("memory_size"),
-    userspaceAddr: a.number("userspace_addr"),
+    ...region(a),
   }),
   KVM_SET_USER_MEMORY_REGION2: (a, vm) => ({
     call: "KVM_SET_USER_MEMORY_REGION2",
     vm,
-    slot: a.number("slot"),
-    flags: a.number("flags"),
-    guestPhysAddr: a.number("guest_phys_addr"),
-    memorySize: a.number("memory_size"),
-    userspaceAddr: a.number("userspace_addr"),
+    ...region(a),
     guestMemfdOffset: a.number("guest_memfd_offset"),
     guestMemfd: a.number("guest_memfd"),
   }),

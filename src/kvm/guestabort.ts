@@ -205,9 +205,10 @@ export class GuestAbort {
     // HPFAR holds a page: the low 12 bits are zero, the division exact.
     const gfn = ipa / 4096;
     const slot = this.memslots.find(vm, gfn);
-    const valid = slot >= 0 && (this.memslots.flags(slot) & KVM_MEMSLOT_INVALID) === 0;
+    const slotFlags = slot < 0 ? KVM_MEMSLOT_INVALID : this.memslots.flags(slot);
+    const valid = (slotFlags & KVM_MEMSLOT_INVALID) === 0;
     const hva = valid ? this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096 : 0;
-    const slotWritable = valid && (this.memslots.flags(slot) & KVM_MEM_READONLY) === 0;
+    const slotWritable = (slotFlags & (KVM_MEMSLOT_INVALID | KVM_MEM_READONLY)) === 0;
     if (!this.sim.bus.unheard()) this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), hva, slotWritable ? 1 : 0);
     const write = this.isWriteFault(esr, iabt, type);
     if (!valid || (write && !slotWritable)) return this.offMemslot(f, v, vm, ipa + (regs.lo(v, FAR_EL2) & 0xfff), esr, iabt, valid);
@@ -221,7 +222,7 @@ export class GuestAbort {
       this.branch(this.n["read permission fault"]);
     }
     stack.set(f + IPA, ipa);
-    if ((this.memslots.flags(slot) & KVM_MEM_GUEST_MEMFD) !== 0)
+    if ((slotFlags & KVM_MEM_GUEST_MEMFD) !== 0)
       return this.sim.agents.call(f, this.first + 2, this.gmemAbort.activity, v, ipa, slot, kind);
     return this.sim.agents.callStraight(
       f,
@@ -285,8 +286,8 @@ export class GuestAbort {
     const gfn = ipa / 4096;
     const slot = this.memslots.find(vm, gfn);
     if (slot < 0) return this.done(f, 1);
-    this.sim.agents.stack.set(f + IPA, this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096);
-    const hva = this.sim.agents.stack.a[f + IPA]!;
+    const hva = this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096;
+    this.sim.agents.stack.set(f + IPA, hva);
     return this.sim.agents.call(f, this.first + 3, this.ghes.memoryFailure, this.vms.mm(vm), hva, pfn);
   }
 

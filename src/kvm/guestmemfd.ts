@@ -8,7 +8,7 @@
 import type { HostMm } from "../mmu/mm.js";
 import { FILE_GUEST_MEMFD } from "../mmu/files.js";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../mmu/truncate.js";
-import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../mmu/guestmemfd.js";
+import { gmemGetFolio, GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../mmu/guestmemfd.js";
 import { ARG, BLOCKED, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EBADF, EEXIST, EFAULT, EHWPOISON, EINVAL, ENOMEM, ENOTTY, EOPNOTSUPP } from "../sim/errno.js";
@@ -43,8 +43,6 @@ export class GuestMemfd {
   /** close(2): (file) -> R0 0. Where nothing maps the file it goes, and guests lose it. */
   readonly release: Activity;
 
-  private readonly afterFallocate: number;
-
   constructor(
     private readonly sim: Sim,
     private readonly vms: Vms,
@@ -65,10 +63,9 @@ export class GuestMemfd {
       ["put", (f) => this.endRelease(f)],
     ]);
     const fallocate = agents.activity("kvmGmemFallocate", `${source} kvm_gmem_fallocate`, 4, [
-      ["check", (f) => this.fallocateFile(f)],
+      ["check", (f) => this.fallocateFile(f, fallocate.first + 1)],
       ["punched", (f) => agents.ret(f, 0)],
     ]);
-    this.afterFallocate = fallocate.first + 1;
     const errorRemoveFolio = agents.activity("kvmGmemErrorFolio", `${source} kvm_gmem_error_folio`, 2, [
       ["invalidate", (f) => this.errorFolio(f, errorRemoveFolio.first + 1)],
       ["done", (f) => agents.ret(f, 0)],
@@ -95,13 +92,15 @@ export class GuestMemfd {
 
   /** True while a guest_memfd of the VM is open or mapped: it holds the VM. */
   anyOf(vm: number): boolean {
-    return this.nextFile(vm, 0) >= 0;
-  }
-  /** The first guest_memfd of a VM, any VM's if -1, from a file on; -1: none. */
-  nextFile(vm: number, from: number): number {
     const { files } = this.mm;
-    for (let file = from; file < files.count; file++)
-      if (files.kind(file) === FILE_GUEST_MEMFD && (vm < 0 || files.guestMemfdVm(file) === vm)) return file;
+    for (let file = 0; file < files.count; file++)
+      if (files.kind(file) === FILE_GUEST_MEMFD && files.guestMemfdVm(file) === vm) return true;
+    return false;
+  }
+  /** The first open guest_memfd from a file on; -1: none. */
+  nextOpen(from: number): number {
+    const { files } = this.mm;
+    for (let file = from; file < files.count; file++) if (files.kindOfFd(file) === FILE_GUEST_MEMFD) return file;
     return -1;
   }
 
@@ -136,7 +135,7 @@ export class GuestMemfd {
     const { files, frames } = this.mm;
     const file = this.memslots.gmemFile(slot);
     if (file < 0 || files.guestMemfdGoing(file)) return -EFAULT;
-    const pfn = this.mm.fault.guestMemfd.getFolio(file, gfn - this.memslots.baseGfn(slot) + this.memslots.gmemPgoff(slot));
+    const pfn = gmemGetFolio(files, file, gfn - this.memslots.baseGfn(slot) + this.memslots.gmemPgoff(slot));
     if (pfn < 0) return -ENOMEM;
     if (frames.isHwpoison(pfn)) return -EHWPOISON;
     frames.get(pfn);
@@ -215,7 +214,7 @@ export class GuestMemfd {
   // -------------------------------------------------------------------------- file operations
 
   /** kvm_gmem_fallocate: a hole, or pages made resident; the size never changes. */
-  private fallocateFile(f: number): number {
+  private fallocateFile(f: number, punched: number): number {
     const { agents } = this.sim;
     const s = agents.stack.a;
     const [mode, offset, len] = [s[f + MODE]!, s[f + OFFSET]!, s[f + LEN]!];
@@ -223,9 +222,9 @@ export class GuestMemfd {
     if (offset % 4096 !== 0 || len % 4096 !== 0) return agents.ret(f, -EINVAL);
     const from = offset / 4096;
     const to = (offset + len) / 4096;
-    if ((mode & FALLOC_FL_PUNCH_HOLE) !== 0) return agents.call(f, this.afterFallocate, this.invalidate, s[f + FILE]!, from, to, 1);
+    if ((mode & FALLOC_FL_PUNCH_HOLE) !== 0) return agents.call(f, punched, this.invalidate, s[f + FILE]!, from, to, 1);
     if (offset + len > this.mm.files.size(s[f + FILE]!)) return agents.ret(f, -EINVAL);
-    for (let p = from; p < to; p++) if (this.mm.fault.guestMemfd.getFolio(s[f + FILE]!, p) < 0) return agents.ret(f, -ENOMEM);
+    for (let p = from; p < to; p++) if (gmemGetFolio(this.mm.files, s[f + FILE]!, p) < 0) return agents.ret(f, -ENOMEM);
     return agents.ret(f, 0);
   }
 

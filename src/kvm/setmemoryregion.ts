@@ -64,7 +64,7 @@ const AT = ARG + 10;
 const END = ARG + 11;
 const RET = ARG + 12;
 const VMA_END = ARG + 13;
-/** KVM_SET_USER_MEMORY_REGION2: its guest_memfd + 1 (0: an older ioctl) and the offset in it. */
+/** Of KVM_SET_USER_MEMORY_REGION2: guest_memfd, guest_memfd_offset. */
 const GMEM_FD = ARG + 14;
 const GMEM_OFFSET = ARG + 15;
 const FRAME = 16;
@@ -148,7 +148,7 @@ export class SetMemoryRegion {
     this.region2.set(agent * 3 + 1, fd);
     this.region2.set(agent * 3 + 2, offset);
   }
-  /** @returns whether the call is the second ioctl; then FD and OFFSET are in the frame */
+  /** @returns whether the call is the second ioctl; then GMEM_FD and GMEM_OFFSET are in the frame */
   private takeRegion2(f: number): boolean {
     const at = this.sim.agents.current * 3;
     const a = this.region2.a;

@@ -28,7 +28,6 @@ import {
 } from "./defer.js";
 import { FileFault } from "./filefault.js";
 import { FILE_DEVICE, type Files } from "./files.js";
-import { GuestMemfdPages } from "./guestmemfd.js";
 import { FRAME_ANON, FRAME_EXCLUSIVE, FRAME_KSM, FRAME_SWAPCACHE, ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
 import { HugeAnon } from "./hugeanon.js";
 import { Hugetlb } from "./hugetlb.js";
@@ -116,7 +115,6 @@ export class HostFault {
   readonly huge: HugeAnon;
   readonly hugetlb: Hugetlb;
   readonly fileFault: FileFault;
-  readonly guestMemfd: GuestMemfdPages;
   /** Takes the faults of registered ranges; it puts itself here when the machine is built. */
   userfaults: UserfaultContexts | undefined;
   /** vm_fault.address of the straight line: as an argument above 2^31 it would be allocated at each call. */
@@ -139,7 +137,6 @@ export class HostFault {
     this.thp = new ThpSettings(sim, options.thp ?? "always", options.shmem ?? "never", d);
     this.huge = new HugeAnon(frames, pt, vmas, zap.prot, this.thp);
     this.hugetlb = new Hugetlb(frames, pt, vmas, files, zap.prot);
-    this.guestMemfd = new GuestMemfdPages(frames, files);
     this.fileFault = new FileFault(
       frames,
       phys,
@@ -149,7 +146,6 @@ export class HostFault {
       zap.prot,
       pages,
       new ShmemHuge(frames, files, this.thp, d),
-      this.guestMemfd,
       d,
       options.hardwareAf ?? false,
     );

@@ -4,7 +4,7 @@ import type { MmRow } from "./decisions.js";
 import { DEFER_PAGE_LOCK, DEFER_UFFD_MINOR, DEFER_UFFD_MISSING } from "./defer.js";
 import { FILE_GUEST_MEMFD, FILE_REGULAR, type Files } from "./files.js";
 import { FRAME_HWPOISON, FRAME_THP, ORDER_PAGE, type Frames } from "./frames.js";
-import type { GuestMemfdPages } from "./guestmemfd.js";
+import { gmemFaultUserMapping } from "./guestmemfd.js";
 import type { PageLocks } from "./pagelock.js";
 import { PMD_SIZE, pmdStart, type HostPageTables } from "./pagetable.js";
 import type { PageProtection } from "./pageprot.js";
@@ -36,7 +36,6 @@ export class FileFault {
     private readonly prot: PageProtection,
     private readonly pages: PageLocks,
     readonly shmemHuge: ShmemHuge,
-    private readonly guestMemfd: GuestMemfdPages,
     private readonly d: MmRow,
     hardwareAf: boolean,
   ) {
@@ -176,20 +175,16 @@ export class FileFault {
 
   /** The page of a file at a page offset, read in or made if it was not resident. @returns pfn, or minus VM_FAULT_SIGBUS or VM_FAULT_OOM */
   private cachedPage(file: number, pgoff: number, vma: number, addr: number): number {
-    const { frames, files } = this;
+    const { files } = this;
     if (pgoff * 4096 >= files.size(file)) return -VM_FAULT_SIGBUS;
-    if (files.kind(file) === FILE_GUEST_MEMFD) return this.guestMemfd.faultUserMapping(file, pgoff);
+    if (files.kind(file) === FILE_GUEST_MEMFD) return gmemFaultUserMapping(files, file, pgoff);
     const found = files.cache.find(file, pgoff);
     if (found >= 0) return found;
     const huge = this.shmemHuge.fault(file, pgoff, this.vmas.flags(vma), this.suitable(vma, pmdStart(addr)));
     if (huge >= 0) return huge;
-    const pfn = frames.alloc(ORDER_PAGE);
+    const pfn = files.addFolio(file, pgoff);
     if (pfn < 0) return -VM_FAULT_OOM;
-    frames.clear(pfn, ORDER_PAGE);
     if (files.kind(file) === FILE_REGULAR) this.readPage(file, pgoff, pfn);
-    frames.setFile(pfn);
-    frames.lru?.lruCacheAdd(pfn);
-    files.cache.put(file, pgoff, pfn);
     return pfn;
   }
 

@@ -9,7 +9,7 @@ import type { Activity } from "../sim/agents.js";
 import { ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { F64Pool, I32Pool } from "../sim/state.js";
-import type { Frames } from "./frames.js";
+import { ORDER_PAGE, type Frames } from "./frames.js";
 import { PageCache } from "./pagecache.js";
 
 /** memfd_create, and MAP_SHARED | MAP_ANONYMOUS. */
@@ -82,8 +82,8 @@ export class Files {
   private readonly globals: I32Pool;
   /** Static configuration: the drivers' operations, in the order in which the machine was built. */
   private readonly drivers: VmOperations[] = [];
-  /** Set where KVM is there. */
-  guestMemfd: GuestMemfdOperations | undefined;
+  /** Set by KVM, which alone makes such files. */
+  guestMemfd!: GuestMemfdOperations;
 
   constructor(
     sim: Sim,
@@ -200,7 +200,7 @@ export class Files {
     this.w.set(Math.imul(file, WORDS) + REFS, refs);
     if (refs > 0) return;
     if (this.kind(file) === FILE_DEVICE) return;
-    if (this.kind(file) === FILE_GUEST_MEMFD) this.guestMemfd?.release(file);
+    if (this.kind(file) === FILE_GUEST_MEMFD) this.guestMemfd.release(file);
     this.dropPages(file, 0, this.reach(file, this.size(file)));
     this.unreserve(file, this.w.a[Math.imul(file, WORDS) + RESERVED]!);
     for (let i = 0; i < WORDS; i++) this.w.set(Math.imul(file, WORDS) + i, 0);
@@ -213,6 +213,18 @@ export class Files {
   }
   setReach(file: number, page: number): void {
     this.w.set(Math.imul(file, WORDS) + REACH, page);
+  }
+
+  /** filemap_add_folio of a fresh page, which is cleared: the cache has its reference. @returns pfn, or -1: no memory */
+  addFolio(file: number, pgoff: number): number {
+    const { frames } = this;
+    const pfn = frames.alloc(ORDER_PAGE);
+    if (pfn < 0) return -1;
+    frames.clear(pfn, ORDER_PAGE);
+    frames.setFile(pfn);
+    frames.lru?.lruCacheAdd(pfn);
+    this.cache.put(file, pgoff, pfn);
+    return pfn;
   }
 
   /** truncate_inode_pages_range: resident pages with offsets in [from, to) leave the cache. */

@@ -198,11 +198,9 @@ export class MemoryFailure {
 
   /** A guest_memfd keeps the page, and takes it from the guests: MF_DELAYED, which truncate_error_folio takes for a failure. */
   private errorRemoveFolio(f: number): number {
-    const { files } = this;
     const { agents } = this.sim;
     const s = agents.stack.a;
-    if (files.guestMemfd === undefined) return this.errorRemoved(f);
-    return agents.call(f, this.poisonPage.first + 7, files.guestMemfd.errorRemoveFolio, s[f + FILE]!, s[f + INDEX]!);
+    return agents.call(f, this.poisonPage.first + 7, this.files.guestMemfd.errorRemoveFolio, s[f + FILE]!, s[f + INDEX]!);
   }
   private errorRemoved(f: number): number {
     const s = this.sim.agents.stack.a;

@@ -175,8 +175,7 @@ export class Truncate {
     if (offset < 0 || len <= 0) return sim.agents.ret(f, -EINVAL);
     if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) !== 0 || mode === FALLOC_FL_PUNCH_HOLE)
       return sim.agents.ret(f, -EOPNOTSUPP);
-    if (kind === FILE_GUEST_MEMFD && files.guestMemfd !== undefined)
-      return sim.agents.call(f, this.fallocate.first + 4, files.guestMemfd.fallocate, file, mode, offset, len);
+    if (kind === FILE_GUEST_MEMFD) return sim.agents.call(f, this.fallocate.first + 4, files.guestMemfd.fallocate, file, mode, offset, len);
     if (kind !== FILE_SHMEM && kind !== FILE_HUGETLB) return sim.agents.ret(f, kind === 0 ? -EBADF : -EOPNOTSUPP);
     if ((mode & FALLOC_FL_PUNCH_HOLE) === 0) return this.allocate(f, file, mode, offset, len);
     const granule = kind === FILE_HUGETLB ? files.hugetlbSize(file) : 4096;
