@@ -84,7 +84,8 @@ export class GuestMemfd {
   /** KVM_CREATE_GUEST_MEMFD. @returns the file, or -errno */
   create(vm: number, size: number, flags: number): number {
     if (this.d.capGuestMemfd !== "always") return -ENOTTY;
-    if ((flags & ~GUEST_MEMFD_FLAGS) !== 0) return -EINVAL;
+    // Not "& ~": of 64 bits that asks for the low half alone.
+    if (flags !== (flags & GUEST_MEMFD_FLAGS)) return -EINVAL;
     // loff_t is signed.
     if (size <= 0 || size >= 2 ** 63 || size % 4096 !== 0) return -EINVAL;
     return this.mm.files.createGuestMemfd(vm, size, flags);

@@ -1,6 +1,7 @@
 /** The selftests that the emulator can run, by the names of the kernel's own (tools/testing/selftests/kvm). */
 import { blockTransitions } from "./blocktransitions.js";
 import { externalAborts } from "./externalaborts.js";
+import { guestMemfdTest } from "./guestmemfd.js";
 import { mmioSignExt } from "./mmiosignext.js";
 import { mmuStressTest } from "./mmustress.js";
 import { pageFaultTest } from "./pagefault.js";
@@ -18,6 +19,7 @@ export const SELFTESTS: readonly Selftest[] = [
   setMemoryRegionTest,
   mmioSignExt,
   seaToUser,
+  guestMemfdTest,
 ];
 
 /** Runs all cases of the tests, one after the other. */

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { ERAS } from "../../src/eras.js";
 import { blockTransitions } from "../../src/selftest/blocktransitions.js";
 import { externalAborts } from "../../src/selftest/externalaborts.js";
+import { guestMemfdTest } from "../../src/selftest/guestmemfd.js";
 import { mmioSignExt } from "../../src/selftest/mmiosignext.js";
 import { mmuStressTest } from "../../src/selftest/mmustress.js";
 import { pageTableTest } from "../../src/selftest/pagetable.js";
@@ -52,6 +53,9 @@ describe("what cannot be tested is skipped with its reason", () => {
       "mmio abort: KVM_CAP_ARM_INJECT_EXT_DABT is unknown here",
       "mmio nisv abort: KVM_CAP_ARM_NISV_TO_USER is unknown here",
     ]);
+    const gmem = (kernel: string): string[] => [...new Set(skipped(run(guestMemfdTest, { kernel })).map((s) => s.split(": ")[1]!))];
+    expect(gmem("v6.17")).toEqual(["KVM_CAP_GUEST_MEMFD is unknown here"]);
+    expect(gmem("v6.18.2")).toEqual([]);
   });
 });
 
