@@ -43,7 +43,8 @@ describe("faultline selftest", () => {
   });
   test("--list names the tests", async () => {
     const r = await faultline(["selftest", "--list"]);
-    expect(r.out.split("\n").filter((l) => l !== "").length).toBe(8);
+    expect(r.out.split("\n").filter((l) => l !== "").length).toBe(9);
     expect(r.out).toMatch(/^page_fault_test +65 /m);
+    expect(r.out).toMatch(/^guest_memfd_test +21 /m);
   });
 });
