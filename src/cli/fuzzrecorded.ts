@@ -8,6 +8,7 @@ import { carryOut } from "../campaign/campaigns.js";
 import { Journal } from "../campaign/journal.js";
 import { VERSION } from "../campaign/version.js";
 import { qemuRecorder } from "../fuzz/recorded/recorder.js";
+import { BACKINGS } from "../fuzz/recorded/scenario.js";
 import { recordedWork, type Disagreement, type RecordedSpec, type RecordedState } from "../fuzz/recorded/work.js";
 import { FaultlineError } from "../sim/errors.js";
 import type { FuzzWords } from "./commands/fuzz.js";
@@ -87,6 +88,8 @@ function specOf(o: FuzzWords, kernel: string): RecordedSpec {
   if (cpu === undefined) throw new UsageError("--record-qemu emulates one CPU: --cpu takes one name here");
   const profile = cpu.split(",")[0]!;
   if (!Object.hasOwn(CPU_PROFILES, profile)) throw unknownName("CPU", profile, Object.keys(CPU_PROFILES));
+  const backing = BACKINGS.find((b) => b === o.backing);
+  if (o.backing !== undefined && backing === undefined) throw unknownName("backing", o.backing, BACKINGS);
   return {
     seed: o.seed,
     runs: o.runs ?? (o.time === undefined ? DEFAULT_RUNS : 0),
@@ -94,6 +97,7 @@ function specOf(o: FuzzWords, kernel: string): RecordedSpec {
     kernel: resolve(kernel),
     ...(o.modules === undefined ? {} : { modules: resolve(o.modules) }),
     cpu,
+    ...(backing === undefined ? {} : { backing }),
     against: { cpu: profile, ...(o.kernel === undefined ? {} : { kernel: eraNamed(o.kernel[0]!) }) },
   };
 }

@@ -430,12 +430,16 @@ export class Madvise {
     return this.collapseNext(f);
   }
 
-  /** thp_vma_allowable_order: a whole block lies in the VMA, aligned in its file too; an anonymous VMA must have had a page (anon_vma). */
+  /**
+   * thp_vma_allowable_order: a whole block lies in the VMA, aligned in its file too; an anonymous VMA must have had a page (anon_vma), a file must be in
+   * memory (file_thp_enabled: CONFIG_READ_ONLY_THP_FOR_FS is not set).
+   */
   private collapsible(v: number): boolean {
     const { vmas } = this.mm;
     if ((vmas.flags(v) & (VM_SPECIAL | VM_HUGETLB | VM_NOHUGEPAGE)) !== 0) return false;
     if (Math.floor(vmas.end(v) / BLOCK) * BLOCK - BLOCK < vmas.start(v)) return false;
-    return vmas.file(v) >= 0 ? (vmas.start(v) / 4096 - vmas.pgoff(v)) % 512 === 0 : vmas.anonVma(v) !== 0;
+    const file = vmas.file(v);
+    return file < 0 ? vmas.anonVma(v) !== 0 : this.mm.files.kind(file) === FILE_SHMEM && (vmas.start(v) / 4096 - vmas.pgoff(v)) % 512 === 0;
   }
 
   private collapseNext(f: number): number {

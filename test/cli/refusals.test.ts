@@ -24,6 +24,8 @@ const CASES: readonly [args: string, said: RegExp][] = [
   ["fuzz --runs x", /expected a whole number such as 500, 20k or 1M, not "x"/],
   ["fuzz --batch 5 --runs 1", /^error: --batch belongs to --record-qemu KERNEL\n$/],
   ["fuzz --modules m --runs 1", /^error: --modules belongs to --record-qemu KERNEL\n$/],
+  ["fuzz --backing gmem --runs 1", /^error: --backing belongs to --record-qemu KERNEL\n$/],
+  [`fuzz --record-qemu ${join(dir, "tebibyte")} --backing gmen`, /^error: no backing named "gmen": did you mean "gmem"\?\n$/],
   ["fuzz --hostile --kernel v5.4 --runs 1", /'--hostile' cannot be used with option '--kernel <eras>'/],
   ["fuzz --hostile --compare v5.4,v5.5 --runs 1", /'--hostile' cannot be used with option '--compare <eras>'/],
   [`fuzz --resume --corpus ${join(dir, "damaged")}`, /^error: .*campaign\.json says no campaign: /],

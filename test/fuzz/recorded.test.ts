@@ -9,7 +9,7 @@ import { inlineExecutor } from "../../src/campaign/inline.js";
 import { conformRecording } from "../../src/conform/conform.js";
 import { parseRecording } from "../../src/conform/recording.js";
 import type { Recorder } from "../../src/fuzz/recorded/recorder.js";
-import { randomScenario } from "../../src/fuzz/recorded/scenario.js";
+import { BACKINGS, randomScenario } from "../../src/fuzz/recorded/scenario.js";
 import { wellFormed } from "../../src/fuzz/recorded/smaller.js";
 import { recordedWork, type RecordedState } from "../../src/fuzz/recorded/work.js";
 import { CLI, faultline, temporaryFolder } from "../cli/command.js";
@@ -79,6 +79,10 @@ test("scenarios keep to their seed, differ, and are such as a recorder can carry
   expect(many(1)).toEqual(many(1));
   expect(new Set([...many(1), ...many(2)]).size).toBe(600);
   expect(many(3).filter((s) => !wellFormed(s.split("\n")))).toEqual([]);
+  for (const backing of BACKINGS) {
+    const asked = Array.from({ length: 40 }, (_, n) => randomScenario(1, n, backing));
+    expect(asked.filter((s) => !wellFormed(s) || !s.some((c) => c.startsWith(`back V ${backing}`)))).toEqual([]);
+  }
 });
 
 let script: string;

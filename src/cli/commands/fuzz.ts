@@ -20,6 +20,7 @@ export interface FuzzWords extends Readonly<Means> {
   readonly modules?: string;
   readonly recorder?: string;
   readonly batch: number;
+  readonly backing?: string;
 }
 
 export function addFuzz(root: Command, done: Done): void {
@@ -48,6 +49,7 @@ export function addFuzz(root: Command, done: Done): void {
     .option("--modules <dir>", "of --record-qemu: the kernel's modules, …/lib/modules/RELEASE")
     .option("--recorder <script>", "of --record-qemu: what records, if not the bundled recorder/record.sh")
     .option("--batch <n>", "of --record-qemu: scenarios of one boot", atLeastOne, 50)
+    .option("--backing <kind>", "of --record-qemu: what all slots are backed by: nohuge, thp, anon, memfd, hugetlb, bar2, gmem")
     .option("--corpus <dir>", "keeps the corpus, the failing scripts and the state of the campaign here")
     .option("--resume", "go on with the campaign in --corpus", false)
     .addOption(format("text", "json"))
@@ -68,7 +70,7 @@ Examples:
   faultline fuzz --set dirtyMark=pages-before-set --runs 5k`,
     )
     .action(async (o: FuzzWords) => {
-      for (const name of ["modules", "recorder", "batch"])
+      for (const name of ["modules", "recorder", "batch", "backing"])
         if (o.recordQemu === undefined && command.getOptionValueSource(name) === "cli")
           throw new UsageError(`--${name} belongs to --record-qemu KERNEL`);
       if (o.hostile) {

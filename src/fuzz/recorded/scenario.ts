@@ -10,14 +10,17 @@ const CAP_NISV = 177;
 
 /** How often a kind of backing is taken. Not filero: what is in the recorder's file nobody knows here. */
 const KINDS = { nohuge: 4, thp: 4, anon: 2, memfd: 3, hugetlb: 3, bar2: 3 } as const;
+/** Kinds that can be asked for: guest_memfd too, which kernels before v6.18 do not have. */
+export const BACKINGS = [...(Object.keys(KINDS) as (keyof typeof KINDS)[]), "gmem"] as const;
+export type Backing = (typeof BACKINGS)[number];
 const SHMEM_ENABLED = "kernel/mm/transparent_hugepage/shmem_enabled";
 /** ivshmem: plain memory behind BAR 2. What the other devices answer is their own. */
 const DEVICE = "0000:00:06.0";
 
-/** The commands of scenario `n` under a seed. */
-export function randomScenario(seed: number, n: number): string[] {
+/** The commands of scenario `n` under a seed. @param backing this kind alone */
+export function randomScenario(seed: number, n: number, backing?: Backing): string[] {
   const rng = new Rng(seed, n);
-  const kind = rng.weighted(KINDS);
+  const kind = backing ?? rng.weighted(KINDS);
   const bar = kind === "bar2";
   const scene: Scene = {
     rng,
@@ -26,7 +29,7 @@ export function randomScenario(seed: number, n: number): string[] {
     gpa: GPA + rng.pick([0, 0, PAGE, BLOCK - PAGE]),
     offset: rng.pick([0, 0, PAGE, BLOCK]),
     size: rng.pick([PAGE, 4 * PAGE, BLOCK, BLOCK + PAGE]),
-    flags: rng.weighted({ "-": 12, log: 5, ro: 2, rolog: 1 }),
+    flags: kind === "gmem" ? "gmem" : rng.weighted({ "-": 12, log: 5, ro: 2, rolog: 1 }),
     other: rng.once(4) ? OTHER_GPA + rng.pick([0, PAGE]) : 0,
     forked: false,
   };

@@ -119,6 +119,7 @@ export function wellFormed(commands: readonly string[]): boolean {
       case "mprotect":
       case "madvise":
       case "ftruncate":
+      case "fallocate":
       case "hw":
       case "hw32":
       case "hw8":

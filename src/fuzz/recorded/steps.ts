@@ -49,6 +49,16 @@ function range(s: Scene): string {
   if (rng.once(6)) return `V ${hex(offset - (offset % BLOCK))} ${hex(BLOCK)}`;
   return `V ${hex(offset + page(s))} ${hex(PAGE * (1 + rng.below(3)))}`;
 }
+const isFile = (s: Scene): boolean => s.kind === "memfd" || s.kind === "gmem";
+/** Holes and new pages in a guest_memfd, with an access between. */
+function holes(s: Scene): readonly string[] {
+  const one = (): string => {
+    const mode = s.rng.pick(["remove", "1", "3"]);
+    const [, from, length] = range(s).split(" ");
+    return mode === "remove" ? `madvise V ${from!} ${length!} remove` : `fallocate V ${mode} ${from!} ${length!}`;
+  };
+  return Array.from({ length: 1 + s.rng.below(3) }, () => [one(), ...(s.rng.once(2) ? [access(s)] : [])]).flat();
+}
 const access = (s: Scene): string => `op ${s.rng.pick(["ldr64", "str64"])} ${hex(slotGpa(s) + page(s))} 1`;
 
 const STEPS: Readonly<Record<string, { readonly weight: number; readonly lines: (s: Scene) => readonly string[] }>> = {
@@ -94,8 +104,11 @@ const STEPS: Readonly<Record<string, { readonly weight: number; readonly lines: 
     weight: 1,
     lines: (s) => {
       if (s.rng.once(2)) return ["slotdel 1", access(s), slotLine(1, s.gpa, s)];
-      s.gpa = s.gpa >= 0xa0000000 ? s.gpa - 0x20000000 : s.gpa + 0x20000000;
-      return [slotLine(1, s.gpa, s)];
+      const to = s.gpa >= 0xa0000000 ? s.gpa - 0x20000000 : s.gpa + 0x20000000;
+      // A slot of a guest_memfd stays where it is.
+      const first = s.kind === "gmem" ? [slotLine(1, to, s), "slotdel 1"] : [];
+      s.gpa = to;
+      return [...first, slotLine(1, to, s)];
     },
   },
   dirty: { weight: 2, lines: () => ["dirty 1"] },
@@ -116,7 +129,7 @@ const STEPS: Readonly<Record<string, { readonly weight: number; readonly lines: 
   },
   truncate: {
     weight: 1,
-    lines: (s) => (s.kind === "memfd" ? [`ftruncate V ${hex(s.offset + page(s))}`, access(s), `ftruncate V ${hex(4 * BLOCK)}`] : []),
+    lines: (s) => (isFile(s) ? [`ftruncate V ${hex(s.offset + page(s))}`, access(s), `ftruncate V ${hex(4 * BLOCK)}`] : []),
   },
   mmio: {
     weight: 2,
@@ -134,13 +147,15 @@ const STEPS: Readonly<Record<string, { readonly weight: number; readonly lines: 
       return s.bar || s.kind === "hugetlb" ? [] : [`hw V ${hex(at)} ${number(s)}`, `madvise V ${hex(at)} ${hex(PAGE)} hwpoison`, access(s)];
     },
   },
-  // Of 2 MiB as a whole: what a smaller hole leaves of a huge page the model does not follow since v6.15.
+  // Of 2 MiB as a whole: what a smaller hole leaves of a huge page the model does not follow since v6.15. A guest_memfd has none.
   hole: {
     weight: 1,
-    lines: (s) =>
-      s.kind === "memfd"
+    lines: (s) => {
+      if (s.kind === "gmem") return holes(s);
+      return s.kind === "memfd"
         ? [`madvise V ${hex(s.offset - (s.offset % BLOCK))} ${hex(BLOCK)} remove`, ...(s.rng.once(2) ? [access(s)] : [])]
-        : [],
+        : [];
+    },
   },
   // From the middle of 2 MiB into the next.
   middle: {

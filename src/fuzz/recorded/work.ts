@@ -8,7 +8,7 @@ import { parseRecording, RecordingError } from "../../conform/recording.js";
 import { FaultlineError } from "../../sim/errors.js";
 import { classOf } from "./classes.js";
 import type { Recorder } from "./recorder.js";
-import { randomScenario } from "./scenario.js";
+import { randomScenario, type Backing } from "./scenario.js";
 import { Smaller, type Showed } from "./smaller.js";
 
 export interface RecordedSpec {
@@ -21,6 +21,8 @@ export interface RecordedSpec {
   readonly kernel: string;
   readonly modules?: string | undefined;
   readonly cpu: string;
+  /** What all slots are backed by; absent: what is drawn. */
+  readonly backing?: Backing | undefined;
   /** What the recordings are compared with, where their own names do not say it. */
   readonly against: ConformOptions;
 }
@@ -138,7 +140,7 @@ async function unitOf(spec: RecordedSpec, input: Input, record: Recorder, keep: 
   const scenarios = new Map<string, readonly string[]>();
   for (let i = 0; i < input.runs; i++) {
     const n = input.unit * spec.batch + i;
-    scenarios.set(`r${spec.seed}_${n}`, randomScenario(spec.seed, n));
+    scenarios.set(`r${spec.seed}_${n}`, randomScenario(spec.seed, n, spec.backing));
   }
   const recordings = await record(scenarios);
   const unrecorded: string[] = [];
