@@ -14,6 +14,7 @@ import type { Row } from "../sim/decisions.js";
 import { EBADF, EEXIST, EFAULT, EHWPOISON, EINVAL, ENOMEM, ENOTTY, EOPNOTSUPP } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
 import type { kvmDecisions } from "./decisions.js";
+import { entriesMet } from "./gmembindings.js";
 import type { Memslots } from "./memslots.js";
 import type { Stage2 } from "./stage2.js";
 import { pfnLookup, pfnSource } from "./trace.js";
@@ -184,9 +185,12 @@ export class GuestMemfd {
     if (this.vms.root(vm) === 0) return;
     for (let slot = this.nextBound(vm, file, -1, from, to); slot >= 0; slot = this.nextBound(vm, file, slot, from, to)) {
       const pgoff = m.gmemPgoff(slot);
+      const end = pgoff + m.npages(slot);
       const first = Math.max(pgoff, from);
-      const pages = Math.min(pgoff + m.npages(slot), to) - first;
-      this.stage2.unmapRange(vm, (m.baseGfn(slot) + first - pgoff) * 4096, pages * 4096);
+      const pages = Math.min(end, to) - first;
+      // The slot's part of the whole range, each time.
+      for (let met = entriesMet(pgoff, end - 1, from, to); met > 0; met--)
+        this.stage2.unmapRange(vm, (m.baseGfn(slot) + first - pgoff) * 4096, pages * 4096);
     }
   }
 
