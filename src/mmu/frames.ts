@@ -171,6 +171,12 @@ export class Frames {
   /** References of the pages of all special ranges, beyond the one that each starts with. */
   private readonly specialRefs: I32Pool;
   private readonly marks: SubpageMarks;
+  /**
+   * The page whose state word was looked for last, and where it lies, or -1, -1: of one page count and flags are asked for again
+   * and again. Only what a block is made of moves it: whatever changes that, or puts state back, forgets it.
+   */
+  private placePfn = -1;
+  private placeAt = -1;
   /** In releases with a batch that the model follows. */
   lru: LruBatches | undefined;
   /** The same in those where it is followed which pages were accessed. */
@@ -190,6 +196,7 @@ export class Frames {
     this.specialRefs = sim.state.i32("frames.specialRefs", 1);
     this.heads = sim.state.i32("frames.heads", H_POOL + 2 * HUGETLB_ORDERS.length);
     this.marks = new SubpageMarks(sim);
+    sim.state.tally({ store: () => undefined, load: () => this.forgetPlace() });
     this.zeroPfn = this.take(ORDER_PAGE);
     this.setFlags(this.zeroPfn, FRAME_RESERVED);
     for (const [n, order] of HUGETLB_ORDERS.entries()) {
@@ -245,6 +252,7 @@ export class Frames {
     this.blocks.set(at + USED, this.blocks.a[at + USED]! + 16);
     if (this.blocks.a[at + USED] === 512) this.unlink(b);
     const record = this.newRecord();
+    this.forgetPlace();
     this.recs.set(record, FRAME_HUGETLB);
     for (let i = first; i < first + 16; i++) this.recs.set(run + i, (record << RECORD_SHIFT) | FRAME_HUGETLB);
     return this.basePfn + b * 512 + first;
@@ -305,18 +313,15 @@ export class Frames {
 
   private takePage(): number {
     const pfn = this.takeRaw();
-    if (pfn >= 0) this.recs.set(this.rawRecord, ONE_REF);
+    if (pfn >= 0) this.recs.set(this.placeAt, ONE_REF);
     return pfn;
   }
 
-  /** The state word of the page that takeRaw gave. */
-  private rawRecord = 0;
-
-  /** A 4 KiB page whose state word is not written yet. */
+  /** A 4 KiB page whose state word, at `placeAt`, is not written yet. */
   private takeRaw(): number {
-    let b = this.heads.a[H_PARTIAL]! - 1;
+    let b = (this.heads.a[H_PARTIAL]! - 1) | 0;
     if (b < 0) {
-      b = this.newPageBlock();
+      b = this.newPageBlock() | 0;
       if (b < 0) return -1;
     }
     const blocks = this.blocks;
@@ -329,11 +334,14 @@ export class Frames {
       i = blocks.a[at + BUMP]!;
       blocks.set(at + BUMP, i + 1);
     }
-    const used = (blocks.a[at + USED]! + 1) | 0;
-    blocks.set2(at + USED, used, next);
+    const counts = (at + USED) | 0;
+    const used = (blocks.a[counts]! + 1) | 0;
+    blocks.set2(counts, used, next);
     if (used === 512) this.unlink(b);
-    this.rawRecord = (run + i) | 0;
-    return this.basePfn + ((b << 9) | i);
+    const pfn = this.basePfn + ((b << 9) | i);
+    this.placePfn = pfn;
+    this.placeAt = (run + i) | 0;
+    return pfn;
   }
 
   /**
@@ -343,12 +351,13 @@ export class Frames {
   allocAnon(): number {
     const pfn = this.takeRaw();
     if (pfn < 0) return -1;
+    const at = this.placeAt;
     const { bus, agents, costs } = this.sim;
     bus.emit(pageAlloc, pfn, ORDER_PAGE);
     this.data.clearPage(pfn);
     agents.charge(costs.pageAlloc + costs.pageClear);
     bus.emit(pageClear, pfn, ORDER_PAGE);
-    this.recs.set(this.rawRecord, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
+    this.recs.set(at, FRAME_ANON | FRAME_EXCLUSIVE | ONE_REF | ONE_MAP);
     this.lru?.lruCacheAddSmall(pfn);
     return pfn;
   }
@@ -375,6 +384,7 @@ export class Frames {
   }
 
   private pushFreeBlock(b: number): void {
+    this.forgetPlace();
     const at = Math.imul(b, B);
     this.blocks.set(at + KIND, KIND_FREE);
     this.blocks.set(at + NEXT, this.heads.a[H_FREE_BLOCK]!);
@@ -391,6 +401,7 @@ export class Frames {
   }
 
   private breakBlock(b: number): void {
+    this.forgetPlace();
     const at = Math.imul(b, B);
     const heads = this.heads;
     let run = heads.a[H_FREE_RUN]! - 1;
@@ -421,6 +432,7 @@ export class Frames {
   }
 
   private makeCompound(b: number, record: number, order: number): void {
+    this.forgetPlace();
     const at = Math.imul(b, B);
     this.blocks.set(at + KIND, KIND_COMPOUND);
     this.blocks.set(at + RECORD, record);
@@ -449,21 +461,31 @@ export class Frames {
 
   // ---- counts ----------------------------------------------------------------------------------
 
-  /** Where a pfn's state word lies: its own, or its compound page's. Only for RAM in use. */
-  private record(pfn: number): number {
+  /** Where a page's state word lies: its own, or its compound page's. Only for RAM in use. @returns -1 outside RAM */
+  private place(pfn: number): number {
+    return pfn === this.placePfn ? this.placeAt : this.findPlace(pfn);
+  }
+  private findPlace(pfn: number): number {
+    if (!this.isRam(pfn)) return -1;
     const rel = pfn - this.basePfn;
     const at = (rel >>> 9) * B;
-    const record = this.blocks.a[at + RECORD]!;
-    if (this.blocks.a[at + KIND] !== KIND_PAGES) return record;
-    const own = record + (rel & 511);
-    const word = this.recs.a[own]!;
-    return (word & FRAME_HUGETLB) === 0 ? own : word >>> RECORD_SHIFT;
+    let place = this.blocks.a[at + RECORD]!;
+    if (this.blocks.a[at + KIND] === KIND_PAGES) {
+      place += rel & 511;
+      const word = this.recs.a[place]!;
+      if ((word & FRAME_HUGETLB) !== 0) place = word >>> RECORD_SHIFT;
+    }
+    this.placePfn = pfn;
+    this.placeAt = place;
+    return place;
+  }
+  private forgetPlace(): void {
+    this.placePfn = this.placeAt = -1;
   }
 
-  /** Adds to both counts of a record; a saturated count stays. @returns the references that are left */
-  private count(r: number, refs: number, maps: number): number {
+  /** Adds to both counts of a page; a saturated count stays. @param word its state word @returns the references that are left */
+  private count(r: number, word: number, refs: number, maps: number): number {
     const recs = this.recs;
-    const word = recs.a[r]!;
     if ((word & COMPOUND) !== 0) {
       const left = recs.a[r + REFS]! + refs;
       recs.set(r + REFS, left);
@@ -471,11 +493,10 @@ export class Frames {
       return left;
     }
     const oldRefs = (word >>> REF_SHIFT) & COUNT_MASK;
-    const oldMaps = word >>> MAP_SHIFT;
-    const left = oldRefs === COUNT_MASK ? COUNT_MASK : oldRefs + refs;
-    const mapped = oldMaps === COUNT_MASK ? COUNT_MASK : oldMaps + maps;
-    recs.set(r, (word & FLAGS_MASK) | ((left & COUNT_MASK) << REF_SHIFT) | (mapped << MAP_SHIFT));
-    return left;
+    const addRefs = oldRefs === COUNT_MASK ? 0 : refs;
+    const addMaps = word >>> MAP_SHIFT === COUNT_MASK ? 0 : maps;
+    recs.set(r, (word + (addRefs << REF_SHIFT) + (addMaps << MAP_SHIFT)) | 0);
+    return oldRefs + addRefs;
   }
 
   /** References of a page outside RAM that has a struct page; it starts with one. @returns what is left; 0 without a struct page */
@@ -495,9 +516,10 @@ export class Frames {
 
   /** get_page: one more reference. The zero pages, and frames without struct page, are not counted. */
   get(pfn: number): void {
-    if (!this.isRam(pfn)) return void this.countSpecial(pfn, 1);
-    const r = this.record(pfn);
-    if ((this.recs.a[r]! & FRAME_RESERVED) === 0) this.count(r, 1, 0);
+    const r = this.place(pfn);
+    if (r < 0) return void this.countSpecial(pfn, 1);
+    const word = this.recs.a[r]!;
+    if ((word & FRAME_RESERVED) === 0) this.count(r, word, 1, 0);
   }
 
   /** put_page: one reference less; the last one frees the page. */
@@ -506,19 +528,26 @@ export class Frames {
   }
 
   private drop(pfn: number, maps: number): void {
-    if (!this.isRam(pfn)) return void this.countSpecial(pfn, -1);
-    const record = this.record(pfn);
-    if ((this.recs.a[record]! & FRAME_RESERVED) !== 0) return;
-    const left = this.count(record, -1, maps);
+    const r = this.place(pfn);
+    if (r < 0) return void this.countSpecial(pfn, -1);
+    const word = this.recs.a[r]!;
+    if ((word & FRAME_RESERVED) !== 0) return;
+    const left = this.count(r, word, -1, maps);
+    if (left <= 0) this.dropped(pfn, r, left);
+  }
+
+  /** No reference is left. @param left negative: there was none */
+  private dropped(pfn: number, r: number, left: number): void {
     if (left < 0) throw new Error(`frame 0x${pfn.toString(16)} is put once too often`);
-    if (left === 0) this.free(pfn, record);
+    this.free(pfn, r);
   }
 
   /** get_page and page_add_rmap: the frame is mapped once more. */
   addMapping(pfn: number): void {
-    if (!this.isRam(pfn)) return void this.countSpecial(pfn, 1);
-    const r = this.record(pfn);
-    if ((this.recs.a[r]! & FRAME_RESERVED) === 0) this.count(r, 1, 1);
+    const r = this.place(pfn);
+    if (r < 0) return void this.countSpecial(pfn, 1);
+    const word = this.recs.a[r]!;
+    if ((word & FRAME_RESERVED) === 0) this.count(r, word, 1, 1);
   }
 
   /** page_remove_rmap and put_page: a mapping went away. */
@@ -528,18 +557,21 @@ export class Frames {
 
   /** page_add_rmap without a reference: the caller's becomes the mapping's (a swap entry turns into a mapping). */
   addRmap(pfn: number): void {
-    this.count(this.record(pfn), 0, 1);
+    const r = this.place(pfn);
+    this.count(r, this.recs.a[r]!, 0, 1);
   }
   /** page_remove_rmap: the mapping's reference stays with the caller (a mapping turns into a swap entry). */
   removeRmap(pfn: number): void {
-    this.count(this.record(pfn), 0, -1);
+    const r = this.place(pfn);
+    this.count(r, this.recs.a[r]!, 0, -1);
   }
 
   /** page_add_new_anon_rmap: a fresh page, with the reference it was allocated with, got its first mapping. */
   newAnon(pfn: number): void {
-    const r = this.record(pfn);
-    this.recs.set(r, this.recs.a[r]! | FRAME_ANON | FRAME_EXCLUSIVE);
-    this.count(r, 0, 1);
+    const r = this.place(pfn);
+    const word = this.recs.a[r]! | FRAME_ANON | FRAME_EXCLUSIVE;
+    this.recs.set(r, word);
+    this.count(r, word, 0, 1);
   }
 
   /** The frame belongs to a file's page cache. */
@@ -548,32 +580,33 @@ export class Frames {
   }
 
   refcount(pfn: number): number {
-    if (!this.isRam(pfn)) return this.countSpecial(pfn, 0);
-    const r = this.record(pfn);
+    const r = this.place(pfn);
+    if (r < 0) return this.countSpecial(pfn, 0);
     const word = this.recs.a[r]!;
     return (word & COMPOUND) !== 0 ? this.recs.a[r + REFS]! : (word >>> REF_SHIFT) & COUNT_MASK;
   }
   /** 0 for a free page, whose word has the next free one there. */
   mapcount(pfn: number): number {
-    if (!this.isRam(pfn)) return 0;
-    const r = this.record(pfn);
+    const r = this.place(pfn);
+    if (r < 0) return 0;
     const word = this.recs.a[r]!;
     if ((word & COMPOUND) !== 0) return this.recs.a[r + MAPS]!;
     return (word & (COUNT_MASK << REF_SHIFT)) === 0 ? 0 : word >>> MAP_SHIFT;
   }
   /** FRAME_* of a frame in use; 0 outside RAM. */
   flags(pfn: number): number {
-    return this.isRam(pfn) ? this.recs.a[this.record(pfn)]! & FLAGS_MASK : 0;
+    const r = this.place(pfn);
+    return r < 0 ? 0 : this.recs.a[r]! & FLAGS_MASK;
   }
   setFlags(pfn: number, flags: number): void {
-    if (!this.isRam(pfn)) return;
-    const r = this.record(pfn);
-    if ((this.recs.a[r]! & flags) !== flags) this.recs.set(r, this.recs.a[r]! | flags);
+    const r = this.place(pfn);
+    if (r < 0) return;
+    const word = this.recs.a[r]!;
+    if ((word & flags) !== flags) this.recs.set(r, word | flags);
   }
   clearFlags(pfn: number, flags: number): void {
-    if (!this.isRam(pfn)) return;
-    const r = this.record(pfn);
-    this.recs.set(r, this.recs.a[r]! & ~flags);
+    const r = this.place(pfn);
+    if (r >= 0) this.recs.set(r, this.recs.a[r]! & ~flags);
   }
   /** set_page_dirty (kvm_set_pfn_dirty). */
   setDirty(pfn: number): void {
@@ -594,13 +627,13 @@ export class Frames {
   }
   /** PageAnonExclusive of the page of RAM that an entry maps; where it maps a whole huge page, the first. */
   isExclusive(pfn: number): boolean {
-    const word = this.recs.a[this.record(pfn)]!;
+    const word = this.recs.a[this.place(pfn)]!;
     if ((word & FRAME_EXCLUSIVE) !== 0) return true;
     return (word & (FRAME_THP | SOME_EXCLUSIVE)) === (FRAME_THP | SOME_EXCLUSIVE) && this.marks.has(MARK_EXCLUSIVE, pfn - this.basePfn);
   }
   /** SetPageAnonExclusive, or ClearPageAnonExclusive. @param whole the entry maps the whole huge page: its small ones will all have its mark (__split_huge_pmd_locked) */
   setExclusive(pfn: number, on: boolean, whole: boolean): void {
-    const r = this.record(pfn);
+    const r = this.place(pfn);
     if (!whole && (this.recs.a[r]! & FRAME_THP) !== 0) return this.setSubpageExclusive(r, pfn - this.basePfn, on);
     const word = this.recs.a[r]!;
     if ((word & FRAME_THP) !== 0) this.dropExclusiveMarks(r, pfn - this.basePfn);
@@ -621,7 +654,7 @@ export class Frames {
   }
   /** A small entry of a THP was changed by itself (contpte_try_unfold), or the last of sixteen that are the same now (contpte_try_fold). */
   setFolded(pfn: number, on: boolean): void {
-    const r = this.record(pfn);
+    const r = this.place(pfn);
     const word = this.recs.a[r]!;
     if ((word & FRAME_THP) === 0 || (on && (word & SOME_UNFOLDED) === 0)) return;
     this.marks.set(MARK_UNFOLDED, (pfn - this.basePfn) & ~15, !on);
@@ -629,7 +662,7 @@ export class Frames {
   }
   /** Has the small entry of this page of a THP the contiguous bit? */
   isFolded(pfn: number): boolean {
-    return (this.recs.a[this.record(pfn)]! & SOME_UNFOLDED) === 0 || !this.marks.has(MARK_UNFOLDED, (pfn - this.basePfn) & ~15);
+    return (this.recs.a[this.place(pfn)]! & SOME_UNFOLDED) === 0 || !this.marks.has(MARK_UNFOLDED, (pfn - this.basePfn) & ~15);
   }
   private dropExclusiveMarks(r: number, rel: number): void {
     const word = this.recs.a[r]!;
@@ -814,9 +847,9 @@ export class Frames {
 
   /** Counts of a page after `splitCompound`; one without references is freed. */
   setCounts(pfn: number, references: number, mappings: number): void {
-    const record = this.record(pfn);
-    this.count(record, references, mappings);
-    if (references === 0) this.free(pfn, record);
+    const r = this.place(pfn);
+    this.count(r, this.recs.a[r]!, references, mappings);
+    if (references === 0) this.free(pfn, r);
   }
 
   // ---- hugetlb ---------------------------------------------------------------------------------
@@ -841,7 +874,7 @@ export class Frames {
     if (free === 0) return -1;
     this.heads.set(H_POOL + 2 * n, free - 1);
     const pfn = this.basePfn + this.pools[n]!.a[free - 1]!;
-    this.initRecord(this.record(pfn), FRAME_HUGETLB);
+    this.initRecord(this.place(pfn), FRAME_HUGETLB);
     this.sim.agents.charge(this.sim.costs.pageAlloc);
     this.sim.bus.emit(pageAlloc, pfn, order);
     return pfn;
