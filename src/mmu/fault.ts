@@ -41,6 +41,7 @@ import {
   namesPoison,
   pfnHi,
   pfnLo,
+  protLo,
   PTE_AF,
   PTE_RDONLY,
   SWP_MARKER,
@@ -244,10 +245,9 @@ export class HostFault {
   private readonly doAnonymousPage = (mm: number, vma: number, vmFlags: number, write: boolean): number => {
     if ((vmFlags & VM_UFFD_MISSING) !== 0) return DEFER_UFFD_MISSING;
     const { frames, pt, address } = this;
-    const page = address - (address & 0xfff);
-    const prot = this.zap.prot;
-    let lo = prot.lo(vma);
-    let hi = prot.hi(vma);
+    const pageProt = this.vmas.pageProt(vma);
+    let lo = protLo(vmFlags, pageProt);
+    let hi = this.zap.prot.hiOf(vma, vmFlags, pageProt);
     let pfn = frames.zeroPfn;
     if (!write) hi |= HI_SPECIAL;
     else {
@@ -255,17 +255,23 @@ export class HostFault {
       pfn = frames.allocAnon();
       if (pfn < 0) return VM_FAULT_OOM;
       // Cleared through the linear map: a page of a non-cacheable mapping must leave the cache first.
-      if (this.d.madviseDontcache && this.vmas.pageProt(vma) === PAGE_PROT_WRITECOMBINE) frames.flushDcache(pfn);
+      if (this.d.madviseDontcache && pageProt === PAGE_PROT_WRITECOMBINE) frames.flushDcache(pfn);
       hi |= HI_DIRTY;
       if ((vmFlags & VM_WRITE) !== 0) {
         hi |= HI_WRITE;
         lo &= ~PTE_RDONLY;
       }
     }
-    const e = pt.level === 3 ? pt.entry : pt.ensure(mm, page, 3);
-    pt.setEntry(mm, page, 3, e, pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    if (pt.level < 3) this.pteAlloc(mm, address);
+    pt.fill(mm, address, pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     return 0;
   };
+
+  /** pte_alloc: the walk comes to the entry, which is empty. */
+  private pteAlloc(mm: number, addr: number): void {
+    this.pt.ensure(mm, addr - (addr & 0xfff), 3);
+    this.pt.walk(mm, addr);
+  }
 
   /** do_swap_page: what a non-present entry stands for. */
   private doSwapPage(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {

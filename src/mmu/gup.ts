@@ -10,7 +10,7 @@ import type { MmRow } from "./decisions.js";
 import type { HostFault } from "./fault.js";
 import type { Frames } from "./frames.js";
 import type { HostPageTables } from "./pagetable.js";
-import { PTE_USER, PTE_VALID } from "./pte.js";
+import { HI_SPECIAL, HI_WRITE, PTE_USER, PTE_VALID } from "./pte.js";
 import {
   FAULT_FLAG_TRIED,
   FAULT_FLAG_WRITE,
@@ -138,7 +138,7 @@ export class Gup {
     if (this.sim.locks.heldByWriter(lock)) return GUP_CONTENDED;
     this.readLock(lock);
     this.addr = addr;
-    const r = this.lookup(mm, gupFlags, this.pt.leafLevel >= 0);
+    const r = this.lookup(mm, gupFlags);
     if (r !== GUP_FAULTING) this.sim.locks.unlockRead(lock);
     return r;
   };
@@ -159,7 +159,8 @@ export class Gup {
     const s = this.sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
     this.addr = s[f + ADDR]!;
-    return this.lookup(mm, s[f + FLAGS]! | 0, this.pt.walk(mm, this.addr));
+    this.pt.walk(mm, this.addr);
+    return this.lookup(mm, s[f + FLAGS]! | 0);
   }
 
   private lookedUp(f: number, r: number): number {
@@ -177,8 +178,8 @@ export class Gup {
     return this.d.gupReadBreaksCow && (gupFlags & FOLL_USER_READ) === 0 && isCowMapping(vmFlags) && (vmFlags & VM_WRITE) !== 0;
   }
 
-  /** __get_user_pages for one page: VMA, check_vma_flags, follow_page_mask, faultin_page until it is there. @param leaf the tables have just been walked to the address: a leaf is there @returns pfn, -errno or GUP_FAULTING */
-  private readonly lookup = (mm: number, gupFlags: number, leaf: boolean): number => {
+  /** __get_user_pages for one page: VMA, check_vma_flags, follow_page_mask, faultin_page until it is there. The tables have just been walked to the address. @returns pfn, -errno or GUP_FAULTING */
+  private readonly lookup = (mm: number, gupFlags: number): number => {
     const addr = this.addr;
     const vma = this.vmas.covering(mm, addr);
     if (vma < 0) return -EFAULT;
@@ -186,10 +187,9 @@ export class Gup {
     if ((vmFlags & (VM_IO | VM_PFNMAP)) !== 0) return -EFAULT;
     if ((vmFlags & ((gupFlags & FOLL_WRITE) !== 0 ? VM_WRITE : VM_READ)) === 0) return -EFAULT;
     const write = this.writes(vmFlags, gupFlags);
-    let present = leaf;
+    let pfn = this.followPage(write);
+    if (pfn !== -1) return pfn;
     for (;;) {
-      const pfn = present ? this.followPage(write) : -1;
-      if (pfn !== -1) return pfn;
       // The tables have just been walked; hugetlb has its own handler.
       const r =
         (vmFlags & VM_HUGETLB) !== 0
@@ -197,7 +197,9 @@ export class Gup {
           : this.fault.faultWalked(mm, vma, vmFlags, addr, write);
       if (r < 0) return GUP_FAULTING;
       if ((r & VM_FAULT_ERROR) !== 0) return vmFaultToErrno(r, gupFlags);
-      present = this.pt.walk(mm, addr);
+      if (!this.pt.standsOn(mm, addr)) this.pt.walk(mm, addr);
+      pfn = this.followPage(write);
+      if (pfn !== -1) return pfn;
     }
   };
 
@@ -223,12 +225,13 @@ export class Gup {
     return this.lookedUp(f, this.lookupOf(f));
   };
 
-  /** follow_page_pte, follow_trans_huge_pmd on the walked leaf. @returns pfn with a reference, -1 to fault it in, -EFAULT where there is no page behind it */
+  /** follow_page_pte, follow_trans_huge_pmd on the entry of the last walk. @returns pfn with a reference, -1 to fault it in, -EFAULT where there is no page behind it */
   private followPage(write: boolean): number {
     const { pt, frames } = this;
-    if (!pt.valid || (write && !pt.writable)) return -1;
+    const { lo, hi } = pt;
+    if ((lo & PTE_VALID) === 0 || (write && (hi & HI_WRITE) === 0)) return -1;
     const pfn = pt.leafPfn;
-    if (pt.special && !frames.isZeroPage(pfn)) return -EFAULT;
+    if ((hi & HI_SPECIAL) !== 0 && !frames.isZeroPage(pfn)) return -EFAULT;
     frames.get(pfn);
     frames.accessed?.markPageAccessed(pfn); // FOLL_TOUCH
     return pfn;
@@ -264,7 +267,8 @@ export class Gup {
   /** KVM's walk of the user's tables (get_user_mapping_size): bytes of the valid leaf at addr, 0 without one. */
   userMappingSize(mm: number, addr: number): number {
     const { pt } = this;
-    return pt.walk(mm, addr) && pt.valid ? pt.leafSize : 0;
+    if (!pt.standsOn(mm, addr)) pt.walk(mm, addr);
+    return pt.valid ? pt.leafSize : 0;
   }
 
   private readonly fixup = (f: number): number => {

@@ -9,7 +9,7 @@
  * 3     | pte   | 20:12 | 4 KiB
  *
  * `entry` is the index of a descriptor's low word in `tables.words`; the high word follows it.
- * `setEntry` is the only writer, `freeTable` that of entries whose table goes.
+ * `setEntry` is the only writer; `fill` is the same for an empty entry, `freeTable` for one whose table goes.
  */
 import { breakBeforeMakeViolation } from "../arch/events.js";
 import type { TablePages } from "../arch/tables.js";
@@ -58,6 +58,9 @@ export const PUD_SIZE = 1073741824;
 export const TASK_SIZE = 281474976710656;
 
 const WORD = 4294967296;
+/** No address. */
+const NOWHERE = 0.5;
+const PROT_NONE_SHIFT = 31 - Math.clz32(HI_PROT_NONE);
 
 /** addr rounded down to 2 MiB. */
 export function pmdStart(addr: number): number {
@@ -89,6 +92,8 @@ export class HostPageTables {
   leafLevel = -1;
   /** Bytes between the start of an upper-level leaf and the address. */
   private offset = 0;
+  /** The address of the last walk if it came to a last-level entry, and no entry was written since; else NOWHERE: see `standsOn`. */
+  private walked = NOWHERE;
   /** The last-level table that the last walk to one came to: of which mm, from which address on, its first word; and `reshaped` then. */
   private tableMm = -1;
   private tableStart = 0;
@@ -158,15 +163,25 @@ export class HostPageTables {
   walk(mm: number, addr: number): boolean {
     const { tables } = this;
     const within = addr - this.tableStart;
+    this.walked = addr;
     if (within >= 0 && within < PMD_SIZE && this.tableMm === mm && this.tableShape === tables.reshaped) {
-      this.level = 3;
-      return this.readPte(this.table + ((within >>> 12) << 1));
+      this.readPte((this.table + ((within >>> 12) << 1)) | 0);
+    } else {
+      this.address = addr;
+      this.walkDown(mm);
     }
-    this.address = addr;
-    return this.walkDown(mm);
+    return this.leafLevel >= 0;
   }
 
-  private walkDown(mm: number): boolean {
+  /**
+   * Does the last walk stand on the last-level entry of this address, and has that only changed by what the hardware sets
+   * (PTE_AF, PTE_RDONLY), or by `fill`? Then to walk again would tell nothing new.
+   */
+  standsOn(mm: number, addr: number): boolean {
+    return this.walked === addr && this.tableMm === mm && this.tableShape === this.tables.reshaped;
+  }
+
+  private walkDown(mm: number): void {
     const { tables } = this;
     const addr = this.address;
     const w = tables.words.a;
@@ -192,34 +207,36 @@ export class HostPageTables {
     e += ((alo >>> 21) & 511) << 1;
     lo = w[e]!;
     if ((lo & TYPE_MASK) !== TYPE_TABLE) return this.upper(2, e, alo & 0x1fffff);
-    this.level = 3;
     this.table = tables.tableWord(w[e + 1]!, lo);
     this.tableMm = mm;
     this.tableStart = pmdStart(addr);
     this.tableShape = tables.reshaped;
-    return this.readPte(this.table + (((alo >>> 12) & 511) << 1));
+    this.readPte(this.table + (((alo >>> 12) & 511) << 1));
   }
 
-  private readPte(e: number): boolean {
+  private readPte(e: number): void {
     const w = this.tables.words.a;
-    const lo = w[e]!;
-    const hi = w[e + 1]!;
+    this.level = 3;
     this.entry = e;
+    this.holds(w[e]!, w[(e + 1) | 0]!);
+  }
+  /** Of the last-level entry on which the walk stands: its words. */
+  private holds(lo: number, hi: number): void {
     this.lo = lo;
     this.hi = hi;
-    const present = (lo & PTE_VALID) !== 0 || (hi & HI_PROT_NONE) !== 0;
-    this.leafLevel = present ? 3 : -1;
-    return present;
+    // Present: 3, else -1. (V8 would branch twice.)
+    this.leafLevel = (((lo & PTE_VALID) | ((hi & HI_PROT_NONE) >>> PROT_NONE_SHIFT)) << 2) - 1;
   }
 
   /** Bytes that a last-level entry maps if it is valid, else 0: for a walk that came to it before, whatever became of its table. */
   leafSizeAt(e: number): number {
-    this.level = 3;
-    return this.readPte(e) && this.valid ? this.leafSize : 0;
+    this.readPte(e);
+    this.walked = NOWHERE;
+    return this.valid ? this.leafSize : 0;
   }
 
   /** A level-0..2 entry that is no table: a block, or nothing present. */
-  private upper(level: number, e: number, offset: number): boolean {
+  private upper(level: number, e: number, offset: number): void {
     const lo = this.tables.words.a[e]!;
     const hi = this.tables.words.a[e + 1]!;
     this.level = level;
@@ -227,9 +244,8 @@ export class HostPageTables {
     this.lo = lo;
     this.hi = hi;
     this.offset = offset;
-    const present = level > 0 && ((lo & TYPE_MASK) === TYPE_BLOCK || (hi & HI_PROT_NONE) !== 0);
-    this.leafLevel = present ? level : -1;
-    return present;
+    this.walked = NOWHERE;
+    this.leafLevel = level > 0 && ((lo & TYPE_MASK) === TYPE_BLOCK || (hi & HI_PROT_NONE) !== 0) ? level : -1;
   }
 
   /** Of the last walk: the pfn of the page that holds the address, -1 without a leaf. */
@@ -264,6 +280,9 @@ export class HostPageTables {
   }
   /** Bytes that the leaf of the last walk maps, contiguous runs counted as the hugetlb page they form. */
   get leafSize(): number {
+    return this.leafLevel === 3 && (this.hi & HI_CONT) === 0 ? 4096 : this.largeLeafSize();
+  }
+  private largeLeafSize(): number {
     if (this.leafLevel < 0) return 0;
     const size = LEVEL_SIZE[this.leafLevel as 1 | 2 | 3];
     return (this.hi & HI_CONT) !== 0 ? size * 16 : size;
@@ -314,7 +333,21 @@ export class HostPageTables {
     this.store(mm, addr, level, e, oldLo, oldHi, lo, hi);
   }
 
+  /**
+   * `setEntry` of the empty last-level entry on which the last walk stands, for an address in its page: a page is mapped for the first time.
+   * No valid entry is replaced, and the walk stands on what was written.
+   */
+  fill(mm: number, addr: number, lo: number, hi: number): void {
+    const e = this.entry;
+    if (this.sim.locks.tracking) this.locks.assertMine(e);
+    this.tables.words.set2(e, lo, hi);
+    this.holds(lo, hi);
+    this.sim.agents.charge(this.sim.costs.tableWrite);
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(hostEntry, mm, addr - (addr & 0xfff), 3, this.tableAddress(e), 0, 0, hi, lo);
+  }
+
   private store(mm: number, addr: number, level: number, e: number, oldLo: number, oldHi: number, lo: number, hi: number): void {
+    this.walked = NOWHERE;
     this.tables.write(e, level, hi, lo);
     this.sim.agents.charge(this.sim.costs.tableWrite);
     if (this.sim.bus.unheard()) return;
@@ -327,6 +360,7 @@ export class HostPageTables {
   }
   /** `setEntry` of zeros to the page entries at the words [from, to) of one table, where they are `unobserved`. */
   clearPages(from: number, to: number): void {
+    this.walked = NOWHERE;
     const filled = this.tables.clearPages(from, to);
     this.sim.agents.charge(filled * this.sim.costs.tableWrite);
     this.sim.bus.passOver(filled);

@@ -20,7 +20,6 @@ import {
   VM_EXEC,
   VM_PFNMAP,
   VM_READ,
-  VM_SHARED,
   VM_UFFD_WP,
   VM_WRITE,
 } from "./vmflags.js";
@@ -61,8 +60,9 @@ export const MT_DEVICE_nGnRE = 4;
 export const HOST_MAIR_LO = 0x0044f0ff;
 export const HOST_MAIR_HI = 0x00000004;
 
-const ATTR_OF_PROT: readonly number[] = (() => {
-  const t = [MT_NORMAL, MT_NORMAL, MT_NORMAL, MT_NORMAL, MT_NORMAL];
+/** AttrIndx by PAGE_PROT_*; longer than that: a small array lies in V8's heap, where it moves. */
+const ATTR_OF_PROT = (() => {
+  const t = new Int32Array(32).fill(MT_NORMAL);
   t[PAGE_PROT_DEVICE] = MT_DEVICE_nGnRE;
   t[PAGE_PROT_NONCACHED] = MT_DEVICE_nGnRnE;
   t[PAGE_PROT_WRITECOMBINE] = MT_NORMAL_NC;
@@ -137,12 +137,12 @@ export function protLo(vmFlags: number, pageProt: number): number {
   return (vmFlags & (VM_READ | VM_WRITE | VM_EXEC)) === 0 ? base : base | PTE_USER | PTE_VALID;
 }
 
-/** High-word attributes of vm_page_prot. @param writeNotify the VMA wants to know of first writes: no write permission (vma_wants_writenotify) */
-export function protHi(vmFlags: number, pageProt: number, writeNotify: boolean): number {
+/** High-word attributes of vm_page_prot. @param writable a shared writable VMA that does not want to know of first writes (vma_wants_writenotify) */
+export function protHi(vmFlags: number, pageProt: number, writable: boolean): number {
   let hi = HI_PXN;
   if ((vmFlags & VM_EXEC) === 0 || pageProt === PAGE_PROT_NONCACHED || pageProt === PAGE_PROT_WRITECOMBINE || pageProt === PAGE_PROT_DEVICE)
     hi |= HI_UXN;
-  if ((vmFlags & (VM_WRITE | VM_SHARED)) === (VM_WRITE | VM_SHARED) && !writeNotify) hi |= HI_WRITE;
+  if (writable) hi |= HI_WRITE;
   if ((vmFlags & (VM_READ | VM_WRITE | VM_EXEC)) === 0) hi |= HI_PROT_NONE;
   // No userfaultfd registers a PFNMAP: there the bit is free for another meaning (a proposal of Feb 2024).
   if ((vmFlags & (VM_PFNMAP | VM_UFFD_WP)) === (VM_PFNMAP | VM_UFFD_WP)) hi |= HI_UFFD_WP;
