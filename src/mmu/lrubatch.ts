@@ -64,10 +64,10 @@ export class LruBatches {
     if (!this.followsFresh()) return;
     const { w } = this;
     const at = Math.imul(this.sim.agents.cpu, CPU_WORDS);
-    w.ensure(at + CPU_WORDS);
+    w.ensure((at + CPU_WORDS) | 0);
     const n = (w.a[at]! + 1) | 0;
     if (n === this.d.lruBatchPages) return this.emptyFresh(at);
-    w.set(at + n, pfn + 1);
+    w.set((at + n) | 0, pfn + 1);
     w.set(at, n);
     this.countIn(pfn, 1);
   }

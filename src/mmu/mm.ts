@@ -125,7 +125,8 @@ export class HostMm implements MmContext {
   readonly syscalls: Syscalls;
   /** (file, from, to) in pages: truncate_inode_pages_range. */
   readonly truncateInodePages: Activity;
-  private readonly locks: number[] = [];
+  /** The mmap_lock of address space 0; those of the others follow it. */
+  private readonly firstLock: number;
   /** Per address space: 1 while it lives. */
   private readonly live: I32Pool;
 
@@ -144,7 +145,8 @@ export class HostMm implements MmContext {
   ) {
     this.mte = features.mte && d.userMte;
     this.live = sim.state.i32("mm.live", MM_LIMIT);
-    for (let mm = 0; mm < MM_LIMIT; mm++) this.locks.push(sim.locks.create(mm === 0 ? "mmap_lock" : `mmap_lock.${mm}`));
+    this.firstLock = sim.locks.create("mmap_lock");
+    for (let mm = 1; mm < MM_LIMIT; mm++) sim.locks.create(`mmap_lock.${mm}`);
     const pages = new PageLocks(sim);
     this.pages = pages;
     this.frames = new Frames(sim, phys, {
@@ -252,7 +254,7 @@ export class HostMm implements MmContext {
   }
 
   mmapLock(mm: number): number {
-    return this.locks[mm]!;
+    return (this.firstLock + mm) | 0;
   }
 
   createMm(): number {

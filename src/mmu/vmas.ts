@@ -188,20 +188,13 @@ export class Vmas {
   covering(mm: number, addr: number): number {
     const d = this.d.a;
     // Mostly the last one: said here once more, that its bounds are read once.
-    let v = this.mms.a[Math.imul(mm, MM_WORDS) + MM_CACHE]! - 1;
-    let start = v < 0 ? Infinity : d[Math.imul(v, DOUBLES) + START]!;
-    let end = v < 0 ? 0 : d[Math.imul(v, DOUBLES) + END]!;
-    if (addr < start || addr >= end) {
-      v = this.findVma(mm, addr);
-      start = v < 0 ? Infinity : d[Math.imul(v, DOUBLES) + START]!;
-      end = v < 0 ? 0 : d[Math.imul(v, DOUBLES) + END]!;
-    }
+    let v = (this.mms.a[Math.imul(mm, MM_WORDS) + MM_CACHE]! - 1) | 0;
+    if (v < 0 || addr < d[Math.imul(v, DOUBLES) + START]! || addr >= d[Math.imul(v, DOUBLES) + END]!) v = this.lookup(mm, addr) | 0;
     this.sim.agents.charge(this.sim.costs.vmaLookup);
-    if (addr < start) {
-      this.sim.bus.emit(vmaLookup, mm, addr, 0);
-      return -1;
+    if (!this.sim.bus.unheard()) {
+      if (v < 0) this.sim.bus.emit(vmaLookup, mm, addr, 0);
+      else this.sim.bus.emit(vmaLookup, mm, addr, 1, this.start(v), this.end(v));
     }
-    this.sim.bus.emit(vmaLookup, mm, addr, 1, start, end);
     return v;
   }
 
