@@ -135,9 +135,15 @@ export class DirtyLog {
    * @param slot record, as the fault holds it @param v the vCPU that writes, or -1: then the bitmap, also with rings
    */
   markPageDirty(vm: number, slot: number, gfn: number, v = -1): void {
+    if (this.tracks(slot)) this.markTracked(vm, slot, gfn, v);
+  }
+  /** Is it kept which pages of the slot were written (kvm_slot_dirty_track_enabled)? */
+  tracks(slot: number): boolean {
+    return this.memslots.bitmap(slot) >= 0 || (this.memslots.flags(slot) & KVM_MEM_LOG_DIRTY_PAGES) !== 0;
+  }
+  /** `markPageDirty` in a slot of which that is known. */
+  markTracked(vm: number, slot: number, gfn: number, v: number): void {
     const bitmap = this.memslots.bitmap(slot);
-    const tracked = bitmap >= 0 || (this.memslots.flags(slot) & KVM_MEM_LOG_DIRTY_PAGES) !== 0;
-    if (!tracked) return;
     const rel = gfn - this.memslots.baseGfn(slot);
     const ring = v >= 0 && this.vms.ringSize(vm) !== 0 && this.rings.has(v);
     this.sim.bus.emit(markPageDirty, this.memslots.id(slot), rel, ring ? 1 : 0);

@@ -95,6 +95,8 @@ const MTE_ALLOWED = 1024;
 /** R0 beside 0 and -errno: an exclusive fault that must become a data abort. */
 export const INJECT_EXCLUSIVE = 2;
 
+/** mappingSize: no later step may enlarge it. */
+const FORCED = 1;
 /** adjustSize: the host crashes on a pfn without struct page, on an entry that is gone. */
 const CRASH_NO_PAGE = 0;
 const CRASH_NO_ENTRY = 1;
@@ -175,8 +177,6 @@ export class UserMemAbort {
   private readonly crashNoMapping = "data cache clean through an unmapped kernel address";
   /** What memslots without a VMA are backed by; set when the rooms are wired. */
   dmabufs: DmaBufPort | undefined;
-  /** Scratch of the last device decision: 0, or -errno. */
-  private decisionError = 0;
 
   constructor(
     private readonly sim: Sim,
@@ -252,17 +252,20 @@ export class UserMemAbort {
       return this.ret(f, -EFAULT);
     }
     const flags = vmas.flags(vma);
-    kind = this.mappingSize(f, kind, slot, vma, flags);
-    const size = stack.a[f + SIZE]!;
+    const sized = this.mappingSize(hva, kind, slot, vma, flags);
+    const size = sized & ~FORCED;
+    if ((sized & FORCED) !== 0) kind |= FORCE_PTE;
     const ipa = s[f + IPA]!;
+    stack.set(f + SIZE, size);
     stack.set(f + KIND, kind);
     // Only PMD and PUD blocks align the gfn; an odd (contiguous) size of the old code does not.
     const block = size === PMD_SIZE || size === PUD_SIZE ? alignDown(ipa, size) : ipa;
     stack.set(f + GFN, block / PAGE_SIZE);
     if (d.hugetlbBlock === "page-shift") stack.set(f + IPA, block);
     stack.set(f + VMA_FLAGS, flags);
-    stack.set(f + PAGE_PROT, vmas.pageProt(vma));
-    sim.bus.emit(faultVma, hva, flags, vmas.pageProt(vma), size);
+    const pageProt = vmas.pageProt(vma);
+    stack.set(f + PAGE_PROT, pageProt);
+    sim.bus.emit(faultVma, hva, flags, pageProt, size);
     if (d.seqSnapshot === "inside-mmap-lock") {
       stack.set(f + SEQ, this.vms.seq(vm));
       sim.locks.unlockRead(lock);
@@ -292,7 +295,7 @@ export class UserMemAbort {
     if (this.d.hugetlbBlock === "page-shift") stack.set(f + IPA, block);
     stack.set(f + VMA_FLAGS, VM_PFNMAP | VM_SHARED | VM_ALLOW_ANY_UNCACHED);
     stack.set(f + PAGE_PROT, PAGE_PROT_NONCACHED);
-    return this.havePfn(f, this.dmabufs?.pfnAt(name - (ipa - block)) ?? -1, PFN_WRITABLE);
+    return this.gotPfnOf(f, this.dmabufs?.pfnAt(name - (ipa - block)) ?? -1, PFN_WRITABLE);
   }
 
   /** The largest block around a place in a dma-buf. */
@@ -321,11 +324,9 @@ export class UserMemAbort {
     return !needed || this.stage2.caches.topup(this.vcpus.memcache(v), this.vms.cacheMinPages(vm)) === 0;
   }
 
-  /** Chooses the size from VMA, slot and logging into the frame. @returns KIND, FORCE_PTE added where no later step may enlarge it. */
-  private mappingSize(f: number, kind: number, slot: number, vma: number, flags: number): number {
+  /** Chooses the size from VMA, slot and logging. @returns it, with FORCED where no later step may enlarge it */
+  private mappingSize(hva: number, kind: number, slot: number, vma: number, flags: number): number {
     const { d, n } = this;
-    const stack = this.sim.agents.stack;
-    const hva = stack.a[f + HVA]!;
     const pfnmap = (flags & VM_PFNMAP) !== 0;
     if (pfnmap) this.chose(n.pfnmapBlockSize, n[d.pfnmapBlockSize]);
     let size = PAGE_SIZE;
@@ -362,8 +363,7 @@ export class UserMemAbort {
         force = true;
       }
     }
-    stack.set(f + SIZE, size);
-    return force ? kind | FORCE_PTE : kind;
+    return force ? size | FORCED : size;
   }
 
   /** vma_kernel_pagesize of a hugetlb VMA. */
@@ -389,8 +389,9 @@ export class UserMemAbort {
   private supports(slot: number, hva: number, size: number): boolean {
     if (size === PAGE_SIZE) return true;
     const start = this.memslots.userspaceAddr(slot);
+    if (((this.memslots.baseGfn(slot) * PAGE_SIZE - start) & (size - 1)) !== 0) return false;
     const block = alignDown(hva, size);
-    return this.congruent(slot, size) && block >= start && block + size <= start + this.memslots.npages(slot) * PAGE_SIZE;
+    return block >= start && block + size <= start + this.memslots.npages(slot) * PAGE_SIZE;
   }
   private congruent(slot: number, size: number): boolean {
     return (((this.memslots.baseGfn(slot) * PAGE_SIZE) ^ this.memslots.userspaceAddr(slot)) & (size - 1)) === 0;
@@ -416,36 +417,42 @@ export class UserMemAbort {
     const { agents } = this.sim;
     const s = agents.stack.a;
     const slot = s[f + SLOT]! | 0;
-    const mm = this.vms.mm(this.vcpus.vm(s[f + V]! | 0));
+    const vm = this.vcpus.vm(s[f + V]! | 0);
+    const mm = this.vms.mm(vm);
     const hva = this.memslots.userspaceAddr(slot) + (s[f + GFN]! - this.memslots.baseGfn(slot)) * PAGE_SIZE;
-    if (agents.interleaving) return agents.call(f, this.first + 3, this.pfns.lookup, mm, hva, (s[f + KIND]! & FAULT_WRITE) !== 0 ? 1 : 0);
-    const pfn = this.pfns.fast(mm, hva);
+    const kind = s[f + KIND]! | 0;
+    const write = (kind & FAULT_WRITE) !== 0;
+    if (agents.interleaving) return agents.call(f, this.first + 3, this.pfns.lookup, mm, hva, write ? 1 : 0);
+    let flags = PFN_WRITABLE | PFN_REFERENCED;
+    let pfn = this.pfns.fast(mm, hva);
     if (pfn < 0) {
-      const write = (s[f + KIND]! & FAULT_WRITE) !== 0;
-      const faulted = write ? this.pfns.slowNow(mm, hva) : REST;
-      if (faulted === REST) return agents.callStraight(f, this.first + 3, this.gotPfn, this.pfns.rest(write), mm, hva, write ? 1 : 0);
-      return faulted === RETURN ? RETURN : this.havePfn(f, faulted, this.pfns.flags);
+      pfn = write ? this.pfns.slowNow(mm, hva) : REST;
+      if (pfn === REST) return agents.callStraight(f, this.first + 3, this.gotPfn, this.pfns.rest(write), mm, hva, write ? 1 : 0);
+      if (pfn === RETURN) return RETURN;
+      flags = this.pfns.flags;
     }
-    return this.havePfn(f, pfn, PFN_WRITABLE | PFN_REFERENCED);
+    return this.havePfn(f, vm, slot, kind, pfn, flags);
   };
 
   private readonly gotPfn = (f: number): number => {
     f &= FRAME;
     const s = this.sim.agents.stack.a;
-    return this.havePfn(f, s[f + R0]!, s[f + R1]!);
+    return this.gotPfnOf(f, s[f + R0]!, s[f + R1]!);
   };
+  private gotPfnOf(f: number, pfn: number, flags: number): number {
+    const s = this.sim.agents.stack.a;
+    return this.havePfn(f, this.vcpus.vm(s[f + V]! | 0), s[f + SLOT]! | 0, s[f + KIND]! | 0, pfn, flags);
+  }
 
-  private havePfn(f: number, pfn: number, flags: number): number {
-    const stack = this.sim.agents.stack;
-    const s = stack.a;
+  private havePfn(f: number, vm: number, slot: number, kind: number, pfn: number, flags: number): number {
+    const { stack } = this.sim.agents;
     if (pfn < 0) return this.errorPfn(f, pfn);
     stack.set(f + PFN, pfn);
-    let kind = s[f + KIND]! | 0;
-    if ((flags & PFN_WRITABLE) !== 0 && (this.memslots.flags(s[f + SLOT]! | 0) & KVM_MEM_READONLY) === 0) kind |= WRITABLE;
+    if ((flags & PFN_WRITABLE) !== 0 && (this.memslots.flags(slot) & KVM_MEM_READONLY) === 0) kind |= WRITABLE;
     if ((flags & PFN_REFERENCED) !== 0) kind |= REFERENCED;
     stack.set(f + KIND, kind);
     // From v7.1 on the decisions are a step of their own.
-    return this.d.steps === "taken-apart" ? this.sim.agents.go(f, this.first + 4, this.decide) : this.decide(f);
+    return this.d.steps === "taken-apart" ? this.sim.agents.go(f, this.first + 4, this.decide) : this.decideFor(f, vm, kind, pfn);
   }
 
   /** Poison becomes a SIGBUS to the thread and return 0; any other error pfn -EFAULT. */
@@ -478,11 +485,16 @@ export class UserMemAbort {
   /** Device or memory, cacheable or not, logging and read-only, exec on device: everything before mmu_lock. */
   private readonly decide = (f: number): number => {
     f &= FRAME;
+    const s = this.sim.agents.stack.a;
+    return this.decideFor(f, this.vcpus.vm(s[f + V]! | 0), s[f + KIND]! | 0, s[f + PFN]!);
+  };
+
+  private decideFor(f: number, vm: number, known: number, pfn: number): number {
     const { d, n } = this;
-    const stack = this.sim.agents.stack;
+    const { stack } = this.sim.agents;
     const s = stack.a;
-    let kind = this.memoryType(s[f + KIND]! | 0, s[f + PFN]!, s[f + VMA_FLAGS]! | 0, s[f + PAGE_PROT]! | 0);
-    if (this.decisionError !== 0) return this.refuse(f, this.decisionError);
+    let kind = this.memoryType(f, known, pfn, s[f + VMA_FLAGS]! | 0);
+    if (kind < 0) return this.refuse(f, kind);
     if ((kind & DEVICE) === 0 && (kind & LOGGING) !== 0) {
       kind |= FORCE_PTE;
       // Only a write fault makes the page writable: the others must still fault to be logged.
@@ -499,13 +511,13 @@ export class UserMemAbort {
       this.branch(n["exclusive on valid memory"]);
       return this.refuse(f, INJECT_EXCLUSIVE);
     }
-    if (this.vms.mte(this.vcpus.vm(s[f + V]! | 0)) && (kind & (DEVICE | FAULT_PERMISSION)) === 0) {
+    if (this.vms.mte(vm) && (kind & (DEVICE | FAULT_PERMISSION)) === 0) {
       if (this.mteAllowed(s[f + VMA_FLAGS]! | 0)) kind |= MTE_ALLOWED;
       else if (d.mteCheck === "before-lock") return this.refuse(f, -EFAULT);
     }
     stack.set(f + KIND, kind);
     return this.sim.agents.goApart(f, this.first + 5);
-  };
+  }
 
   private mteAllowed(vmaFlags: number): boolean {
     const allowed = this.d.mteVma === "not-shared" ? (vmaFlags & VM_SHARED) === 0 : (vmaFlags & VM_MTE_ALLOWED) !== 0;
@@ -530,11 +542,10 @@ export class UserMemAbort {
     this.pfns.release(pfn, PFN_REFERENCED);
   }
 
-  /** 2.6 of the reference: what KVM takes the pfn for. Sets decisionError. */
-  private memoryType(kind: number, pfn: number, vmaFlags: number, pageProt: number): number {
-    const { d, n, features } = this;
+  /** 2.6 of the reference: what KVM takes the pfn for. @returns KIND, or -EFAULT */
+  private memoryType(f: number, kind: number, pfn: number, vmaFlags: number): number {
+    const { d, n } = this;
     const frames = this.mm.frames;
-    this.decisionError = 0;
     const special = (vmaFlags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0;
     const device =
       d.deviceTest === "no-struct-page"
@@ -546,19 +557,21 @@ export class UserMemAbort {
     if ((vmaFlags & VM_PFNMAP) !== 0 && d.cowPfnmap === "refuse" && isCowMapping(vmaFlags)) {
       this.chose(n.cowPfnmap, n.refuse);
       this.branch(n["COW PFNMAP refused"]);
-      this.decisionError = -EFAULT;
-      return kind;
+      return -EFAULT;
     }
-    if (!device) return kind;
-    kind |= DEVICE;
+    return device ? this.deviceMemory(kind | DEVICE, vmaFlags, this.sim.agents.stack.a[f + PAGE_PROT]! | 0) : kind;
+  }
+
+  /** The same of device memory: write-back or not. */
+  private deviceMemory(kind: number, vmaFlags: number, pageProt: number): number {
+    const { d, n, features } = this;
     const asked =
       d.cacheablePfnmap === "write-back" || (d.cacheablePfnmap === "write-back-if-flagged" && (vmaFlags & VM_FORCE_CACHED) !== 0);
     if (asked && pageProt !== PAGE_PROT_NONCACHED && pageProt !== PAGE_PROT_WRITECOMBINE && pageProt !== PAGE_PROT_DEVICE) {
       this.chose(n.cacheablePfnmap, n[d.cacheablePfnmap]);
       if (features.s2fwb && features.dic) return kind;
       this.branch(n["cacheable PFNMAP without S2FWB and DIC"]);
-      this.decisionError = -EFAULT;
-      return kind;
+      return -EFAULT;
     }
     return kind | FORCE_NONCACHEABLE;
   }
@@ -586,34 +599,45 @@ export class UserMemAbort {
         this.granule(v) === PAGE_SIZE);
     const lock = vms.mmuLock(vm);
     if (!(shared ? sim.locks.read(lock) : sim.locks.write(lock))) return BLOCKED;
-    const pfn = s[f + PFN]!;
+    const slot = s[f + SLOT]! | 0;
     if ((vms.inProgress(vm) !== 0 || vms.seq(vm) !== s[f + SEQ]!) && d.invalidateRetry === "check") {
       sim.bus.emit(mmuRetry, vm, s[f + SEQ]!, vms.seq(vm), vms.inProgress(vm));
       this.branch(n["invalidation raced"]);
-      return this.unlock(f, v, lock, shared, kind, pfn, -EAGAIN, 0);
+      return this.unlock(f, v, vm, slot, lock, shared, kind, -EAGAIN, 0);
     }
-    const size = this.adjustSize(f, v, kind);
-    return size === CALLED ? CALLED : this.installSize(f, v, vm, kind, shared, size);
+    const size = this.adjustSize(f, v, vm, slot, kind);
+    return this.installSize(f, v, vm, slot, lock, kind, shared, size);
   };
 
   /** The size is known: the checks that come after it, and the entry. */
-  private readonly installSize = (f: number, v: number, vm: number, kind: number, shared: boolean, size: number): number => {
-    const { sim, d, n, vms } = this;
-    const s = sim.agents.stack.a;
-    const lock = vms.mmuLock(vm);
-    if (size === CRASH_NO_PAGE) return this.crash("transparent_hugepage_adjust", this.crashNoPage);
-    if (size === CRASH_NO_ENTRY) return this.crash("get_user_mapping_size", "the user's page-table entry vanished");
-    if (size < 0) {
-      this.branch(n["host entry vanished"]);
-      return this.unlock(f, v, lock, shared, kind, s[f + PFN]!, size, 0);
-    }
-    if (vms.mte(vm) && (kind & (DEVICE | FAULT_PERMISSION | MTE_ALLOWED)) === 0)
-      return this.unlock(f, v, lock, shared, kind, s[f + PFN]!, -EFAULT, 0);
-    const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, v, vm, size, kind);
+  private readonly installSize = (
+    f: number,
+    v: number,
+    vm: number,
+    slot: number,
+    lock: number,
+    kind: number,
+    shared: boolean,
+    size: number,
+  ): number => {
+    const { sim, d } = this;
+    if (size < PAGE_SIZE) return this.noSize(f, v, vm, slot, lock, kind, shared, size);
+    if (this.vms.mte(vm) && (kind & (DEVICE | FAULT_PERMISSION | MTE_ALLOWED)) === 0)
+      return this.unlock(f, v, vm, slot, lock, shared, kind, -EFAULT, 0);
+    const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, v, vm, slot, size, kind);
     if (ret === CALLED) return CALLED;
     if (sim.crashed !== undefined) return -1;
-    return this.unlock(f, v, lock, shared, kind, s[f + PFN]!, ret, size);
+    return this.unlock(f, v, vm, slot, lock, shared, kind, ret, size);
   };
+
+  /** `adjustSize` has answered CALLED, -EAGAIN or CRASH_*. */
+  private noSize(f: number, v: number, vm: number, slot: number, lock: number, kind: number, shared: boolean, answer: number): number {
+    if (answer === CALLED) return CALLED;
+    if (answer === CRASH_NO_PAGE) return this.crash("transparent_hugepage_adjust", this.crashNoPage);
+    if (answer === CRASH_NO_ENTRY) return this.crash("get_user_mapping_size", "the user's page-table entry vanished");
+    this.branch(this.n["host entry vanished"]);
+    return this.unlock(f, v, vm, slot, lock, shared, kind, answer, 0);
+  }
 
   /** The walk has ended that went step by step: the rest of `install`. */
   private readonly installed = (f: number): number => {
@@ -621,12 +645,13 @@ export class UserMemAbort {
     const v = s[f + V]! | 0;
     const vm = this.vcpus.vm(v);
     const kind = s[f + KIND]! | 0;
+    const slot = s[f + SLOT]! | 0;
     const size = s[f + SIZE]!;
     const ret = s[f + R0]!;
     if (ret === 0 && (kind & WRITABLE) !== 0 && this.d.mapCode === "walker" && this.d.dirtyMark === "after-map")
-      this.markDirty(f, v, vm, size);
+      this.markDirty(f, v, vm, slot, size, s[f + PFN]!);
     const lock = this.vms.mmuLock(vm);
-    return this.unlock(f, v, lock, !this.sim.locks.heldForWrite(lock), kind, s[f + PFN]!, ret, size);
+    return this.unlock(f, v, vm, slot, lock, !this.sim.locks.heldForWrite(lock), kind, ret, size);
   };
 
   private crash(where: string, why: string): number {
@@ -637,31 +662,30 @@ export class UserMemAbort {
    * transparent_hugepage_adjust: a page-sized mapping becomes a PMD block where a huge host page is
    * behind it. Moves IPA and PFN in the frame. @returns the size, -EAGAIN, or CRASH_*
    */
-  private readonly adjustSize = (f: number, v: number, kind: number): number => {
+  private readonly adjustSize = (f: number, v: number, vm: number, slot: number, kind: number): number => {
     const { d, n } = this;
-    const stack = this.sim.agents.stack;
-    const s = stack.a;
-    const size = s[f + SIZE]!;
+    const s = this.sim.agents.stack.a;
+    const size = s[f + SIZE]! | 0;
     if (size !== PAGE_SIZE || (kind & FORCE_PTE) !== 0) return size;
     if ((kind & FORCE_NONCACHEABLE) !== 0) {
       if (!d.thpAdjustDevices) return size;
       this.chose(n.thpAdjustDevices, n.true);
     }
-    if (d.permissionKeepsGranule && (kind & FAULT_PERMISSION) !== 0 && this.granule(v) > PAGE_SIZE) return this.granule(v);
-    const slot = s[f + SLOT]! | 0;
+    if (d.permissionKeepsGranule && (kind & FAULT_PERMISSION) !== 0 && this.granule(v) > PAGE_SIZE) return this.granule(v) | 0;
     const hva = s[f + HVA]!;
     const fits = d.slotFitsBlock === "thp-congruence" ? this.congruent(slot, PMD_SIZE) : this.supports(slot, hva, PMD_SIZE);
     if (!fits) return size;
-    const pfn = s[f + PFN]!;
+    const mm = this.vms.mm(vm);
     if (d.thpAdjust === "user-table") {
       const { agents } = this.sim;
-      if (agents.interleaving) return agents.call(f, this.first + 7, this.userTables.activity, this.vms.mm(this.vcpus.vm(v)), hva);
-      const leaf = this.userMappingSize(f, hva);
-      if (leaf < PMD_SIZE) return this.unadjusted(f, leaf);
+      if (agents.interleaving) return agents.call(f, this.first + 7, this.userTables.activity, mm, hva);
+      const leaf = this.userMappingSize(mm, hva);
+      if (leaf < PMD_SIZE) return this.unadjusted(leaf);
     } else {
+      const pfn = s[f + PFN]!;
       // pfn_to_page() of something that has none.
       if (!this.mm.frames.pfnValid(pfn)) return CRASH_NO_PAGE;
-      if (!this.pageTransCompoundMap(pfn, this.vms.mm(this.vcpus.vm(v)), hva)) return size;
+      if (!this.pageTransCompoundMap(pfn, mm, hva)) return size;
     }
     return this.adjusted(f);
   };
@@ -686,8 +710,8 @@ export class UserMemAbort {
   }
 
   /** The host's leaf is no huge one, or there is none any more. */
-  private unadjusted(f: number, leaf: number): number {
-    if (leaf !== 0) return this.sim.agents.stack.a[f + SIZE]!;
+  private unadjusted(leaf: number): number {
+    if (leaf !== 0) return PAGE_SIZE;
     return this.d.userTableWalk === "irqs-off" ? -EAGAIN : CRASH_NO_ENTRY;
   }
 
@@ -697,14 +721,14 @@ export class UserMemAbort {
     const v = s[f + V]! | 0;
     const vm = this.vcpus.vm(v);
     const leaf = s[f + R0]!;
-    const size = leaf < PMD_SIZE ? this.unadjusted(f, leaf) : this.adjusted(f);
-    const shared = !this.sim.locks.heldForWrite(this.vms.mmuLock(vm));
-    return this.installSize(f, v, vm, s[f + KIND]! | 0, shared, size);
+    const size = leaf < PMD_SIZE ? this.unadjusted(leaf) : this.adjusted(f);
+    const lock = this.vms.mmuLock(vm);
+    const shared = !this.sim.locks.heldForWrite(lock);
+    return this.installSize(f, v, vm, s[f + SLOT]! | 0, lock, s[f + KIND]! | 0, shared, size);
   };
 
   /** get_user_mapping_size: bytes of the host leaf, 0 where the entry vanished. */
-  private userMappingSize(f: number, hva: number): number {
-    const mm = this.vms.mm(this.vcpus.vm(this.sim.agents.stack.a[f + V]! | 0));
+  private userMappingSize(mm: number, hva: number): number {
     const size = this.mm.gup.userMappingSize(mm, hva);
     this.sim.bus.emit(userMappingSize, hva, size);
     return size;
@@ -725,7 +749,7 @@ export class UserMemAbort {
     const device = (kind & DEVICE) !== 0;
     const writable = (kind & WRITABLE) !== 0;
     if (writable) this.mm.frames.setDirty(pfn);
-    if (this.cleansData(f, kind)) {
+    if (this.cleansData(f, s[f + SLOT]! | 0, kind)) {
       if (device && this.profile.cacheMaintenanceFaults) return this.crash("__clean_dcache_guest_page", this.crashNoMapping);
       this.stage2.cacheOps.dcache(pfn * PAGE_SIZE, size, CLEAN_INVALIDATE, BY_KERNEL);
       sim.agents.charge(sim.costs.cacheLine * (size / 64));
@@ -757,19 +781,20 @@ export class UserMemAbort {
   }
 
   /** Whether the data cache is cleaned for this fault. */
-  private cleansData(f: number, kind: number): boolean {
+  private cleansData(f: number, slot: number, kind: number): boolean {
     const { d } = this;
-    const incoherent = (this.memslots.flags(this.sim.agents.stack.a[f + SLOT]! | 0) & KVM_MEM_INCOHERENT) !== 0;
+    const incoherent = (this.memslots.flags(slot) & KVM_MEM_INCOHERENT) !== 0;
     if ((incoherent || d.stage2Memory === "non-cacheable") && (kind & (DEVICE | FAULT_PERMISSION)) === 0) return true;
     if ((kind & DEVICE) !== 0 && !d.dcacheDevice) return false;
     if (d.dcacheS2fwb && this.features.s2fwb) return false;
-    const s = this.sim.agents.stack.a;
     switch (d.dcacheAtFault) {
       case "always":
         return true;
       case "guest-uncached":
         // MMU and data cache both on: the guest sees what the host sees; slots tagged incoherent are cleaned all the same.
-        return (this.regs.lo(s[f + V]! | 0, SCTLR_EL1) & 5) !== 5 || (this.memslots.flags(s[f + SLOT]! | 0) & KVM_MEM_READONLY) !== 0;
+        return (
+          (this.regs.lo(this.sim.agents.stack.a[f + V]! | 0, SCTLR_EL1) & 5) !== 5 || (this.memslots.flags(slot) & KVM_MEM_READONLY) !== 0
+        );
       case "unless-permission":
         return (kind & FAULT_PERMISSION) === 0;
       case "walker":
@@ -780,23 +805,22 @@ export class UserMemAbort {
   // ---------------------------------------------------------------- the walker: map or relax
 
   /** v5.10 on: permissions are added to an entry of the right size, anything else is mapped. */
-  private readonly mapOrRelax = (f: number, v: number, vm: number, size: number, kind: number): number => {
+  private readonly mapOrRelax = (f: number, v: number, vm: number, slot: number, size: number, kind: number): number => {
     const { d, n, sim } = this;
     const s = sim.agents.stack.a;
     const ipa = s[f + IPA]!;
     const pfn = s[f + PFN]!;
-    const noncacheable = (kind & FORCE_NONCACHEABLE) !== 0;
-    const writable = (kind & WRITABLE) !== 0;
-    if (d.dirtyMark === "before-map" && writable) this.markDirty(f, v, vm, size);
-    if (this.cleansData(f, kind)) {
+    if (d.dirtyMark === "before-map" && (kind & WRITABLE) !== 0) this.markDirty(f, v, vm, slot, size, pfn);
+    if (this.cleansData(f, slot, kind)) {
       this.stage2.cacheOps.dcache(pfn * PAGE_SIZE, size, CLEAN_INVALIDATE, BY_KERNEL);
       sim.agents.charge(sim.costs.cacheLine * (size / 64));
     }
     if (d.icacheAtFault === "exec-fault" && (kind & FAULT_EXEC) !== 0) this.stage2.cacheOps.icache(pfn * PAGE_SIZE, size, BY_KERNEL);
     let prot = PROT_R;
-    if (writable) prot |= PROT_W;
+    if ((kind & WRITABLE) !== 0) prot |= PROT_W;
     if ((kind & FAULT_EXEC) !== 0) prot |= PROT_X;
-    if (noncacheable) prot |= this.deviceProt(s[f + VMA_FLAGS]! | 0, s[f + PAGE_PROT]! | 0, this.vms.mm(vm), s[f + HVA]!);
+    if ((kind & FORCE_NONCACHEABLE) !== 0)
+      prot |= this.deviceProt(s[f + VMA_FLAGS]! | 0, s[f + PAGE_PROT]! | 0, this.vms.mm(vm), s[f + HVA]!);
     else {
       if (this.features.dic) prot |= PROT_X;
       // Executable memory is never Normal-NC (hyp/pgtable.c stage2_set_prot_attr).
@@ -809,10 +833,11 @@ export class UserMemAbort {
       ret = this.stage2.relax(vm, ipa, prot & (PROT_R | PROT_W | PROT_X));
     } else {
       this.branch(n.mapped);
-      if (sim.agents.interleaving) return this.step(f, this.stage2.steps.map, vm, alignDown(ipa, size), size, prot);
-      ret = this.stage2.install(vm, this.vcpus.memcache(v), alignDown(ipa, size) / PAGE_SIZE, size, pfn, prot);
+      const block = size === PAGE_SIZE ? ipa : alignDown(ipa, size);
+      if (sim.agents.interleaving) return this.step(f, this.stage2.steps.map, vm, block, size, prot);
+      ret = this.stage2.install(vm, this.vcpus.memcache(v), block / PAGE_SIZE, size, pfn, prot);
     }
-    if (ret === 0 && writable && d.dirtyMark === "after-map") this.markDirty(f, v, vm, size);
+    if (ret === 0 && (kind & WRITABLE) !== 0 && d.dirtyMark === "after-map") this.markDirty(f, v, vm, slot, size, pfn);
     return ret;
   };
 
@@ -837,23 +862,34 @@ export class UserMemAbort {
   }
 
   /** kvm_set_pfn_dirty and mark_page_dirty_in_slot. */
-  private markDirty(f: number, v: number, vm: number, size: number): void {
-    const s = this.sim.agents.stack.a;
-    const pfn = s[f + PFN]!;
+  private markDirty(f: number, v: number, vm: number, slot: number, size: number, pfn: number): void {
     this.mm.frames.setDirty(pfn);
+    if (!this.dirtyLog.tracks(slot)) return;
+    const s = this.sim.agents.stack.a;
     const gfn = this.d.dirtyGfn === "block-head" ? alignDown(s[f + IPA]!, size) / PAGE_SIZE : s[f + GFN]!;
-    this.dirtyLog.markPageDirty(vm, s[f + SLOT]! | 0, gfn, v);
+    this.dirtyLog.markTracked(vm, slot, gfn, v);
   }
 
   // ------------------------------------------------------------------------------------ unlock
 
   /** Drops lock and page, marks dirty where that comes after the unlock. -EAGAIN is a retry: 0. */
-  private unlock(f: number, v: number, lock: number, shared: boolean, kind: number, pfn: number, ret: number, size: number): number {
+  private unlock(
+    f: number,
+    v: number,
+    vm: number,
+    slot: number,
+    lock: number,
+    shared: boolean,
+    kind: number,
+    ret: number,
+    size: number,
+  ): number {
     const { sim, d } = this;
+    const pfn = sim.agents.stack.a[f + PFN]!;
     if (d.releasePage === "under-lock") this.release(kind, pfn);
     if (shared) sim.locks.unlockRead(lock);
     else sim.locks.unlockWrite(lock);
-    if (d.dirtyMark === "after-unlock" && ret === 0 && size > 0 && (kind & WRITABLE) !== 0) this.markDirty(f, v, this.vcpus.vm(v), size);
+    if (d.dirtyMark === "after-unlock" && ret === 0 && size > 0 && (kind & WRITABLE) !== 0) this.markDirty(f, v, vm, slot, size, pfn);
     if (d.releasePage === "after-unlock") this.release(kind, pfn);
     return this.ret(f, ret === -EAGAIN ? 0 : ret);
   }
