@@ -14,6 +14,7 @@ import {
   entryStart,
   INVALID_LOCKED,
   LEVEL_SIZE,
+  PAGE_SIZE,
   PMD_SIZE,
   ROOT_MASK,
   S2_XN,
@@ -58,9 +59,8 @@ export class PgtableMap {
 
   /** stage2_set_prot_attr: combinations that no entry can have. */
   private badProt(prot: number): boolean {
-    const device = (prot & PROT_DEVICE) !== 0;
-    const nc = (prot & PROT_NORMAL_NC) !== 0;
-    return (device && nc) || ((device || nc) && (prot & PROT_X) !== 0);
+    const uncached = prot & (PROT_DEVICE | PROT_NORMAL_NC);
+    return uncached !== 0 && (uncached === (PROT_DEVICE | PROT_NORMAL_NC) || (prot & PROT_X) !== 0);
   }
 
   /**
@@ -72,25 +72,41 @@ export class PgtableMap {
   readonly map = (vm: number, cache: number, ipa: number, size: number, pa: number, prot: number): number => {
     let ret = this.begin(vm, ipa, size, pa, prot);
     if (ret !== 0) return ret;
-    this.addr = ipa;
-    this.phys = pa;
-    while (this.addr < this.end) {
-      ret = this.mapOne(vm, cache, prot);
-      if (ret !== 0) break;
-      this.addr += this.step;
-      this.phys += this.step;
+    // One page in the table that the last walk came to: there is no way down, and nothing after it.
+    const at = size === PAGE_SIZE ? this.entries.pageEntry(vm, ipa) : -1;
+    if (at >= 0) ret = this.tryPage(vm, at, ipa, pa, prot);
+    else {
+      this.addr = ipa;
+      this.phys = pa;
+      this.end = endOf(ipa, size);
+      ret = this.mapRange(vm, cache, prot);
     }
     this.tlb.publishTables();
     return ret;
   };
 
-  /** What comes before the walk. Sets `end`. @returns 0, -EINVAL or -ERANGE */
+  private tryPage(vm: number, at: number, ipa: number, pa: number, prot: number): number {
+    const words = this.entries.words.a;
+    return this.tryLeaf(vm, at, 3, ipa, words[(at + 1) | 0]!, words[at]!, pa, prot);
+  }
+
+  /** The walk from `addr` to `end`. */
+  private mapRange(vm: number, cache: number, prot: number): number {
+    while (this.addr < this.end) {
+      const ret = this.mapOne(vm, cache, prot);
+      if (ret !== 0) return ret;
+      this.addr += this.step;
+      this.phys += this.step;
+    }
+    return 0;
+  }
+
+  /** What comes before the walk. @returns 0, -EINVAL or -ERANGE */
   begin(vm: number, ipa: number, size: number, pa: number, prot: number): number {
     const entries = this.entries;
     entries.sim.bus.emit(stage2Map, ipa, size, pa, prot & 31);
     if (this.badProt(prot)) return -EINVAL;
-    this.end = ipa + Math.ceil(size / 4096) * 4096;
-    return this.end > entries.vms.ipaSize(vm) ? -ERANGE : 0;
+    return endOf(ipa, size) > entries.vms.ipaSize(vm) ? -ERANGE : 0;
   }
 
   /** Descends to where one leaf fits and tries it there. Sets `step` to the bytes that it maps. */
@@ -111,6 +127,7 @@ export class PgtableMap {
       const lo = entries.words.a[at]!;
       const hi = entries.words.a[at + 1]!;
       if (level === 3 || this.blockFits(level, left, ilo, pa)) {
+        this.step = LEVEL_SIZE[level]!;
         const isTable = level < 3 && (lo & (DESC_VALID | DESC_TABLE)) === (DESC_VALID | DESC_TABLE);
         return isTable ? this.replaceTable(vm, at, level, ipa, hi, lo, pa, prot) : this.tryLeaf(vm, at, level, ipa, hi, lo, pa, prot);
       }
@@ -140,7 +157,12 @@ export class PgtableMap {
     const entries = this.entries;
     const hi = entries.leafHi(prot, pa);
     const lo = entries.leafLo(prot, pa, level);
-    this.step = LEVEL_SIZE[level]!;
+    if ((oldLo | oldHi) === 0) {
+      // The kernel locks an empty entry too; as nobody can look in between, that write is not modelled.
+      this.maintainCaches(level, hi, lo, pa);
+      entries.fill(vm, at, level, ipa, hi, lo);
+      return 0;
+    }
     if ((oldLo & DESC_VALID) !== 0) {
       const stays = this.stays(hi, lo, oldHi, oldLo);
       if (stays <= 0) return stays;
@@ -158,17 +180,18 @@ export class PgtableMap {
 
   /** stage2_make_pte of a leaf, with the cache maintenance before. The entry is invalid. */
   makeLeaf(vm: number, at: number, level: number, ipa: number, hi: number, lo: number, pa: number): void {
+    this.maintainCaches(level, hi, lo, pa);
+    this.entries.write(vm, at, level, ipa, hi, lo);
+  }
+  private maintainCaches(level: number, hi: number, lo: number, pa: number): void {
+    if (!this.maintain) return;
     const entries = this.entries;
-    if (this.maintain) {
-      if (this.cleanNeeded && entries.cacheable(lo)) entries.cleanDcache(pa, LEVEL_SIZE[level]!);
-      if (entries.executable(hi, lo)) entries.invalidateIcache(pa, LEVEL_SIZE[level]!);
-    }
-    entries.write(vm, at, level, ipa, hi, lo);
+    if (this.cleanNeeded && entries.cacheable(lo)) entries.cleanDcache(pa, LEVEL_SIZE[level]!);
+    if (entries.executable(hi, lo)) entries.invalidateIcache(pa, LEVEL_SIZE[level]!);
   }
 
   /** stage2_try_break_pte (v6.2+: locked invalid entry) / stage2_put_pte: break, then the TLBI of what was there. */
   breakEntry(vm: number, at: number, level: number, ipa: number, oldHi: number, oldLo: number): void {
-    // The kernel locks an empty entry too; as nobody can look in between, that write is not modelled.
     if ((oldLo | oldHi) === 0) return;
     this.entries.write(vm, at, level, ipa, 0, this.locked ? INVALID_LOCKED : 0);
     if ((oldLo & DESC_VALID) === 0) return;
@@ -229,4 +252,10 @@ export class PgtableMap {
     }
     this.caches.release(table, level);
   }
+}
+
+/** Where the last page of a range ends. */
+function endOf(ipa: number, size: number): number {
+  const rest = size & (PAGE_SIZE - 1);
+  return ipa + (rest === 0 ? size : size - rest + PAGE_SIZE);
 }

@@ -30,6 +30,7 @@ import type { Vms } from "./vm.js";
 
 /** Bytes that an entry maps, by level. */
 export const LEVEL_SIZE: readonly number[] = [2 ** 39, 2 ** 30, 2 ** 21, 4096];
+export const PAGE_SIZE = 4096;
 export const PMD_SIZE = 2 ** 21;
 export const PUD_SIZE = 2 ** 30;
 
@@ -124,7 +125,7 @@ export class Stage2Entries {
   // ------------------------------------------------------------------------------- the writer
 
   /**
-   * The only place where a stage-2 entry changes: keeps the page count of its table (1 + non-zero
+   * The only place where a stage-2 entry changes (`fill` where it was empty): keeps the page count of its table (1 + non-zero
    * entries) and the leaf counts, tells a missing break-before-make, emits `stage2_entry`.
    * @param word place of the entry @param ipa first address that it maps
    */
@@ -144,10 +145,24 @@ export class Stage2Entries {
     const wasLeaf = isLeaf(oldLo, level);
     if (wasLeaf !== isLeaf(lo, level)) this.count(vm, level, wasLeaf ? -1 : 1);
     tables.write(word, level, hi, lo);
-    const sim = this.sim;
+    this.written(word, level, ipa, oldHi, oldLo, hi, lo);
+  }
+
+  /** `write` to an entry that is empty: there is nothing to break, and nothing to take from the counts. */
+  fill(vm: number, word: number, level: number, ipa: number, hi: number, lo: number): void {
+    const { refs, words } = this.tables;
+    const page = word >> TABLE_SHIFT;
+    refs.set(page, (refs.a[page]! + 1) | 0);
+    if (isLeaf(lo, level)) this.count(vm, level, 1);
+    words.set2(word, lo, hi);
+    this.written(word, level, ipa, 0, 0, hi, lo);
+  }
+
+  private written(word: number, level: number, ipa: number, oldHi: number, oldLo: number, hi: number, lo: number): void {
+    const { sim, tables } = this;
     sim.agents.charge(sim.costs.tableWrite);
     if (sim.bus.unheard()) return;
-    sim.bus.emit(stage2Entry, tables.pageAddress(page), (word & (TABLE_WORDS - 1)) >> 1, level, ipa, oldHi, oldLo, hi, lo);
+    sim.bus.emit(stage2Entry, tables.pageAddress(word >> TABLE_SHIFT), (word & (TABLE_WORDS - 1)) >> 1, level, ipa, oldHi, oldLo, hi, lo);
   }
 
   /**
@@ -173,9 +188,9 @@ export class Stage2Entries {
   }
 
   private count(vm: number, level: number, n: number): void {
-    const at = vm * 4 + level;
-    this.leaves.ensure(at + 1);
-    this.leaves.set(at, this.leaves.a[at]! + n);
+    const at = (vm << 2) | level;
+    this.leaves.ensure((at + 1) | 0);
+    this.leaves.set(at, (this.leaves.a[at]! + n) | 0);
   }
 
   /** Leaves of a freed subtree that nobody cleared entry by entry. */
@@ -233,7 +248,7 @@ export class Stage2Entries {
   pageEntry(vm: number, ipa: number): number {
     const within = ipa - this.tableStart;
     const known = within >= 0 && within < PMD_SIZE && this.tableVm === vm && this.tableShape === this.tables.reshaped;
-    return known ? this.table + ((within >>> 12) << 1) : -1;
+    return known ? (this.table + ((within >>> 12) << 1)) | 0 : -1;
   }
   /** A walk has come to the last-level entry of an address. */
   cameTo(vm: number, ipa: number, at: number): void {
