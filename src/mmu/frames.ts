@@ -308,7 +308,9 @@ export class Frames {
     const record = this.newRecord();
     this.makeCompound(b, record, ORDER_PMD);
     this.initRecord(record, FRAME_THP);
-    return this.basePfn + b * 512;
+    this.placePfn = this.basePfn + b * 512;
+    this.placeAt = record;
+    return this.placePfn;
   }
 
   private takePage(): number {

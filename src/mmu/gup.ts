@@ -187,9 +187,9 @@ export class Gup {
     if ((vmFlags & (VM_IO | VM_PFNMAP)) !== 0) return -EFAULT;
     if ((vmFlags & ((gupFlags & FOLL_WRITE) !== 0 ? VM_WRITE : VM_READ)) === 0) return -EFAULT;
     const write = this.writes(vmFlags, gupFlags);
-    let pfn = this.followPage(write);
-    if (pfn !== -1) return pfn;
     for (;;) {
+      const pfn = this.followPage(write);
+      if (pfn !== -1) return pfn;
       // The tables have just been walked; hugetlb has its own handler.
       const r =
         (vmFlags & VM_HUGETLB) !== 0
@@ -198,8 +198,6 @@ export class Gup {
       if (r < 0) return GUP_FAULTING;
       if ((r & VM_FAULT_ERROR) !== 0) return vmFaultToErrno(r, gupFlags);
       if (!this.pt.standsOn(mm, addr)) this.pt.walk(mm, addr);
-      pfn = this.followPage(write);
-      if (pfn !== -1) return pfn;
     }
   };
 
