@@ -8,7 +8,7 @@
  */
 import { addFlagsW, addFlagsX, flagsNz, holds, subFlagsW, subFlagsX } from "./a64alu.js";
 import { FIELD_WORDS } from "./a64ops.js";
-import { BOUND, loopText } from "./compiledtext.js";
+import { BOUND, loopText, type LoopCosts } from "./compiledtext.js";
 import { decodeInto } from "./decode.js";
 import type { CpuFeatures } from "./features.js";
 
@@ -24,9 +24,21 @@ const NEVER = 0x3fffffff;
 /**
  * @param r words of the register file @param b where the vCPU's begin @param full words of RAM pages
  * @param pcLo address of the loop's first instruction
+ * @param code where `full` has the loop's words: are they still those that were compiled? Else it goes on at the first. -1: they are
+ * @param left instructions of the budget @param charged those that were left when the clock was last charged @param ram cycles of RAM since then
  * @returns distance from there of the instruction at which the interpreter goes on, or the STEP_ code of an access that failed
  */
-export type LoopFunction = (r: Int32Array, b: number, full: Int32Array, pcLo: number, pcHi: number) => number;
+export type LoopFunction = (
+  r: Int32Array,
+  b: number,
+  full: Int32Array,
+  pcLo: number,
+  pcHi: number,
+  code: number,
+  left: number,
+  charged: number,
+  ram: number,
+) => number;
 
 export class Loops {
   /** Loop n + 1 is at n. */
@@ -41,6 +53,7 @@ export class Loops {
   constructor(
     trips: number,
     private readonly features: CpuFeatures,
+    private readonly costs: LoopCosts,
     private readonly bound: readonly unknown[],
   ) {
     this.trips = Math.min(trips, NEVER);
@@ -72,7 +85,7 @@ export class Loops {
     if (this.forbidden) return -1;
     const fields = new Int32Array(length * FIELD_WORDS);
     words.forEach((word, n) => decodeInto(word, this.features, fields, n * FIELD_WORDS));
-    const text = loopText(fields);
+    const text = loopText(words, fields, this.costs);
     let number = -1;
     if (text !== undefined) {
       const run = this.evaluate(text, fields);

@@ -1,34 +1,46 @@
 /**
  * The text of a compiled loop: JavaScript for the instructions of one loop of guest code (compiled.ts says what it is
- * for and when it runs). Made from decoded fields alone, which are whole numbers: nothing that a script says gets into it.
+ * for and when it runs). Made from the loop's words, their decoded fields and two costs alone, which are whole numbers: nothing
+ * that a script says gets into it.
  *
- * In the text, register n of the vCPU is the pair ln, hn while the loop runs; `ps` is PSTATE; `left` and `ram` are the
+ * In the text, register n of the vCPU is the pair ln, hn while the loop runs; `ps` is PSTATE; `left`, `charged` and `ram` are the
  * interpreter's. Words of `io` and the functions that are called are those of compiled.ts. The page of the last access
  * through a base register is kept in pn, qn, wn (stores: P, Q, W): its address and where its words begin.
  */
-import { STEP_EL2, STEP_RELOAD } from "./a64access.js";
 import { ACCESS_BYTES, ACCESS_SIGNED, ACCESS_X, F_HI, F_ISS, F_LO, F_OP, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
-import { PSTATE, ZR } from "./registers.js";
+import { PC, PSTATE, ZR } from "./registers.js";
 
 /** Data pages that are known: so many of [page, VA high, stamp, first word] for loads, then the same for stores. */
 export const PAGE_ENTRIES = 16;
 /** Words of all for loads: those for stores follow. */
 export const STORE_PAGES = PAGE_ENTRIES * 4;
 
-/** Words of `io`: the budget, cycles of RAM, stamp of the data pages, data of a load. */
+/**
+ * Words of `io`: when a loop's function has ended the instructions left and (unless an access failed) those left when the clock was
+ * last charged, and cycles of RAM since then; data of a load; the stamps of the data pages and of the window (cpu.ts).
+ */
 export const IO_LEFT = 0;
-export const IO_RAM = 1;
-export const IO_STAMP = 2;
+export const IO_CHARGED = 1;
+export const IO_RAM = 2;
 export const IO_LO = 3;
 export const IO_HI = 4;
-export const IO_WORDS = 5;
+export const IO_STAMP = 5;
+export const IO_FETCHED = 6;
+/** V8 keeps an array of up to 64 bytes in its own heap, and looks at each access for its place. */
+export const IO_WORDS = 32;
 
-/** What `load` and `store` give beside STEP_ codes: done, and the loop must be left. */
-export const LOOP_LEAVE = 4;
+/** What \`load\` and \`store\` give beside STEP_ codes, all of which but STEP_NEXT are above 0: done, and the loop must be left. */
+export const LOOP_LEAVE = -1;
 
 /** Names that are bound once, and arguments of the function itself. */
-export const BOUND = ["fields", "pages", "io", "ramCost", "load", "store", "data", "addX", "subX", "addW", "subW", "nz", "holds"] as const;
-const ARGUMENTS = "r, b, full, pcLo, pcHi";
+export const BOUND = ["fields", "pages", "io", "load", "store", "data", "addX", "subX", "addW", "subW", "nz", "holds"] as const;
+const ARGUMENTS = "r, b, full, pcLo, pcHi, code, left, charged, ram";
+
+/** Cycles of an instruction, and of a load or store of RAM beside it. */
+export interface LoopCosts {
+  readonly instruction: number;
+  readonly ramAccess: number;
+}
 
 /** As of tlb.ts. */
 const vaHash = (hi: string, lo: string): string => `(${lo} >>> 12 ^ ${lo} >>> 22 ^ ${hi})`;
@@ -192,7 +204,11 @@ class Writer {
   /** Instructions of each block of straight code, by its first: a branch and a target begin one. */
   private readonly blockEnd: number[] = [];
 
-  constructor(private readonly body: readonly Instruction[]) {}
+  constructor(
+    private readonly body: readonly Instruction[],
+    private readonly words: Int32Array,
+    private readonly costs: LoopCosts,
+  ) {}
 
   /** The registers by name, and blocks. @returns false if it holds something else */
   survey(): boolean {
@@ -284,14 +300,16 @@ class Writer {
       lines.push(`ol = ${al}; vl = ol + ${offset} | 0; vh = ${ah} + ${offset >> 31} + ${carry("vl", "ol")} | 0;`);
     }
     const rest = this.rest(i.n) - 1;
-    const call = load
-      ? `load(vl, vh, ${size}, ${i.iss}, ${i.n}, left + ${rest} | 0, ram)`
-      : `store(vl, vh, ${low(i.rd)}, ${high(i.rd)}, ${size}, ${i.iss}, ${i.n}, left + ${rest} | 0, ram)`;
+    // The fields of the syndrome are bits 24:14.
+    const call = load ? `load(vl, vh, ${i.iss | size}, k)` : `store(vl, vh, ${low(i.rd)}, ${high(i.rd)}, ${i.iss | size}, k)`;
+    const { instruction } = this.costs;
+    const executed = `(charged - left - ${rest})${instruction === 1 ? "" : ` * ${instruction}`}`;
     const slow =
-      `${this.spill()} failed = ${call}; if (failed === ${STEP_EL2} || failed === ${STEP_RELOAD}) return failed; ` +
-      `${[...this.kept].map((p) => `${p} = ${NO_PAGE};`).join(" ")} stamp = io[${IO_STAMP}]; ram = io[${IO_RAM}];`;
+      `${this.spill()} r[b + ${PC}] = pcLo + ${4 * i.n} | 0; k = ${executed} + ram; ` +
+      `io[${IO_LEFT}] = charged = left + ${rest} | 0; ram = 0; failed = ${call}; if (failed > 0) return failed; ` +
+      `${[...this.kept].map((p) => `${p} = ${NO_PAGE};`).join(" ")} stamp = io[${IO_STAMP}];`;
     const after = this.after(i);
-    const tail = `if (failed === ${LOOP_LEAVE}) ${this.leave(i.n + 1, rest)}`;
+    const tail = `if (failed < 0) ${this.leave(i.n + 1, rest)}`;
     const from = load ? `lo = io[${IO_LO}]; ${size === 8 ? `hi = io[${IO_HI}];` : ""}` : "";
     if (!load && size < 4) return `${lines.join(" ")} failed = 0; ${slow} ${after} ${tail}`;
     const [p, q, w] = this.names(i, load);
@@ -311,7 +329,7 @@ class Writer {
       `if (pages[k + ${table + 2}] === stamp && pages[k + ${table}] === (${pageOf}) && pages[k + ${table + 1}] === vh && pages[k + ${table + 3}] >= 0) ` +
       `{ ${p} = vl & -4096; ${q} = vh; ${w} = pages[k + ${table + 3}]; } ` +
       `else { ${slow} ${from} break A; } } ` +
-      `ram = ram + ramCost | 0; ${word} ${fast} } ${after} ${tail}`
+      `ram = ram + ${this.costs.ramAccess} | 0; ${word} ${fast} } ${after} ${tail}`
     );
   }
   /** What follows the data: its extension, the base register, the result. */
@@ -360,12 +378,15 @@ class Writer {
       const n = p.slice(1);
       variables.push(p[0] === "p" ? `p${n} = ${NO_PAGE}, q${n} = 0, w${n} = 0` : `P${n} = ${NO_PAGE}, Q${n} = 0, W${n} = 0`);
     }
+    const changed = Array.from(this.words, (word, n) => `full[code + ${n}] !== ${word}`).join(" || ");
     const lines = [
       `"use strict"; return function (${ARGUMENTS}) {`,
       `let ${["lo = 0, hi = 0, vl = 0, vh = 0, ol = 0, k = 0, w = 0, failed = 0, at = 0", `ps = r[b + ${PSTATE}]`, ...variables].join(", ")};`,
-      `let left = io[${IO_LEFT}], ram = io[${IO_RAM}], stamp = io[${IO_STAMP}];`,
-      `out: for (;;) {`,
-      `if (left < ${body.length}) break;`,
+      `let stamp = io[${IO_STAMP}];`,
+      `out: {`,
+      `if (code >= 0 && (${changed})) break out;`,
+      `for (;;) {`,
+      `if (left < ${body.length}) break out;`,
       ...targets.map((to) => `B${to}: {`),
     ];
     let start = 0;
@@ -378,21 +399,21 @@ class Writer {
       lines.push(this.instruction(i));
     }
     // The last branch was not taken: it is left to the interpreter.
-    lines.push(this.leave(body.length - 1, 1), "}");
-    lines.push(this.spill(), `io[${IO_LEFT}] = left; io[${IO_RAM}] = ram; return at;`, "}");
+    lines.push(this.leave(body.length - 1, 1), "}", "}");
+    lines.push(this.spill(), `io[${IO_LEFT}] = left; io[${IO_CHARGED}] = charged; io[${IO_RAM}] = ram; return at;`, "}");
     return lines.join("\n");
   }
 }
 
 /**
  * The text that makes the function of a loop, or undefined if it holds an instruction that has none.
- * @param fields the decoded instructions, the last of them a branch to the first
+ * @param words the instructions @param fields the same decoded, the last of them a branch to the first
  */
-export function loopText(fields: Int32Array): string | undefined {
+export function loopText(words: Int32Array, fields: Int32Array, costs: LoopCosts): string | undefined {
   const body = Array.from({ length: fields.length / FIELD_WORDS }, (_, n): Instruction => {
     const f = (k: number): number => fields[n * FIELD_WORDS + k]!;
     return { n, op: f(F_OP), rd: f(F_RD), rn: f(F_RN), rm: f(F_RM), ra: f(F_RA), lo: f(F_LO), hi: f(F_HI), iss: f(F_ISS) };
   });
-  const writer = new Writer(body);
+  const writer = new Writer(body, words, costs);
   return writer.survey() ? writer.text() : undefined;
 }

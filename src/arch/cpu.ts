@@ -25,8 +25,20 @@ import { DataOps } from "./a64data.js";
 import { MemoryOps, spOffset } from "./a64memory.js";
 import { ACCESS_BYTES, ACCESS_SIGNED, ACCESS_X, F_HI, F_ISS, F_LO, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
 import { SystemOps } from "./a64systemops.js";
-import { LOOP_SHIFT, LOOP_TRIPS, LOOP_WORDS, Loops } from "./compiled.js";
-import { IO_HI, IO_LEFT, IO_LO, IO_RAM, IO_STAMP, IO_WORDS, LOOP_LEAVE, PAGE_ENTRIES, STORE_PAGES } from "./compiledtext.js";
+import { LOOP_SHIFT, LOOP_TRIPS, LOOP_WORDS, Loops, type LoopFunction } from "./compiled.js";
+import {
+  IO_CHARGED,
+  IO_FETCHED,
+  IO_HI,
+  IO_LEFT,
+  IO_LO,
+  IO_RAM,
+  IO_STAMP,
+  IO_WORDS,
+  LOOP_LEAVE,
+  PAGE_ENTRIES,
+  STORE_PAGES,
+} from "./compiledtext.js";
 import { decodeInto } from "./decode.js";
 import { EC_PC_ALIGN, Exceptions, syndromeOf, VECTOR_SYNC } from "./exception.js";
 import type { CpuFeatures } from "./features.js";
@@ -45,6 +57,7 @@ import {
   type RegisterFile,
 } from "./registers.js";
 import type { Pe } from "./pe.js";
+import { ISS_ISV_FIELDS } from "./syndrome.js";
 import { C_FLAGS, C_SLOT, C_TAG, C_VA_HI, vaHash } from "./tlb.js";
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
@@ -99,11 +112,7 @@ export class Cpu {
 
   /** See the file's comment; the stamps say which entries are of the present window and run. */
   private readonly window = new Int32Array(WINDOW_WORDS);
-  private stamp = 0;
   private readonly pages = new Int32Array(STORE_PAGES * 2);
-  private pageStamp = 0;
-  /** Counts the times that another context could have begun (a run, a slow instruction). */
-  private contexts = 0;
   // The window: the TLB entry through which the code page is fetched, as it was.
   private readonly combined: I32Pool;
   private readonly changes: I32Pool;
@@ -116,7 +125,8 @@ export class Cpu {
   private wFlags = 0;
   private wSlot = -1;
   private wChanges = 0;
-  private wContext = 0;
+  /** The context (`Pe.contextNumber`) in which that entry is known to be hit, -1 none. */
+  private wContext = -1;
 
   // Loops that are compiled: the words that pass between the interpreter and their functions, and where such a function stands.
   readonly loops: Loops;
@@ -124,12 +134,11 @@ export class Cpu {
   private readonly loopWords = new Int32Array(LOOP_WORDS);
   /** Instructions that the last run executed, with the one that it ended in. */
   executed = 0;
-  private charged = 0;
   private loopV = 0;
-  private loopBase = 0;
   private loopPc = 0;
-  /** The branch in the window of the loop whose first instruction the last run ended in, 0 none. */
-  private loopLeft = 0;
+  /** The loop whose first instruction the last run ended in, and its branch in the window. */
+  private loopLeft: LoopFunction | undefined;
+  private loopAt = 0;
 
   /** @param trips of a loop before it is compiled, Infinity: never */
   constructor(
@@ -148,10 +157,9 @@ export class Cpu {
     this.data = new DataOps(regs.pool);
     this.memory = new MemoryOps(regs.pool, pe, this.exceptions);
     this.system = new SystemOps(sim, regs.pool, pe, this.exceptions, features);
-    this.loops = new Loops(trips, features, [
+    this.loops = new Loops(trips, features, sim.costs, [
       this.pages,
       this.io,
-      sim.costs.ramAccess | 0,
       this.loopLoad,
       this.loopStore,
       (fields: Int32Array, d: number, b: number): boolean => this.data.execute(fields, d, b),
@@ -202,19 +210,20 @@ export class Cpu {
 
   /** Forgets what was fetched. */
   private newStamp(): number {
-    if (this.stamp === 0x7fffffff) {
-      this.window.fill(0);
-      this.stamp = 0;
-    }
-    return ++this.stamp;
+    const next = (this.io[IO_FETCHED]! + 1) | 0;
+    if (next < 0) return this.wrapped(this.window, IO_FETCHED);
+    return (this.io[IO_FETCHED] = next);
   }
   /** Forgets the data pages. */
   private newPageStamp(): number {
-    if (this.pageStamp === 0x7fffffff) {
-      this.pages.fill(0);
-      this.pageStamp = 0;
-    }
-    return ++this.pageStamp;
+    const next = (this.io[IO_STAMP]! + 1) | 0;
+    if (next < 0) return this.wrapped(this.pages, IO_STAMP);
+    return (this.io[IO_STAMP] = next);
+  }
+  /** All stamps have been used: none is left that an entry could have by chance. */
+  private wrapped(entries: Int32Array, stamp: number): number {
+    entries.fill(0);
+    return (this.io[stamp] = 1);
   }
 
   /** Makes the page just fetched from the window. */
@@ -230,7 +239,7 @@ export class Cpu {
     // A tagged address has its entry elsewhere: no window.
     this.wSlot = t[i] === page && t[i + C_VA_HI] === hi ? t[i + C_SLOT]! : -1;
     this.wChanges = this.changes.a[0]!;
-    this.wContext = this.contexts;
+    this.wContext = -1;
   }
   /** Would a fetch from the window's page still hit the same entry? */
   private windowHolds(): boolean {
@@ -248,29 +257,18 @@ export class Cpu {
   /** Words in `full` of the window's page if this PC lies in it and a fetch would hit, else -1. @param stop a breakpoint is set */
   private codeWords(hi: number, lo: number, stop: boolean): number {
     if (stop || (lo & ~0xffc) !== this.wVaLo || hi !== this.wVaHi) return -1;
-    if (this.wSlot < 0 || !this.windowHolds() || !this.pe.fetchHits(this.wEntry)) return -1;
+    if (this.wSlot < 0 || !this.windowHolds() || !this.windowHits()) return -1;
     const ref = this.dir.a[this.wSlot]!;
     return ref < 0 ? ~ref << 10 : -1;
   }
-  /** Remembers where the page of an access lies that has just succeeded. @param at entry in `pages`, of a load or a store */
-  private rememberPage(at: number, hi: number, lo: number, stamp: number): void {
-    // With buffers or caches in between an access is more than its page.
-    if (this.pe.modelled) return;
-    const i = this.pe.tlbs.combinedAt(this.sim.agents.cpu, hi, lo);
-    const t = this.combined.a;
-    if (t[i] !== (lo & ~0xfff) || t[i + C_VA_HI] !== hi) return;
-    const slot = t[i + C_SLOT]!;
-    if (slot === -1) return;
-    // The word of a narrow slot may say anything of a page that is not zero.
-    const said = slot < 0 ? ~slot : slot;
-    const ref = this.dir.a[said]!;
-    // Of a page that is zero is kept where that is said: it may come to life meanwhile. Stores to the code page are watched.
-    if (ref > 0 || (slot < 0 && ref !== 0) || (at >= STORE_PAGES && (ref === 0 || slot === this.wSlot))) return;
-    const p = this.pages;
-    p[at] = lo & ~0xfff;
-    p[at + 1] = hi;
-    p[at + 2] = stamp;
-    p[at + 3] = ref < 0 ? ~ref << 10 : ~said;
+  /** Is the window's entry, which holds, hit in the present context? */
+  private windowHits(): boolean {
+    const context = this.pe.contextNumber;
+    if (this.wContext !== context) {
+      if (!this.pe.fetchHits(this.wEntry)) return false;
+      this.wContext = context;
+    }
+    return true;
   }
   /** Did a store to this address, which has just succeeded, go to the window's page? */
   private storedToWindow(hi: number, lo: number, size: number): boolean {
@@ -288,17 +286,9 @@ export class Cpu {
     const at = (lo & 0xffc) << 2;
     const w = this.window;
     let word: number;
-    if (
-      this.wSlot >= 0 &&
-      (lo & ~0xffc) === this.wVaLo &&
-      hi === this.wVaHi &&
-      this.wContext === this.contexts &&
-      this.windowHolds() &&
-      this.dir.a[this.wSlot]! < 0
-    ) {
-      // The page has been fetched from in this context, and the entry stands: a hit.
-      word = this.full.a[(~this.dir.a[this.wSlot]! << 10) | ((lo & 0xfff) >> 2)]!;
-    } else {
+    const code = this.codeWords(hi, lo, false);
+    if (code >= 0) word = this.full.a[code | ((lo & 0xfff) >> 2)]!;
+    else {
       if ((lo & 3) !== 0) {
         this.exceptions.takeExceptionEl1(v, syndromeOf(EC_PC_ALIGN, 0), hi, lo, VECTOR_SYNC);
         return STEP_RELOAD;
@@ -340,7 +330,7 @@ export class Cpu {
    */
   run(v: number, budget: number): number {
     const most = budget > MAX_BUDGET ? MAX_BUDGET : budget | 0;
-    if (this.loopLeft === 0 || v !== this.loopV || most <= LEAST_BUDGET) return this.interpret(v, most, true) | 0;
+    if (this.loopLeft === undefined || v !== this.loopV || most <= LEAST_BUDGET) return this.interpret(v, most, true) | 0;
     const step = this.backIntoLoop(v, most) | 0;
     if (step === STEP_EL2) {
       this.loseMonitor(this.regs.base(v) | 0);
@@ -360,7 +350,6 @@ export class Cpu {
 
   /** What was known of code and data is known no more. @returns was an SError taken? PC is at its vector then */
   private beginContext(v: number, b: number): boolean {
-    this.contexts++;
     this.newStamp();
     this.newPageStamp();
     const serror = this.system.takePendingSerror(v, b);
@@ -375,35 +364,41 @@ export class Cpu {
   private readonly backIntoLoop = (v: number, budget: number): number => {
     const r = this.pool.a;
     const b = this.regs.base(v) | 0;
-    const at = this.loopLeft;
     const pcLo = r[b + PC]!;
     const pcHi = r[b + PC + 1]!;
-    this.loopLeft = 0;
+    const loop = this.loopLeft!;
     this.executed = 0;
-    const plain = r[b + STOP_ENABLED] === 0 && (r[b + PSTATE]! & PSTATE_BTYPE) === 0;
-    if (pcLo !== this.loopPc || !plain || this.window[at + W_LOOP]! <= 0) return STEP_RELOAD;
+    const plain = r[b + STOP_ENABLED] === 0 && (r[b + PSTATE]! & PSTATE_BTYPE) === 0 && !this.sim.state.recording && !this.pe.modelled;
+    if (pcLo !== this.loopPc || !plain) {
+      this.leaveLoop();
+      return STEP_RELOAD;
+    }
     if (this.beginContext(v, b)) return STEP_NEXT;
     let code = this.codeWords(pcHi, pcLo, false) | 0;
     if (code < 0) {
-      const failed = this.fetch(v, pcHi, pcLo, this.stamp);
+      const failed = this.fetch(v, pcHi, pcLo, this.io[IO_FETCHED]!);
       if (failed === STEP_RELOAD) this.executed = 1;
       if (failed !== STEP_NEXT) return failed;
       code = this.codeWords(pcHi, pcLo, false) | 0;
+      if (code < 0) return STEP_NEXT;
     }
-    if (code >= 0 && this.inMemory(at, pcLo, code)) this.window[at + W_COMPARED] = this.stamp;
-    this.io[IO_LEFT] = budget;
-    this.io[IO_RAM] = 0;
-    this.charged = budget;
-    const end = this.loop(at, this.window[at + 1 + F_LO]!, v, b, code, pcLo, pcHi) | 0;
+    const end = loop(r, b, this.full.a, pcLo, pcHi, code | ((pcLo & 0xfff) >> 2), budget, budget, 0) | 0;
     const left = this.io[IO_LEFT]!;
     const step = end & 3;
     this.executed = (budget - left) | 0;
+    if (step !== STEP_EL2) this.leaveLoop();
     if (step === STEP_NEXT) {
       this.syncPc(b, (pcLo + end) | 0, pcHi);
-      this.charge((this.charged - left) * this.sim.costs.instruction + this.io[IO_RAM]!);
+      this.charge((this.io[IO_CHARGED]! - left) * this.sim.costs.instruction + this.io[IO_RAM]!);
     }
     return step;
   };
+
+  /** The loop is left to the interpreter, which asks for it at its branch: it has paid. */
+  private leaveLoop(): void {
+    this.loopLeft = undefined;
+    this.window[this.loopAt + W_TRIPS] = 0;
+  }
 
   /**
    * The hot loop writes registers at few places (each call of `set` that is inlined counts): a result for
@@ -428,8 +423,8 @@ export class Cpu {
     const cost = this.sim.costs.instruction | 0;
     const ramCost = this.sim.costs.ramAccess | 0;
     if (fresh) this.beginContext(v, b);
-    let stamp = this.stamp | 0;
-    let pageStamp = this.pageStamp | 0;
+    let stamp = this.io[IO_FETCHED]! | 0;
+    let pageStamp = this.io[IO_STAMP]! | 0;
     let codeSlot = -1;
     let pcLo = r[b + PC]!;
     // The high word in the register file always equals this one.
@@ -486,7 +481,6 @@ export class Cpu {
           btype = 0;
           pcLo = r[b + PC]!;
           pcHi = r[b + PC + 1]!;
-          this.contexts++;
           stamp = this.newStamp() | 0;
           code = -1;
           pageStamp = this.newPageStamp() | 0;
@@ -581,16 +575,15 @@ export class Cpu {
                     agents.charge((charged - left) * cost + ram);
                     charged = left;
                     ram = 0;
-                    const changes = this.changes.a[0]!;
                     const outcome = pe.readHere(v, vh, vl, size, dec[d + F_ISS]!);
                     if (outcome !== 0) {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
                       break done;
                     }
-                    this.loaded(changes, vh, vl, size);
-                    if (this.stamp !== stamp) code = -1;
-                    stamp = this.stamp | 0;
-                    pageStamp = this.pageStamp | 0;
+                    this.accessed(vh, vl, size, 0);
+                    if (this.io[IO_FETCHED]! !== stamp) code = -1;
+                    stamp = this.io[IO_FETCHED]! | 0;
+                    pageStamp = this.io[IO_STAMP]! | 0;
                     full = this.full.a;
                     lo = pe.d0 | 0;
                     if (size === 8) hi = pe.d1 | 0;
@@ -618,7 +611,6 @@ export class Cpu {
                     agents.charge((charged - left) * cost + ram);
                     charged = left;
                     ram = 0;
-                    const changes = this.changes.a[0]!;
                     pe.d0 = r[t]!;
                     pe.d1 = r[t + 1]!;
                     const outcome = pe.writeHere(v, vh, vl, size, dec[d + F_ISS]!);
@@ -626,10 +618,10 @@ export class Cpu {
                       step = outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
                       break done;
                     }
-                    this.stored(changes, vh, vl, size);
-                    if (this.stamp !== stamp) code = -1;
-                    stamp = this.stamp | 0;
-                    pageStamp = this.pageStamp | 0;
+                    this.accessed(vh, vl, size, STORE_PAGES);
+                    if (this.io[IO_FETCHED]! !== stamp) code = -1;
+                    stamp = this.io[IO_FETCHED]! | 0;
+                    pageStamp = this.io[IO_STAMP]! | 0;
                     full = this.full.a;
                   }
                 }
@@ -943,7 +935,6 @@ export class Cpu {
                   step = this.slowly(d, v, b, op);
                   if (op >= Op.Nop) {
                     // Whatever it was: registers, TLB, memory or code may have changed.
-                    this.contexts++;
                     stamp = this.newStamp() | 0;
                     code = -1;
                     pageStamp = this.newPageStamp() | 0;
@@ -973,17 +964,17 @@ export class Cpu {
                 if ((trips & ASK_TRIPS) !== 0) dec[at + W_TRIPS] = trips + 1;
                 else {
                   this.io[IO_LEFT] = left;
+                  this.io[IO_CHARGED] = charged;
                   this.io[IO_RAM] = ram;
-                  this.charged = charged;
                   const end = this.loopEntries[(trips >> 4) & 1]!(at, off, v, b, code, pcLo, pcHi) | 0;
-                  left = this.io[IO_LEFT]!;
-                  ram = this.io[IO_RAM]!;
-                  charged = this.charged | 0;
-                  if (this.stamp !== stamp) code = -1;
-                  stamp = this.stamp | 0;
-                  pageStamp = this.pageStamp | 0;
-                  full = this.full.a;
                   step = end & 3;
+                  left = this.io[IO_LEFT]!;
+                  charged = step === STEP_NEXT ? this.io[IO_CHARGED]! : left;
+                  ram = step === STEP_NEXT ? this.io[IO_RAM]! : 0;
+                  if (this.io[IO_FETCHED]! !== stamp) code = -1;
+                  stamp = this.io[IO_FETCHED]! | 0;
+                  pageStamp = this.io[IO_STAMP]! | 0;
+                  full = this.full.a;
                   if (step !== STEP_NEXT) break done;
                   pcLo = (pcLo + end) | 0;
                 }
@@ -997,7 +988,6 @@ export class Cpu {
             pcHi = r[b + PC + 1]!;
             if (step === STEP_RELOAD) {
               pe.enter(v);
-              this.contexts++;
               btype = (r[b + PSTATE]! & PSTATE_BTYPE) !== 0 ? 2 : 0;
               limit = btype !== 0 ? MAX_BUDGET : 0;
               stamp = this.newStamp() | 0;
@@ -1041,26 +1031,58 @@ export class Cpu {
     return reason;
   };
 
-  /** What is still known after a load of a page that was not. @param changes of the tables before it */
-  private loaded(changes: number, vh: number, vl: number, size: number): void {
-    if (!this.windowHolds()) this.newStamp();
-    this.accessed(changes, vh, vl, size, 0);
-  }
-  /** The same for a store. */
-  private stored(changes: number, vh: number, vl: number, size: number): void {
-    if (!this.windowHolds() || this.storedToWindow(vh, vl, size)) this.newStamp();
-    this.accessed(changes, vh, vl, size, STORE_PAGES);
-  }
-  /** @param table of loads or stores */
-  private accessed(changes: number, vh: number, vl: number, size: number, table: number): void {
-    if (this.changes.a[0] !== changes || (vl & (size - 1)) !== 0) {
-      this.newPageStamp();
-      return;
+  /**
+   * What is still known after a load or store that was not to a known page and has just succeeded, and where its page lies.
+   * @param table of loads or stores @returns does the window hold?
+   */
+  private accessed(vh: number, vl: number, size: number, table: number): boolean {
+    const t = this.combined.a;
+    const e = this.pe.entry;
+    const slot = t[e + C_SLOT]!;
+    // RAM by another entry than the window's, which filled or changed no entry but its own. (A tagged address has another high word.)
+    const apart = e !== this.wEntry && slot !== this.wSlot && slot !== -1 && t[e + C_VA_HI] === vh;
+    if (!apart || (vl & (size - 1)) !== 0 || this.changes.a[0] !== this.wChanges || this.pe.modelled) {
+      return this.accessedElse(vh, vl, size, table);
     }
     const k = dataPage(vh, vl);
     this.pages[k + 2] = 0;
     this.pages[k + STORE_PAGES + 2] = 0;
-    this.rememberPage(k + table, vh, vl, this.pageStamp);
+    this.rememberPage(k + table, vh, vl, slot);
+    return true;
+  }
+  /** `accessed` by the window's entry or page, a device, unaligned, with a tagged address, or where tables have changed since the last fetch. */
+  private accessedElse(vh: number, vl: number, size: number, table: number): boolean {
+    const holds = this.windowHolds() && (table === 0 || !this.storedToWindow(vh, vl, size));
+    if (!holds) this.newStamp();
+    if (this.changes.a[0] !== this.wChanges || (vl & (size - 1)) !== 0) {
+      this.newPageStamp();
+      return holds;
+    }
+    const k = dataPage(vh, vl);
+    this.pages[k + 2] = 0;
+    this.pages[k + STORE_PAGES + 2] = 0;
+    const t = this.combined.a;
+    const i = this.pe.tlbs.combinedAt(this.sim.agents.cpu, vh, vl);
+    // With buffers or caches in between an access is more than its page.
+    if (!this.pe.modelled && t[i] === (vl & ~0xfff) && t[i + C_VA_HI] === vh && t[i + C_SLOT] !== -1) {
+      this.rememberPage(k + table, vh, vl, t[i + C_SLOT]!);
+    }
+    return holds;
+  }
+  /** Remembers where the page of an access lies. @param at entry in `pages`, of a load or a store @param slot of its TLB entry */
+  private rememberPage(at: number, hi: number, lo: number, slot: number): void {
+    const store = at >= STORE_PAGES;
+    // Stores to the code page are watched. The word of a narrow slot may say anything of a page that is not zero.
+    if (store && (slot < 0 || slot === this.wSlot)) return;
+    const said = slot < 0 ? ~slot : slot;
+    const ref = this.dir.a[said]!;
+    // Of a page that is zero is kept where that is said: it may come to life meanwhile.
+    if (ref > 0 || (slot < 0 && ref !== 0) || (store && ref === 0)) return;
+    const p = this.pages;
+    p[at] = lo & ~0xfff;
+    p[at + 1] = hi;
+    p[at + 2] = this.io[IO_STAMP]!;
+    p[at + 3] = ref < 0 ? ~ref << 10 : ~said;
   }
 
   /**
@@ -1092,30 +1114,30 @@ export class Cpu {
     if (n === 0) {
       if (length <= LOOP_WORDS && !this.gather(first, length, code)) return 0;
       n = dec[at + W_LOOP] = length <= LOOP_WORDS ? this.compile(length) : -1;
-      dec[at + W_COMPARED] = this.stamp;
-    } else if (dec[at + W_COMPARED] !== this.stamp) {
+      dec[at + W_COMPARED] = this.io[IO_FETCHED]!;
+    } else if (dec[at + W_COMPARED] !== this.io[IO_FETCHED]!) {
       // Other code may have come to the same place.
       if (!this.isStill(n, first, length, code)) n = dec[at + W_LOOP] = 0;
-      dec[at + W_COMPARED] = this.stamp;
+      dec[at + W_COMPARED] = this.io[IO_FETCHED]!;
     }
     const left = this.io[IO_LEFT]!;
     if (n <= 0 || left < length) return 0;
     this.loopV = v;
-    this.loopBase = b;
     this.loopPc = pcLo;
-    this.io[IO_STAMP] = this.pageStamp;
-    const end = loops.get(n)(r, b, this.full.a, pcLo, pcHi);
-    this.loopLeft = (end & 3) === STEP_EL2 && r[b + PC] === pcLo ? at : 0;
+    this.loopAt = at;
+    const run = loops.get(n);
+    const end = run(r, b, this.full.a, pcLo, pcHi, -1, left, this.io[IO_CHARGED]!, this.io[IO_RAM]!);
+    this.loopLeft = (end & 3) === STEP_EL2 && r[b + PC] === pcLo ? run : undefined;
     // It was left in its first trip (a fault, most often): the interpreter makes the next ones.
     dec[at + W_TRIPS] = left - this.io[IO_LEFT]! < length ? 1 : 0;
     return end;
   }
   /** Is the word at this place in the window known: fetched in this run, or a fetch would hit? */
   private known(i: number, code: number): boolean {
-    return code >= 0 || this.window[i] === this.stamp;
+    return code >= 0 || this.window[i] === this.io[IO_FETCHED]!;
   }
   private wordAt(i: number, code: number): number {
-    return this.window[i] === this.stamp ? this.window[i + W_WORD]! : this.full.a[code + (i >> 4)]!;
+    return this.window[i] === this.io[IO_FETCHED]! ? this.window[i + W_WORD]! : this.full.a[code + (i >> 4)]!;
   }
   /** Puts a loop's words into `loopWords`. @param first its first instruction in the window @returns false if one is not known */
   private gather(first: number, length: number, code: number): boolean {
@@ -1132,16 +1154,6 @@ export class Cpu {
     for (let k = 0, i = first; k < length; k++, i += 16) if (!this.known(i, code) || this.wordAt(i, code) !== words[own + k]) return false;
     return true;
   }
-  /** Does memory have the words of the loop whose branch stands there in the window? No word may have been fetched in this run and changed since. */
-  private inMemory(at: number, pcLo: number, code: number): boolean {
-    const full = this.full.a;
-    const { words } = this.loops;
-    const own = this.window[at + W_LOOP]! << LOOP_SHIFT;
-    const from = code + ((pcLo & 0xfff) >> 2);
-    const length = 1 - (this.window[at + 1 + F_LO]! >> 2);
-    for (let k = 0; k < length; k++) if (full[from + k] !== words[own + k]) return false;
-    return true;
-  }
   /** @returns the number of the loop in `loopWords`, or -1 */
   private compile(length: number): number {
     const { loops, window } = this;
@@ -1151,64 +1163,46 @@ export class Cpu {
     }
     return loops.make(this.loopWords, length);
   }
-  /** What a loop's function calls for an access that it does not make itself; its registers are in the file. @returns a STEP_ code, or LOOP_LEAVE */
-  private readonly loopLoad = (vl: number, vh: number, size: number, iss: number, n: number, left: number, ram: number): number => {
-    const { stamp, io, pages } = this;
+  /**
+   * What a loop's function calls for an access that it does not make itself; its registers, and PC of the access, are in the file.
+   * @param site size, and the fields of the syndrome in their place @param cycles until then, not yet charged
+   * @returns a STEP_ code (that of PE_EL1 and PE_EL2 is the same number), or LOOP_LEAVE
+   */
+  private readonly loopLoad = (vl: number, vh: number, site: number, cycles: number): number => {
+    const { io, pages } = this;
+    const size = site & ACCESS_BYTES;
+    const { agents, costs } = this.sim;
+    agents.charge(cycles);
     const k = dataPage(vh, vl);
     if (
-      pages[k + 2] === this.pageStamp &&
+      pages[k + 2] === io[IO_STAMP] &&
       pages[k] === (vl & (~0xfff | (size - 1))) &&
       pages[k + 1] === vh &&
       this.dir.a[~pages[k + 3]!] === 0
     ) {
       // A page that is zero.
       io[IO_LO] = io[IO_HI] = 0;
-      io[IO_RAM] = ram + this.sim.costs.ramAccess;
+      agents.charge(costs.ramAccess);
       return STEP_NEXT;
     }
-    this.inLoop(n, left, ram);
     const full = this.full.a;
-    const changes = this.changes.a[0]!;
-    const outcome = this.pe.readHere(this.loopV, vh, vl, size, iss);
-    if (outcome !== 0) return outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
-    this.loaded(changes, vh, vl, size);
-    io[IO_STAMP] = this.pageStamp;
+    const outcome = this.pe.readHere(this.loopV, vh, vl, size, site & ISS_ISV_FIELDS);
+    if (outcome !== 0) return outcome;
+    const holds = this.accessed(vh, vl, size, 0);
     io[IO_LO] = this.pe.d0;
     io[IO_HI] = this.pe.d1;
-    return this.stamp === stamp && this.full.a === full ? STEP_NEXT : LOOP_LEAVE;
+    return holds && this.full.a === full ? STEP_NEXT : LOOP_LEAVE;
   };
-  private readonly loopStore = (
-    vl: number,
-    vh: number,
-    lo: number,
-    hi: number,
-    size: number,
-    iss: number,
-    n: number,
-    left: number,
-    ram: number,
-  ): number => {
-    this.inLoop(n, left, ram);
-    const { stamp, io } = this;
+  private readonly loopStore = (vl: number, vh: number, lo: number, hi: number, site: number, cycles: number): number => {
+    const size = site & ACCESS_BYTES;
+    this.sim.agents.charge(cycles);
     const full = this.full.a;
     this.pe.d0 = lo;
     this.pe.d1 = hi;
-    const changes = this.changes.a[0]!;
-    const outcome = this.pe.writeHere(this.loopV, vh, vl, size, iss);
-    if (outcome !== 0) return outcome === PE_EL2 ? STEP_EL2 : STEP_RELOAD;
-    this.stored(changes, vh, vl, size);
-    io[IO_STAMP] = this.pageStamp;
-    return this.stamp === stamp && this.full.a === full ? STEP_NEXT : LOOP_LEAVE;
+    const outcome = this.pe.writeHere(this.loopV, vh, vl, size, site & ISS_ISV_FIELDS);
+    if (outcome !== 0) return outcome;
+    return this.accessed(vh, vl, size, STORE_PAGES) && this.full.a === full ? STEP_NEXT : LOOP_LEAVE;
   };
-  /** PC and clock at instruction n of a loop. */
-  private inLoop(n: number, left: number, ram: number): void {
-    const { io } = this;
-    this.pool.set(this.loopBase + PC, (this.loopPc + (n << 2)) | 0);
-    this.sim.agents.charge((this.charged - left) * this.sim.costs.instruction + ram);
-    this.charged = left;
-    io[IO_LEFT] = left;
-    io[IO_RAM] = 0;
-  }
 
   // Register writes outside the hot paths.
   private syncPc(b: number, lo: number, hi: number): void {

@@ -53,6 +53,8 @@ const PSTATE_MASK = PSTATE_PAN | PSTATE_M;
 export class GuestContext {
   v = -1;
   cpu = -1;
+  /** How often it was made anew: what was known of entries in it is good while this stands. */
+  loads = 0;
   private epoch = 0;
   private serial = -1;
   /** Registers as they were; of the ASID's TTBR and VTTBR the high words, of PSTATE the mode and PAN. */
@@ -124,6 +126,7 @@ export class GuestContext {
 
   /** Makes this the context of vCPU v on the running CPU. */
   load(v: number): void {
+    this.loads++;
     if (this.registersDiffer(v)) this.readRegisters(v);
     this.findTags();
   }

@@ -260,6 +260,7 @@ export class Pe {
       (t[i + C_FLAGS]! & c.readMask) !== 0
     ) {
       if (t[i + C_CHANGES] !== this.changes.a[0]) this.translation.recheck(v, c, i, ACCESS_READ);
+      this.translation.entry = i;
     } else {
       const rc = this.translation.translate(v, c, hi, vaHi, vaLo, ACCESS_READ, iss, 0);
       if (rc !== PE_OK) return rc;
@@ -350,6 +351,7 @@ export class Pe {
       (t[i + C_FLAGS]! & c.writeMask) !== 0
     ) {
       if (t[i + C_CHANGES] !== this.changes.a[0]) this.translation.recheck(v, c, i, ACCESS_WRITE);
+      this.translation.entry = i;
     } else {
       const rc = this.translation.translate(v, c, hi, vaHi, vaLo, ACCESS_WRITE, iss, 0);
       if (rc !== PE_OK) return rc;
@@ -381,13 +383,22 @@ export class Pe {
     } else this.phys.writeBy(pa, size, this.combined.a[i + C_FLAGS]!, this.d0, this.d1, this.d2, this.d3);
   }
 
+  /** Combined entry of the last load or store that was aligned: the only one that it filled or changed. */
+  get entry(): number {
+    return this.translation.entry;
+  }
+  /** Changes when `enter` has found another context. */
+  get contextNumber(): number {
+    return this.context.loads;
+  }
+
   /** After `enter(v)`: is the combined entry at index i one of this context and CPU that permits fetches? */
   fetchHits(i: number): boolean {
     const c = this.context;
     const t = this.combined.a;
     const tag = t[i + C_TAG]!;
-    const n = (i >> C_SHIFT) - c.first;
-    return n >= 0 && n < COMBINED && (tag === c.asidTag || tag === c.globalTag) && (t[i + C_FLAGS]! & c.fetchMask) !== 0;
+    const mine = ((i >> C_SHIFT) & -COMBINED) === c.first;
+    return mine && (tag === c.asidTag || tag === c.globalTag) && (t[i + C_FLAGS]! & c.fetchMask) !== 0;
   }
 
   /** Fetches the instruction word at a 4-byte aligned address into d0. */
