@@ -4,8 +4,6 @@
  */
 import { PSTATE_C, PSTATE_N, PSTATE_V, PSTATE_Z } from "./registers.js";
 
-const TWO32 = 4294967296;
-
 export class Alu {
   lo = 0;
   hi = 0;
@@ -180,30 +178,27 @@ export class Alu {
 export function flagsNz(lo: number, hi: number): number {
   return (hi & PSTATE_N) | ((lo | hi) === 0 ? PSTATE_Z : 0);
 }
-/** NZCV of a + b on 64 bits, given the sum. */
-export function addFlagsX(ah: number, bh: number, lo: number, hi: number): number {
-  const ahu = ah >>> 0;
-  const hiu = hi >>> 0;
-  // A carry out of bit 63: the upper word went down, or round once.
-  const carry = hiu < ahu || (hiu === ahu && bh === -1);
-  return flagsNz(lo, hi) | (carry ? PSTATE_C : 0) | (((ah ^ hi) & (bh ^ hi)) < 0 ? PSTATE_V : 0);
+/** C and V in their places, of which each is bit 31 of a word. */
+function flagsCv(c: number, v: number): number {
+  return ((c >>> 2) & PSTATE_C) | ((v >>> 3) & PSTATE_V);
 }
-/** NZCV of a - b on 64 bits, given the difference. */
-export function subFlagsX(al: number, ah: number, bl: number, bh: number, lo: number, hi: number): number {
-  const noBorrow = ah === bh ? al >>> 0 >= bl >>> 0 : ah >>> 0 > bh >>> 0;
-  return flagsNz(lo, hi) | (noBorrow ? PSTATE_C : 0) | (((ah ^ bh) & (ah ^ hi)) < 0 ? PSTATE_V : 0);
+/** NZCV of a + b on 64 bits, given the upper words and the sum. */
+export function addFlagsX(ah: number, bh: number, lo: number, hi: number): number {
+  return flagsNz(lo, hi) | flagsCv((ah & bh) | ((ah | bh) & ~hi), (ah ^ hi) & (bh ^ hi));
+}
+/** NZCV of a - b on 64 bits, given the upper words and the difference. C: no borrow. */
+export function subFlagsX(ah: number, bh: number, lo: number, hi: number): number {
+  return flagsNz(lo, hi) | flagsCv((ah & ~bh) | ((ah | ~bh) & ~hi), (ah ^ bh) & (ah ^ hi));
 }
 /** NZCV of a + b on 32 bits. */
 export function addFlagsW(a: number, b: number): number {
   const r = (a + b) | 0;
-  return (
-    (r & PSTATE_N) | (r === 0 ? PSTATE_Z : 0) | ((a >>> 0) + (b >>> 0) >= TWO32 ? PSTATE_C : 0) | (((a ^ r) & (b ^ r)) < 0 ? PSTATE_V : 0)
-  );
+  return addFlagsX(a, b, r, r);
 }
 /** NZCV of a - b on 32 bits. */
 export function subFlagsW(a: number, b: number): number {
   const r = (a - b) | 0;
-  return (r & PSTATE_N) | (r === 0 ? PSTATE_Z : 0) | (a >>> 0 >= b >>> 0 ? PSTATE_C : 0) | (((a ^ b) & (a ^ r)) < 0 ? PSTATE_V : 0);
+  return subFlagsX(a, b, r, r);
 }
 
 /** Does a condition hold for these flags? */

@@ -74,6 +74,11 @@ const isArithmetic = (op: Op): boolean => op >= Op.AddXImm && op <= Op.Adrp;
 const low = (reg: number): string => (reg === ZR ? "0" : `l${reg >> 1}`);
 const high = (reg: number): string => (reg === ZR ? "0" : `h${reg >> 1}`);
 const carry = (sum: string, part: string): string => `(${sum} >>> 0 < ${part} >>> 0 ? 1 : 0)`;
+/** The high word of h:l and a signed offset, given the low one: without a branch. */
+function highOf(sum: string, h: string, l: string, offset: number): string {
+  if (offset === 0) return h;
+  return offset > 0 ? `${h} + ((${l} & ~${sum}) >>> 31) | 0` : `${h} - ((~${l} & ${sum}) >>> 31) | 0`;
+}
 const result = (lo: string, hi: string): string => `lo = ${lo}; hi = ${hi};`;
 const flags = (value: string): string => `ps = ps & 0x0fffffff | ${value};`;
 
@@ -129,7 +134,7 @@ function arithmetic(i: Instruction): string {
 }
 /** hi:lo of a pair and a signed offset. */
 function sum(l: string, h: string, offset: number): string {
-  return `lo = ${l} + ${offset} | 0; hi = ${h} + ${offset >> 31} + ${carry("lo", l)} | 0;`;
+  return `lo = ${l} + ${offset} | 0; hi = ${highOf("lo", h, l, offset)};`;
 }
 
 function addition(i: Instruction, al: string, ah: string): string {
@@ -147,11 +152,10 @@ function addition(i: Instruction, al: string, ah: string): string {
     return `${set} ${result(`${al} ${sub ? "-" : "+"} ${c} | 0`, "0")}`;
   }
   const [c, d] = kind === 0 ? immediate : (kind === 1 ? shiftX : extend)(low(i.rm), high(i.rm), i.hi, i.lo);
-  if (sub) {
-    const set = sets ? flags(`subX(${al}, ${ah}, ${c}, ${d}, lo, hi)`) : "";
-    return `${result(`${al} - ${c} | 0`, `${ah} - ${d} - ${carry(al, c)} | 0`)} ${set}`;
-  }
-  return `${result(`${al} + ${c} | 0`, `${ah} + ${d} + ${carry("lo", al)} | 0`)} ${sets ? flags(`addX(${ah}, ${d}, lo, hi)`) : ""}`;
+  const set = sets ? flags(`${sub ? "sub" : "add"}X(${ah}, ${d}, lo, hi)`) : "";
+  if (kind === 0) return `${sum(al, ah, sub ? -i.lo : i.lo)} ${set}`;
+  if (sub) return `${result(`${al} - ${c} | 0`, `${ah} - ${d} - ${carry(al, c)} | 0`)} ${set}`;
+  return `${result(`${al} + ${c} | 0`, `${ah} + ${d} + ${carry("lo", al)} | 0`)} ${set}`;
 }
 
 function logic(i: Instruction, al: string, ah: string): string {
@@ -297,16 +301,16 @@ class Writer {
       lines.push(`vl = ${al} + ${ol} | 0; vh = ${ah} + ${oh} + ${carry("vl", al)} | 0;`);
     } else {
       const offset = isPost(op) ? 0 : i.lo;
-      lines.push(`ol = ${al}; vl = ol + ${offset} | 0; vh = ${ah} + ${offset >> 31} + ${carry("vl", "ol")} | 0;`);
+      lines.push(`ol = ${al}; vl = ol + ${offset} | 0; vh = ${highOf("vl", ah, "ol", offset)};`);
     }
     const rest = this.rest(i.n) - 1;
     // The fields of the syndrome are bits 24:14.
     const call = load ? `load(vl, vh, ${i.iss | size}, k)` : `store(vl, vh, ${low(i.rd)}, ${high(i.rd)}, ${i.iss | size}, k)`;
     const { instruction } = this.costs;
-    const executed = `(charged - left - ${rest})${instruction === 1 ? "" : ` * ${instruction}`}`;
+    const executed = `(charged - left - ${rest} | 0)${instruction === 1 ? "" : ` * ${instruction}`}`;
     const slow =
       `${this.spill()} r[b + ${PC}] = pcLo + ${4 * i.n} | 0; k = ${executed} + ram; ` +
-      `io[${IO_LEFT}] = charged = left + ${rest} | 0; ram = 0; failed = ${call}; if (failed > 0) return failed; ` +
+      `charged = left + ${rest} | 0; io[${IO_LEFT}] = charged; ram = 0; failed = ${call}; if (failed > 0) return failed; ` +
       `${[...this.kept].map((p) => `${p} = ${NO_PAGE};`).join(" ")} stamp = io[${IO_STAMP}];`;
     const after = this.after(i);
     const tail = `if (failed < 0) ${this.leave(i.n + 1, rest)}`;
@@ -346,7 +350,7 @@ class Writer {
     if (writesBase(i.op)) {
       const off = i.lo;
       const [l, h] = [low(i.rn), high(i.rn)];
-      text += `ol = ${l}; ${l} = ol + ${off} | 0; ${h} = ${h} + ${off >> 31} + ${carry(l, "ol")} | 0;`;
+      text += `ol = ${l}; ${l} = ol + ${off} | 0; ${h} = ${highOf(l, h, "ol", off)};`;
     }
     return isLoad(i.op) ? text + this.store(i.rd) : text;
   }

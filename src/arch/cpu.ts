@@ -368,8 +368,8 @@ export class Cpu {
     const pcHi = r[b + PC + 1]!;
     const loop = this.loopLeft!;
     this.executed = 0;
-    const plain = r[b + STOP_ENABLED] === 0 && (r[b + PSTATE]! & PSTATE_BTYPE) === 0 && !this.sim.state.recording && !this.pe.modelled;
-    if (pcLo !== this.loopPc || !plain) {
+    const watched = this.sim.state.recording || this.pe.modelled;
+    if (pcLo !== this.loopPc || r[b + STOP_ENABLED] !== 0 || (r[b + PSTATE]! & PSTATE_BTYPE) !== 0 || watched) {
       this.leaveLoop();
       return STEP_RELOAD;
     }
@@ -676,7 +676,7 @@ export class Cpu {
                   const imm = dec[d + F_LO]!;
                   lo = (al - imm) | 0;
                   hi = (ah - (al >>> 0 < imm >>> 0 ? 1 : 0)) | 0;
-                  flags = subFlagsX(al, ah, imm, 0, lo, hi) | 0;
+                  flags = subFlagsX(ah, 0, lo, hi) | 0;
                   break flagged;
                 }
                 case Op.AddXReg:
@@ -712,7 +712,7 @@ export class Cpu {
                     lo = (al - bl) | 0;
                     hi = (ah - bh - (al >>> 0 < bl >>> 0 ? 1 : 0)) | 0;
                     if (op === Op.SubXReg || op === Op.SubXExt) break result;
-                    flags = subFlagsX(al, ah, bl, bh, lo, hi) | 0;
+                    flags = subFlagsX(ah, bh, lo, hi) | 0;
                   }
                   break flagged;
                 }
@@ -1191,7 +1191,7 @@ export class Cpu {
     const holds = this.accessed(vh, vl, size, 0);
     io[IO_LO] = this.pe.d0;
     io[IO_HI] = this.pe.d1;
-    return holds && this.full.a === full ? STEP_NEXT : LOOP_LEAVE;
+    return holds === true && this.full.a === full ? STEP_NEXT : LOOP_LEAVE;
   };
   private readonly loopStore = (vl: number, vh: number, lo: number, hi: number, site: number, cycles: number): number => {
     const size = site & ACCESS_BYTES;
@@ -1201,7 +1201,7 @@ export class Cpu {
     this.pe.d1 = hi;
     const outcome = this.pe.writeHere(this.loopV, vh, vl, size, site & ISS_ISV_FIELDS);
     if (outcome !== 0) return outcome;
-    return this.accessed(vh, vl, size, STORE_PAGES) && this.full.a === full ? STEP_NEXT : LOOP_LEAVE;
+    return this.accessed(vh, vl, size, STORE_PAGES) === true && this.full.a === full ? STEP_NEXT : LOOP_LEAVE;
   };
 
   // Register writes outside the hot paths.

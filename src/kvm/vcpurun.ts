@@ -208,7 +208,7 @@ export class VcpuRun {
     }
     const { hardware } = this.pe;
     if (hardware !== undefined) hardware.act(v);
-    const slice = sim.agents.interleaving || hardware !== undefined ? 1 : Math.min(left, SLICE);
+    const slice = sim.agents.interleaving || hardware !== undefined ? 1 : left < SLICE ? left | 0 : SLICE;
     const reason = this.cpu.run(v, slice);
     // handle_exit_early, kvm_handle_guest_serror: what no RAS record says of the guest gets; Uncontained is the host's end.
     const serror = this.pe.takeSerror();
