@@ -127,6 +127,8 @@ export class Cpu {
   private wChanges = 0;
   /** The context (`Pe.contextNumber`) in which that entry is known to be hit, -1 none. */
   private wContext = -1;
+  /** Stamp of the data pages when it was opened: while that stands no other context can have begun. */
+  private wOpened = 0;
 
   // Loops that are compiled: the words that pass between the interpreter and their functions, and where such a function stands.
   readonly loops: Loops;
@@ -240,6 +242,7 @@ export class Cpu {
     this.wSlot = t[i] === page && t[i + C_VA_HI] === hi ? t[i + C_SLOT]! : -1;
     this.wChanges = this.changes.a[0]!;
     this.wContext = -1;
+    this.wOpened = this.io[IO_STAMP]!;
   }
   /** Would a fetch from the window's page still hit the same entry? */
   private windowHolds(): boolean {
@@ -286,7 +289,8 @@ export class Cpu {
     const at = (lo & 0xffc) << 2;
     const w = this.window;
     let word: number;
-    const code = this.codeWords(hi, lo, false);
+    // The page has been fetched from in this context, and the entry stands: a hit.
+    const code = this.wOpened === this.io[IO_STAMP] ? this.codeWords(hi, lo, false) : -1;
     if (code >= 0) word = this.full.a[code | ((lo & 0xfff) >> 2)]!;
     else {
       if ((lo & 3) !== 0) {
