@@ -371,10 +371,13 @@ export class Cpu {
     const pcLo = r[b + PC]!;
     const pcHi = r[b + PC + 1]!;
     const loop = this.loopLeft!;
+    const before = this.executed;
     this.executed = 0;
     const watched = this.sim.state.recording || this.pe.modelled;
     if (pcLo !== this.loopPc || r[b + STOP_ENABLED] !== 0 || (r[b + PSTATE]! & PSTATE_BTYPE) !== 0 || watched) {
-      this.leaveLoop();
+      // Gone elsewhere. Did the last run make a whole trip?
+      if (before > 1 - (this.window[this.loopAt + 1 + F_LO]! >> 2)) this.leaveLoop();
+      else this.loopLeft = undefined;
       return STEP_RELOAD;
     }
     if (this.beginContext(v, b)) return STEP_NEXT;
@@ -398,7 +401,7 @@ export class Cpu {
     return step;
   };
 
-  /** The loop is left to the interpreter, which asks for it at its branch: it has paid. */
+  /** The loop has been gone back into and is left to the interpreter, which asks for it at once at its branch: it has paid. */
   private leaveLoop(): void {
     this.loopLeft = undefined;
     this.window[this.loopAt + W_TRIPS] = 0;
