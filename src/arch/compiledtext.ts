@@ -29,7 +29,7 @@ export const IO_FETCHED = 6;
 /** V8 keeps an array of up to 64 bytes in its own heap, and looks at each access for its place. */
 export const IO_WORDS = 32;
 
-/** What \`load\` and \`store\` give beside STEP_ codes, all of which but STEP_NEXT are above 0: done, and the loop must be left. */
+/** What `load` and `store` give beside STEP_ codes, all of which but STEP_NEXT are above 0: done, and the loop must be left. */
 export const LOOP_LEAVE = -1;
 
 /** Names that are bound once, and arguments of the function itself. */
