@@ -58,19 +58,17 @@ export function outputAddress(hi: number, lo: number): number {
   return joinWords(hi & HI_OA, lo & ~0xfff);
 }
 
-/**
- * Output address of a leaf or table at any granule: bits 47:shift, with the bits that 64K (52-bit) or
- * LPA2 keep low. @param shift log2 of what the entry covers (of the page for a table)
- */
-export function outputAddressAt(hi: number, lo: number, shift: number, pageShift: number, lpa2: boolean): number {
-  let high = hi & HI_OA;
-  if (pageShift === 12 && lpa2 !== true)
-    return shift < 32 ? joinWords(high, lo & (-1 << shift)) : joinWords(high & (-1 << (shift - 32)), 0);
+/** Its bits 51:32 at any granule, with those that 64K (52-bit) or LPA2 keep low. */
+export function outputAddressHi(hi: number, lo: number, pageShift: number, lpa2: boolean): number {
   // The constant first: of a field's truth V8 asks everything else that it could be.
-  if (lpa2 === true && pageShift !== 16) high = (hi & 0x3ffff) | (((lo >>> 8) & 3) << 18);
-  else if (pageShift === 16) high |= ((lo >>> 12) & 0xf) << 16;
-  if (shift >= 32) return joinWords(high & (-1 << (shift - 32)), 0);
-  return joinWords(high, lo & (-1 << shift));
+  if (lpa2 === true && pageShift !== 16) return (hi & 0x3ffff) | (((lo >>> 8) & 3) << 18);
+  return pageShift === 16 ? (hi & HI_OA) | (((lo >>> 12) & 0xf) << 16) : hi & HI_OA;
+}
+
+/** Output address of a leaf or table at any granule: bits 51:shift. @param shift log2 of what the entry covers (of the page for a table) */
+export function outputAddressAt(hi: number, lo: number, shift: number, pageShift: number, lpa2: boolean): number {
+  const high = outputAddressHi(hi, lo, pageShift, lpa2);
+  return shift < 32 ? joinWords(high, lo & (-1 << shift)) : joinWords(high & (-1 << (shift - 32)), 0);
 }
 
 /** Low word of a leaf: block at levels 1 and 2, page at level 3. @param attrs AF, SH, AP, MemAttr … */

@@ -65,7 +65,7 @@ export class GuestContext {
   /** High word of the TTBR that holds the ASID (TCR_EL1.A1). */
   private asidAt = TTBR0_EL1 + 1;
   private vttbr = 0;
-  private hcr = 0;
+  hcr = 0;
   private pstate = 0;
   private readonly regs: I32Pool;
   private readonly agents: Agents;

@@ -14,6 +14,7 @@ export const SH_ISH = 3;
 /** Bits of a packed result. */
 export const RESULT_ATTR = 0xff;
 export const RESULT_SH_SHIFT = 8;
+export const RESULT_SH = 3 << RESULT_SH_SHIFT;
 export const RESULT_XS = 0x400;
 
 /** Cacheability of a stage-2 nibble: 1 NC, 2 WT, 3 WB (0, reserved, acts as NC). NC wins, then WT; hints come from stage 1. */

@@ -95,7 +95,7 @@ export class PageIndex {
   /** The slot of a page, made if needed. */
   slot(page: number): number {
     const chunk = this.chunk(page);
-    return chunk > 0 ? chunk + (page & CHUNK_MASK) : chunk - ((page & CHUNK_MASK) >> 2);
+    return (chunk > 0 ? chunk + (page & CHUNK_MASK) : chunk - ((page & CHUNK_MASK) >> 2)) | 0;
   }
 
   /** The reference of a page by its slot in a narrow chunk that is still in use. @param page of its number the low six bits count */
@@ -156,6 +156,11 @@ export class PageIndex {
     if (dir[at + 2] !== 0) this.dir.set(at + 2, 0);
     if (dir[at + 3] !== 0) this.dir.set(at + 3, 0);
   }
+  /** A page of a narrow chunk becomes zero. */
+  clearPage(chunk: number, page: number): void {
+    const at = bytesAt(chunk, page);
+    this.dir.set(at, this.dir.a[at]! & ~(0xff << byteShift(page)));
+  }
   /** Pages [page, end) of a narrow chunk become zero. */
   clear(chunk: number, page: number, end: number): void {
     const dir = this.dir.a;
@@ -193,5 +198,5 @@ export class PageIndex {
 }
 
 const byteShift = (page: number): number => (page & 3) << 3;
-const bytesAt = (chunk: number, page: number): number => ~chunk + ((page & CHUNK_MASK) >> 2);
-const runAt = (chunk: number, page: number): number => ~chunk + RUNS + ((page & CHUNK_MASK) >> 4);
+const bytesAt = (chunk: number, page: number): number => (~chunk + ((page & CHUNK_MASK) >> 2)) | 0;
+const runAt = (chunk: number, page: number): number => (~chunk + RUNS + ((page & CHUNK_MASK) >> 4)) | 0;

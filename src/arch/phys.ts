@@ -17,7 +17,7 @@ import { busUnclaimed, deviceRead, deviceWrite } from "./events.js";
 import type { MemoryErrors } from "./memoryerrors.js";
 import { CHUNK_PAGES, PageIndex, REF_LINES, RUN_PAGES, TAG_BITS } from "./pageindex.js";
 import type { TablePages } from "./tables.js";
-import { PAGE_SIZE, type Pa, type Pfn } from "./types.js";
+import { joinWords, PAGE_SIZE, type Pa, type Pfn } from "./types.js";
 import { FaultlineError } from "../sim/errors.js";
 
 const LINE_WORDS = 8;
@@ -65,6 +65,9 @@ export interface BusDevice {
 export class PhysicalMemory {
   readonly ramBase: Pa;
   readonly ramSize: number;
+  /** The same in pages, which fit into 31 bits. */
+  private readonly firstPage: Pfn;
+  private readonly pages: number;
   /** Of the page index: `ref = dir.a[slot]` as above, for a slot that is not negative. Read directly on a TLB hit. */
   readonly dir: I32Pool;
   /** Data of full pages: page ~ref at words ~ref << 10. */
@@ -98,10 +101,12 @@ export class PhysicalMemory {
     private readonly sim: Sim,
     { ramBase, ramSize }: { readonly ramBase: number; readonly ramSize: number },
   ) {
-    if (ramBase % PAGE_SIZE !== 0 || ramSize % PAGE_SIZE !== 0 || ramSize > 2 ** 40)
-      throw new FaultlineError("RAM must be whole pages, at most 1 TiB");
+    if (ramBase % PAGE_SIZE !== 0 || ramSize % PAGE_SIZE !== 0 || ramSize > 2 ** 40 || ramBase + ramSize > 2 ** 43)
+      throw new FaultlineError("RAM must be whole pages, at most 1 TiB, below 8 TiB");
     this.ramBase = ramBase;
     this.ramSize = ramSize;
+    this.firstPage = ramBase / PAGE_SIZE;
+    this.pages = ramSize / PAGE_SIZE;
     const s = sim.state;
     this.index = new PageIndex(s, ramSize / PAGE_SIZE);
     this.dir = this.index.dir;
@@ -157,10 +162,16 @@ export class PhysicalMemory {
 
   /** The slot that an access may use directly: none while a cache stands before RAM, or where a line of the page is lost. */
   directSlot(pa: Pa): number {
-    return !BRACKETS || this.direct === true ? this.slot(pa) : this.slotOfGood(pa);
+    return this.directSlotAt((pa / 4294967296) | 0, pa | 0);
   }
-  private slotOfGood(pa: Pa): number {
-    return this.cache !== undefined || this.errors?.inPage(pa) === true ? -1 : this.slot(pa);
+  /** The same of an address in two words. */
+  directSlotAt(hi: number, lo: number): number {
+    if (BRACKETS && this.direct !== true && !this.isGood(joinWords(hi, lo))) return -1;
+    const page = (((hi << 20) | (lo >>> 12)) - this.firstPage) | 0;
+    return hi >>> 11 === 0 && page >>> 0 < this.pages ? this.index.slot(page) : -1;
+  }
+  private isGood(pa: Pa): boolean {
+    return this.cache === undefined && this.errors?.inPage(pa) !== true;
   }
 
   /** The slot of a RAM page (pageindex.ts), made if needed. @returns -1 when pa is not RAM. */
@@ -184,15 +195,21 @@ export class PhysicalMemory {
 
   /** A run of pages of RAM becomes all zero (a huge page): what was never touched is not looked at. */
   clearPages(pfn: Pfn, count: number): void {
-    let page = pfn - this.ramBase / PAGE_SIZE;
+    let page = pfn - this.firstPage;
     const end = page + count;
-    if (page < 0 || end > this.ramSize / PAGE_SIZE) return;
+    if (page < 0 || end > this.pages) return;
     if (BRACKETS && this.direct !== true) {
       this.errors?.overwrite(pfn * PAGE_SIZE, count * PAGE_SIZE);
       if (this.cache !== undefined) {
         this.cache.clearPages(pfn, count);
         return;
       }
+    }
+    if (count === 1) {
+      const chunk = this.index.chunkOf(page);
+      if (chunk < 0) this.index.clearPage(chunk, page);
+      else if (chunk > 0) this.clearSlot(chunk + (page & (CHUNK_PAGES - 1)));
+      return;
     }
     if (count === PMD_PAGES && (page & (PMD_PAGES - 1)) === 0) {
       this.clearBlock(page);

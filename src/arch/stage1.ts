@@ -28,7 +28,7 @@ import { bitsAt, blockAllowed, levelShift, paBitsOf, startBits, startLevel, tg0S
 import type { PhysicalMemory } from "./phys.js";
 import { HCR_EL2, HCR_PTW, REGS_WORDS, TCR_EL1, TTBR0_EL1, TTBR1_EL1, type RegisterFile } from "./registers.js";
 import type { GuestContext } from "./guestcontext.js";
-import type { Stage2 } from "./stage2walk.js";
+import { NO_FAULT, type Stage2 } from "./stage2walk.js";
 import { fscAt, FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_PERMISSION, FSC_SEA_WALK, FSC_TRANSLATION } from "./syndrome.js";
 import type { TablePages } from "./tables.js";
 import {
@@ -310,9 +310,13 @@ export class Stage1 {
     const s2 = this.stage2;
     const hi = (ipa / 4294967296) | 0;
     const lo = ipa | 0;
-    if (!s2.translate(v, c.cpu, c.stage2Tag, hi, lo, false)) return s2.fault;
+    let fault = s2.translate(v, c.cpu, c.stage2Tag, hi, lo, false);
+    if (fault !== NO_FAULT) return fault;
     this.stale ||= s2.stale;
-    if (!s2.readable && s2.cached && !s2.translate(v, c.cpu, c.stage2Tag, hi, lo, true)) return s2.fault;
+    if (!s2.readable && s2.cached) {
+      fault = s2.translate(v, c.cpu, c.stage2Tag, hi, lo, true);
+      if (fault !== NO_FAULT) return fault;
+    }
     if (!s2.readable || (s2.isDevice(s2.fwb(v)) && this.protectedWalk(v))) return fscAt(FSC_PERMISSION, s2.level);
     this.leafPa = s2.pa;
     return -1;
@@ -338,8 +342,9 @@ export class Stage1 {
       const s2 = this.stage2;
       const ipaHi = (this.leafIpa / 4294967296) | 0;
       const ipaLo = this.leafIpa | 0;
-      if (!s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, false)) return s2.fault;
-      if (!s2.writable && s2.cached && !s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true)) return s2.fault;
+      let fault = s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, false);
+      if (fault === NO_FAULT && !s2.writable && s2.cached) fault = s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true);
+      if (fault !== NO_FAULT) return fault;
       if (!s2.writable) {
         if (!s2.canDirty()) return fscAt(FSC_PERMISSION, s2.level);
         s2.setDirty(v, ipaHi, ipaLo);

@@ -7,7 +7,24 @@
  */
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool, StateRegistry } from "../sim/state.js";
-import { DESC_AF, DESC_TABLE, DESC_VALID, HI_DBM, memAttrOf, outputAddressAt, S2_S2AP_R, S2_S2AP_W, SH_INNER } from "./descriptors.js";
+import {
+  DESC_AF,
+  DESC_SH_SHIFT,
+  DESC_TABLE,
+  DESC_TYPE,
+  DESC_VALID,
+  HI_DBM,
+  HI_PXN,
+  HI_UXN,
+  memAttrOf,
+  outputAddressAt,
+  outputAddressHi,
+  S2_FNXS,
+  S2_MEMATTR_SHIFT,
+  S2_S2AP_R,
+  S2_S2AP_W,
+  SH_INNER,
+} from "./descriptors.js";
 import { stage2Walk } from "./events.js";
 import type { CpuFeatures } from "./features.js";
 import { bitsAt, blockAllowed, paBitsOf, startBits, tg0Shift, VTCR_DS_HI, VTCR_HA, VTCR_HD, vtcrStartLevel } from "./geometry.js";
@@ -51,19 +68,23 @@ const PERMISSIONS = Int32Array.from({ length: 16 }, (_, n) => {
   return p;
 });
 
+/** `translate` found a leaf. */
+export const NO_FAULT = -1;
+
+/** MemAttr, S2AP, SH and FnXS in the low word of a leaf. */
+const ATTRIBUTES = (0xf << S2_MEMATTR_SHIFT) | S2_S2AP_R | S2_S2AP_W | (SH_INNER << DESC_SH_SHIFT) | S2_FNXS;
+
 /** The root of a walk lies beyond the physical address size. */
 const BEYOND = -2;
 
 export class Stage2 {
-  /** The leaf: descriptor, level, PA of the byte asked for. */
+  /** The leaf: descriptor, and in words the PA of the byte asked for. */
   lo = 0;
   hi = 0;
-  level = 3;
-  pa: Pa = 0;
-  /** log2 of what the leaf covers. */
-  shift = 12;
-  /** Fault status code with level, -1: none. */
-  fault = -1;
+  paHi = 0;
+  paLo = 0;
+  /** Level of the leaf in bits 15:8, log2 of what it covers in bits 7:0: a TLB entry's L_SIZE. Of a look that failed the level alone. */
+  private size = (3 << 8) | 12;
   /** The leaf came from the TLB: its permissions may be older than the tables. */
   cached = false;
   /** A cached leaf or table was used that the tables no longer hold. */
@@ -75,11 +96,15 @@ export class Stage2 {
   private start = -2;
   private pageShift = 12;
   private ipaLimit = 0;
-  /** log2 of `ipaLimit`, in the high word; negative below 4 GiB. */
-  private ipaShift = 0;
+  /** log2 of `ipaLimit`, in the high word; negative where that is not all to be said (`beyond`). */
+  private ipaShift = -1;
   private firstBits = 0;
-  private paLimit = 0;
+  /** log2 of the first PA beyond what the CPU has, in the high word. */
+  private paShift = 0;
   private lpa2 = false;
+  /** What `attributes` takes of a leaf's low word, and what VTCR_EL2 says for the rest. */
+  private attributeMask = 0;
+  private attributeBits = 0;
   private readonly regs: I32Pool;
   private readonly state: StateRegistry;
 
@@ -112,18 +137,20 @@ export class Stage2 {
     this.start = vtcrStartLevel(lo, hi);
     const isize = 64 - (lo & 0x3f);
     this.ipaLimit = POW2[isize]!;
-    this.ipaShift = Math.min(isize - 32, 31);
+    this.ipaShift = this.start === -2 ? -1 : Math.min(isize - 32, 31);
     this.firstBits = startBits(isize, this.start, this.pageShift);
     this.lpa2 = this.features.lpa2 && (hi & VTCR_DS_HI) !== 0;
-    this.paLimit = POW2[Math.min(paBitsOf((lo >>> 16) & 7), this.features.paBits, this.lpa2 || this.pageShift === 16 ? 52 : 48)]!;
+    this.paShift = Math.min(paBitsOf((lo >>> 16) & 7), this.features.paBits, this.lpa2 || this.pageShift === 16 ? 52 : 48) - 32;
+    this.attributeMask = this.lpa2 ? ATTRIBUTES & ~(SH_INNER << DESC_SH_SHIFT) : ATTRIBUTES;
+    this.attributeBits = this.lpa2 ? ((lo >>> 12) & SH_INNER) << DESC_SH_SHIFT : 0;
   }
 
   /**
    * Translates an IPA, in two words, by way of the TLB. @param tag the VMID's stage-2 context on this CPU
    * @param fresh do not trust a cached leaf: its permission was not enough
-   * @returns true when a leaf with its access flag set was found; else `fault` says why not
+   * @returns NO_FAULT when a leaf with its access flag set was found; else the fault status code with its level
    */
-  readonly translate = (v: number, cpu: number, tag: number, hi: number, lo: number, fresh: boolean): boolean => {
+  readonly translate = (v: number, cpu: number, tag: number, hi: number, lo: number, fresh: boolean): number => {
     this.stale = false;
     const sizes = this.tlbs.stage2Sizes(cpu);
     if (fresh) this.drop(cpu, tag, hi, lo, sizes);
@@ -132,12 +159,10 @@ export class Stage2 {
       if (i < 0 && sizes > 1) i = this.cachedBlock(cpu, tag, hi, lo, sizes);
       if (i >= 0) {
         this.hit(v, cpu, i, hi, lo);
-        return true;
+        return NO_FAULT;
       }
     }
-    if (!this.walk(v, cpu, tag, hi, lo, true)) return false;
-    this.fill(cpu, tag, hi, lo);
-    return true;
+    return this.walk(v, cpu, tag, hi, lo, true, sizes);
   };
 
   /** The TLB's entry of a size for an IPA, or -1. */
@@ -170,13 +195,8 @@ export class Stage2 {
       t.set(i + L_CHANGES, changes);
     }
     const a = t.a;
-    this.lo = a[i + L_DESC_LO]!;
-    this.hi = a[i + L_DESC_HI]!;
-    this.level = a[i + L_SIZE]! >> 8;
-    this.shift = shift;
-    this.fault = -1;
+    this.leafIs(hi, lo, a[i + L_DESC_HI]!, a[i + L_DESC_LO]!, a[i + L_SIZE]! >> 8, shift);
     this.cached = true;
-    this.pa = this.leafAddress(hi, lo);
   };
 
   /** True when the level-3 table of a cached page is known to be the tree's, and has the descriptor still: a short way to see that nothing differs. */
@@ -193,42 +213,51 @@ export class Stage2 {
 
   /** True when the tables now give another output address or less permission than a cached leaf. */
   private differs(v: number, hi: number, lo: number, i: number, shift: number): boolean {
-    if (!this.walk(v, -1, 0, hi, lo, false)) return true;
+    if (this.walk(v, -1, 0, hi, lo, false, 0) !== NO_FAULT) return true;
     const a = this.tlbs.stage2.a;
-    const now = this.pa;
+    const nowHi = this.paHi;
+    const nowLo = this.paLo;
     const less = (a[i + L_DESC_LO]! & ~this.lo & (S2_S2AP_R | S2_S2AP_W)) !== 0;
-    this.lo = a[i + L_DESC_LO]!;
-    this.hi = a[i + L_DESC_HI]!;
-    this.shift = shift;
-    return less || this.leafAddress(hi, lo) !== now;
+    this.leafIs(hi, lo, a[i + L_DESC_HI]!, a[i + L_DESC_LO]!, a[i + L_SIZE]! >> 8, shift);
+    return less || this.paLo !== nowLo || this.paHi !== nowHi;
   }
 
   /** Walks the tables without TLB, events or costs; updates nothing. @returns false on a fault. Fills the fields. */
   peek(v: number, ipa: Ipa): boolean {
-    return this.walk(v, -1, 0, (ipa / 4294967296) | 0, ipa | 0, false);
+    return this.walk(v, -1, 0, (ipa / 4294967296) | 0, ipa | 0, false, 0) === NO_FAULT;
   }
 
-  /** PA of an IPA within the leaf in `hi`, `lo`, `shift`. */
-  private leafAddress(ipaHi: number, ipaLo: number): Pa {
-    const base = outputAddressAt(this.hi, this.lo, this.shift, this.pageShift, this.lpa2);
-    if (this.shift < 32) return base + (ipaLo & ((1 << this.shift) - 1));
-    return base + joinWords(ipaHi & ((1 << (this.shift - 32)) - 1), ipaLo);
+  /** Fills the fields with a leaf and what it makes of an IPA. */
+  private leafIs(ipaHi: number, ipaLo: number, hi: number, lo: number, level: number, shift: number): void {
+    this.hi = hi;
+    this.lo = lo;
+    this.size = (level << 8) | shift;
+    const high = outputAddressHi(hi, lo, this.pageShift, this.lpa2);
+    if (shift < 32) {
+      const within = (1 << shift) - 1;
+      this.paHi = high;
+      this.paLo = (lo & ~within) | (ipaLo & within);
+    } else {
+      const within = (1 << (shift - 32)) - 1;
+      this.paHi = (high & ~within) | (ipaHi & within);
+      this.paLo = ipaLo;
+    }
   }
 
-  private fill(cpu: number, tag: number, hi: number, lo: number): void {
+  /** @param held the sizes of leaves that this CPU's TLB holds already */
+  private fill(cpu: number, tag: number, hi: number, lo: number, level: number, shift: number, held: number): void {
     const t = this.tlbs;
-    const size = this.shift < 21 ? 0 : this.shift < 30 ? 1 : 2;
+    const size = shift < 21 ? 0 : shift < 30 ? 1 : 2;
     const i = t.stage2At(cpu, hi, lo, size);
-    const p = t.stage2;
-    t.noteStage2Size(cpu, size);
+    if ((held & (1 << size)) === 0) t.noteStage2Size(cpu, size);
     if (!this.state.recording) {
-      const a = p.a;
+      const a = t.stage2.a;
       a[i + L_LO] = lo & ~0xfff;
       a[i + L_HI] = hi;
       a[i + L_TAG] = tag;
       a[i + L_DESC_LO] = this.lo;
       a[i + L_DESC_HI] = this.hi;
-      a[i + L_SIZE] = (this.level << 8) | this.shift;
+      a[i + L_SIZE] = (level << 8) | shift;
       a[i + L_CHANGES] = this.tables.changes.a[CHANGES]!;
     } else this.fillRecorded(i, tag, hi, lo);
   }
@@ -239,29 +268,41 @@ export class Stage2 {
     p.set(i + L_TAG, tag);
     p.set(i + L_DESC_LO, this.lo);
     p.set(i + L_DESC_HI, this.hi);
-    p.set(i + L_SIZE, (this.level << 8) | this.shift);
+    p.set(i + L_SIZE, this.size);
     p.set(i + L_CHANGES, this.tables.changes.a[CHANGES]!);
   }
 
-  /** The walk. @param real with TLB, events, costs and hardware updates; else a look only */
-  private readonly walk = (v: number, cpu: number, tag: number, hi: number, lo: number, real: boolean): boolean => {
+  /**
+   * The walk: of 4 KiB pages the walk cache may leave nothing of it but the last level.
+   * @param real with TLB, events, costs and hardware updates; else a look only @param held as of `fill` @returns as `translate`
+   */
+  private readonly walk = (v: number, cpu: number, tag: number, hi: number, lo: number, real: boolean, held: number): number => {
     const r = this.regs.a;
     const b = Math.imul(v, REGS_WORDS);
-    if (r[b + VTCR_EL2] !== this.vtcrLo || r[b + VTCR_EL2 + 1] !== this.vtcrHi) this.decode(r[b + VTCR_EL2]!, r[b + VTCR_EL2 + 1]!);
+    const vtcrLo = r[b + VTCR_EL2]!;
+    const vtcrHi = r[b + VTCR_EL2 + 1]!;
+    if (((vtcrLo ^ this.vtcrLo) | (vtcrHi ^ this.vtcrHi)) !== 0) this.decode(vtcrLo, vtcrHi);
     this.cached = false;
-    const beyond = this.ipaShift >= 0 ? hi >>> this.ipaShift !== 0 : joinWords(hi, lo) >= this.ipaLimit;
-    if (this.start === -2 || beyond) return this.failed(real, hi, lo, FSC_TRANSLATION, 0, 0, 0);
+    if (this.ipaShift < 0 ? this.beyond(hi, lo) : hi >>> this.ipaShift !== 0) return this.failed(real, hi, lo, FSC_TRANSLATION, 0, 0, 0);
+    const table = real && this.pageShift === 12 ? this.cachedTable(cpu, tag, hi, lo, v) : -1;
+    // A whole number, which V8 does not know of a function that it leaves out here.
+    if (table < 0) return this.walkFromAbove(b, cpu, tag, hi, lo, real, held) | 0;
+    const words = this.tables.words.a;
+    const word = (table + (((lo >>> 12) & 511) << 1)) | 0;
+    const dlo = words[word]!;
+    const dhi = words[(word + 1) | 0]!;
+    this.sim.agents.charge(this.sim.costs.walkStep);
+    if ((dlo & DESC_TYPE) !== (DESC_VALID | DESC_TABLE)) return this.failed(true, hi, lo, FSC_TRANSLATION, 3, dhi, dlo);
+    return this.leaf(true, cpu, tag, hi, lo, word, dhi, dlo, 3, 12, held);
+  };
+
+  /** The same from the root, or from a level-2 table that is known. */
+  private walkFromAbove(b: number, cpu: number, tag: number, hi: number, lo: number, real: boolean, held: number): number {
     const words = this.tables.words;
     const pageShift = this.pageShift;
-    let level = 3;
-    let word: number;
-    const at = this.cachedTable(cpu, tag, hi, lo, v, real);
-    if (at >= 0) word = at + (((lo >>> 12) & 511) << 1);
-    else {
-      word = this.begin(b, hi, lo, real) | 0;
-      if (word === BEYOND) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, 0, 0, 0);
-      level = this.level | 0;
-    }
+    let word = this.begin(b, hi, lo, real) | 0;
+    if (word === BEYOND) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, 0, 0, 0);
+    let level = this.firstLevel | 0;
     for (;;) {
       let dlo: number;
       let dhi: number;
@@ -276,39 +317,48 @@ export class Stage2 {
       if (real) this.sim.agents.charge(this.sim.costs.walkStep);
       if ((dlo & DESC_VALID) === 0) return this.failed(real, hi, lo, FSC_TRANSLATION, level, dhi, dlo);
       const table = (dlo & DESC_TABLE) !== 0;
+      const shift = pageShift + (pageShift - 3) * (3 - level);
       if (level === 3 || !table) {
         if (level === 3 ? !table : !blockAllowed(level, pageShift)) return this.failed(real, hi, lo, FSC_TRANSLATION, level, dhi, dlo);
-        return this.leaf(real, hi, lo, word, dhi, dlo, level);
+        return this.leaf(real, cpu, tag, hi, lo, word, dhi, dlo, level, shift, held);
       }
       const next = outputAddressAt(dhi, dlo, pageShift, pageShift, this.lpa2);
-      if (next >= this.paLimit) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, level, dhi, dlo);
+      if (this.tooLarge(next)) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, level, dhi, dlo);
       level++;
-      const shift = pageShift + (pageShift - 3) * (3 - level);
-      word = this.wordOf(next, bitsAt(hi, lo, shift, pageShift - 3)) | 0;
+      word = this.wordOf(next, bitsAt(hi, lo, shift - (pageShift - 3), pageShift - 3)) | 0;
       if (pageShift !== 12 || word < 0) continue;
       if (level === 3) {
         this.lastTable = word - (((lo >>> 12) & 511) << 1);
         if (real) this.cacheTable(cpu, tag, hi, lo, this.lastTable);
       } else if (level === 2) this.rememberLevel2(b, hi, lo, word - ((lo >>> 21) & 511) * 2);
     }
-  };
+  }
 
-  /** The first descriptor that a walk without a cached table reads, at `level`: the root's, or that of a level-2 table which is known. @returns its word, -1 outside the window, or BEYOND */
+  /** Is an IPA outside of what VTCR_EL2 says, or says that no sense can be made of? Asked where `ipaShift` is negative. */
+  private beyond(hi: number, lo: number): boolean {
+    return this.start === -2 || joinWords(hi, lo) >= this.ipaLimit;
+  }
+  private tooLarge(table: Pa): boolean {
+    return table >= POW2[this.paShift + 32]!;
+  }
+
+  /** The first descriptor that a walk without a cached table reads, at `firstLevel`: the root's, or that of a level-2 table which is known. @returns its word, -1 outside the window, or BEYOND */
   private begin(b: number, hi: number, lo: number, real: boolean): number {
     const { start, pageShift } = this;
     if (this.knowsLevel2(b, hi, lo)) {
       // The levels above cost what they cost.
       if (real) this.sim.agents.charge((2 - start) * this.sim.costs.walkStep);
-      this.level = 2;
+      this.firstLevel = 2;
       return this.level2 + ((lo >>> 21) & 511) * 2;
     }
     const r = this.regs.a;
     const root = joinWords(r[b + VTTBR_EL2 + 1]! & 0xffff, r[b + VTTBR_EL2]! & ~1);
-    if (root >= this.paLimit) return BEYOND;
-    this.level = start;
+    if (this.tooLarge(root)) return BEYOND;
+    this.firstLevel = start;
     return this.wordOf(root, bitsAt(hi, lo, pageShift + (pageShift - 3) * (3 - start), this.firstBits));
   }
 
+  private firstLevel = 0;
   /** The level-2 table of the last walk with 4 KiB pages that came to one: its first word, the root and the GiB that it was for, and `reshaped` then. */
   private level2 = 0;
   private level2RootLo = 0;
@@ -354,35 +404,35 @@ export class Stage2 {
   private cachedTableAt(cpu: number, tag: number, hi: number, lo: number): number {
     const a = this.tlbs.walk2.a;
     const i = this.tlbs.walkAt(cpu, hi, lo);
-    return a[i + W_TAG] === tag && a[i + W_LO] === (lo & ~0x1fffff) && a[i + W_HI] === hi ? i : -1;
+    return ((a[i + W_TAG]! ^ tag) | (a[i + W_LO]! ^ (lo & ~0x1fffff)) | (a[i + W_HI]! ^ hi)) === 0 ? i : -1;
   }
 
-  private cachedTable(cpu: number, tag: number, hi: number, lo: number, v: number, real: boolean): number {
-    if (!real || this.pageShift !== 12) return -1;
-    const t = this.tlbs.walk2;
+  private cachedTable(cpu: number, tag: number, hi: number, lo: number, v: number): number {
     const i = this.cachedTableAt(cpu, tag, hi, lo);
     if (i < 0) return -1;
+    const a = this.tlbs.walk2.a;
     const links = this.tables.changes.a[LINKS]!;
-    const table = t.a[i + W_TABLE_LO]!;
-    const seen = t.a[i + W_CHANGES]!;
-    if (seen !== links && seen !== ~links) {
-      // The table that the tree names now, by a look from the root.
-      const same = this.peekTable(v, hi, lo) === table;
-      this.cached = false;
-      if (!same) this.stale = true;
-      t.set(i + W_CHANGES, same ? links : ~links);
-    }
+    const table = a[i + W_TABLE_LO]!;
+    const seen = a[i + W_CHANGES]!;
+    if (seen !== links && seen !== ~links) this.compareTable(v, hi, lo, i, table);
     return table;
+  }
+  /** Is a table in the walk cache the one that the tree names now, by a look from the root? */
+  private compareTable(v: number, hi: number, lo: number, i: number, table: number): void {
+    const links = this.tables.changes.a[LINKS]!;
+    const same = this.peekTable(v, hi, lo) === table;
+    if (!same) this.stale = true;
+    this.tlbs.walk2.set(i + W_CHANGES, same ? links : ~links);
   }
 
   /** Words of the level-3 table that the tree names for an IPA, or -1. */
   private peekTable(v: number, hi: number, lo: number): number {
     this.lastTable = -1;
-    this.walk(v, -1, 0, hi, lo, false);
+    this.walk(v, -1, 0, hi, lo, false, 0);
     return this.lastTable;
   }
   private lastTable = -1;
-  /** Word index of the leaf that the last walk read, -1 outside the window of tables. */
+  /** Word index of the leaf that the last look read, -1 outside the window of tables. */
   private word = -1;
 
   private readonly cacheTable = (cpu: number, tag: number, hi: number, lo: number, table: number): void => {
@@ -393,22 +443,32 @@ export class Stage2 {
     t.set(i + W_CHANGES, this.tables.changes.a[LINKS]!);
   };
 
-  private leaf(real: boolean, hi: number, lo: number, word: number, dhi: number, dlo: number, level: number): boolean {
-    const shift = this.pageShift + (this.pageShift - 3) * (3 - level);
-    this.lo = dlo;
-    this.hi = dhi;
-    this.level = level;
-    this.shift = shift;
-    this.word = word;
-    this.pa = this.leafAddress(hi, lo);
-    if (this.pa >= this.paLimit) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, level, dhi, dlo);
-    if ((dlo & DESC_AF) === 0 && real) {
+  private leaf(
+    real: boolean,
+    cpu: number,
+    tag: number,
+    hi: number,
+    lo: number,
+    word: number,
+    dhi: number,
+    dlo: number,
+    level: number,
+    shift: number,
+    held: number,
+  ): number {
+    this.leafIs(hi, lo, dhi, dlo, level, shift);
+    if (this.paHi >>> this.paShift !== 0) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, level, dhi, dlo);
+    if (!real) {
+      this.word = word;
+      return NO_FAULT;
+    }
+    if ((dlo & DESC_AF) === 0) {
       if ((this.vtcrLo & VTCR_HA) === 0 || !this.features.hafdbs) return this.failed(real, hi, lo, FSC_ACCESS_FLAG, level, dhi, dlo);
       this.update(word, dlo | DESC_AF);
     }
-    this.fault = -1;
-    if (real && !this.sim.bus.unheard()) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, this.hi, this.lo, this.pa, 0);
-    return true;
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, this.hi, this.lo, this.pa, 0);
+    this.fill(cpu, tag, hi, lo, level, shift, held);
+    return NO_FAULT;
   }
 
   /** Hardware update of the leaf that was just read (FEAT_HAFDBS): atomic, and no break-before-make matter. */
@@ -424,20 +484,29 @@ export class Stage2 {
   }
   /** Sets S2AP[1] in the tables for an IPA whose fresh walk has just succeeded. */
   setDirty(v: number, hi: number, lo: number): void {
-    if (this.walk(v, -1, 0, hi, lo, false)) this.update(this.word, this.lo | S2_S2AP_W);
+    if (this.walk(v, -1, 0, hi, lo, false, 0) === NO_FAULT) this.update(this.word, this.lo | S2_S2AP_W);
   }
 
-  private failed(real: boolean, hi: number, lo: number, kind: number, level: number, dhi: number, dlo: number): boolean {
-    this.fault = fscAt(kind, level);
-    this.level = level;
-    this.lo = dlo;
-    this.hi = dhi;
-    if (real && !this.sim.bus.unheard()) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, dhi, dlo, 0, 1);
-    return false;
+  /** @returns the fault status code */
+  private failed(real: boolean, hi: number, lo: number, kind: number, level: number, dhi: number, dlo: number): number {
+    if (!real) this.size = level << 8;
+    else if (!this.sim.bus.unheard()) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, dhi, dlo, 0, 1);
+    return fscAt(kind, level);
   }
 
   // ---- what the last leaf says
 
+  /** PA of the byte asked for. */
+  get pa(): Pa {
+    return joinWords(this.paHi, this.paLo);
+  }
+  get level(): number {
+    return this.size >> 8;
+  }
+  /** What it says of type and permissions, in one word: MemAttr 5:2, S2AP 7:6, SH 9:8, FnXS 11, XN 22:21. */
+  get attributes(): number {
+    return (this.lo & this.attributeMask) | this.attributeBits | (this.hi & (HI_PXN | HI_UXN));
+  }
   get memAttr(): number {
     return memAttrOf(this.lo);
   }

@@ -6,7 +6,7 @@
 import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 import { BRACKETS } from "./brackets.js";
-import { HI_PXN, HI_UXN, S1_AP_EL0, S1_AP_RDONLY } from "./descriptors.js";
+import { HI_PXN, HI_UXN, S1_AP_EL0, S1_AP_RDONLY, S1_NG, S2_FNXS } from "./descriptors.js";
 import { memoryAbort, staleTranslation, tlbMiss } from "./events.js";
 import type { Exceptions } from "./exception.js";
 import type { CpuFeatures } from "./features.js";
@@ -23,7 +23,7 @@ import {
   mairByte,
   supportsAtomics,
 } from "./mair.js";
-import { combine, combineAttr, RESULT_ATTR, RESULT_SH_SHIFT, SH_OSH, stage1Only } from "./memtype.js";
+import { combine, combineAttr, RESULT_ATTR, RESULT_SH, RESULT_SH_SHIFT, SH_OSH, stage1Only } from "./memtype.js";
 import type { PhysicalMemory } from "./phys.js";
 import type { MachineProfile } from "./profile.js";
 import {
@@ -32,6 +32,7 @@ import {
   HCR_DC,
   HCR_DCT_HI,
   HCR_EL2,
+  HCR_FWB_HI,
   HCR_TEA_HI,
   HCR_ID_HI,
   HPFAR_EL2,
@@ -44,7 +45,7 @@ import {
   type RegisterFile,
 } from "./registers.js";
 import { S1_EXTERNAL_ABORT, S1_FAULT, S1_OK, type Stage1 } from "./stage1.js";
-import type { Stage2 } from "./stage2walk.js";
+import { NO_FAULT, type Stage2 } from "./stage2walk.js";
 import {
   dataAbort,
   EC_DABT_CUR,
@@ -77,10 +78,12 @@ import {
   C_PA_HI,
   C_PA_LO,
   C_S1,
+  C_SHIFT,
   C_SLOT,
   C_TAG,
   C_VA_HI,
   C_VA_LO,
+  COMBINED,
   F_ATOMICS,
   F_CACHED,
   F_DEVICE,
@@ -95,9 +98,10 @@ import {
   F_WRITE_THROUGH,
   F_X0,
   F_X1,
+  vaHash,
   type Tlbs,
 } from "./tlb.js";
-import { joinWords, type Pa } from "./types.js";
+import { joinWords } from "./types.js";
 
 /** The access was made. */
 export const PE_OK = 0;
@@ -118,6 +122,9 @@ export const T_CM = 2;
 export const T_ANY = 4;
 /** Exclusive or LSE atomic. */
 export const T_ATOMIC = 8;
+
+/** HCR_EL2.CD (bit 32). */
+const HCR_CD_HI = 1 << 0;
 
 /** All permissions of EL1 and EL0. */
 const ALL = F_R1 | F_W1 | F_X1 | F_R0 | F_W0 | F_X0 | F_R1_PAN | F_W1_PAN;
@@ -182,24 +189,6 @@ export class Translation {
     return p;
   }
 
-  // The access under way: what was asked, and what stage 1 said of it. Dead when `translate` has returned.
-  private access = ACCESS_READ;
-  private iss = 0;
-  private flags = 0;
-  /** VA[63:32] as the instruction gave it, for FAR. */
-  private vaHi = 0;
-  private perms = ALL;
-  private attr = 0;
-  private sh = 0;
-  /** The IPA in two words: a double would be made of them twice, and taken apart three times. */
-  private ipaHi = 0;
-  private ipaLo = 0;
-  private pa: Pa = 0;
-  private tag = 0;
-  /** Stage-1 leaf: level << 8 | log2 of its size. */
-  private size = 12;
-  private stale = false;
-
   /**
    * Translates one page's part of an access and fills the combined TLB.
    * @param hi VA[63:32] without its tag @param vaHi as the instruction gave it, for FAR
@@ -216,75 +205,90 @@ export class Translation {
     iss: number,
     flags: number,
   ): number => {
-    this.sim.bus.emit(tlbMiss, hi, lo, c.vmid, c.asid, (flags & T_CM) !== 0 ? 3 : access);
-    this.access = access;
-    this.iss = iss;
-    this.flags = flags;
-    this.vaHi = vaHi;
-    const rc = c.stage1 ? this.first(v, c, hi, lo) : this.identity(v, c, hi, lo);
-    return rc === PE_OK ? this.second(v, c, hi, lo) : rc;
+    const { bus } = this.sim;
+    if (!bus.unheard()) bus.emit(tlbMiss, hi, lo, c.vmid, c.asid, (flags & T_CM) !== 0 ? 3 : access);
+    const type = c.stage1 === true ? this.first(v, c, hi, vaHi, lo, access, flags) : this.identity(v, c, hi, vaHi, lo, access, flags);
+    if (type < 0) return -type;
+    // The IPA in two words: a double would be made of them twice, and taken apart three times.
+    let ipaHi = hi;
+    let ipaLo = lo;
+    let tag = c.asidTag;
+    let size = 12;
+    let stale = false;
+    if (c.stage1 === true) {
+      const s1 = this.stage1;
+      ipaHi = (s1.ipa / 4294967296) | 0;
+      ipaLo = s1.ipa | 0;
+      if ((s1.lo & S1_NG) === 0) tag = c.globalTag;
+      size = (s1.level << 8) | s1.shift;
+      stale = s1.stale;
+    }
+    let paHi = ipaHi;
+    let paLo = ipaLo;
+    let entry: number;
+    if (c.stage2 === true) {
+      const s2 = this.stage2;
+      entry = this.second(v, c, type, ipaHi, ipaLo, access, flags);
+      if (entry < 0) return this.toEl2(v, ~entry, false, ipaHi, ipaLo, vaHi, lo, access, iss, flags);
+      paHi = s2.paHi;
+      paLo = s2.paLo;
+      if (s2.stale === true) stale = true;
+    } else entry = this.marked(type, stage1Only(type & RESULT_ATTR, (type >> RESULT_SH_SHIFT) & 3)) | (type & ALL);
+    if ((flags & T_ATOMIC) !== 0 && (entry & F_ATOMICS) === 0) {
+      const rc = this.unsupportedAtomic(v, c, type, ipaHi, ipaLo, vaHi, lo, access, iss, flags);
+      if (rc !== PE_OK) return rc;
+    }
+    if (BRACKETS && this.phys.cache !== undefined) entry |= this.cacheMarks(v, c, entry & RESULT_ATTR);
+    this.fill(c, hi, lo, entry, tag, size, ipaHi, ipaLo, paHi, paLo);
+    if (stale) this.reportStale(hi, lo, joinWords(ipaHi, ipaLo), joinWords(paHi, paLo), -1);
+    return PE_OK;
   };
 
-  /** Stage 1 on: walk, alignment by type, permission. */
-  private first(v: number, c: GuestContext, hi: number, lo: number): number {
+  /**
+   * Stage 1 on: walk, alignment by type, permission. The leaf lies in `stage1`.
+   * @returns its type and permissions as C_FLAGS has them; negative: where the exception went
+   */
+  private first(v: number, c: GuestContext, hi: number, vaHi: number, lo: number, access: number, flags: number): number {
     const s1 = this.stage1;
     const b = Math.imul(v, REGS_WORDS);
-    const { access } = this;
     /** Permission that the access needs in an entry. */
     const need = access === ACCESS_READ ? c.readMask : access === ACCESS_WRITE ? c.writeMask : c.fetchMask;
-    const checked = (this.flags & T_ANY) === 0;
+    const checked = (flags & T_ANY) === 0;
     let rc = s1.translate(v, c, hi, lo, c.el0, false);
-    if (rc !== S1_OK) return this.stage1Failed(v, c, rc, lo);
+    if (rc !== S1_OK) return -this.stage1Failed(v, c, rc, vaHi, lo, access, flags);
     let perms = this.leafPermissions(b);
     if (checked && (perms & need) === 0 && s1.cached) {
       rc = s1.translate(v, c, hi, lo, c.el0, true);
-      if (rc !== S1_OK) return this.stage1Failed(v, c, rc, lo);
+      if (rc !== S1_OK) return -this.stage1Failed(v, c, rc, vaHi, lo, access, flags);
       perms = this.leafPermissions(b);
     }
     const attr = this.leafAttr(b);
     const device = this.device[attr] !== 0;
-    if ((this.flags & T_UNALIGNED) !== 0 && device) return this.toEl1(v, c, FSC_ALIGNMENT, lo);
+    if ((flags & T_UNALIGNED) !== 0 && device) return -this.toEl1(v, c, FSC_ALIGNMENT, vaHi, lo, access, flags);
     if (checked && (perms & need) === 0) {
-      if (this.access !== ACCESS_WRITE || !s1.canDirty(v) || !this.writableIfClean(b, need)) {
-        return this.toEl1(v, c, fscAt(FSC_PERMISSION, s1.level), lo);
+      if (access !== ACCESS_WRITE || !s1.canDirty(v) || !this.writableIfClean(b, need)) {
+        return -this.toEl1(v, c, fscAt(FSC_PERMISSION, s1.level), vaHi, lo, access, flags);
       }
       rc = s1.setDirty(v, c, hi, lo);
-      if (rc !== S1_OK) return this.stage1Failed(v, c, rc, lo);
+      if (rc !== S1_OK) return -this.stage1Failed(v, c, rc, vaHi, lo, access, flags);
       perms = this.leafPermissions(b);
     }
-    if (this.access === ACCESS_FETCH && device && !this.fetchesDevice) return this.toEl1(v, c, fscAt(FSC_PERMISSION, s1.level), lo);
-    this.perms = perms;
-    this.attr = attr;
-    this.sh = (s1.lo >>> 8) & 3;
-    this.ipaHi = (s1.ipa / 4294967296) | 0;
-    this.ipaLo = s1.ipa | 0;
-    this.tag = (s1.lo & (1 << 11)) !== 0 ? c.asidTag : c.globalTag;
-    this.size = (s1.level << 8) | s1.shift;
-    this.stale = s1.stale;
-    return PE_OK;
+    if (access === ACCESS_FETCH && device && !this.fetchesDevice) {
+      return -this.toEl1(v, c, fscAt(FSC_PERMISSION, s1.level), vaHi, lo, access, flags);
+    }
+    return perms | (s1.lo & RESULT_SH) | attr;
   }
 
-  /** Stage 1 off: output is input, Device-nGnRnE for data (or, with HCR_EL2.DC, write-back). */
-  private identity(v: number, c: GuestContext, hi: number, lo: number): number {
+  /** Stage 1 off: output is input, Device-nGnRnE for data (or, with HCR_EL2.DC, write-back). @returns as `first` */
+  private identity(v: number, c: GuestContext, hi: number, vaHi: number, lo: number, access: number, flags: number): number {
     // VA bits above the implemented PA size: address size fault level 0.
-    if (hi >>> this.paShift !== 0) return this.toEl1(v, c, FSC_ADDRESS_SIZE, lo);
-    const cacheable = (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2]! & HCR_DC) !== 0;
-    if ((this.flags & T_UNALIGNED) !== 0 && !cacheable && this.profile.mmuOffAlignmentFaults) return this.toEl1(v, c, FSC_ALIGNMENT, lo);
-    this.perms = ALL;
-    if (cacheable) {
+    if (hi >>> this.paShift !== 0) return -this.toEl1(v, c, FSC_ADDRESS_SIZE, vaHi, lo, access, flags);
+    if ((c.hcr & HCR_DC) !== 0) {
       const tagged = (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & HCR_DCT_HI) !== 0 && this.features.mte;
-      this.attr = tagged ? ATTR_TAGGED : ATTR_WB;
-      this.sh = 0;
-    } else {
-      this.attr = 0;
-      this.sh = SH_OSH;
+      return ALL | (tagged ? ATTR_TAGGED : ATTR_WB);
     }
-    this.ipaHi = hi;
-    this.ipaLo = lo;
-    this.tag = c.asidTag;
-    this.size = 12;
-    this.stale = false;
-    return PE_OK;
+    if ((flags & T_UNALIGNED) !== 0 && this.profile.mmuOffAlignmentFaults) return -this.toEl1(v, c, FSC_ALIGNMENT, vaHi, lo, access, flags);
+    return ALL | (SH_OSH << RESULT_SH_SHIFT);
   }
 
   /** Would the leaf permit the write if it were not read-only? */
@@ -296,64 +300,89 @@ export class Translation {
     return ok;
   }
 
-  /** Stage 2 of the final IPA, the resulting type, the entry. */
-  private readonly second = (v: number, c: GuestContext, hi: number, lo: number): number => {
-    const { ipaHi, ipaLo } = this;
-    const attr = this.attr;
-    const flags = this.flags;
-    const access = this.access;
-    const device1 = this.device[attr] !== 0;
-    let perms = this.perms;
-    let result: number;
-    let pa: number;
-    if (c.stage2 === true) {
-      const s2 = this.stage2;
-      const checked = (flags & T_ANY) === 0;
-      if (!s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, false)) return this.toEl2(v, s2.fault, false, lo);
-      if (checked && s2.cached && !this.stage2Permits(access, c.el0) && !s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true)) {
-        return this.toEl2(v, s2.fault, false, lo);
-      }
-      if (s2.stale) this.stale = true;
-      const fwb = s2.fwb(v);
-      result = combine(attr, this.sh, s2.memAttr, s2.sh, fwb, this.features.xs && (s2.lo & (1 << 11)) !== 0);
-      const device = isDevice(result & RESULT_ATTR);
-      // HCR_EL2.CD: what stage 2 calls Normal is non-cacheable.
-      if (!device && (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & 1) !== 0) result = ATTR_NC | (SH_OSH << RESULT_SH_SHIFT);
-      // With stage 1 off an access whose unaligned form is let through is so whatever stage 2 says.
-      if (device && (flags & T_UNALIGNED) !== 0 && !device1) return this.toEl2(v, FSC_ALIGNMENT, false, lo);
-      if (checked && this.stage2Permits(access, c.el0) !== true) {
-        if (access !== ACCESS_WRITE || !s2.canDirty()) return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, lo);
-        s2.setDirty(v, ipaHi, ipaLo);
-        s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true);
-      }
-      if (access === ACCESS_FETCH && !this.fetchesDevice && s2.isDevice(fwb)) {
-        return this.toEl2(v, fscAt(FSC_PERMISSION, s2.level), false, lo);
-      }
-      perms &= s2.permissions;
-      pa = s2.pa;
-    } else {
-      result = stage1Only(attr, this.sh);
-      pa = joinWords(ipaHi, ipaLo);
+  /**
+   * Stage 2 of the final IPA. The leaf lies in `stage2`.
+   * @param type as `first` gave it @returns C_FLAGS of the entry without its cache's marks; ~fsc of a stage-2 fault
+   */
+  private second(v: number, c: GuestContext, type: number, ipaHi: number, ipaLo: number, access: number, flags: number): number {
+    const s2 = this.stage2;
+    const checked = (flags & T_ANY) === 0;
+    let fault = s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, false);
+    if (fault !== NO_FAULT) return ~fault;
+    if (checked && s2.cached && !this.stage2Permits(access, c.el0)) {
+      fault = s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true);
+      if (fault !== NO_FAULT) return ~fault;
     }
-    const atomics = supportsAtomics(result & RESULT_ATTR) && ((result >> RESULT_SH_SHIFT) & 3) !== 0;
-    if ((flags & T_ATOMIC) !== 0 && !atomics) {
-      const rc = this.unsupportedAtomic(v, c, lo);
-      if (rc !== PE_OK) return rc;
+    let entry = this.bothStages(v, type);
+    // With stage 1 off an access whose unaligned form is let through is so whatever stage 2 says.
+    if ((flags & T_UNALIGNED) !== 0 && (entry & (F_DEVICE1 | F_DEVICE)) === F_DEVICE) return ~FSC_ALIGNMENT;
+    if (checked && this.stage2Permits(access, c.el0) !== true) {
+      if (access !== ACCESS_WRITE || !s2.canDirty()) return ~fscAt(FSC_PERMISSION, s2.level);
+      entry = this.madeDirty(v, c, type, ipaHi, ipaLo);
     }
-    let marks = (device1 ? F_DEVICE1 : 0) | (isDevice(result & RESULT_ATTR) ? F_DEVICE : 0) | (atomics ? F_ATOMICS : 0);
-    if (BRACKETS && this.phys.cache !== undefined) marks |= this.cacheMarks(v, c, result & RESULT_ATTR);
-    this.pa = pa;
-    this.fill(c, hi, lo, result | perms | marks);
-    if (this.stale) this.reportStale(hi, lo, joinWords(ipaHi, ipaLo), pa, -1);
-    return PE_OK;
-  };
+    if (access === ACCESS_FETCH && !this.fetchesDevice && s2.isDevice(s2.fwb(v))) return ~fscAt(FSC_PERMISSION, s2.level);
+    return entry;
+  }
 
-  private unsupportedAtomic(v: number, c: GuestContext, lo: number): number {
+  /** The leaf of stage 2 becomes writable by the access. @returns the entry's C_FLAGS, as of `second` */
+  private madeDirty(v: number, c: GuestContext, type: number, ipaHi: number, ipaLo: number): number {
+    const s2 = this.stage2;
+    const { stale } = s2;
+    s2.setDirty(v, ipaHi, ipaLo);
+    s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true);
+    s2.stale ||= stale;
+    return this.bothStages(v, type);
+  }
+
+  /** What `bothStages` was asked last, and its answer for all permissions of stage 1: most of a guest's memory is of one type. */
+  private bothKey = -1;
+  private both = 0;
+
+  /** Resulting type, permissions and marks of a stage-1 type with the leaf in `stage2`. */
+  private bothStages(v: number, type: number): number {
+    const hcr = this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]!;
+    // Bits 30:23 and 13:12 are free in the attributes, 14 and 0 too, which HCR_EL2's have.
+    const key = this.stage2.attributes | (hcr & (HCR_FWB_HI | HCR_CD_HI)) | ((type & RESULT_ATTR) << 23) | ((type & RESULT_SH) << 4);
+    if (key !== this.bothKey) {
+      this.bothKey = key;
+      this.both = this.combineStages(v, type, hcr);
+    }
+    return this.both & (type | ~ALL);
+  }
+  private combineStages(v: number, type: number, hcr: number): number {
+    const s2 = this.stage2;
+    const fnxs = this.features.xs && (s2.lo & S2_FNXS) !== 0;
+    let result = combine(type & RESULT_ATTR, (type >> RESULT_SH_SHIFT) & 3, s2.memAttr, s2.sh, s2.fwb(v), fnxs);
+    // HCR_EL2.CD: what stage 2 calls Normal is non-cacheable.
+    if (!isDevice(result & RESULT_ATTR) && (hcr & HCR_CD_HI) !== 0) result = ATTR_NC | (SH_OSH << RESULT_SH_SHIFT);
+    return this.marked(type, result) | s2.permissions;
+  }
+  /** A resulting type with the marks of an entry. @param type of stage 1 */
+  private marked(type: number, result: number): number {
+    const atomics = supportsAtomics(result & RESULT_ATTR) && (result & RESULT_SH) !== 0;
+    const device1 = this.device[type & RESULT_ATTR] !== 0;
+    return result | (device1 ? F_DEVICE1 : 0) | (isDevice(result & RESULT_ATTR) ? F_DEVICE : 0) | (atomics ? F_ATOMICS : 0);
+  }
+
+  private unsupportedAtomic(
+    v: number,
+    c: GuestContext,
+    type: number,
+    ipaHi: number,
+    ipaLo: number,
+    vaHi: number,
+    lo: number,
+    access: number,
+    iss: number,
+    flags: number,
+  ): number {
     const answer = this.profile.unsupportedAtomics;
-    if (answer === "sea") return this.toTarget(v, c, FSC_SEA, lo);
+    if (answer === "sea") return this.toTarget(v, c, FSC_SEA, ipaHi, ipaLo, vaHi, lo, access, flags);
     // Stage 1 is the cause unless its own attributes would have done.
-    if (answer === "fault35" && c.stage2 && supportsAtomics(this.attr)) return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, lo);
-    return answer === "fault35" ? this.toEl1(v, c, FSC_UNSUPPORTED_ATOMIC, lo) : PE_OK;
+    if (answer === "fault35" && c.stage2 && supportsAtomics(type & RESULT_ATTR)) {
+      return this.toEl2(v, FSC_UNSUPPORTED_ATOMIC, false, ipaHi, ipaLo, vaHi, lo, access, iss, flags);
+    }
+    return answer === "fault35" ? this.toEl1(v, c, FSC_UNSUPPORTED_ATOMIC, vaHi, lo, access, flags) : PE_OK;
   }
 
   /**
@@ -384,45 +413,68 @@ export class Translation {
     return access === ACCESS_READ ? s2.readable : access === ACCESS_WRITE ? s2.writable : s2.executable(el0);
   }
 
-  private readonly fill = (c: GuestContext, hi: number, lo: number, flags: number): void => {
-    const { pa } = this;
-    const tag = this.tag;
-    const size = this.size;
-    const t = this.combined;
-    const i = this.tlbs.combinedAt(c.cpu, hi, lo);
+  /** The new entry. @param size stage-1 leaf: level << 8 | log2 of its size */
+  private fill(
+    c: GuestContext,
+    hi: number,
+    lo: number,
+    flags: number,
+    tag: number,
+    size: number,
+    ipaHi: number,
+    ipaLo: number,
+    paHi: number,
+    paLo: number,
+  ): void {
+    // As who looked for it: V8 has it already.
+    const i = (c.first + (vaHash(hi, lo) & (COMBINED - 1))) << C_SHIFT;
     this.entry = i;
     if ((size & 0xff) > 12) this.tlbs.noteBig(c.cpu, BIG_GUEST);
+    const slot = this.phys.directSlotAt(paHi, paLo);
     if (!this.sim.state.recording) {
-      const a = t.a;
+      const { a } = this.combined;
       a[i + C_VA_LO] = lo & ~0xfff;
       a[i + C_VA_HI] = hi;
       a[i + C_TAG] = tag;
       a[i + C_FLAGS] = flags;
-      a[i + C_SLOT] = this.phys.directSlot(pa);
+      a[i + C_SLOT] = slot;
       a[i + C_CHANGES] = this.tables.changes.a[0]!;
-      a[i + C_PA_LO] = pa & ~0xfff;
-      a[i + C_PA_HI] = (pa / 4294967296) | 0;
-      a[i + C_IPA_LO] = this.ipaLo & ~0xfff;
-      a[i + C_IPA_HI] = this.ipaHi;
+      a[i + C_PA_LO] = paLo & ~0xfff;
+      a[i + C_PA_HI] = paHi;
+      a[i + C_IPA_LO] = ipaLo & ~0xfff;
+      a[i + C_IPA_HI] = ipaHi;
       a[i + C_S1] = size;
       a[i + C_IDS] = c.ids;
-    } else this.fillRecorded(c, i, hi, lo, flags);
-  };
+    } else this.fillRecorded(c, i, hi, lo, flags, slot, tag, size, ipaHi, ipaLo, paHi, paLo);
+  }
 
   /** The same writes with the journal: apart, as its bytes would count where V8 puts the other together. */
-  private fillRecorded(c: GuestContext, i: number, hi: number, lo: number, flags: number): void {
-    const { pa, combined: t } = this;
+  private fillRecorded(
+    c: GuestContext,
+    i: number,
+    hi: number,
+    lo: number,
+    flags: number,
+    slot: number,
+    tag: number,
+    size: number,
+    ipaHi: number,
+    ipaLo: number,
+    paHi: number,
+    paLo: number,
+  ): void {
+    const t = this.combined;
     t.set(i + C_VA_LO, lo & ~0xfff);
     t.set(i + C_VA_HI, hi);
-    t.set(i + C_TAG, this.tag);
+    t.set(i + C_TAG, tag);
     t.set(i + C_FLAGS, flags);
-    t.set(i + C_SLOT, this.phys.directSlot(pa));
+    t.set(i + C_SLOT, slot);
     t.set(i + C_CHANGES, this.tables.changes.a[0]!);
-    t.set(i + C_PA_LO, pa & ~0xfff);
-    t.set(i + C_PA_HI, (pa / 4294967296) | 0);
-    t.set(i + C_IPA_LO, this.ipaLo & ~0xfff);
-    t.set(i + C_IPA_HI, this.ipaHi);
-    t.set(i + C_S1, this.size);
+    t.set(i + C_PA_LO, paLo & ~0xfff);
+    t.set(i + C_PA_HI, paHi);
+    t.set(i + C_IPA_LO, ipaLo & ~0xfff);
+    t.set(i + C_IPA_HI, ipaHi);
+    t.set(i + C_S1, size);
     t.set(i + C_IDS, c.ids);
   }
 
@@ -448,23 +500,18 @@ export class Translation {
 
   // ---- aborts
 
-  private stage1Failed(v: number, c: GuestContext, rc: number, lo: number): number {
-    if (rc === S1_FAULT) return this.toEl1(v, c, this.stage1.fault, lo);
-    return rc === S1_EXTERNAL_ABORT ? this.walkAborted(v, c, lo) : this.walkFailed(v, lo);
+  private stage1Failed(v: number, c: GuestContext, rc: number, vaHi: number, vaLo: number, access: number, flags: number): number {
+    if (rc === S1_FAULT) return this.toEl1(v, c, this.stage1.fault, vaHi, vaLo, access, flags);
+    return this.walkFailed(v, c, rc, vaHi, vaLo, access, flags);
   }
 
-  /** A stage-2 fault of the stage-1 walk. */
-  private walkFailed(v: number, vaLo: number): number {
-    this.ipaHi = (this.stage1.walkIpa / 4294967296) | 0;
-    this.ipaLo = this.stage1.walkIpa | 0;
-    return this.toEl2(v, this.walkFault(), true, vaLo);
-  }
-
-  /** An external abort on the stage-1 walk: of stage 1 (S1PTW = 0). */
-  private walkAborted(v: number, c: GuestContext, vaLo: number): number {
-    this.ipaHi = (this.stage1.walkIpa / 4294967296) | 0;
-    this.ipaLo = this.stage1.walkIpa | 0;
-    return this.toTarget(v, c, this.stage1.fault, vaLo);
+  /** A stage-2 fault of the stage-1 walk, or an external abort on it, which is of stage 1 (S1PTW = 0). */
+  private walkFailed(v: number, c: GuestContext, rc: number, vaHi: number, vaLo: number, access: number, flags: number): number {
+    const { walkIpa } = this.stage1;
+    const ipaHi = (walkIpa / 4294967296) | 0;
+    const ipaLo = walkIpa | 0;
+    if (rc === S1_EXTERNAL_ABORT) return this.toTarget(v, c, this.stage1.fault, ipaHi, ipaLo, vaHi, vaLo, access, flags);
+    return this.toEl2(v, this.walkFault(), true, ipaHi, ipaLo, vaHi, vaLo, access, 0, flags);
   }
 
   /** Status code of a stage-2 fault on a stage-1 walk, with the level that this machine reports. */
@@ -475,73 +522,84 @@ export class Translation {
 
   /** An alignment fault that comes before translation. */
   alignmentFault(v: number, c: GuestContext, access: number, vaHi: number, vaLo: number): number {
-    this.access = access;
-    this.flags = 0;
-    this.vaHi = vaHi;
-    return this.toEl1(v, c, FSC_ALIGNMENT, vaLo);
+    return this.toEl1(v, c, FSC_ALIGNMENT, vaHi, vaLo, access, 0);
   }
 
   /** A synchronous external abort of a load or fetch that translated. @param i its combined entry */
   externalAbort(v: number, c: GuestContext, i: number, vaHi: number, vaLo: number, access: number): number {
-    this.access = access;
-    this.flags = 0;
-    this.iss = 0;
-    this.vaHi = vaHi;
-    const a = this.combined.a;
-    this.ipaHi = a[i + C_IPA_HI]!;
-    this.ipaLo = a[i + C_IPA_LO]! | (vaLo & 0xfff);
-    return this.toTarget(v, c, FSC_SEA, vaLo);
+    const { a } = this.combined;
+    return this.toTarget(v, c, FSC_SEA, a[i + C_IPA_HI]!, a[i + C_IPA_LO]! | (vaLo & 0xfff), vaHi, vaLo, access, 0);
   }
 
   /** External aborts go to EL2 where HCR_EL2.TEA says so, else to the guest's own EL1. */
-  private toTarget(v: number, c: GuestContext, fsc: number, vaLo: number): number {
+  private toTarget(
+    v: number,
+    c: GuestContext,
+    fsc: number,
+    ipaHi: number,
+    ipaLo: number,
+    vaHi: number,
+    vaLo: number,
+    access: number,
+    flags: number,
+  ): number {
     const toEl2 = (this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]! & HCR_TEA_HI) !== 0;
-    return toEl2 ? this.toEl2(v, fsc, false, vaLo) : this.toEl1(v, c, fsc, vaLo);
+    if (toEl2) return this.toEl2(v, fsc, false, ipaHi, ipaLo, vaHi, vaLo, access, 0, flags);
+    return this.toEl1(v, c, fsc, vaHi, vaLo, access, flags);
   }
 
   /** The stage-2 fault, or the external abort, of AT's stage-1 walk: to EL2 as cache maintenance. */
   atWalkFault(v: number, c: GuestContext, rc: number, vaHi: number, vaLo: number): number {
-    this.access = ACCESS_READ;
-    this.flags = T_CM;
-    this.iss = 0;
-    this.vaHi = vaHi;
-    return rc === S1_EXTERNAL_ABORT ? this.walkAborted(v, c, vaLo) : this.walkFailed(v, vaLo);
+    return this.walkFailed(v, c, rc, vaHi, vaLo, ACCESS_READ, T_CM);
   }
 
   /** A stage-1 fault: exception to EL1. */
-  private toEl1(v: number, c: GuestContext, fsc: number, vaLo: number): number {
+  private toEl1(v: number, c: GuestContext, fsc: number, vaHi: number, vaLo: number, access: number, flags: number): number {
     let esr: number;
-    if (this.access === ACCESS_FETCH) esr = instructionAbort(c.el0 ? EC_IABT_LOW : EC_IABT_CUR, 0, fsc);
+    if (access === ACCESS_FETCH) esr = instructionAbort(c.el0 ? EC_IABT_LOW : EC_IABT_CUR, 0, fsc);
     else {
-      const iss = (this.flags & T_CM) !== 0 ? ISS_CM | ISS_WNR : this.access === ACCESS_WRITE ? ISS_WNR : 0;
+      const iss = (flags & T_CM) !== 0 ? ISS_CM | ISS_WNR : access === ACCESS_WRITE ? ISS_WNR : 0;
       esr = dataAbort(c.el0 ? EC_DABT_LOW : EC_DABT_CUR, iss, fsc);
     }
-    this.sim.bus.emit(memoryAbort, esr >>> 0, this.vaHi, vaLo, 0, 1);
-    this.exceptions.takeExceptionEl1(v, esr, this.vaHi, vaLo);
+    this.sim.bus.emit(memoryAbort, esr >>> 0, vaHi, vaLo, 0, 1);
+    this.exceptions.takeExceptionEl1(v, esr, vaHi, vaLo);
     return PE_EL1;
   }
 
-  /** A stage-2 fault at the IPA in `ipaHi`, `ipaLo`: the syndrome is latched for EL2. @param walk it is a fault of the stage-1 walk */
-  private readonly toEl2 = (v: number, fsc: number, walk: boolean, vaLo: number): number => {
-    const { ipaHi, ipaLo } = this;
-    const maintenance = (this.flags & T_CM) !== 0;
+  /**
+   * A stage-2 fault: the syndrome is latched for EL2.
+   * @param walk it is a fault of the stage-1 walk @param asked template of the decoder
+   */
+  private readonly toEl2 = (
+    v: number,
+    fsc: number,
+    walk: boolean,
+    ipaHi: number,
+    ipaLo: number,
+    vaHi: number,
+    vaLo: number,
+    access: number,
+    asked: number,
+    flags: number,
+  ): number => {
     let iss = walk ? ISS_S1PTW : 0;
-    if (maintenance) iss |= ISS_CM | ISS_WNR;
+    if ((flags & T_CM) !== 0) iss |= ISS_CM | ISS_WNR;
     else {
-      if (this.access === ACCESS_WRITE) iss |= ISS_WNR;
+      if (access === ACCESS_WRITE) iss |= ISS_WNR;
       // The instruction is described only where translation of the access itself failed.
-      if (!walk && fsc < FSC_SEA) iss |= this.iss & ISS_ISV_FIELDS;
+      if (!walk && fsc < FSC_SEA) iss |= asked & ISS_ISV_FIELDS;
     }
-    const esr = this.access === ACCESS_FETCH ? instructionAbort(EC_IABT_LOW, iss, fsc) : dataAbort(EC_DABT_LOW, iss, fsc);
+    const esr = access === ACCESS_FETCH ? instructionAbort(EC_IABT_LOW, iss, fsc) : dataAbort(EC_DABT_LOW, iss, fsc);
     const p = this.regs.pool;
     const b = Math.imul(v, REGS_WORDS);
-    p.set2(b + ESR_EL2, esr, 0);
-    p.set2(b + FAR_EL2, vaLo, this.vaHi);
+    p.set2((b + ESR_EL2) | 0, esr, 0);
+    p.set2((b + FAR_EL2) | 0, vaLo, vaHi);
     // HPFAR is valid for translation, access flag and address size faults, and for every fault of a walk.
     if (walk || (fsc & 0x3c) !== FSC_PERMISSION || this.profile.hpfarOnPermission === "written") {
-      p.set2(b + HPFAR_EL2, hpfarLo(ipaHi, ipaLo), hpfarHi(ipaHi));
+      p.set2((b + HPFAR_EL2) | 0, hpfarLo(ipaHi, ipaLo), hpfarHi(ipaHi));
     }
-    this.sim.bus.emit(memoryAbort, esr >>> 0, this.vaHi, vaLo, joinWords(ipaHi, ipaLo), 2);
+    const { bus } = this.sim;
+    if (!bus.unheard()) bus.emit(memoryAbort, esr >>> 0, vaHi, vaLo, joinWords(ipaHi, ipaLo), 2);
     return PE_EL2;
   };
 }
