@@ -29,6 +29,8 @@ const RUNS = 16;
 const NARROW_WORDS = 20;
 export const RUN_PAGES = 16;
 const RUN_MASK = RUN_PAGES - 1;
+/** What `tagAt` says of a page of zeros. */
+export const NO_LINE = -1;
 /** The bytes of a narrow chunk that is no longer in use. */
 export const WIDENED = -1;
 
@@ -117,7 +119,7 @@ export class PageIndex {
   /** The line that is kept for a page, 0: its run has none. */
   line(chunk: number, page: number): number {
     const first = this.dir.a[runAt(chunk, page)]!;
-    return first === 0 ? 0 : first + (page & RUN_MASK);
+    return first === 0 ? 0 : (first + (page & RUN_MASK)) | 0;
   }
   /** Gives a run its 16 lines, from `first` on. */
   setLines(chunk: number, page: number, first: number): void {
@@ -138,6 +140,21 @@ export class PageIndex {
   }
   private byte(chunk: number, page: number): number {
     return (this.dir.a[bytesAt(chunk, page)]! >>> byteShift(page)) & 0xff;
+  }
+
+  // By a page's slot in one. Of the page's number the low six bits count.
+
+  /** Number of the line of a page that has data; NO_LINE, or something above all numbers when the chunk is no longer in use. */
+  tagAt(slot: number, page: number): number {
+    return ((this.dir.a[~slot]! >>> byteShift(page)) & 0xff) - 1;
+  }
+  /** A page of zeros gets its line. */
+  setTagAt(slot: number, page: number, tag: number): void {
+    this.dir.set(~slot, this.dir.a[~slot]! | ((tag + 1) << byteShift(page)));
+  }
+  /** As `line`. */
+  lineAt(slot: number, page: number): number {
+    return this.line((slot + ((page & CHUNK_MASK) >> 2)) | 0, page) | 0;
   }
 
   /** All pages of a narrow chunk become zero. A run without lines has never had data: its words are not looked at. */

@@ -375,12 +375,18 @@ export class Pe {
       this.phys.writeSlot(slot, o, size, this.d0, this.d1, this.d2, this.d3);
       return;
     }
-    const pa = this.pageOf(i) + o;
     if (slot !== -1) {
       this.agents.charge(this.costs.ramAccess);
-      this.phys.writeMemory(pa, size, this.d0, this.d1, this.d2, this.d3);
-      if (this.dir.a[~slot] === WIDENED) this.combined.set(i + C_SLOT, this.phys.slot(pa));
-    } else this.phys.writeBy(pa, size, this.combined.a[i + C_FLAGS]!, this.d0, this.d1, this.d2, this.d3);
+      if (!this.phys.writeNarrow(slot, this.combined.a[i + C_PA_LO]!, o, size, this.d0, this.d1, this.d2, this.d3)) {
+        this.storeWidening(i, slot, o, size);
+      }
+    } else this.phys.writeBy(this.pageOf(i) + o, size, this.combined.a[i + C_FLAGS]!, this.d0, this.d1, this.d2, this.d3);
+  }
+  /** `store` by a narrow slot that does not tell where the data goes. If the chunk is a wide one now, the entry gets the slot that it has. */
+  private storeWidening(i: number, slot: number, o: number, size: number): void {
+    const pa = this.pageOf(i) + o;
+    this.phys.writeMemory(pa, size, this.d0, this.d1, this.d2, this.d3);
+    if (this.dir.a[~slot] === WIDENED) this.combined.set(i + C_SLOT, this.phys.slot(pa));
   }
 
   /** Combined entry of the last load or store that was aligned: the only one that it filled or changed. */
