@@ -68,7 +68,7 @@ export class PageIndex {
   /** The chunk of a page, made if needed. */
   chunk(page: number): number {
     const chunk = this.chunkOf(page);
-    return chunk !== 0 ? chunk : this.make(page);
+    return chunk !== 0 ? chunk : this.make(page) | 0;
   }
 
   private make(page: number): number {

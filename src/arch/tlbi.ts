@@ -179,9 +179,9 @@ export class TlbMaintenance {
   dsb(cpu: number, type: number): number {
     const p = this.pending;
     this.ordering?.dsb(cpu, type);
-    const at = cpu * SLICE;
+    const at = Math.imul(cpu, SLICE);
     const n = p.a[at]!;
-    const over = p.a[at + 1]!;
+    const over = p.a[(at + 1) | 0]!;
     let done = 0;
     if ((n | over) !== 0 && (type & 3) === 3) {
       const width = domainWidth((type >> 2) & 3);

@@ -215,6 +215,7 @@ export class Translation {
     let tag = c.asidTag;
     let size = 12;
     let stale = false;
+    const s2 = this.stage2;
     if (c.stage1 === true) {
       const s1 = this.stage1;
       ipaHi = (s1.ipa / 4294967296) | 0;
@@ -227,20 +228,21 @@ export class Translation {
     let paLo = ipaLo;
     let entry: number;
     if (c.stage2 === true) {
-      const s2 = this.stage2;
       entry = this.second(v, c, type, ipaHi, ipaLo, access, flags);
       if (entry < 0) return this.toEl2(v, ~entry, false, ipaHi, ipaLo, vaHi, lo, access, iss, flags);
       paHi = s2.paHi;
       paLo = s2.paLo;
-      if (s2.stale === true) stale = true;
-    } else entry = this.marked(type, stage1Only(type & RESULT_ATTR, (type >> RESULT_SH_SHIFT) & 3)) | (type & ALL);
+    } else {
+      s2.stale = false;
+      entry = this.marked(type, stage1Only(type & RESULT_ATTR, (type >> RESULT_SH_SHIFT) & 3)) | (type & ALL);
+    }
     if ((flags & T_ATOMIC) !== 0 && (entry & F_ATOMICS) === 0) {
       const rc = this.unsupportedAtomic(v, c, type, ipaHi, ipaLo, vaHi, lo, access, iss, flags);
       if (rc !== PE_OK) return rc;
     }
     if (BRACKETS && this.phys.cache !== undefined) entry |= this.cacheMarks(v, c, entry & RESULT_ATTR);
     this.fill(c, hi, lo, entry, tag, size, ipaHi, ipaLo, paHi, paLo);
-    if (stale) this.reportStale(hi, lo, joinWords(ipaHi, ipaLo), joinWords(paHi, paLo), -1);
+    if (stale || s2.stale === true) this.reportStale(hi, lo, joinWords(ipaHi, ipaLo), joinWords(paHi, paLo), -1);
     return PE_OK;
   };
 

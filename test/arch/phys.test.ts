@@ -193,7 +193,10 @@ describe("the page index", () => {
   // Mostly of one line of a page, so that chunks stay narrow for a while.
   const offset = fc.oneof({ weight: 8, arbitrary: fc.constant(64) }, { weight: 1, arbitrary: fc.nat(4095) });
   const close = fc.oneof(
-    { weight: 6, arbitrary: fc.record({ op: fc.constant("write" as const), page: near, offset, word: fc.integer() }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({ op: fc.constant("write" as const), page: near, offset, word: fc.integer(), bySlot: fc.boolean() }),
+    },
     fc.record({ op: fc.constant("clear" as const), page: near, count: fc.integer({ min: 1, max: 70 }) }),
     { weight: 2, arbitrary: fc.record({ op: fc.constant("copy" as const), page: near, from: near }) },
     { weight: 1, arbitrary: fc.record({ op: fc.constantFrom("full" as const, "wide" as const), page: near }) },
@@ -240,7 +243,9 @@ describe("the page index", () => {
           }
           if (s.op === "write") {
             const o = Math.min(s.offset, 4088);
-            phys.write(s.page + o, 8, s.word, 0);
+            const slot = s.bySlot ? slots[CLOSE.indexOf(s.page)]! : 0;
+            // As a store by a TLB entry.
+            if (slot >= 0 || !phys.writeNarrow(slot, s.page | 0, o, 8, s.word, 0, 0, 0)) phys.write(s.page + o, 8, s.word, 0);
             model.write(s.page + o, 8, [s.word, 0]);
           } else if (s.op === "clear") {
             phys.clearPages(s.page / 4096, s.count);
