@@ -190,5 +190,5 @@ export function decodeSyndrome(esr: number): DecodedSyndrome {
 
 /** Is the status that of an external abort or parity error (kvm_vcpu_abt_issea)? 0x10, 0x13 - 0x18, 0x1b - 0x1f. */
 export function isExternalAbort(fsc: number): boolean {
-  return fsc === 0x10 || (fsc >= 0x13 && fsc <= 0x18) || (fsc >= 0x1b && fsc <= 0x1f);
+  return (fsc & 0x30) === 0x10 && fsc !== 0x11 && fsc !== 0x12 && fsc !== 0x19 && fsc !== 0x1a;
 }

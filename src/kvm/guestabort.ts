@@ -45,9 +45,6 @@ const HPFAR_NS_HI = 1 << 31;
 /** Bits of an SEA that capability 245 shows: EC, IL, FnV, EA, CM, WnR, FSC, and SET of a guest with FEAT_RAS. */
 const SEA_ESR = (0x3f << 26) | (1 << 25) | (3 << 11) | ISS_FNV | ISS_EA | ISS_CM | ISS_WNR | ISS_FSC;
 
-/** Powers of two: an exponentiation costs more than the whole comparison. */
-const POWER = Float64Array.from({ length: 64 }, (_, n) => 2 ** n);
-
 const V = ARG;
 const IPA = ARG + 1;
 /** Srcu index of the memslot lookup. */
@@ -212,7 +209,7 @@ export class GuestAbort {
     if (!this.sim.bus.unheard()) this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), hva, slotWritable ? 1 : 0);
     const write = this.isWriteFault(esr, iabt, type);
     if (!valid || (write && !slotWritable)) return this.offMemslot(f, v, vm, ipa + (regs.lo(v, FAR_EL2) & 0xfff), esr, iabt, valid);
-    if (ipa >= POWER[vms.ipaBits(vm)]!) throw new Error(`a memslot lies beyond the VM's IPA space: 0x${ipa.toString(16)}`);
+    if (ipa >= vms.ipaSize(vm)) throw new Error(`a memslot lies beyond the VM's IPA space: 0x${ipa.toString(16)}`);
     if (type === TYPE_ACCESS) return this.first + 1;
     this.branch(this.n.memslot);
     const kind =
@@ -246,7 +243,7 @@ export class GuestAbort {
 
   /** Beyond the host's IPA limit: size fault; beyond the VM's: external abort with the IPA in FAR. No kvm_guest_fault. */
   private outOfRange(v: number, vm: number, ipa: number, iabt: boolean): boolean {
-    if (ipa < POWER[this.vms.ipaBits(vm)]! && ipa < this.hostIpaSize) return false;
+    if (ipa < this.vms.ipaSize(vm) && ipa < this.hostIpaSize) return false;
     const beyondHost = ipa >= this.hostIpaSize;
     const address = ipa + (this.regs.lo(v, FAR_EL2) & 0xfff);
     const hi = (address / 4294967296) | 0;

@@ -12,6 +12,7 @@
  * 2..4 R0..R2| what the last called activity returned
  * 5.. ARG    | arguments, then locals
  */
+import { CARRY, type Running } from "./running.js";
 import type { F64Pool, I32Pool, StateRegistry } from "./state.js";
 import { Texts } from "./texts.js";
 
@@ -35,6 +36,8 @@ export const BLOCKED = -3;
 
 /** Words of stack for each agent; deep enough for fault, GUP, fault handler, notifier, unmap. */
 const STACK_WORDS = 512;
+/** Phases of all activities of a machine. */
+const MOST_PHASES = 1024;
 
 export type PhaseFn = (f: number) => number;
 export type AgentKind = "vcpu" | "vmm" | "kthread" | "device";
@@ -53,15 +56,12 @@ export interface Activity {
 export class Agents {
   /** All frames of all agents. */
   readonly stack: F64Pool;
-  /** Per agent: the frame on top (-1 idle), the physical CPU it runs on. */
+  /** Per agent: the frame on top (-1 idle); of the running one as it stood at the last `settle`: who looks at the state settles first. */
   private readonly top: I32Pool;
+  /** Per agent: the physical CPU it runs on. */
   private readonly cpuOf: I32Pool;
-  /** Per agent: its clock in cycles; of the running one as it stood at the last `settle`: who looks at the state settles first. */
+  /** Per agent: its clock in cycles; of the running one as `top`. */
   private readonly clock: F64Pool;
-  /** What `cpuOf` holds for the running agent: every access asks for it. */
-  private placed = 0;
-  /** The running agent's clock. */
-  private time = 0;
   /** Per agent: three result words of the last finished top-level activity. */
   private readonly results: F64Pool;
   /** [0] the agent that runs now. */
@@ -71,21 +71,25 @@ export class Agents {
   private readonly who: I32Pool;
   private readonly phaseFns: PhaseFn[] = [];
   private readonly phaseNames: string[] = [];
-  private readonly frameWords: number[] = [];
+  /** Per phase: words of its activity's frames. */
+  private readonly frameWords = new Int32Array(MOST_PHASES);
   /**
    * Several agents take turns phase by phase: an activity also ends a phase where a straight run goes on
    * because nobody else could tell. Events and results of a straight run are the same either way.
    */
   interleaving = false;
-  /** An activity runs to its end (`runToEnd`): its phases need not come back to the loop. */
-  straight = false;
+  /** An activity runs to its end (`runToEnd`): its phases need not come back to the loop. Written where it changes alone: V8 takes it for constant until then. */
+  straight = true;
   /** A phase that returned BLOCKED changed something all the same: it queued for a lock. */
   private queued = false;
   /** The running agent holds a spinlock: its step goes on. Never set between two steps. */
   private section = false;
   private readonly phaseSources: string[] = [];
 
-  constructor(private readonly state: StateRegistry) {
+  constructor(
+    private readonly state: StateRegistry,
+    private readonly run: Running,
+  ) {
     this.who = state.i32("agents.who", 16);
     this.stack = state.f64("agents.stack", STACK_WORDS * 4);
     this.top = state.i32("agents.top", 4);
@@ -111,7 +115,7 @@ export class Agents {
     this.stack.ensure((id + 1) * STACK_WORDS);
     for (const pool of [this.top, this.cpuOf, this.clock]) pool.ensure(id + 1);
     this.results.ensure(3 * (id + 1));
-    this.top.set(id, -1);
+    this.setTop(id, -1);
     this.cpuOf.set(id, cpu);
     this.place();
     return id;
@@ -137,11 +141,11 @@ export class Agents {
   }
   /** The agent whose phase runs now. */
   get current(): number {
-    return this.running.a[0]!;
+    return this.run.agent;
   }
   /** The physical CPU of the running agent. */
   get cpu(): number {
-    return this.placed;
+    return this.run.cpu;
   }
   /** The physical CPU of an agent. */
   cpuOfAgent(agent: number): number {
@@ -153,35 +157,38 @@ export class Agents {
   }
   /** After a change of who runs, or of where. */
   private place(): void {
-    this.placed = this.cpuOf.a[this.running.a[0]!]!;
+    this.run.cpu = this.cpuOf.a[this.run.agent]!;
   }
-  /** The running agent's clock and place, as the state has them. */
+  /** Who runs, with what clock, frame and place, as the state has it. */
   private take(): void {
-    this.time = this.clock.a[this.running.a[0]!]!;
+    const { run } = this;
+    run.agent = this.running.a[0]!;
+    run.time = this.clock.a[run.agent]!;
+    run.top = this.top.a[run.agent]!;
     this.place();
   }
-  /** Another agent runs, or the same again, whose clock and place are known. */
+  /** Another agent runs, or the same again, of which all is known. */
   private switchTo(agent: number): void {
-    if (agent === this.running.a[0]) return;
+    if (agent === this.run.agent) return;
     this.settle();
     this.running.set(0, agent);
     this.take();
   }
   /** Advances the running agent's clock by a cost. */
   charge(cycles: number): void {
-    this.time += cycles;
+    this.run.time += cycles;
   }
   /** The running agent's clock. */
   get now(): number {
-    return this.time;
+    return this.run.time;
   }
   /** An agent's clock, in cycles. */
   clockOf(agent: number): number {
-    return agent === this.running.a[0] ? this.time : this.clock.a[agent]!;
+    return agent === this.run.agent ? this.run.time : this.clock.a[agent]!;
   }
   /** The running agent waits until then, if that is not past. */
   waitUntil(time: number): void {
-    if (time > this.time) this.time = time;
+    if (time > this.run.time) this.run.time = time;
   }
   /** The clock of the agent that is furthest. */
   get latest(): number {
@@ -195,15 +202,21 @@ export class Agents {
     this.settle();
     if (this.clock.a[agent]! >= time) return;
     this.clock.set(agent, time);
-    if (agent === this.running.a[0]) this.time = time;
+    if (agent === this.run.agent) this.run.time = time;
     this.onCatchUp?.(agent, time);
   }
   /** Told of every `catchUp` that moved a clock: it comes from outside of the machine, and a repetition needs it. */
   onCatchUp: ((agent: number, time: number) => void) | undefined;
-  /** Brings the running agent's clock into the state. */
+  /** Brings the running agent's clock and frame into the state. */
   private settle(): void {
-    const agent = this.running.a[0]!;
-    if (this.clock.a[agent] !== this.time) this.clock.set(agent, this.time);
+    const { agent, time, top } = this.run;
+    if (this.clock.a[agent] !== time) this.clock.set(agent, time);
+    if (this.top.a[agent] !== top) this.top.set(agent, top);
+  }
+  /** An agent's innermost frame is another one, or none. */
+  private setTop(agent: number, f: number): void {
+    if (agent === this.run.agent) this.run.top = f;
+    else this.top.set(agent, f);
   }
 
   /**
@@ -214,11 +227,12 @@ export class Agents {
    */
   activity(name: string, source: string, words: number, phases: readonly (readonly [string, PhaseFn])[]): Activity {
     const first = this.phaseFns.length;
+    if (first + phases.length > MOST_PHASES) throw new Error("too many phases");
     const room = Math.max(words, ARGUMENTS);
     for (const [phase, fn] of phases) {
+      this.frameWords[this.phaseFns.length] = ARG + room;
       this.phaseFns.push(fn);
       this.phaseNames.push(`${name}:${phase}`);
-      this.frameWords.push(ARG + room);
       this.phaseSources.push(source);
     }
     return { name, first, begin: phases[0]![1], words: room, source };
@@ -244,7 +258,7 @@ export class Agents {
     return this.phaseSources[phase] ?? "?";
   }
 
-  /** Pushes a frame and writes its header and arguments; locals start as zero. */
+  /** Writes a frame's header and arguments; locals start as zero. */
   private readonly push = (
     agent: number,
     prev: number,
@@ -258,9 +272,7 @@ export class Agents {
     a5: number,
   ): void => {
     const words = act.words;
-    at &= FRAME;
-    if (at + ARG + words > (agent + 1) * STACK_WORDS) throw new Error(`stack of agent ${this.name(agent)} is full in ${act.name}`);
-    this.top.set(agent, at);
+    if (at + ARG + words > Math.imul(agent + 1, STACK_WORDS)) throw new Error(`stack of agent ${this.name(agent)} is full in ${act.name}`);
     const s = this.stack;
     if (!this.state.recording) {
       const a = s.a;
@@ -276,10 +288,7 @@ export class Agents {
       a[at + ARG + 4] = a4;
       a[at + ARG + 5] = a5;
       const end = at + ARG + words;
-      let i = at + ARG + ARGUMENTS;
-      // Four a turn, as in I32Pool.clear.
-      for (; i + 4 <= end; i += 4) a[i] = a[i + 1] = a[i + 2] = a[i + 3] = 0;
-      for (; i < end; i++) a[i] = 0;
+      for (let i = at + ARG + ARGUMENTS; i < end; i++) a[i] = 0;
       return;
     }
     this.pushRecorded(at, prev, act, a0, a1, a2, a3, a4, a5);
@@ -311,8 +320,10 @@ export class Agents {
    * The caller runs again at `resume` with the child's results in its R0..R2.
    */
   readonly call = (f: number, resume: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): number => {
+    const g = (f + this.frameWords[resume]!) & FRAME;
     this.stack.set(f + PHASE, resume);
-    this.push(this.running.a[0]!, f, f + this.frameWords[resume]!, act, a0, a1, a2, a3, a4, a5);
+    this.push(this.run.agent, f, g, act, a0, a1, a2, a3, a4, a5);
+    this.run.top = g;
     return CALLED;
   };
 
@@ -332,20 +343,21 @@ export class Agents {
     a4 = 0,
     a5 = 0,
   ): number => {
-    const agent = this.running.a[0]!;
-    const s = this.stack;
-    const g = f + this.frameWords[resume]!;
+    const { run, stack: s } = this;
+    const g = (f + this.frameWords[resume]!) & FRAME;
     s.set(f + PHASE, resume);
-    this.push(agent, f, g, act, a0, a1, a2, a3, a4, a5);
+    this.push(run.agent, f, g, act, a0, a1, a2, a3, a4, a5);
+    run.top = g;
     // Compared with a constant: what else the field might hold V8 would ask one by one.
     if (this.straight !== true) return CALLED;
     let next = act.begin(g);
     while (next >= 0) {
       s.set(g + PHASE, next);
+      if (run.events >= CARRY) run.carry();
       next = this.phaseFns[next]!(g);
     }
     // A crash returns too, and leaves no frame.
-    return next === RETURN && this.top.a[agent] === f ? then(f) : next;
+    return next === RETURN && run.top === f ? then(f) : next;
   };
 
   /** On to another phase of the same activity: `return agents.go(f, phase, fn)`. A run to the end does that at once. */
@@ -367,13 +379,12 @@ export class Agents {
 
   /** Ends an activity: `return agents.ret(f, r0, …)`. The results go to the caller's R0..R2. */
   ret(f: number, r0 = 0, r1 = 0, r2 = 0): number {
-    const s = this.stack;
-    const agent = this.running.a[0]!;
+    const { run, stack: s } = this;
     const prev = s.a[f + PREV]! | 0;
-    this.top.set(agent, prev);
+    run.top = prev;
     if (this.state.recording) this.wipe(f);
     if (prev >= 0) s.set3(prev + R0, r0, r1, r2);
-    else this.results.set3(agent * 3, r0, r1, r2);
+    else this.results.set3(run.agent * 3, r0, r1, r2);
     return RETURN;
   }
 
@@ -385,31 +396,35 @@ export class Agents {
 
   /** Starts a top-level activity on an idle agent. */
   start(agent: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): void {
-    if (this.top.a[agent] !== -1) throw new Error(`agent ${this.name(agent)} is busy`);
-    this.push(agent, -1, agent * STACK_WORDS, act, a0, a1, a2, a3, a4, a5);
+    if (this.busy(agent)) throw new Error(`agent ${this.name(agent)} is busy`);
+    const f = agent * STACK_WORDS;
+    this.push(agent, -1, f, act, a0, a1, a2, a3, a4, a5);
+    this.setTop(agent, f);
   }
 
   /** True while the agent has a frame. */
   busy(agent: number): boolean {
-    return this.top.a[agent] !== -1;
+    return this.frame(agent) !== -1;
   }
 
   /** Drops all frames of an agent (a host crash ends every activity where it stands). */
   abandon(agent: number): void {
-    this.top.set(agent, -1);
+    this.setTop(agent, -1);
   }
 
   /** Runs one phase. @returns false if the phase blocked or the agent is idle. */
   step(agent: number): boolean {
-    const f = this.top.a[agent]!;
+    const { run } = this;
+    const f = this.frame(agent);
     if (f < 0) return false;
     this.switchTo(agent);
-    this.straight = false;
+    if (this.straight) this.straight = false;
+    if (run.events >= CARRY) run.carry();
     this.queued = false;
     let next = this.phaseFns[this.stack.a[f]! | 0]!(f);
     if (next >= 0) this.stack.set(f + PHASE, next);
     while (this.section && next !== BLOCKED) {
-      const g = this.top.a[agent]!;
+      const g = run.top;
       next = this.phaseFns[this.stack.a[g]! | 0]!(g);
       if (next >= 0) this.stack.set(g + PHASE, next);
       // It waits in the middle for a lock, and is met there with what it holds.
@@ -435,24 +450,24 @@ export class Agents {
   }
 
   /** Runs an agent's phases until it is idle. @returns false if it blocked. */
-  runToEnd(agent: number): boolean {
+  readonly runToEnd = (agent: number): boolean => {
+    const { run, stack, phaseFns } = this;
     this.switchTo(agent);
-    this.straight = !this.interleaving;
-    const top = this.top;
-    const s = this.stack;
-    const fns = this.phaseFns;
-    let f = top.a[agent]!;
+    if (this.straight === this.interleaving) this.straight = !this.interleaving;
+    let f = run.top;
     while (f >= 0) {
-      let next = fns[s.a[f]! | 0]!(f);
+      if (run.events >= CARRY) run.carry();
+      let next = phaseFns[stack.a[f]! | 0]!(f);
       while (next >= 0) {
-        s.set(f + PHASE, next);
-        next = fns[next]!(f);
+        stack.set(f + PHASE, next);
+        if (run.events >= CARRY) run.carry();
+        next = phaseFns[next]!(f);
       }
       if (next === BLOCKED) break;
-      f = top.a[agent]!;
+      f = run.top;
     }
     return f < 0;
-  }
+  };
 
   /** A result word (0..2) of the agent's last finished top-level activity. */
   result(agent: number, word = 0): number {
@@ -461,18 +476,18 @@ export class Agents {
 
   /** The agent's innermost frame, -1 while it is idle. */
   frame(agent: number): number {
-    return this.top.a[agent]!;
+    return agent === this.run.agent ? this.run.top : this.top.a[agent]!;
   }
   /** The phase that the agent runs next, -1 while it is idle. */
   innermost(agent: number): number {
-    const f = this.top.a[agent]!;
+    const f = this.frame(agent);
     return f < 0 ? -1 : this.stack.a[f]!;
   }
 
   /** The agent's frames, innermost first, as phase names: for stories and tests. */
   backtrace(agent: number): string[] {
     const out: string[] = [];
-    for (let f = this.top.a[agent]!; f >= 0; f = this.stack.a[f + PREV]!) out.push(this.phaseName(this.stack.a[f]!));
+    for (let f = this.frame(agent); f >= 0; f = this.stack.a[f + PREV]!) out.push(this.phaseName(this.stack.a[f]!));
     return out;
   }
 }

@@ -8,6 +8,7 @@
  */
 import { EventEmitter } from "eventemitter3";
 import type { Agents } from "./agents.js";
+import type { Running } from "./running.js";
 import type { StateRegistry } from "./state.js";
 import { Texts } from "./texts.js";
 
@@ -92,8 +93,6 @@ export interface CallSink {
 const RING_RECORDS = 4096;
 
 export class EventBus {
-  /** The sequence number of the next event; [0] of its pool where somebody looks. */
-  private next = 0;
   private readonly ring = new Float64Array(RING_RECORDS * RECORD_WORDS);
   private ringLength = 0;
   private sinks: RecordSink[] = [];
@@ -108,9 +107,12 @@ export class EventBus {
   private awaited = Infinity;
   private reached: () => void = () => undefined;
 
-  constructor(state: StateRegistry) {
+  constructor(
+    state: StateRegistry,
+    private readonly run: Running,
+  ) {
     const pool = state.f64("events.seq", 1);
-    state.tally({ store: () => pool.set(0, this.next), load: () => this.backTo(pool.a[0]!) });
+    state.tally({ store: () => pool.set(0, run.seq), load: () => this.backTo(pool.a[0]!) });
   }
 
   attach(agents: Agents): void {
@@ -127,7 +129,7 @@ export class EventBus {
 
   /** The sequence number that the next event will get. */
   get seq(): number {
-    return this.next;
+    return this.run.seq;
   }
 
   /**
@@ -147,7 +149,8 @@ export class EventBus {
     i?: number,
     j?: number,
   ): void {
-    this.next++;
+    const { run } = this;
+    run.events = (run.events + 1) | 0;
     if (this.listening === true) this.write(ev, a, b, c, d, e, f, g, h, i, j);
   }
 
@@ -157,12 +160,13 @@ export class EventBus {
    */
   unheard(): boolean {
     if (this.listening === true) return false;
-    this.next++;
+    const { run } = this;
+    run.events = (run.events + 1) | 0;
     return true;
   }
   /** Counts n events of which nobody hears: only while `listening` is false. */
   passOver(n: number): void {
-    this.next += n;
+    this.run.seq += n;
   }
 
   private write(ev: EventDecl, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0, i = 0, j = 0): void {
@@ -171,7 +175,8 @@ export class EventBus {
     const at = this.ringLength * RECORD_WORDS;
     const agents = this.agents!;
     const agent = agents.current;
-    r[at] = this.next - 1;
+    const seq = this.run.seq;
+    r[at] = seq - 1;
     r[at + 1] = agents.now;
     r[at + 2] = agent;
     r[at + 3] = ev.id;
@@ -191,7 +196,7 @@ export class EventBus {
       this.emitter.emit(ev.name, record);
       this.emitter.emit("*", record);
     }
-    if (this.next > this.awaited) {
+    if (seq > this.awaited) {
       this.awaited = Infinity;
       this.reached();
     }
@@ -268,7 +273,7 @@ export class EventBus {
   /** Work was undone: what it emitted has not happened, and its numbers are given again. */
   private backTo(next: number): void {
     while (this.ringLength > 0 && this.ring[(this.ringLength - 1) * RECORD_WORDS]! >= next) this.ringLength--;
-    this.next = next;
+    this.run.seq = next;
   }
   /** Before work that may be undone: so many events of it stay in the ring. */
   room(events: number): void {

@@ -5,6 +5,7 @@ import { declareEvent, EventBus } from "./events.js";
 import { Interrupts } from "./interrupts.js";
 import { Locks } from "./locks.js";
 import { Rcu } from "./rcu.js";
+import { Running } from "./running.js";
 import { StateRegistry, type I32Pool } from "./state.js";
 
 export const hostCrash = declareEvent("faultline", "host_crash", "the modelled host kernel crashed; every activity ends where it stands", [
@@ -26,8 +27,9 @@ export class Sim {
   /** @param watchReads as of StateRegistry */
   constructor(costs: Readonly<Record<string, number>> = {}, watchReads = false) {
     this.state = new StateRegistry(watchReads);
-    this.bus = new EventBus(this.state);
-    this.agents = new Agents(this.state);
+    const running = new Running();
+    this.bus = new EventBus(this.state, running);
+    this.agents = new Agents(this.state, running);
     this.costs = costTable(costs);
     this.bus.attach(this.agents);
     this.locks = new Locks(this.state, this.agents, this.bus, this.costs);
