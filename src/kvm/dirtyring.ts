@@ -106,7 +106,7 @@ export class DirtyRings {
 
   /** True if the vCPU has a ring. */
   has(v: number): boolean {
-    return v >= 0 && (this.w.a[v * WORDS + ENTRIES] ?? 0) !== 0;
+    return v >= 0 && (this.w.a[Math.imul(v, WORDS) + ENTRIES] ?? 0) !== 0;
   }
   /** Entries pushed and not yet reset. */
   used(v: number): number {

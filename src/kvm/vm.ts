@@ -19,6 +19,7 @@
  * 13 MMU_LOCK, 14 SLOTS_LOCK | lock numbers
  * 15 MANUAL_PROTECT | KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE 1, KVM_DIRTY_LOG_INITIALLY_SET 2
  * 16 NISV_TO_USER, 17 MTE, 18 RING_BITMAP, 19 CREATED_VCPUS, 20 SPLIT_CACHE (pages in the eager split cache)
+ * 21, 22 VTTBR | VTTBR_EL2 low, high: of ROOT and VMID
  */
 import type { CpuFeatures } from "../arch/features.js";
 import type { TablePages } from "../arch/tables.js";
@@ -60,6 +61,8 @@ const MTE = 17;
 const RING_BITMAP = 18;
 const CREATED_VCPUS = 19;
 const SPLIT_CACHE = 20;
+const VTTBR_LO = 21;
+const VTTBR_HI = 22;
 const WORDS = 24;
 
 const ROOT = 0;
@@ -128,7 +131,7 @@ export class Vms {
     this.w.set(w + MMU_LOCK, lockOf(this.sim, this.mmuLocks, vm, "mmu_lock"));
     this.w.set(w + SLOTS_LOCK, lockOf(this.sim, this.slotsLocks, vm, "slots_lock"));
     this.f.set(Math.imul(vm, DOUBLES) + IPA_SIZE, 2 ** bits);
-    this.f.set(Math.imul(vm, DOUBLES) + ROOT, this.tables.allocContiguous(geometry.rootPages));
+    this.setRoot(vm, this.tables.allocContiguous(geometry.rootPages));
     this.sim.bus.emit(vmCreated, vm, bits, hi, lo, this.root(vm));
     return vm;
   }
@@ -189,7 +192,11 @@ export class Vms {
   }
   /** The entry level is gone: stage2.teardown alone calls this. */
   dropRoot(vm: number): void {
-    this.f.set(Math.imul(vm, DOUBLES) + ROOT, 0);
+    this.setRoot(vm, 0);
+  }
+  private setRoot(vm: number, root: number): void {
+    this.f.set(Math.imul(vm, DOUBLES) + ROOT, root);
+    this.setVttbr(vm);
   }
   mmuLock(vm: number): number {
     return this.w.a[Math.imul(vm, WORDS) + MMU_LOCK]!;
@@ -210,13 +217,18 @@ export class Vms {
   setVmid(vm: number, vmid: number, generation: number): void {
     this.w.set(Math.imul(vm, WORDS) + VMID, vmid);
     this.f.set(Math.imul(vm, DOUBLES) + VMID_GENERATION, generation);
+    this.setVttbr(vm);
   }
-  /** VTTBR_EL2[63:32]: VMID and the upper half of the root's address. */
+  /** VTTBR_EL2: the root's address, and the VMID in bits 63:48. */
+  private setVttbr(vm: number): void {
+    const root = this.root(vm);
+    this.w.set2(Math.imul(vm, WORDS) + VTTBR_LO, root | 0, (this.vmid(vm) << 16) | ((root / 4294967296) | 0));
+  }
   vttbrHi(vm: number): number {
-    return (this.w.a[Math.imul(vm, WORDS) + VMID]! << 16) | ((this.root(vm) / 4294967296) | 0);
+    return this.w.a[Math.imul(vm, WORDS) + VTTBR_HI]!;
   }
   vttbrLo(vm: number): number {
-    return this.root(vm) | 0;
+    return this.w.a[Math.imul(vm, WORDS) + VTTBR_LO]!;
   }
 
   // MMU-notifier counts
