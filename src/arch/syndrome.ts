@@ -2,7 +2,6 @@
  * Syndromes: ESR_ELx of aborts, FAR and HPFAR (Arm ARM D24.2.40 ESR_EL2, D24.2.60 HPFAR_EL2).
  * EC 31:26 · IL 25 · ISS 24:0. One place builds them, one place takes them apart.
  */
-import { joinWords } from "./types.js";
 
 export const ESR_ELx_EC_SHIFT = 26;
 export const ESR_ELx_IL = 1 << 25;
@@ -76,7 +75,11 @@ export function hpfarHi(ipaHi: number): number {
 }
 /** IPA of the faulting page from HPFAR_EL2: (HPFAR & ~0xf) << 8; bit 63 (NS) ignored. */
 export function ipaOfHpfar(hi: number, lo: number): number {
-  return joinWords(hi & 0xfff, lo & ~0xf) * 256;
+  return gfnOfHpfar(hi, lo) * 4096;
+}
+/** The same as a page number. */
+export function gfnOfHpfar(hi: number, lo: number): number {
+  return (hi & 0xfff) * (1 << 28) + (lo >>> 4);
 }
 
 const CLASS_NAMES = ["address size fault", "translation fault", "access flag fault", "permission fault"];

@@ -4,7 +4,7 @@
  * Results: 1 enter the guest again, 0 exit to userspace, negative: KVM_RUN fails with that errno.
  */
 import { ESR_EL2, FAR_EL2, HPFAR_EL2, PC, type RegisterFile } from "../arch/registers.js";
-import { ipaOfHpfar, isExternalAbort, ISS_CM, ISS_EA, ISS_FNV, ISS_FSC, ISS_S1PTW, ISS_WNR } from "../arch/syndrome.js";
+import { gfnOfHpfar, ipaOfHpfar, isExternalAbort, ISS_CM, ISS_EA, ISS_FNV, ISS_FSC, ISS_S1PTW, ISS_WNR } from "../arch/syndrome.js";
 import { ARG, BLOCKED, FRAME, R0, R2, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EFAULT, ENOEXEC } from "../sim/errno.js";
@@ -16,7 +16,7 @@ import type { Injector } from "./inject.js";
 import type { Memslots } from "./memslots.js";
 import type { Mmio } from "./mmio.js";
 import type { GmemAbort } from "./gmemabort.js";
-import { KVM_MEM_GUEST_MEMFD, KVM_MEM_READONLY, KVM_MEMSLOT_INVALID } from "./ports.js";
+import { KVM_MEM_GUEST_MEMFD, KVM_MEM_READONLY } from "./ports.js";
 import type { Stage2 } from "./stage2.js";
 import {
   branchTaken,
@@ -40,13 +40,19 @@ const TYPE_TRANSLATION = 0x04;
 const TYPE_ACCESS = 0x08;
 const TYPE_PERMISSION = 0x0c;
 const FSC_EXCLUSIVE = 0x35;
+/** ISS_WNR. */
+const WNR_BIT = 6;
 /** Bit 63 (NS) of the saved HPFAR_EL2: the value is valid (v6.15+). */
 const HPFAR_NS_HI = 1 << 31;
 /** Bits of an SEA that capability 245 shows: EC, IL, FnV, EA, CM, WnR, FSC, and SET of a guest with FEAT_RAS. */
 const SEA_ESR = (0x3f << 26) | (1 << 25) | (3 << 11) | ISS_FNV | ISS_EA | ISS_CM | ISS_WNR | ISS_FSC;
 
+/** Powers of two: an exponentiation costs more than the whole comparison. */
+const POWER = Float64Array.from({ length: 64 }, (_, n) => 2 ** n);
+
 const V = ARG;
-const IPA = ARG + 1;
+/** Host address of a page that is given up (memory_failure). */
+const POISONED = ARG + 1;
 /** Srcu index of the memslot lookup. */
 const SRCU = ARG + 2;
 const WORDS = 3;
@@ -165,7 +171,9 @@ export class GuestAbort {
     const type = fsc & 0x3c;
     const iabt = esr >>> 26 === EC_IABT_LOW;
     const hpfarHi = regs.hi(v, HPFAR_EL2);
-    const ipa = ipaOfHpfar(hpfarHi, regs.lo(v, HPFAR_EL2));
+    const gfn = gfnOfHpfar(hpfarHi, regs.lo(v, HPFAR_EL2));
+    const ipa = gfn * 4096;
+    const ipaSize = POWER[vms.ipaBits(vm)]!;
     const external = isExternalAbort(fsc);
     if (external && d.externalAbort === "first") return this.handleGuestSea(f, v, ipa);
     if (d.hpfarValidity === "checked" && (hpfarHi & HPFAR_NS_HI) === 0) {
@@ -176,9 +184,9 @@ export class GuestAbort {
     if (
       d.ipaRangeCheck !== "none" &&
       type === (d.ipaRangeCheck === "translation" ? TYPE_TRANSLATION : TYPE_PERMISSION) &&
-      this.outOfRange(v, vm, ipa, iabt)
+      (ipa >= ipaSize || ipa >= this.hostIpaSize)
     ) {
-      return this.done(f, 1);
+      return this.outOfRange(f, v, ipa, iabt);
     }
     // v4.10 asks no fault status: without EA an external abort is one of the unsupported below.
     if (d.externalAbort === "before-trace-ea-bit" && !iabt && (esr & ISS_EA) !== 0) return this.unclaimedSea(f, v);
@@ -199,26 +207,26 @@ export class GuestAbort {
 
     stack.set(f + SRCU, vms.srcuReadLock(vm));
     this.sim.agents.charge(this.sim.costs.memslotLookup);
-    // HPFAR holds a page: the low 12 bits are zero, the division exact.
-    const gfn = ipa / 4096;
     const slot = this.memslots.find(vm, gfn);
-    const slotFlags = slot < 0 ? KVM_MEMSLOT_INVALID : this.memslots.flags(slot);
-    const valid = (slotFlags & KVM_MEMSLOT_INVALID) === 0;
-    const hva = valid ? this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096 : 0;
-    const slotWritable = (slotFlags & (KVM_MEMSLOT_INVALID | KVM_MEM_READONLY)) === 0;
-    if (!this.sim.bus.unheard()) this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), hva, slotWritable ? 1 : 0);
+    if (!this.memslots.valid(slot)) {
+      this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), 0, 0);
+      this.isWriteFault(esr, iabt, type);
+      return this.offMemslot(f, v, vm, ipa, esr, iabt, false);
+    }
+    const slotFlags = this.memslots.flags(slot);
+    const hva = this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096;
+    const readonly = slotFlags & KVM_MEM_READONLY;
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(memslotLookup, gfn, this.memslots.id(slot), hva, readonly === 0 ? 1 : 0);
     const write = this.isWriteFault(esr, iabt, type);
-    if (!valid || (write && !slotWritable)) return this.offMemslot(f, v, vm, ipa + (regs.lo(v, FAR_EL2) & 0xfff), esr, iabt, valid);
-    if (ipa >= vms.ipaSize(vm)) throw new Error(`a memslot lies beyond the VM's IPA space: 0x${ipa.toString(16)}`);
+    if (write !== 0 && readonly !== 0) return this.offMemslot(f, v, vm, ipa, esr, iabt, true);
+    if (ipa >= ipaSize) throw new Error(`a memslot lies beyond the VM's IPA space: 0x${ipa.toString(16)}`);
     if (type === TYPE_ACCESS) return this.first + 1;
     this.branch(this.n.memslot);
-    const kind =
-      (write ? FAULT_WRITE : 0) | (this.isExecFault(esr, iabt) ? FAULT_EXEC : 0) | (type === TYPE_PERMISSION ? FAULT_PERMISSION : 0);
+    const kind = write | (this.isExecFault(esr, iabt) ? FAULT_EXEC : 0) | (type === TYPE_PERMISSION ? FAULT_PERMISSION : 0);
     if (type === TYPE_PERMISSION && (kind & (FAULT_WRITE | FAULT_EXEC)) === 0 && d.permissionReadFault !== "efault") {
       this.chose(this.n.permissionReadFault, this.n[d.permissionReadFault]);
       this.branch(this.n["read permission fault"]);
     }
-    stack.set(f + IPA, ipa);
     if ((slotFlags & KVM_MEM_GUEST_MEMFD) !== 0)
       return this.sim.agents.call(f, this.first + 2, this.gmemAbort.activity, v, ipa, slot, kind);
     return this.sim.agents.callStraight(
@@ -242,8 +250,7 @@ export class GuestAbort {
   }
 
   /** Beyond the host's IPA limit: size fault; beyond the VM's: external abort with the IPA in FAR. No kvm_guest_fault. */
-  private outOfRange(v: number, vm: number, ipa: number, iabt: boolean): boolean {
-    if (ipa < this.vms.ipaSize(vm) && ipa < this.hostIpaSize) return false;
+  private outOfRange(f: number, v: number, ipa: number, iabt: boolean): number {
     const beyondHost = ipa >= this.hostIpaSize;
     const address = ipa + (this.regs.lo(v, FAR_EL2) & 0xfff);
     const hi = (address / 4294967296) | 0;
@@ -257,7 +264,7 @@ export class GuestAbort {
       if (iabt) this.injector.prefetchAbort(v, hi, address | 0);
       else this.injector.dataAbort(v, hi, address | 0);
     }
-    return true;
+    return this.done(f, 1);
   }
 
   /** kvm_handle_guest_sea (v6.17+). An abort of the host's own stage-2 tables is not the guest's: S1PTW with the code of a walk. */
@@ -284,18 +291,18 @@ export class GuestAbort {
     const slot = this.memslots.find(vm, gfn);
     if (slot < 0) return this.done(f, 1);
     const hva = this.memslots.userspaceAddr(slot) + (gfn - this.memslots.baseGfn(slot)) * 4096;
-    this.sim.agents.stack.set(f + IPA, hva);
+    this.sim.agents.stack.set(f + POISONED, hva);
     return this.sim.agents.call(f, this.first + 3, this.ghes.memoryFailure, this.vms.mm(vm), hva, pfn);
   }
 
-  /** memory_failure returned; IPA holds the host address. */
+  /** memory_failure returned. */
   private claimed(f: number): number {
     const s = this.sim.agents.stack.a;
     const code = this.ghes.signal(f);
     if (code !== 0) {
       // si_addr is the page's, in a huge page too.
       const lsb = s[f + R2]!;
-      const addr = lsb === 0 ? 0 : s[f + IPA]!;
+      const addr = lsb === 0 ? 0 : s[f + POISONED]!;
       this.vcpus.setSignal(s[f + V]! | 0, SIGBUS, code, addr, lsb);
       this.sim.bus.emit(hostSignal, SIGBUS, code, addr, lsb);
     }
@@ -309,22 +316,21 @@ export class GuestAbort {
     return this.done(f, 1);
   }
 
-  /** kvm_is_write_fault by the era's rule. */
-  private isWriteFault(esr: number, iabt: boolean, type: number): boolean {
+  /** kvm_is_write_fault by the era's rule. @returns FAULT_WRITE or 0 */
+  private isWriteFault(esr: number, iabt: boolean, type: number): number {
     const { d, n } = this;
-    const s1ptw = (esr & ISS_S1PTW) !== 0;
-    const wnr = !iabt && (esr & ISS_WNR) !== 0;
-    if (!s1ptw) return wnr;
+    const wnr = iabt ? 0 : (esr >>> WNR_BIT) & FAULT_WRITE;
+    if ((esr & ISS_S1PTW) === 0) return wnr;
     this.chose(n.writeFault, n[d.writeFault]);
     switch (d.writeFault) {
       case "wnr":
         return wnr;
       case "wnr-or-data-s1ptw":
-        return !iabt;
+        return iabt ? 0 : FAULT_WRITE;
       case "any-s1ptw":
-        return true;
+        return FAULT_WRITE;
       case "permission-s1ptw":
-        return type === TYPE_PERMISSION;
+        return type === TYPE_PERMISSION ? FAULT_WRITE : 0;
     }
   }
 
@@ -339,9 +345,10 @@ export class GuestAbort {
     }
   }
 
-  /** Step 8: no memslot, or a write to a read-only one. @param ipa full address, FAR[11:0] included */
-  private offMemslot(f: number, v: number, vm: number, ipa: number, esr: number, iabt: boolean, valid: boolean): number {
+  /** Step 8: no memslot, or a write to a read-only one. @param page its IPA; the address in it is FAR[11:0] */
+  private offMemslot(f: number, v: number, vm: number, page: number, esr: number, iabt: boolean, valid: boolean): number {
     const { d, n } = this;
+    const ipa = page + (this.regs.lo(v, FAR_EL2) & 0xfff);
     const stack = this.sim.agents.stack;
     this.vms.srcuReadUnlock(vm, stack.a[f + SRCU]! | 0);
     if (iabt) {
@@ -418,8 +425,9 @@ export class GuestAbort {
     this.vms.srcuReadUnlock(this.vcpus.vm(v), s[f + SRCU]! | 0);
     if (r === 0) return this.done(f, 1);
     if (r === -ENOEXEC) {
-      const esr = this.regs.lo(v, ESR_EL2);
-      return this.refusedFetch(f, v, s[f + IPA]! + (this.regs.lo(v, FAR_EL2) & 0xfff), esr, n.execOnDevice, d.execOnDevice);
+      const { regs } = this;
+      const ipa = ipaOfHpfar(regs.hi(v, HPFAR_EL2), regs.lo(v, HPFAR_EL2)) + (regs.lo(v, FAR_EL2) & 0xfff);
+      return this.refusedFetch(f, v, ipa, regs.lo(v, ESR_EL2), n.execOnDevice, d.execOnDevice);
     }
     if (r === INJECT_EXCLUSIVE) {
       this.branch(n["unsupported exclusive: data abort"]);

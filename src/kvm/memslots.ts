@@ -7,7 +7,7 @@
  * period. Per VM two ordered lists of records are kept, by guest frame and by host address.
  *
  * word          | meaning                        double      | meaning
- * 0 VM          | owner + 1, 0 not published     0 BASE_GFN  |
+ * 0 VM          | owner + 1, 0 free record       0 BASE_GFN  |
  * 1 ID          | slot number of the ioctl       1 NPAGES    |
  * 2 FLAGS       | KVM_MEM_*, KVM_MEMSLOT_INVALID 2 USERSPACE_ADDR
  * 3 BITMAP      | dirty bitmap + 1, 0 none       3 MAX_END   | largest host end of the slots up to here by hva
@@ -73,6 +73,8 @@ export class Memslots {
   /** [0] records ever used, [1] first free record + 1, [2] words of `order` in use. */
   private readonly meta: I32Pool;
   private readonly byTree: boolean;
+  /** Per record: the VM + 1 in whose lists it stands, 0 none. */
+  private readonly published: I32Pool;
   /** The record that was found last: a guess, whichever VM is asked about (lru_slot, last_used_slot). */
   private lastUsed = 0;
 
@@ -86,6 +88,7 @@ export class Memslots {
     this.lists = sim.state.i32("kvm.memslots.lists", L_WORDS);
     this.order = sim.state.i32("kvm.memslots.order", 64);
     this.meta = sim.state.i32("kvm.memslots.meta", 3);
+    this.published = sim.state.i32("kvm.memslots.published", 4);
     this.byTree = d.memslotHvaOrder === "hva-tree";
   }
 
@@ -98,14 +101,14 @@ export class Memslots {
 
   /** gfn_to_memslot: the slot that contains gfn, invalid or not, as the last one if that does. @returns record or -1 */
   find(vm: number, gfn: number): number {
-    const slot = this.lastUsed;
-    if (this.w.a[Math.imul(slot, WORDS) + VM] === vm + 1) {
+    const slot = this.lastUsed | 0;
+    if (this.published.a[slot] === ((vm + 1) | 0)) {
       const f = this.f.a;
       const at = Math.imul(slot, DOUBLES);
       const base = f[at + BASE_GFN]!;
       if (gfn >= base && gfn < base + f[at + NPAGES]!) return slot;
     }
-    return this.search(vm, gfn);
+    return this.search(vm, gfn) | 0;
   }
   /** search_memslots. */
   private search(vm: number, gfn: number): number {
@@ -283,10 +286,11 @@ export class Memslots {
   // ------------------------------------------------------------------------------ records
 
   /** A new, unpublished record. @param bitmap number of a dirty bitmap, -1 none */
-  make(id: number, flags: number, baseGfn: number, npages: number, userspaceAddr: number, bitmap: number): number {
+  make(vm: number, id: number, flags: number, baseGfn: number, npages: number, userspaceAddr: number, bitmap: number): number {
     const slot = this.record();
     const w = Math.imul(slot, WORDS);
     const f = Math.imul(slot, DOUBLES);
+    this.w.set(w + VM, vm + 1);
     this.w.set(w + ID, id);
     this.w.set(w + FLAGS, flags);
     this.w.set(w + BITMAP, bitmap + 1);
@@ -306,12 +310,14 @@ export class Memslots {
     this.meta.set(0, slot + 1);
     this.w.ensure((slot + 1) * WORDS);
     this.f.ensure((slot + 1) * DOUBLES);
+    this.published.ensure(slot + 1);
     return slot;
   }
 
   /** Frees a record that no reader can hold any more. */
   free(slot: number): void {
     const w = Math.imul(slot, WORDS);
+    this.w.set(w + VM, 0);
     this.w.set(w + FLAGS, 0);
     this.w.set(w + BITMAP, 0);
     this.w.set(w + GMEM_FILE, 0);
@@ -344,7 +350,7 @@ export class Memslots {
   }
 
   private remove(vm: number, slot: number): void {
-    this.w.set(Math.imul(slot, WORDS) + VM, 0);
+    this.published.set(slot, 0);
     const l = Math.imul(vm, L_WORDS);
     const n = this.lists.a[l + L_LENGTH]!;
     const offset = this.lists.a[l + L_OFFSET]!;
@@ -364,7 +370,7 @@ export class Memslots {
 
   private insert(vm: number, slot: number): void {
     this.reserve(vm, this.id(slot));
-    this.w.set(Math.imul(slot, WORDS) + VM, vm + 1);
+    this.published.set(slot, vm + 1);
     const l = Math.imul(vm, L_WORDS);
     const n = this.lists.a[l + L_LENGTH]!;
     const offset = this.lists.a[l + L_OFFSET]!;

@@ -213,7 +213,7 @@ export class SetMemoryRegion {
     s.set(f + RET, 0);
     s.set(
       f + NEW,
-      change === KVM_MR_DELETE ? -1 : this.memslots.make(id, flags, base, npages, hva, this.bitmapFor(vm, old, flags, npages)),
+      change === KVM_MR_DELETE ? -1 : this.memslots.make(vm, id, flags, base, npages, hva, this.bitmapFor(vm, old, flags, npages)),
     );
     if (change !== KVM_MR_DELETE && (flags & KVM_MEM_GUEST_MEMFD) !== 0) {
       const error = this.guestMemfd.bind(vm, s.a[f + NEW]!, s.a[f + GMEM_FD]!, s.a[f + GMEM_OFFSET]!);
@@ -276,6 +276,7 @@ export class SetMemoryRegion {
     const old = s.a[f + OLD]!;
     const m = this.memslots;
     const invalid = m.make(
+      vm,
       m.id(old),
       m.flags(old) | KVM_MEMSLOT_INVALID,
       m.baseGfn(old),

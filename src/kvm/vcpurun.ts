@@ -218,15 +218,13 @@ export class VcpuRun {
       this.injector.serror(v);
     }
     // An exit counts too where nothing was executed before it (the fetch aborted).
-    const used = Math.max(this.cpu.executed, 1);
-    if (left !== Infinity) stack.set(f + INSTRUCTIONS, left - used);
+    const rest = left - Math.max(this.cpu.executed, 1);
+    stack.set(f + INSTRUCTIONS, rest);
+    if (reason === RUN_EL2) return rest <= 0 ? this.stopped(f, v, EXIT_BUDGET) : this.exit(f, v);
     switch (reason) {
       case RUN_BUDGET:
         if (left > slice) return this.first + 2;
         return this.stopped(f, v, EXIT_BUDGET);
-      case RUN_EL2:
-        if (left <= used) return this.stopped(f, v, EXIT_BUDGET);
-        return this.exit(f, v);
       case RUN_BREAKPOINT:
         this.traceExit(v, EXIT_TRAP, EC_BREAKPT_LOW);
         vcpus.setExitReason(v, KVM_EXIT_DEBUG);
@@ -263,17 +261,23 @@ export class VcpuRun {
     const esr = regs.lo(v, ESR_EL2);
     const ec = esr >>> 26;
     sim.agents.charge(sim.costs.trap);
-    const abort = ec === EC_IABT_LOW || ec === EC_DABT_LOW;
-    if (abort && !this.populateFaultInfo(v, esr)) return this.first + 2;
-    this.traceExit(v, EXIT_TRAP, ec);
-    this.vcpus.countExit(v);
-    const stack = sim.agents.stack;
-    stack.set(f + EXITS, stack.a[f + EXITS]! - 1);
-    if (abort) return sim.agents.callStraight(f, this.first + 3, this.handled, this.guestAbort.activity, v);
+    if (ec === EC_DABT_LOW || ec === EC_IABT_LOW) {
+      if (!this.populateFaultInfo(v, esr)) return this.first + 2;
+      this.countExit(f, v, ec);
+      return sim.agents.callStraight(f, this.first + 3, this.handled, this.guestAbort.activity, v);
+    }
+    this.countExit(f, v, ec);
     if (ec === EC_SYS64) return sim.agents.call(f, this.first + 3, this.sysregs.activity, v);
-    stack.set(f + R0, this.handleTrap(v, ec, esr));
+    sim.agents.stack.set(f + R0, this.handleTrap(v, ec, esr));
     return this.first + 3;
   };
+
+  private countExit(f: number, v: number, ec: number): void {
+    this.traceExit(v, EXIT_TRAP, ec);
+    this.vcpus.countExit(v);
+    const stack = this.sim.agents.stack;
+    stack.set(f + EXITS, stack.a[f + EXITS]! - 1);
+  }
 
   /**
    * __populate_fault_info: where the architecture leaves HPFAR_EL2 unknown the IPA is found by
@@ -282,11 +286,10 @@ export class VcpuRun {
   private populateFaultInfo(v: number, esr: number): boolean {
     const { regs, d } = this;
     const fsc = esr & ISS_FSC;
-    const permission = (fsc & 0x3c) === 0x0c;
-    const s1ptw = (esr & ISS_S1PTW) !== 0;
-    const at = regs.base(v) + HPFAR_EL2;
+    const at = (regs.base(v) + HPFAR_EL2) | 0;
     const pool = regs.pool;
-    if (permission && !s1ptw) {
+    // A permission fault that is not of a walk.
+    if ((esr & (ISS_S1PTW | 0x3c)) === 0x0c) {
       if (!this.translateFar(v)) return false;
     } else if (d.hpfarRecompute === "when-invalid" && isExternalAbort(fsc)) {
       // __fault_safe_to_translate: after the abort of a walk, or without FAR, the IPA stays unknown.

@@ -19,7 +19,8 @@
  * 13 MMU_LOCK, 14 SLOTS_LOCK | lock numbers
  * 15 MANUAL_PROTECT | KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE 1, KVM_DIRTY_LOG_INITIALLY_SET 2
  * 16 NISV_TO_USER, 17 MTE, 18 RING_BITMAP, 19 CREATED_VCPUS, 20 SPLIT_CACHE (pages in the eager split cache)
- * 21, 22 VTTBR | VTTBR_EL2 low, high: of ROOT and VMID
+ *
+ * and VTTBR_EL2, low and high, in a third, which every guest entry compares.
  */
 import type { CpuFeatures } from "../arch/features.js";
 import type { TablePages } from "../arch/tables.js";
@@ -61,8 +62,6 @@ const MTE = 17;
 const RING_BITMAP = 18;
 const CREATED_VCPUS = 19;
 const SPLIT_CACHE = 20;
-const VTTBR_LO = 21;
-const VTTBR_HI = 22;
 const WORDS = 24;
 
 const ROOT = 0;
@@ -77,6 +76,8 @@ const DOUBLES = 8;
 export class Vms {
   private readonly w: I32Pool;
   private readonly f: F64Pool;
+  /** Per VM: VTTBR_EL2, low and high word: of ROOT and VMID. */
+  private readonly vttbr: I32Pool;
   /** [0] VMs ever created. */
   private readonly total: I32Pool;
   /** Locks by VM number, made once: a VM that is created again after a rollback gets the same ones. */
@@ -94,6 +95,7 @@ export class Vms {
     this.w = sim.state.i32("kvm.vms", WORDS);
     this.f = sim.state.f64("kvm.vms.wide", DOUBLES);
     this.total = sim.state.i32("kvm.vms.count", 1);
+    this.vttbr = sim.state.i32("kvm.vms.vttbr", 2);
     this.ipaLimit = ipaLimit(features, d.stage2Lpa2);
   }
 
@@ -114,6 +116,7 @@ export class Vms {
     this.total.set(0, vm + 1);
     this.w.ensure((vm + 1) * WORDS);
     this.f.ensure((vm + 1) * DOUBLES);
+    this.vttbr.ensure((vm + 1) * 2);
     const [hi, lo] = vtcr(geometry, {
       paBits: this.features.paBits,
       hardwareAccessFlag: this.hardwareAccessFlag(),
@@ -219,16 +222,16 @@ export class Vms {
     this.f.set(Math.imul(vm, DOUBLES) + VMID_GENERATION, generation);
     this.setVttbr(vm);
   }
-  /** VTTBR_EL2: the root's address, and the VMID in bits 63:48. */
+  /** The VMID in bits 63:48, the root's address below. */
   private setVttbr(vm: number): void {
     const root = this.root(vm);
-    this.w.set2(Math.imul(vm, WORDS) + VTTBR_LO, root | 0, (this.vmid(vm) << 16) | ((root / 4294967296) | 0));
+    this.vttbr.set2(vm * 2, root | 0, (this.vmid(vm) << 16) | ((root / 4294967296) | 0));
   }
   vttbrHi(vm: number): number {
-    return this.w.a[Math.imul(vm, WORDS) + VTTBR_HI]!;
+    return this.vttbr.a[(vm << 1) + 1]!;
   }
   vttbrLo(vm: number): number {
-    return this.w.a[Math.imul(vm, WORDS) + VTTBR_LO]!;
+    return this.vttbr.a[vm << 1]!;
   }
 
   // MMU-notifier counts

@@ -383,7 +383,7 @@ const ROWS: Readonly<Record<keyof typeof faultPathDecisions, Row>> = {
   changePteInvalidSlots: row("v6.4", "true", (m) => {
     ram("ldr x4, [x0]")(m);
     const old = m.kvm.memslots.find(m.vm, IPA / 4096);
-    const invalid = m.kvm.memslots.make(1, KVM_MEMSLOT_INVALID, IPA / 4096, 1024, R_HVA, -1);
+    const invalid = m.kvm.memslots.make(m.vm, 1, KVM_MEMSLOT_INVALID, IPA / 4096, 1024, R_HVA, -1);
     m.kvm.memslots.publish(m.vm, old, invalid);
     m.kvm.vms.addInProgress(m.vm, 1);
     return m.run(m.mm.notifiers.changePte, [0, R_HVA, 0x50000]);
