@@ -450,7 +450,7 @@ export class Agents {
   }
 
   /** Runs an agent's phases until it is idle. @returns false if it blocked. */
-  readonly runToEnd = (agent: number): boolean => {
+  runToEnd(agent: number): boolean {
     const { run, stack, phaseFns } = this;
     this.switchTo(agent);
     if (this.straight === this.interleaving) this.straight = !this.interleaving;
@@ -467,7 +467,7 @@ export class Agents {
       f = run.top;
     }
     return f < 0;
-  };
+  }
 
   /** A result word (0..2) of the agent's last finished top-level activity. */
   result(agent: number, word = 0): number {
