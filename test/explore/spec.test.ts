@@ -123,7 +123,7 @@ describe("a planted defect", () => {
 
   test("a page is written without a mark in the log", () => {
     const [name, what] = explored(LOGGED, ({ kvm: { dirtyLog } }) => {
-      dirtyLog.markPageDirty = () => undefined;
+      dirtyLog.markTracked = () => undefined;
     });
     // Two that look at the same thing; the older one is asked first.
     expect(name).toBe("no-lost-write");
