@@ -58,8 +58,8 @@ export class HugeAnon {
         lo &= ~PTE_RDONLY;
       }
     }
-    const e = pt.level === 2 ? pt.entry : pt.ensure(mm, block, 2);
-    pt.setEntry(mm, block, 2, e, pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    if (pt.level === 2) pt.fillBlock(mm, block, pfnLo(pfn) | lo, pfnHi(pfn) | hi);
+    else pt.setEntry(mm, block, 2, pt.ensure(mm, block, 2), pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     return 0;
   }
 

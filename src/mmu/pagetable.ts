@@ -92,7 +92,7 @@ export class HostPageTables {
   leafLevel = -1;
   /** Bytes between the start of an upper-level leaf and the address. */
   private offset = 0;
-  /** The address of the last walk if it came to a last-level entry, and no entry was written since; else NOWHERE: see `standsOn`. */
+  /** The address of the last walk if it came to an entry of the last two levels, and no other was written since; else NOWHERE: see `standsOn`. */
   private walked = NOWHERE;
   /** The last-level table that the last walk to one came to: of which mm, from which address on, its first word; and `reshaped` then. */
   private tableMm = -1;
@@ -174,11 +174,13 @@ export class HostPageTables {
   }
 
   /**
-   * Does the last walk stand on the last-level entry of this address, and has that only changed by what the hardware sets
-   * (PTE_AF, PTE_RDONLY), or by `fill`? Then to walk again would tell nothing new.
+   * Does the last walk stand on the entry of this address, and has that only changed by what the hardware sets (PTE_AF,
+   * PTE_RDONLY), or by `fill` or `fillBlock`? Then to walk again would tell nothing new.
    */
   standsOn(mm: number, addr: number): boolean {
-    return this.walked === addr && this.tableMm === mm && this.tableShape === this.tables.reshaped;
+    if (this.walked !== addr) return false;
+    if (this.level !== 3) return this.pmdMm === mm && this.pmdShape === this.tables.reshaped;
+    return this.tableMm === mm && this.tableShape === this.tables.reshaped;
   }
 
   private walkDown(mm: number): void {
@@ -244,7 +246,7 @@ export class HostPageTables {
     this.lo = lo;
     this.hi = hi;
     this.offset = offset;
-    this.walked = NOWHERE;
+    if (level < 2) this.walked = NOWHERE;
     this.leafLevel = level > 0 && ((lo & TYPE_MASK) === TYPE_BLOCK || (hi & HI_PROT_NONE) !== 0) ? level : -1;
   }
 
@@ -344,6 +346,18 @@ export class HostPageTables {
     this.holds(lo, hi);
     this.sim.agents.charge(this.sim.costs.tableWrite);
     if (!this.sim.bus.unheard()) this.sim.bus.emit(hostEntry, mm, addr - (addr & 0xfff), 3, this.tableAddress(e), 0, 0, hi, lo);
+  }
+
+  /** The same of the empty level-2 entry on which the last walk stands: 2 MiB from `block` on are mapped for the first time. */
+  fillBlock(mm: number, block: number, lo: number, hi: number): void {
+    const e = this.entry;
+    if (this.sim.locks.tracking) this.locks.assertMine(e);
+    this.tables.words.set2(e, lo, hi);
+    this.lo = lo;
+    this.hi = hi;
+    this.leafLevel = (lo & TYPE_MASK) === TYPE_BLOCK || (hi & HI_PROT_NONE) !== 0 ? 2 : -1;
+    this.sim.agents.charge(this.sim.costs.tableWrite);
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(hostEntry, mm, block, 2, this.tableAddress(e), 0, 0, hi, lo);
   }
 
   private store(mm: number, addr: number, level: number, e: number, oldLo: number, oldHi: number, lo: number, hi: number): void {

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { FOLL_WRITE } from "../../src/mmu/gup.js";
-import { MADV_COLLAPSE, MADV_DONTNEED, MADV_NOHUGEPAGE } from "../../src/mmu/madvise.js";
+import { MADV_COLLAPSE, MADV_DONTNEED, MADV_HUGEPAGE, MADV_NOHUGEPAGE } from "../../src/mmu/madvise.js";
 import { PTE_AF, PTE_RDONLY } from "../../src/mmu/pte.js";
 import { BASE, MIB, RW, TestHost } from "./host.js";
 
@@ -63,10 +63,10 @@ describe("a walk of the host's tables", () => {
   it("is said to stand on an entry only as long as a new one would find the same", () => {
     let stood = 0;
     fc.assert(
-      fc.property(fc.array(step, { minLength: 1, maxLength: 40 }), (steps) => {
+      fc.property(fc.boolean(), fc.array(step, { minLength: 1, maxLength: 40 }), (huge, steps) => {
         const h = new TestHost();
         h.mmap(BASE, 4 * MIB);
-        h.madvise(BASE, 4 * MIB, MADV_NOHUGEPAGE);
+        h.madvise(BASE, 4 * MIB, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
         h.sim.state.startRecording();
         let mark = h.sim.state.mark();
         for (const s of steps) {
