@@ -88,6 +88,38 @@ function dirtyLog(ops: number): Counted {
   };
 }
 
+/** As demand-fault-bar: stores to fresh pages of a mapped BAR, downwards from an address that no block begins at. */
+function barFaults(ops: number): Counted {
+  const bdf = "0000:00:07.0";
+  const all = 16 * ops;
+  const length = all * PAGE;
+  const bar = { index: 0, size: length, bits: 64, prefetch: true, model: "memory", at: 0xa0_0000_0000 } as const;
+  const g = guest(STORE_LOOP, { devices: [{ bdf, bars: [bar] }] });
+  const device = g.machine.vfio.open(bdf);
+  const first = MEMORY_IPA + PAGE;
+  let hva = 0;
+  const slot = (memorySize: number): void => {
+    must(g.vm.setUserMemoryRegion({ slot: 1, flags: 0, guestPhysAddr: first, memorySize, userspaceAddr: hva }), "BAR slot");
+  };
+  const prepare = (): void => {
+    if (hva !== 0) {
+      slot(0);
+      must(g.machine.host.munmap(hva, length), "munmap");
+    }
+    hva = must(device.mmap({ region: 0, length, align: BLOCK }), "mmap of the BAR");
+    slot(length);
+  };
+  const touch = (n: number): void => runProgram(g, { x0: first + length - PAGE, x1: 1, x2: n, x3: -PAGE });
+  return {
+    prepare,
+    part: () => touch(ops),
+    warm() {
+      prepare();
+      touch(all);
+    },
+  };
+}
+
 /** As bulk-unmap: one munmap of pages that host and stage 2 map. */
 function bulkUnmap(ops: number): Counted {
   const g = guest(STORE_LOOP);
@@ -115,6 +147,7 @@ function bulkUnmap(ops: number): Counted {
 export const OPS = {
   "demand-fault-4k": 448,
   "demand-fault-2m": 160,
+  "demand-fault-bar": 128,
   "unmap-refault": 256,
   "mmio-exit": 448,
   "dirty-log-round": 512,
@@ -124,6 +157,7 @@ export const OPS = {
 const COUNTED: Readonly<Record<keyof typeof OPS, (ops: number) => Counted>> = {
   "demand-fault-4k": (ops) => anonymousFaults(PAGE, 4096, ops),
   "demand-fault-2m": (ops) => anonymousFaults(BLOCK, 192, ops),
+  "demand-fault-bar": barFaults,
   "unmap-refault": unmapRefault,
   "mmio-exit": mmioExits,
   "dirty-log-round": dirtyLog,
