@@ -187,7 +187,9 @@ export class TablePages {
       if ((lo | words[w + 1]!) !== 0) filled++;
     }
     this.clearedValid = valid;
-    if (filled !== 0) this.words.clear(from, to - from);
+    // Mostly it is one page.
+    if (filled !== 0 && to - from === 2) this.words.set2(from, 0, 0);
+    else if (filled !== 0) this.words.clear(from, to - from);
     if (valid !== 0) this.changed(CHANGES, valid);
     return filled;
   }

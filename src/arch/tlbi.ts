@@ -286,7 +286,7 @@ export class TlbMaintenance {
         const walks = kind === TlbiKind.Vae1 || kind === TlbiKind.Vaae1;
         // VA[55:12]; the bits above copy bit 55.
         const vaHi = (((hi << 12) | (lo >>> 20)) << 8) >> 8;
-        const level = this.ttlLevel(hi);
+        const level = hasTtl(hi) ? this.ttlLevel(hi) : 0;
         t.dropVa(from, to, host, vmid, any ? -1 : asid, vaHi, lo << 12, walks, level);
         return;
       }
@@ -310,7 +310,7 @@ export class TlbMaintenance {
       case TLBI_IPAS2E1:
       case TLBI_IPAS2LE1: {
         const ipaHi = ((hi & 0xff) << 12) | (lo >>> 20);
-        const level = this.ttlLevel(hi);
+        const level = hasTtl(hi) ? this.ttlLevel(hi) : 0;
         t.dropIpa(from, to, vmid, ipaHi, lo << 12, (op & KIND) === TLBI_IPAS2E1, level);
         return;
       }
@@ -332,11 +332,15 @@ export class TlbMaintenance {
     }
   };
 
-  /** The level that a TTL hint names, 0: none. Without FEAT_TTL the bits are RES0; level 0 is no hint. */
+  /** The level that an operand's TTL names, 0: none. Without FEAT_TTL the bits are RES0; level 0 is no hint. */
   private ttlLevel(hi: number): number {
-    if (!this.features.ttl || ((hi >>> 14) & 3) === 0) return 0;
-    return (hi >>> 12) & 3;
+    return this.features.ttl ? (hi >>> 12) & 3 : 0;
   }
+}
+
+/** Whether the TTL of an operand names a granule, without which it is no hint. */
+function hasTtl(hi: number): boolean {
+  return ((hi >>> 14) & 3) !== 0;
 }
 
 /** How far a DSB domain reaches: 0 this CPU, 1 inner, 2 outer shareable and system. */

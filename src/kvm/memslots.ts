@@ -214,6 +214,13 @@ export class Memslots {
       : this.nextByGfn(offset, n, after, start, end);
   }
 
+  /** Whether any slot meets [start, end): as often as not the one that was found last. */
+  meetsHvaRange(vm: number, start: number, end: number): boolean {
+    const slot = this.lastUsed | 0;
+    if (this.published.a[slot] === ((vm + 1) | 0) && this.userspaceAddr(slot) < end && this.userspaceEnd(slot) > start) return true;
+    return this.nextInHvaRange(vm, -1, start, end) >= 0;
+  }
+
   private nextByHva(list: number, n: number, after: number, start: number, end: number): number {
     let i = after < 0 ? this.firstEndingAfter(list, n, start) : after + 1;
     for (; i < n; i++) {

@@ -156,7 +156,7 @@ export class KvmNotifier {
     const { memslots } = this;
     if (this.d.invalidateUnit !== "slot" || this.vms.root(vm) === 0 || memslots.nextInHvaRange(vm, at, start, end) >= 0) return false;
     const slot = memslots.at(vm, at);
-    const to = this.firstIpa(slot, start) + this.ipaBytes(slot, start, end);
+    const to = this.endIpa(slot, end);
     return this.stage2.unmapper.chunkEnd(vm, this.firstIpa(slot, start), to) === to;
   }
 
@@ -166,12 +166,12 @@ export class KvmNotifier {
    */
   private walkOnly(f: number, vm: number, slot: number, start: number, end: number): number {
     const { unmapper } = this.stage2;
-    const [ipa, size] = [this.firstIpa(slot, start), this.ipaBytes(slot, start, end)];
-    unmapper.announce(ipa, size);
-    const emptied = unmapper.walkChunk(vm, ipa, ipa + size, unmapper.defers);
+    const [ipa, to] = [this.firstIpa(slot, start), this.endIpa(slot, end)];
+    unmapper.announce(ipa, to - ipa);
+    const emptied = unmapper.walkChunk(vm, ipa, to, unmapper.defers);
     const s = this.sim.agents.stack;
     s.set(f + FLUSH_FROM, ipa);
-    s.set(f + FLUSH_TO, ipa + size);
+    s.set(f + FLUSH_TO, to);
     return unmapper.defers || emptied ? this.startFirst + 2 : this.unmapped(f, vm);
   }
 
@@ -200,7 +200,7 @@ export class KvmNotifier {
   private unmapSlot(vm: number, slot: number, start: number, end: number): void {
     if (this.vms.root(vm) === 0) return;
     const ipa = this.firstIpa(slot, start);
-    const size = this.ipaBytes(slot, start, end);
+    const size = this.endIpa(slot, end) - ipa;
     if (this.d.invalidateUnit === "slot") this.stage2.unmapRange(vm, ipa, size);
     else for (let off = 0; off < size; off += 4096) this.stage2.unmapRange(vm, ipa + off, 4096);
   }
@@ -208,9 +208,9 @@ export class KvmNotifier {
   private firstIpa(slot: number, start: number): number {
     return this.memslots.hvaToGfn(slot, Math.max(start, this.memslots.userspaceAddr(slot))) * 4096;
   }
-  private ipaBytes(slot: number, start: number, end: number): number {
+  private endIpa(slot: number, end: number): number {
     const to = Math.min(end, this.memslots.userspaceEnd(slot));
-    return this.memslots.hvaToGfn(slot, to + 4095) * 4096 - this.firstIpa(slot, start);
+    return this.memslots.hvaToGfn(slot, to + 4095) * 4096;
   }
 
   /** Sequence + 1, a write barrier, in progress - 1: no unmap, no TLBI. */
@@ -222,7 +222,7 @@ export class KvmNotifier {
   /** @returns false if mmu_lock is taken: nothing was done */
   private endNow(vm: number, start: number, end: number): boolean {
     const { sim, vms, d } = this;
-    const overlap = d.invalidateCounts === "always" || this.memslots.nextInHvaRange(vm, -1, start, end) >= 0;
+    const overlap = d.invalidateCounts === "always" || this.memslots.meetsHvaRange(vm, start, end);
     if (overlap) {
       const lock = vms.mmuLock(vm);
       if (!sim.locks.write(lock)) return false;

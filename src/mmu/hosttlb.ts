@@ -59,7 +59,8 @@ export class HostTlbFlush implements HostTlb {
       return;
     }
     this.pe.dsb(HOST, ISHST);
-    if (this.byRange) this.ranges(mm, first, pages);
+    // A page by itself is the same operation either way.
+    if (this.byRange && pages > 1) this.ranges(mm, first, pages);
     else for (let p = first; p < first + pages; p++) this.page(TlbiKind.Vae1, mm, p * 4096);
     this.pe.dsb(HOST, ISH);
   }

@@ -187,6 +187,8 @@ export class LruBatches {
 
   private lruAddDrainCpu(cpu: number): void {
     if (cpu >= this.w.needed) return;
+    const a = this.w.a;
+    if ((a[cpu]! | a[cpu + DEACTIVATE]! | a[cpu + LAZYFREE]! | a[cpu + ACTIVATE]!) === 0) return;
     for (let at = cpu; at < cpu + CPU_WORDS; at += WORDS) if (this.w.a[at] !== 0) this.pagevecLruMove(at);
   }
 

@@ -109,89 +109,86 @@ export class Mmap {
 
   private lock(f: number): number {
     const { sim } = this.mm;
-    const s = sim.agents.stack;
-    const mm = s.a[f + MM]! | 0;
+    const mm = sim.agents.stack.a[f + MM]! | 0;
     if (!sim.locks.write(this.mm.mmapLock(mm))) return BLOCKED;
     sim.agents.charge(sim.costs.syscall);
-    const error = this.prepare(f);
-    if (error < 0) return this.leave(f, error);
-    const start = s.a[f + ADDR]!;
-    const end = start + s.a[f + LEN]!;
-    const next = this.mm.vmas.findVma(mm, start);
-    if (next >= 0 && this.mm.vmas.start(next) < end)
-      return sim.agents.call(f, this.mmap.first + 1, this.munmap.doMunmap, mm, start, end, 0);
-    return this.region(f, next);
+    return this.doMmap(f, mm);
   }
 
   private unmapped(f: number): number {
     const { sim, vmas } = this.mm;
     const s = sim.agents.stack.a;
     if (s[f + R0]! < 0) return this.leave(f, s[f + R0]!);
-    return this.region(f, vmas.findVma(s[f + MM]! | 0, s[f + ADDR]!));
+    const mm = s[f + MM]! | 0;
+    const addr = s[f + ADDR]!;
+    return this.region(f, mm, vmas.findVma(mm, addr), addr, s[f + LEN]!, s[f + FLAGS]! | 0, s[f + FD]!, s[f + OFFSET]!);
   }
 
-  /** do_mmap up to mmap_region: address, flags, the file's rules. @returns 0 or -errno */
-  private prepare(f: number): number {
+  /** Address, flags, the file's rules; then mmap_region, once what was there is gone. */
+  private doMmap(f: number, mm: number): number {
     const { sim, files, vmas } = this.mm;
     const s = sim.agents.stack;
-    const mm = s.a[f + MM]! | 0;
     const mode = s.a[f + MODE]!;
     const prot = mode & 0xff;
     const flags = mapFlags(mode);
-    const offset = s.a[f + OFFSET]!;
+    let offset = s.a[f + OFFSET]!;
     const anonymous = (flags & MAP_ANONYMOUS) !== 0;
     let file = anonymous ? -1 : s.a[f + FD]!;
     let len = s.a[f + LEN]!;
-    if (!isPageAligned(offset)) return -EINVAL;
-    if (!anonymous && files.kindOfFd(file) === 0) return -EBADF;
-    if (!anonymous && (flags & MAP_HUGETLB) !== 0 && files.kind(file) !== FILE_HUGETLB) return -EINVAL;
-    if (anonymous && (flags & MAP_HUGETLB) !== 0 && !(HUGETLB_ORDERS as readonly number[]).includes(hugetlbOrder(flags))) return -EINVAL;
-    if (len === 0) return -EINVAL;
+    if (!isPageAligned(offset)) return this.leave(f, -EINVAL);
+    if (!anonymous && files.kindOfFd(file) === 0) return this.leave(f, -EBADF);
+    if (!anonymous && (flags & MAP_HUGETLB) !== 0 && files.kind(file) !== FILE_HUGETLB) return this.leave(f, -EINVAL);
+    if (anonymous && (flags & MAP_HUGETLB) !== 0 && !(HUGETLB_ORDERS as readonly number[]).includes(hugetlbOrder(flags)))
+      return this.leave(f, -EINVAL);
+    if (len === 0) return this.leave(f, -EINVAL);
     const granule = this.granule(file, flags, anonymous);
     len = Math.ceil(len / granule) * granule;
-    if (len > TASK_SIZE) return -ENOMEM;
-    if (!anonymous && offset + len > Number.MAX_SAFE_INTEGER) return -EOVERFLOW;
-    if (vmas.count(mm) > MAX_MAP_COUNT) return -ENOMEM;
+    if (len > TASK_SIZE) return this.leave(f, -ENOMEM);
+    if (!anonymous && offset + len > Number.MAX_SAFE_INTEGER) return this.leave(f, -EOVERFLOW);
+    if (vmas.count(mm) > MAX_MAP_COUNT) return this.leave(f, -ENOMEM);
     const addr = this.address(mm, s.a[f + ADDR]!, len, mode, granule, file, offset);
-    if (addr < 0) return addr;
+    if (addr < 0) return this.leave(f, addr);
 
     const type = flags & (MAP_SHARED | MAP_PRIVATE);
     let vmFlags = protFlags(prot, this.mm.mte) | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC;
     if (type === MAP_SHARED) vmFlags |= VM_SHARED | VM_MAYSHARE;
-    else if (type !== MAP_PRIVATE) return -EINVAL;
+    else if (type !== MAP_PRIVATE) return this.leave(f, -EINVAL);
     if ((flags & MAP_NORESERVE) !== 0) vmFlags |= VM_NORESERVE;
     const kind = files.kind(file);
     if (kind === FILE_REGULAR && type === MAP_SHARED) {
-      if ((prot & PROT_WRITE) !== 0) return -EACCES;
+      if ((prot & PROT_WRITE) !== 0) return this.leave(f, -EACCES);
       vmFlags &= ~(VM_MAYWRITE | VM_SHARED);
     }
     if (kind === FILE_GUEST_MEMFD) {
       // SB_I_NOEXEC, then kvm_gmem_mmap.
-      if ((prot & PROT_EXEC) !== 0) return -EPERM;
+      if ((prot & PROT_EXEC) !== 0) return this.leave(f, -EPERM);
       vmFlags &= ~VM_MAYEXEC;
-      if ((files.guestMemfdFlags(file) & GUEST_MEMFD_FLAG_MMAP) === 0) return -ENODEV;
-      if (type !== MAP_SHARED) return -EINVAL;
+      if ((files.guestMemfdFlags(file) & GUEST_MEMFD_FLAG_MMAP) === 0) return this.leave(f, -ENODEV);
+      if (type !== MAP_SHARED) return this.leave(f, -EINVAL);
     }
-    if (kind === FILE_DEVICE && files.vmOps(file) === undefined) return -ENODEV;
+    if (kind === FILE_DEVICE && files.vmOps(file) === undefined) return this.leave(f, -ENODEV);
     if (this.mm.mte && (anonymous || kind === FILE_SHMEM)) vmFlags |= VM_MTE_ALLOWED;
-    if ((vmFlags & VM_MTE) !== 0 && (vmFlags & VM_MTE_ALLOWED) === 0) return -EINVAL;
+    if ((vmFlags & VM_MTE) !== 0 && (vmFlags & VM_MTE_ALLOWED) === 0) return this.leave(f, -EINVAL);
     if (kind === FILE_HUGETLB || (flags & MAP_HUGETLB) !== 0) vmFlags |= VM_HUGETLB | VM_DONTEXPAND;
 
-    s.set(f + OWN_FILE, 0);
+    let owns = false;
     if (anonymous && (flags & MAP_HUGETLB) !== 0) {
       file = files.createHugetlb(len, hugetlbOrder(flags));
-      s.set(f + OWN_FILE, 1);
+      owns = true;
     } else if (anonymous && type === MAP_SHARED) {
       // shmem_zero_setup: a file of its own behind every shared anonymous mapping.
       file = files.createMemfd(len);
-      s.set(f + OWN_FILE, 1);
+      owns = true;
     }
-    s.set(f + FD, file);
-    s.set(f + LEN, len);
-    s.set(f + ADDR, addr);
-    s.set(f + OFFSET, file < 0 ? addr : s.a[f + OWN_FILE] !== 0 ? 0 : offset);
-    s.set(f + FLAGS, vmFlags);
-    return 0;
+    if (owns) s.set(f + OWN_FILE, 1);
+    if (file < 0) offset = addr;
+    else if (owns) offset = 0;
+    s.set3(f + MM, mm, addr, len);
+    s.set3(f + FD, file, offset, vmFlags);
+    const next = vmas.findVma(mm, addr);
+    if (next >= 0 && vmas.start(next) < addr + len)
+      return sim.agents.call(f, this.mmap.first + 1, this.munmap.doMunmap, mm, addr, addr + len, 0);
+    return this.region(f, mm, next, addr, len, vmFlags, file, offset);
   }
 
   /** What address and length must be multiples of: the page, or the huge page of a hugetlb mapping. */
@@ -227,20 +224,15 @@ export class Mmap {
     return shmemUnmappedArea(vmas, mm, addr, len, wish, anonymous ? 0 : offset);
   }
 
-  /** mmap_region, after what was there is gone. @param next the VMA above, or -1 */
-  private region(f: number, next: number): number {
+  /** mmap_region, after what was there is gone: what its frame says, and where. @param next the VMA above, or -1 */
+  private region(f: number, mm: number, next: number, addr: number, len: number, flags: number, file: number, offset: number): number {
     const { sim, vmas, files } = this.mm;
     const s = sim.agents.stack;
-    const mm = s.a[f + MM]! | 0;
-    const addr = s.a[f + ADDR]!;
-    const len = s.a[f + LEN]!;
-    const flags = s.a[f + FLAGS]! | 0;
-    const file = s.a[f + FD]!;
-    const pgoff = s.a[f + OFFSET]! / PAGE_SIZE;
+    const pgoff = offset / PAGE_SIZE;
     const pageProt = (flags & VM_MTE) !== 0 ? PAGE_PROT_TAGGED : PAGE_PROT_NORMAL;
     if (this.change.mergeMmap(mm, next, addr, addr + len, flags, file, pgoff, pageProt) >= 0) return this.mapped(f);
     if ((flags & VM_HUGETLB) !== 0 && (flags & VM_NORESERVE) === 0) {
-      const error = files.reserveHugetlb(file, this.hugePagesToReserve(file, flags, s.a[f + OFFSET]!, len));
+      const error = files.reserveHugetlb(file, this.hugePagesToReserve(file, flags, offset, len));
       if (error < 0) return this.leave(f, error);
     }
     const v = vmas.alloc(mm, addr, addr + len, flags, file, pgoff, pageProt);

@@ -139,7 +139,7 @@ export class Munmap {
     let tell = notifiers.invalidateRangeStart;
     let from = 0;
     if (notifiers.direct) {
-      from = notifiers.startNow(mm, start, end, MMU_NOTIFY_UNMAP);
+      from = notifiers.startNow(f, MMU_NOTIFY_UNMAP);
       if (from < 0) return sim.agents.go(f, this.doMunmap.first + 3, this.unmap);
       tell = notifiers.startRest;
     }
@@ -168,7 +168,7 @@ export class Munmap {
     let tell = notifiers.invalidateRangeEnd;
     let first = 0;
     if (notifiers.direct) {
-      first = notifiers.endNow(mm, start, end, MMU_NOTIFY_UNMAP);
+      first = notifiers.endNow(f, MMU_NOTIFY_UNMAP);
       if (first < 0) return sim.agents.go(f, this.doMunmap.first + 4, this.freePgtables);
       tell = notifiers.endRest;
     }
@@ -193,20 +193,21 @@ export class Munmap {
     for (;;) {
       const v = sim.agents.stack.a[f + DETACHED]! - 1;
       if (v < 0) return sim.agents.ret(f, 0, sim.agents.stack.a[f + DOWNGRADE]!);
-      const close = files.vmOps(vmas.file(v))?.close;
+      const file = vmas.file(v);
+      const close = files.vmOps(file)?.close;
       if (close !== undefined) return sim.agents.call(f, this.doMunmap.first + 5, close, vmas.mm(v), v);
-      this.freeVma(f, v);
+      this.freeVma(f, v, file);
     }
   }
 
   private removeVma(f: number): number {
-    this.freeVma(f, this.mm.sim.agents.stack.a[f + DETACHED]! - 1);
+    const v = this.mm.sim.agents.stack.a[f + DETACHED]! - 1;
+    this.freeVma(f, v, this.mm.vmas.file(v));
     return this.closeVma(f);
   }
 
-  private freeVma(f: number, v: number): void {
+  private freeVma(f: number, v: number, file: number): void {
     const { sim, vmas, files } = this.mm;
-    const file = vmas.file(v);
     sim.agents.stack.set(f + DETACHED, vmas.next(v) + 1);
     vmas.free(v);
     files.put(file);

@@ -237,28 +237,34 @@ export class MmuNotifiers {
     return this.sim.agents.straight && !this.sim.bus.listening;
   }
   /**
-   * invalidateRangeStart without frames, as far as nobody has to wait. @returns -1: all were told; else `startRest`'s last
-   * argument: the subscription from which that has to go on
+   * invalidateRangeStart without frames of its own, as far as nobody has to wait.
+   * @param f a frame whose first arguments are mm, start, end @returns -1: all were told; else `startRest`'s last argument:
+   *   the subscription from which that has to go on
    */
-  startNow(mm: number, start: number, end: number, type: number): number {
-    this.sim.bus.emit(rangeStartEvent, mm, start, end, type);
-    return this.eachNow(mm, start, end, true);
+  startNow(f: number, type: number): number {
+    return this.eachNow(f, type, true);
   }
   /** The same for invalidateRangeEnd and `endRest`. */
-  endNow(mm: number, start: number, end: number, type: number): number {
-    this.sim.bus.emit(rangeEndEvent, mm, start, end, type);
-    return this.eachNow(mm, start, end, false);
+  endNow(f: number, type: number): number {
+    return this.eachNow(f, type, false);
   }
-  private readonly eachNow = (mm: number, start: number, end: number, begins: boolean): number => {
+  /** Takes the frame, as doubles that V8 hands to a function become objects on its heap. */
+  private readonly eachNow = (f: number, type: number, begins: boolean): number => {
+    const s = this.sim.agents.stack.a;
+    const mm = s[f + MM]! | 0;
+    const start = s[f + START]!;
+    const end = s[f + END]!;
+    this.sim.bus.emit(begins ? rangeStartEvent : rangeEndEvent, mm, start, end, type);
     const a = this.subs.a;
     const words = Math.imul(this.count.a[0]!, SUB_WORDS);
-    for (let s = 0; s < words; s += SUB_WORDS) {
-      if (a[s + SUB_LIVE] === 0 || a[s + SUB_MM] !== mm) continue;
-      const now = this.nows[a[s + SUB_KIND]!];
-      if (now === undefined || !now.ready(a[s + SUB_TOKEN]!)) return s / SUB_WORDS;
+    for (let i = 0; i < words; i += SUB_WORDS) {
+      if (a[i + SUB_LIVE] === 0 || a[i + SUB_MM] !== mm) continue;
+      const now = this.nows[a[i + SUB_KIND]!];
+      const token = a[i + SUB_TOKEN]!;
+      if (now === undefined || !now.ready(token)) return i / SUB_WORDS;
       this.sim.agents.charge(this.sim.costs.notifier);
-      if (begins) now.rangeStart(a[s + SUB_TOKEN]!, start, end);
-      else now.rangeEnd(a[s + SUB_TOKEN]!, start, end);
+      if (begins) now.rangeStart(token, start, end);
+      else now.rangeEnd(token, start, end);
     }
     return -1;
   };
