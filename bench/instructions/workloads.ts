@@ -1,5 +1,6 @@
 /** What `npm run bench:instructions` steps through: the fault paths of the benchmarks, warmed up, a few hundred operations of each. */
 import { readSync, writeSync } from "node:fs";
+import { FaultedBar } from "../bar.js";
 import { anonymous, discard, guest, MEMORY_IPA, memorySlot, must, runProgram, STORE_LOOP } from "../guest.js";
 import { inlineMore } from "../../src/cli/v8flags.js";
 
@@ -16,13 +17,8 @@ interface Counted {
   part(): void;
 }
 
-/** Stores to fresh pages or blocks of anonymous memory. */
-function anonymousFaults(size: number, all: number, ops: number): Counted {
-  const g = guest(STORE_LOOP);
-  const hva = anonymous(g.machine, all * size, size === BLOCK);
-  memorySlot(g, hva, all * size);
-  const touch = (n: number): void => runProgram(g, { x0: MEMORY_IPA, x1: 1, x2: n, x3: size });
-  const prepare = (): void => discard(g.machine, hva, all * size);
+/** Fresh memory that is touched: `ops` places of it in a part, `all` of it to warm up. */
+function faults(prepare: () => void, touch: (n: number) => void, ops: number, all: number): Counted {
   return {
     prepare,
     part: () => touch(ops),
@@ -31,6 +27,19 @@ function anonymousFaults(size: number, all: number, ops: number): Counted {
       touch(all);
     },
   };
+}
+
+/** Stores to fresh pages or blocks of anonymous memory. */
+function anonymousFaults(size: number, all: number, ops: number): Counted {
+  const g = guest(STORE_LOOP);
+  const hva = anonymous(g.machine, all * size, size === BLOCK);
+  memorySlot(g, hva, all * size);
+  return faults(
+    () => discard(g.machine, hva, all * size),
+    (n) => runProgram(g, { x0: MEMORY_IPA, x1: 1, x2: n, x3: size }),
+    ops,
+    all,
+  );
 }
 
 /** As unmap-refault: each page unmapped and mapped again by calls of its own, then stored to. */
@@ -88,36 +97,16 @@ function dirtyLog(ops: number): Counted {
   };
 }
 
-/** As demand-fault-bar: stores to fresh pages of a mapped BAR, downwards from an address that no block begins at. */
+/** As demand-fault-bar. */
 function barFaults(ops: number): Counted {
-  const bdf = "0000:00:07.0";
   const all = 16 * ops;
-  const length = all * PAGE;
-  const bar = { index: 0, size: length, bits: 64, prefetch: true, model: "memory", at: 0xa0_0000_0000 } as const;
-  const g = guest(STORE_LOOP, { devices: [{ bdf, bars: [bar] }] });
-  const device = g.machine.vfio.open(bdf);
-  const first = MEMORY_IPA + PAGE;
-  let hva = 0;
-  const slot = (memorySize: number): void => {
-    must(g.vm.setUserMemoryRegion({ slot: 1, flags: 0, guestPhysAddr: first, memorySize, userspaceAddr: hva }), "BAR slot");
-  };
-  const prepare = (): void => {
-    if (hva !== 0) {
-      slot(0);
-      must(g.machine.host.munmap(hva, length), "munmap");
-    }
-    hva = must(device.mmap({ region: 0, length, align: BLOCK }), "mmap of the BAR");
-    slot(length);
-  };
-  const touch = (n: number): void => runProgram(g, { x0: first + length - PAGE, x1: 1, x2: n, x3: -PAGE });
-  return {
-    prepare,
-    part: () => touch(ops),
-    warm() {
-      prepare();
-      touch(all);
-    },
-  };
+  const bar = new FaultedBar(all);
+  return faults(
+    () => bar.remap(),
+    (n) => bar.touch(1, n),
+    ops,
+    all,
+  );
 }
 
 /** As bulk-unmap: one munmap of pages that host and stage 2 map. */

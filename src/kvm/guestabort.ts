@@ -210,6 +210,7 @@ export class GuestAbort {
     const slot = this.memslots.find(vm, gfn);
     if (!this.memslots.valid(slot)) {
       this.sim.bus.emit(memslotLookup, gfn, slot < 0 ? -1 : this.memslots.id(slot), 0, 0);
+      // Asked before the slot is looked at: what it chose is an event.
       this.isWriteFault(esr, iabt, type);
       return this.offMemslot(f, v, vm, ipa, esr, iabt, false);
     }

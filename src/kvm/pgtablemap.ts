@@ -7,6 +7,7 @@
  * goes through the same functions step by step.
  */
 import { DESC_TABLE, DESC_VALID, leafHi, S2_S2AP_R, S2_S2AP_W, tableLo } from "../arch/descriptors.js";
+import { PAGE_SIZE } from "../arch/types.js";
 import { EAGAIN, EINVAL, ENOMEM, ERANGE } from "../sim/errno.js";
 import type { MemoryCaches } from "./pgtablecache.js";
 import {
@@ -14,7 +15,6 @@ import {
   entryStart,
   INVALID_LOCKED,
   LEVEL_SIZE,
-  PAGE_SIZE,
   PMD_SIZE,
   ROOT_MASK,
   S2_XN,

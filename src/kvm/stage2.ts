@@ -14,6 +14,7 @@ import type { CacheMaintenance } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
 import type { TablePages } from "../arch/tables.js";
 import type { TlbMaintenance } from "../arch/tlbi.js";
+import { PAGE_SIZE } from "../arch/types.js";
 import type { Row } from "../sim/decisions.js";
 import type { Sim } from "../sim/sim.js";
 import type { kvmDecisions } from "./decisions.js";
@@ -32,7 +33,6 @@ export { STAGE2_CRASHED } from "./stage2walkset.js";
 export { CACHE_CAPACITY, NO_CACHE } from "./pgtablecache.js";
 export { PMD_SIZE, PUD_SIZE } from "./stage2walk.js";
 
-const PAGE_SIZE = 4096;
 /** install(): dirty logging is active for the slot; the set code dissolves blocks in the way. */
 export const INSTALL_LOGGING = 1;
 

@@ -30,7 +30,6 @@ import type { Vms } from "./vm.js";
 
 /** Bytes that an entry maps, by level. */
 export const LEVEL_SIZE: readonly number[] = [2 ** 39, 2 ** 30, 2 ** 21, 4096];
-export const PAGE_SIZE = 4096;
 export const PMD_SIZE = 2 ** 21;
 export const PUD_SIZE = 2 ** 30;
 

@@ -22,6 +22,7 @@ import { BY_KERNEL, CLEAN_INVALIDATE } from "../arch/cachemaintenance.js";
 import type { CpuFeatures } from "../arch/features.js";
 import type { MachineProfile } from "../arch/profile.js";
 import { ESR_EL2, SCTLR_EL1, type RegisterFile } from "../arch/registers.js";
+import { PAGE_SIZE } from "../arch/types.js";
 import { ARG, BLOCKED, CALLED, FRAME, R0, R1, RETURN, type Activity } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EAGAIN, EFAULT, EHWPOISON, ENOEXEC, ENOMEM } from "../sim/errno.js";
@@ -68,7 +69,6 @@ import type { UserTableWalk } from "./usertablewalk.js";
 import type { Vcpus } from "./vcpus.js";
 import type { Vms } from "./vm.js";
 
-export const PAGE_SIZE = 4096;
 export const PMD_SIZE = 0x200000;
 export const PUD_SIZE = 0x40000000;
 const CONT_PTE_SIZE = 0x10000;
@@ -388,8 +388,8 @@ export class UserMemAbort {
   /** fault_supports_stage2_huge_mapping: congruent modulo the size, and the block lies inside the slot. */
   private supports(slot: number, hva: number, size: number): boolean {
     if (size === PAGE_SIZE) return true;
+    if (!this.congruent(slot, size)) return false;
     const start = this.memslots.userspaceAddr(slot);
-    if (((this.memslots.baseGfn(slot) * PAGE_SIZE - start) & (size - 1)) !== 0) return false;
     const block = alignDown(hva, size);
     return block >= start && block + size <= start + this.memslots.npages(slot) * PAGE_SIZE;
   }

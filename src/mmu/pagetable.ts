@@ -243,10 +243,14 @@ export class HostPageTables {
     const hi = this.tables.words.a[e + 1]!;
     this.level = level;
     this.entry = e;
-    this.lo = lo;
-    this.hi = hi;
     this.offset = offset;
     if (level < 2) this.walked = NOWHERE;
+    this.holdsUpper(level, lo, hi);
+  }
+  /** As `holds`, above the last level. */
+  private holdsUpper(level: number, lo: number, hi: number): void {
+    this.lo = lo;
+    this.hi = hi;
     this.leafLevel = level > 0 && ((lo & TYPE_MASK) === TYPE_BLOCK || (hi & HI_PROT_NONE) !== 0) ? level : -1;
   }
 
@@ -340,29 +344,29 @@ export class HostPageTables {
    * No valid entry is replaced, and the walk stands on what was written.
    */
   fill(mm: number, addr: number, lo: number, hi: number): void {
-    const e = this.entry;
-    if (this.sim.locks.tracking) this.locks.assertMine(e);
-    this.tables.words.set2(e, lo, hi);
     this.holds(lo, hi);
-    this.sim.agents.charge(this.sim.costs.tableWrite);
-    if (!this.sim.bus.unheard()) this.sim.bus.emit(hostEntry, mm, addr - (addr & 0xfff), 3, this.tableAddress(e), 0, 0, hi, lo);
+    this.fillEntry(mm, addr - (addr & 0xfff), 3);
   }
 
   /** The same of the empty level-2 entry on which the last walk stands: 2 MiB from `block` on are mapped for the first time. */
   fillBlock(mm: number, block: number, lo: number, hi: number): void {
-    const e = this.entry;
+    this.holdsUpper(2, lo, hi);
+    this.fillEntry(mm, block, 2);
+  }
+  /** The entry on which the walk stands gets the words that it is said to hold. */
+  private fillEntry(mm: number, addr: number, level: number): void {
+    const { entry: e, lo, hi } = this;
     if (this.sim.locks.tracking) this.locks.assertMine(e);
     this.tables.words.set2(e, lo, hi);
-    this.lo = lo;
-    this.hi = hi;
-    this.leafLevel = (lo & TYPE_MASK) === TYPE_BLOCK || (hi & HI_PROT_NONE) !== 0 ? 2 : -1;
-    this.sim.agents.charge(this.sim.costs.tableWrite);
-    if (!this.sim.bus.unheard()) this.sim.bus.emit(hostEntry, mm, block, 2, this.tableAddress(e), 0, 0, hi, lo);
+    this.written(mm, addr, level, e, 0, 0, lo, hi);
   }
 
   private store(mm: number, addr: number, level: number, e: number, oldLo: number, oldHi: number, lo: number, hi: number): void {
     this.walked = NOWHERE;
     this.tables.write(e, level, hi, lo);
+    this.written(mm, addr, level, e, oldLo, oldHi, lo, hi);
+  }
+  private written(mm: number, addr: number, level: number, e: number, oldLo: number, oldHi: number, lo: number, hi: number): void {
     this.sim.agents.charge(this.sim.costs.tableWrite);
     if (this.sim.bus.unheard()) return;
     this.sim.bus.emit(hostEntry, mm, addr, level, this.tableAddress(e), oldHi, oldLo, hi, lo);

@@ -3,6 +3,7 @@
  * The names follow the kernel's selftests (tools/testing/selftests/kvm) where those name a thing.
  */
 import type { Machine } from "../machine.js";
+import { errnoName } from "../sim/errno.js";
 
 /** Something that a case expects, and what it saw; both as text, numbers in hex or decimal as a person reads them. */
 export interface Expectation {
@@ -67,6 +68,9 @@ export class Checks {
     this.list.push({ name, expected, got, ok: false });
   }
 }
+
+/** What a system call answered: its errno's name, or the number. */
+export const answer = (ret: number): string => (ret < 0 ? errnoName(ret) : String(ret));
 
 function text(v: string | number | bigint | boolean): string {
   return typeof v === "bigint" ? `0x${v.toString(16)}` : String(v);

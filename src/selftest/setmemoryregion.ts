@@ -1,16 +1,13 @@
 /** set_memory_region_test: what KVM_SET_USER_MEMORY_REGION accepts. */
 import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ } from "../mmu/vmflags.js";
-import { errnoName } from "../sim/errno.js";
 import { BLOCK, GuestVm, IPA_TOP, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, PAGE } from "./guestvm.js";
-import type { Case, Checks, Selftest, SelftestOptions } from "./report.js";
+import { answer, type Case, type Checks, type Selftest, type SelftestOptions } from "./report.js";
 
 const KVM_CAP_NR_MEMSLOTS = 10;
 /** User addresses end here. */
 const TASK_SIZE = 2 ** 48;
 const GPA = 0x80000000;
 const SUPPORTED = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
-
-const answer = (ret: number): string => (ret < 0 ? errnoName(ret) : String(ret));
 
 /** A VM with 16 MiB of memory at `hva`, and slot 0 of 2 MiB over its start where asked. */
 function build(options: SelftestOptions, slot: boolean): { readonly g: GuestVm; readonly hva: number; set(r: Partial<Call>): string } {
