@@ -5,7 +5,8 @@
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openTrace, type TraceFormat } from "../src/trace/formats.js";
+import type { TraceFormat } from "../src/trace/formats.js";
+import { openTrace } from "../src/trace/opentrace.js";
 import { anonymous, guest, MEMORY_IPA, memorySlot, runProgram, STORE_LOOP, type Guest } from "./guest.js";
 import type { Workload } from "./harness.js";
 

@@ -4,7 +4,7 @@
  */
 import { CommanderError } from "commander";
 import { errorJson, errorText, jsonAsked, ofSystem } from "./cli/failure.js";
-import { program } from "./cli/program.js";
+import { COMMAND_NAMES, program } from "./cli/program.js";
 import { OK, UsageError, WRONG_INPUT } from "./cli/status.js";
 import { hasPrinted, print } from "./cli/terminal.js";
 import { nearest } from "./guest/diagnostics.js";
@@ -42,17 +42,17 @@ async function main(): Promise<void> {
   // No handler for SIGINT: a run does not come back to the event loop, and a signal's default ends it with 130 for the shell.
   const argv = process.argv.slice(2);
   try {
-    const root = program((status) => {
+    const done = (status: number): void => {
       process.exitCode = status;
-    });
+    };
+    const root = program(done, argv[0]);
     if (argv.length === 0) {
       root.outputHelp();
       return;
     }
-    const names = root.commands.map((c) => c.name());
     const named = argv[0] === "help" ? (argv[1] ?? "help") : argv[0]!;
-    if (!named.startsWith("-") && named !== "help" && !names.includes(named)) {
-      const near = nearest(named, names);
+    if (!named.startsWith("-") && named !== "help" && !COMMAND_NAMES.includes(named)) {
+      const near = nearest(named, COMMAND_NAMES);
       const hint = near === undefined ? undefined : `did you mean "${near}"?`;
       throw new UsageError(
         `no command "${named}"${hint === undefined ? "; faultline --help lists them" : `: ${hint}`}`,

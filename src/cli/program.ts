@@ -42,7 +42,41 @@ function suggest(taken: Option | Argument): void {
   });
 }
 
-export function program(done: Done): Command {
+/** In the order in which the help lists them. */
+const COMMANDS: ReadonlyMap<string, (root: Command, done: Done) => void> = new Map([
+  ["run", addRun],
+  ["compare", addCompare],
+  ["diff", addDiff],
+  ["measure", addMeasure],
+  ["explain", addExplain],
+  ["debug", addDebug],
+  ["dump", addDump],
+  ["report", addReport],
+  ["explore", addExplore],
+  ["kernels", addKernels],
+  ["scenarios", addScenarios],
+  ["new", addNew],
+  ["import", addImport],
+  ["demo", addDemo],
+  ["conform", addConform],
+  ["litmus", addLitmus],
+  ["fuzz", addFuzz],
+  ["worker", addWorker],
+  ["bench", addBench],
+  ["attrs", addAttrs],
+  ["esr", addEsr],
+  ["selftest", addSelftest],
+  ["completion", (root, done) => addCompletion(root, done, () => program(done))],
+  ["lsp", addLsp],
+]);
+/** What the first word may be. */
+export const COMMAND_NAMES: readonly string[] = [...COMMANDS.keys()];
+
+/**
+ * The tree of commands.
+ * @param named only this command, if it is one: a start that builds the options of all others is some milliseconds longer
+ */
+export function program(done: Done, named?: string): Command {
   const root = new Command("faultline")
     .description("Replays the KVM/arm64 fault path: guest access, stage 2, KVM, host memory, VFIO; release by release.")
     .version(VERSION)
@@ -59,31 +93,8 @@ Examples:
   faultline kernels --diff v5.4 v5.5                      what changed between them`,
     );
 
-  // In the order in which the help lists them.
-  addRun(root, done);
-  addCompare(root, done);
-  addDiff(root, done);
-  addMeasure(root, done);
-  addExplain(root, done);
-  addDebug(root, done);
-  addDump(root, done);
-  addReport(root, done);
-  addExplore(root, done);
-  addKernels(root, done);
-  addScenarios(root, done);
-  addNew(root, done);
-  addImport(root, done);
-  addDemo(root, done);
-  addConform(root, done);
-  addLitmus(root, done);
-  addFuzz(root, done);
-  addWorker(root, done);
-  addBench(root, done);
-  addAttrs(root, done);
-  addEsr(root, done);
-  addSelftest(root, done);
-  addCompletion(root, done);
-  addLsp(root, done);
+  const one = named === undefined ? undefined : COMMANDS.get(named);
+  for (const add of one === undefined ? COMMANDS.values() : [one]) add(root, done);
   for (const c of root.commands) for (const taken of [...c.options, ...c.registeredArguments]) suggest(taken);
   return root;
 }

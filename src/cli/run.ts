@@ -17,7 +17,8 @@ import { failureLines, renderResult, resultJson, resultTable, verdictLine, type 
 import { statText } from "./stat.js";
 import { FAILED, OK, UsageError } from "./status.js";
 import { palette, print } from "./terminal.js";
-import { traceFileOf, traceFormatOf, Tracing, type TraceArguments } from "./tracing.js";
+import { traceFileOf, traceFormatOf, type TraceArguments } from "./tracefiles.js";
+import type { Tracing } from "./tracing.js";
 
 export interface RunArguments extends Selection {
   readonly format: "text" | "json" | "jsonl";
@@ -105,14 +106,15 @@ async function runCommand(file: string, args: RunArguments, document: (d: RunDoc
   const verdicts: string[] = [];
   const rows: VariantResult[] = [];
   const traces = args.trace === undefined ? undefined : traceFiles(args.trace, variants);
+  const streams = traces === undefined && args.stat !== true ? undefined : await import("./tracing.js");
   const one = async (n: number, variant: VariantConfig): Promise<void> => {
     let tracing: Tracing | undefined;
     let broken: Broken | undefined;
     const result = await carriedOut(program, variant, schedule, (b) => (broken = b), {
       budget,
-      ...(traces === undefined && args.stat !== true
+      ...(streams === undefined
         ? {}
-        : { tracing: (machine) => (tracing = new Tracing(machine, variant, traces?.[n], args.stat === true)) }),
+        : { tracing: (machine) => (tracing = new streams.Tracing(machine, variant, traces?.[n], args.stat === true)) }),
       detail: args.format === "jsonl" && args.quiet ? "none" : args.format === "jsonl" ? "all" : detail,
       ...(args.format === "jsonl" && !args.quiet
         ? {

@@ -1,36 +1,13 @@
-/** `--trace` and `--stat`: what a run streams into while it goes. */
+/** `--trace` and `--stat`: what a run streams into while it goes. Loaded only where one of them is asked for. */
 import type { VariantConfig } from "../guest/compile.js";
 import { BudgetError } from "../guest/diagnostics.js";
 import type { Machine } from "../machine.js";
-import { formatOfName, openTrace, TRACE_EXTENSIONS, withName, type TraceFormat } from "../trace/formats.js";
+import type { TraceFormat } from "../trace/formats.js";
+import { openTrace } from "../trace/opentrace.js";
 import type { TraceSink } from "../trace/sink.js";
 import { Statistics, type RunStatistics } from "../trace/statistics.js";
 import { UsageError } from "./status.js";
 import { unwritable } from "./writefile.js";
-
-export interface TraceArguments {
-  /** As given; variants and scripts beyond the first get their names into it. */
-  readonly file: string;
-  readonly format?: TraceFormat;
-  /** The system of the kernel's trace points in trace.dat. */
-  readonly system?: string;
-  /** More than one script writes a trace: its name belongs into the file's. */
-  readonly script?: string;
-}
-
-/** The file of one variant: FILE itself where one variant of one script runs. */
-export function traceFileOf(args: TraceArguments, variant: string, variants: number): string {
-  const base = args.script === undefined ? args.file : withName(args.file, args.script);
-  return variants > 1 ? withName(base, variant) : base;
-}
-
-export function traceFormatOf(args: TraceArguments): TraceFormat {
-  const format = args.format ?? formatOfName(args.file);
-  if (format !== undefined) return format;
-  throw new UsageError(
-    `--trace ${args.file}: the name says no format; end it in one of ${TRACE_EXTENSIONS.join(", ")}, or give --trace-format`,
-  );
-}
 
 /** The sinks of one run. */
 export class Tracing {

@@ -6,7 +6,8 @@ import { compile } from "../guest/compile.js";
 import { machineFor, machineWorld } from "../guest/machineworld.js";
 import { DEFAULT_BUDGET } from "../guest/limits.js";
 import { runProgram } from "../guest/run.js";
-import { openTrace, type TraceFormat } from "../trace/formats.js";
+import type { TraceFormat } from "../trace/formats.js";
+import { openTrace } from "../trace/opentrace.js";
 import type { Door } from "./doors.js";
 import type { Rng } from "./rng.js";
 

@@ -72,16 +72,16 @@ export class Recorder {
     // All are copied at once, and those that are kept move together.
     this.room(to - from);
     this.data.set(ring.subarray(from * RECORD_WORDS, to * RECORD_WORDS), this.length * RECORD_WORDS);
-    const { data } = this;
+    const { data, wanted, held, dsbEvent, faultEvent, abortEvent } = this;
     const end = (this.length + to - from) * RECORD_WORDS;
     for (let at = this.length * RECORD_WORDS; at < end; at += RECORD_WORDS) {
       const id = data[at + 3]!;
-      if (id === this.faultEvent) {
+      if (id === faultEvent) {
         if (repeated(this.lastFault, data, at, FAULT_WORDS)) this.faults++;
-      } else if (id === this.abortEvent) repeated(this.lastAbort, data, at, ABORT_WORDS);
-      const want = this.wanted[id]!;
+      } else if (id === abortEvent) repeated(this.lastAbort, data, at, ABORT_WORDS);
+      const want = wanted[id]!;
       if (want === 0) continue;
-      const idle = this.isIdle(data, at);
+      const idle = id === dsbEvent && this.isIdle(data, at);
       if (idle && (want & ASKED) === 0) continue;
       if ((want & TRACED) !== 0 && !idle) {
         this.stepTraced++;
@@ -93,7 +93,7 @@ export class Recorder {
         }
         this.stepKept++;
       }
-      this.held[id]!++;
+      held[id]!++;
       const place = this.length++ * RECORD_WORDS;
       if (place < at) data.copyWithin(place, at, at + RECORD_WORDS);
     }
@@ -115,15 +115,16 @@ export class Recorder {
   /** Takes back the last record kept. */
   private drop(): void {
     const at = --this.length * RECORD_WORDS;
-    this.held[this.data[at + 3]!]!--;
-    if ((this.wanted[this.data[at + 3]!]! & TRACED) === 0 || this.isIdle(this.data, at)) return;
+    const id = this.data[at + 3]!;
+    this.held[id]!--;
+    if ((this.wanted[id]! & TRACED) === 0 || (id === this.dsbEvent && this.isIdle(this.data, at))) return;
     this.stepKept--;
     this.stepTraced--;
   }
 
   /** A DSB that completed no TLBI says nothing; a thousand of them would push the rest out of the trace. */
-  private isIdle(data: Float64Array, at: number): boolean {
-    return data[at + 3] === this.dsbEvent && data[at + 5] === 0 && this.detail !== "all";
+  private isIdle(dsb: Float64Array, at: number): boolean {
+    return dsb[at + 5] === 0 && this.detail !== "all";
   }
 
   /** How often in a row an agent's last fault came: same PC, syndrome and address. */
@@ -149,26 +150,25 @@ export class Recorder {
   /** The traced events since the last call, and how many of them were not kept. */
   step(): { events: StepEvents; dropped: number } {
     this.bus.flush();
-    const from = this.stepStart * RECORD_WORDS;
+    const { data, wanted } = this;
     const end = this.length * RECORD_WORDS;
-    const traced = (at: number): boolean => (this.wanted[this.data[at + 3]!]! & TRACED) !== 0;
-    let kept = 0;
-    let stop = from;
-    for (; stop < end && kept < TRACED_PER_STEP; stop += RECORD_WORDS) if (traced(stop)) kept++;
-    const words = new Float64Array(kept * RECORD_WORDS);
+    const words = new Float64Array(Math.min(this.length - this.stepStart, TRACED_PER_STEP) * RECORD_WORDS);
+    let filled = 0;
     // Runs of traced records are copied whole: what is only asked for is rare between them.
-    for (let at = from, run = from, to = 0; at <= stop; at += RECORD_WORDS) {
-      if (at < stop && traced(at)) continue;
-      words.set(this.data.subarray(run, at), to);
-      to += at - run;
+    for (let at = this.stepStart * RECORD_WORDS, run = at; run < end && filled < words.length; at += RECORD_WORDS) {
+      if (at < end && (wanted[data[at + 3]!]! & TRACED) !== 0) continue;
+      const part = data.subarray(run, Math.min(at, run + words.length - filled));
+      words.set(part, filled);
+      filled += part.length;
       run = at + RECORD_WORDS;
     }
+    const kept = filled / RECORD_WORDS;
     const dropped = Math.max(0, this.stepTraced - kept);
     this.stepStart = this.length;
     this.stepTraced = 0;
     this.stepKept = 0;
     this.unkept = [];
-    return { events: new StepEvents(this.bus, words), dropped };
+    return { events: new StepEvents(this.bus, words.subarray(0, filled)), dropped };
   }
 
   /** Starts a new window: forgets what the last one held. */

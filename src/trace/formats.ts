@@ -1,11 +1,4 @@
-/** The formats of traces: their names, the extensions that mean them, and who writes each. */
-import { ChromeTrace } from "./chrome.js";
-import { FtraceText } from "./ftracetext.js";
-import { JsonLines } from "./jsonlines.js";
-import { PerfettoTrace } from "./perfetto.js";
-import type { TraceMeta, TraceSink, TraceSource } from "./sink.js";
-import { TraceDat } from "./tracedat.js";
-import { TraceFile } from "./tracefile.js";
+/** The formats of traces: their names, and the extensions that mean them. opentrace.ts has who writes each. */
 
 export const TRACE_FORMATS = ["trace.dat", "trace.dat-v7", "ftrace", "chrome", "perfetto", "jsonl"] as const;
 export type TraceFormat = (typeof TRACE_FORMATS)[number];
@@ -33,29 +26,4 @@ export function withName(path: string, name: string): string {
   const known = TRACE_EXTENSIONS.find((e) => path.endsWith(e));
   const dot = known !== undefined ? path.length - known.length : path.lastIndexOf(".");
   return dot <= slash + 1 ? `${path}.${safe}` : `${path.slice(0, dot)}.${safe}${path.slice(dot)}`;
-}
-
-export interface TraceOptions {
-  readonly format: TraceFormat;
-  /** The system of the kernel's trace points in trace.dat; libtraceevent's kvm plugin knows x86 only. */
-  readonly kvmSystem?: string;
-}
-
-/** Opens a file for a trace. @throws Error as TraceFile does */
-export function openTrace(path: string, source: TraceSource, meta: TraceMeta, options: TraceOptions): TraceSink {
-  const file = new TraceFile(path);
-  switch (options.format) {
-    case "trace.dat":
-      return new TraceDat(file, source, meta, 6, options.kvmSystem);
-    case "trace.dat-v7":
-      return new TraceDat(file, source, meta, 7, options.kvmSystem);
-    case "ftrace":
-      return new FtraceText(file, source, meta);
-    case "chrome":
-      return new ChromeTrace(file, source, meta);
-    case "perfetto":
-      return new PerfettoTrace(file, source, meta);
-    case "jsonl":
-      return new JsonLines(file, source, meta);
-  }
 }

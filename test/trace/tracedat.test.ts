@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import "../../src/machine.js";
 import { eventCatalogue } from "../../src/sim/events.js";
-import { openTrace } from "../../src/trace/formats.js";
+import { openTrace } from "../../src/trace/opentrace.js";
 import { eventLayouts, formatText } from "../../src/trace/layout.js";
 import { kernelFormats } from "../../src/trace/kernelformat.js";
 import { folder, madeUp, META, RACE, report, text, traceCmd, traced, write, WITH_TRACE_CMD } from "./tracing.js";

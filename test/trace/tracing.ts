@@ -10,7 +10,8 @@ import { machineFor, machineWorld } from "../../src/guest/machineworld.js";
 import { runProgram } from "../../src/guest/run.js";
 import { eventCatalogue, RECORD_WORDS, type EventDecl, type EventRecord } from "../../src/sim/events.js";
 import { Sim } from "../../src/sim/sim.js";
-import { openTrace, type TraceFormat } from "../../src/trace/formats.js";
+import type { TraceFormat } from "../../src/trace/formats.js";
+import { openTrace } from "../../src/trace/opentrace.js";
 
 export const META = { variant: "v6.12", kernel: "v6.12", cpu: "max", set: {} };
 export const folder = (): string => mkdtempSync(join(tmpdir(), "faultline-trace-"));

@@ -2,7 +2,8 @@
 import { Argument, Option, type Command } from "commander";
 import { json, wantsJson, type Done } from "../options.js";
 
-export function addCompletion(root: Command, done: Done): void {
+/** @param all the tree of all commands, for their words */
+export function addCompletion(root: Command, done: Done, all: () => Command): void {
   root
     .command("completion")
     .description("a completion script for bash, zsh or fish: commands, options, eras, decisions, scenarios")
@@ -19,6 +20,6 @@ Examples:
     )
     .action(async (shell: string, o: { format: string; json?: boolean }) => {
       const { completionCommand } = await import("../completion.js");
-      done(await completionCommand(root, shell, wantsJson(o)));
+      done(await completionCommand(all(), shell, wantsJson(o)));
     });
 }

@@ -3,7 +3,7 @@ import { basename } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type Common, type Done, format, json, letOption, selection, withMachineOptions } from "../options.js";
 import { UsageError } from "../status.js";
-import type { TraceArguments } from "../tracing.js";
+import type { TraceArguments } from "../tracefiles.js";
 import type { TraceFormat } from "../../trace/formats.js";
 
 type RunOptions = Common & {
