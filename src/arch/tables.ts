@@ -187,11 +187,15 @@ export class TablePages {
       if ((lo | words[w + 1]!) !== 0) filled++;
     }
     this.clearedValid = valid;
+    this.clearCounted(from, to, filled, valid);
+    return filled;
+  }
+  /** The same for who has counted: `filled` of the descriptors are not zero, `valid` are valid. */
+  clearCounted(from: number, to: number, filled: number, valid: number): void {
     // Mostly it is one page.
     if (filled !== 0 && to - from === 2) this.words.set2(from, 0, 0);
     else if (filled !== 0) this.words.clear(from, to - from);
     if (valid !== 0) this.changed(CHANGES, valid);
-    return filled;
   }
   private replaced(oldLo: number, level: number): void {
     this.changed(CHANGES, 1);

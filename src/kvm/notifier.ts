@@ -117,10 +117,11 @@ export class KvmNotifier {
     this.announceRange(vm, start, end);
     const at = this.memslots.nextInHvaRange(vm, -1, start, end);
     if (at < 0 && this.d.invalidateCounts === "overlap") return;
-    this.sim.locks.write(this.vms.mmuLock(vm));
+    const lock = this.vms.mmuLock(vm);
+    this.sim.locks.write(lock);
     this.counted(vm, start, end);
     this.unmapSlots(vm, at, start, end);
-    this.sim.locks.unlockWrite(this.vms.mmuLock(vm));
+    this.sim.locks.unlockWrite(lock);
   }
 
   /** Under mmu_lock, for writing: in progress + 1, and stage 2 of every slot in the range emptied. */

@@ -183,7 +183,7 @@ export class Fork {
   private exitFree(f: number): number {
     const { sim, vmas, zap } = this.mm;
     const mm = sim.agents.stack.a[f + MM]!;
-    zap.freePgtables(mm, vmas.start(vmas.first(mm)), vmas.end(vmas.last(mm)), 0, TASK_SIZE);
+    zap.freePgtables(mm, vmas.start(vmas.first(mm)), vmas.end(vmas.last(mm)), 0, -1);
     return this.exitClose(f);
   }
 

@@ -48,6 +48,7 @@ const LEN = ARG + 2;
 const MODE = ARG + 3;
 const FD = ARG + 4;
 const OFFSET = ARG + 5;
+/** The VM_* of the mapping. ADDR, LEN, FD, OFFSET and this one are what it is to have, once `keep` was called. */
 const FLAGS = ARG + 6;
 const VMA = ARG + 7;
 const ERROR = ARG + 8;
@@ -121,11 +122,19 @@ export class Mmap {
     if (s[f + R0]! < 0) return this.leave(f, s[f + R0]!);
     const mm = s[f + MM]! | 0;
     const addr = s[f + ADDR]!;
-    return this.region(f, mm, vmas.findVma(mm, addr), addr, s[f + LEN]!, s[f + FLAGS]! | 0, s[f + FD]!, s[f + OFFSET]!);
+    const next = vmas.findVma(mm, addr);
+    return this.region(f, mm, next, addr, s[f + LEN]!, s[f + MODE]!, s[f + FLAGS]! | 0, s[f + FD]! | 0, s[f + OFFSET]!);
+  }
+
+  /** For the phases that come after another activity: what the mapping is to be. */
+  private keep(f: number, addr: number, len: number, mode: number, flags: number, file: number, offset: number): void {
+    const s = this.mm.sim.agents.stack;
+    s.set3(f + ADDR, addr, len, mode);
+    s.set3(f + FD, file, offset, flags);
   }
 
   /** Address, flags, the file's rules; then mmap_region, once what was there is gone. */
-  private doMmap(f: number, mm: number): number {
+  private readonly doMmap = (f: number, mm: number): number => {
     const { sim, files, vmas } = this.mm;
     const s = sim.agents.stack;
     const mode = s.a[f + MODE]!;
@@ -180,16 +189,19 @@ export class Mmap {
       file = files.createMemfd(len);
       owns = true;
     }
-    if (owns) s.set(f + OWN_FILE, 1);
     if (file < 0) offset = addr;
-    else if (owns) offset = 0;
-    s.set3(f + MM, mm, addr, len);
-    s.set3(f + FD, file, offset, vmFlags);
+    else if (owns) {
+      offset = 0;
+      s.set(f + OWN_FILE, 1);
+      s.set(f + FD, file);
+    }
     const next = vmas.findVma(mm, addr);
-    if (next >= 0 && vmas.start(next) < addr + len)
+    if (next >= 0 && vmas.start(next) < addr + len) {
+      this.keep(f, addr, len, mode, vmFlags, file, offset);
       return sim.agents.call(f, this.mmap.first + 1, this.munmap.doMunmap, mm, addr, addr + len, 0);
-    return this.region(f, mm, next, addr, len, vmFlags, file, offset);
-  }
+    }
+    return this.region(f, mm, next, addr, len, mode, vmFlags, file, offset);
+  };
 
   /** What address and length must be multiples of: the page, or the huge page of a hugetlb mapping. */
   private granule(file: number, flags: number, anonymous: boolean): number {
@@ -225,23 +237,37 @@ export class Mmap {
   }
 
   /** mmap_region, after what was there is gone: what its frame says, and where. @param next the VMA above, or -1 */
-  private region(f: number, mm: number, next: number, addr: number, len: number, flags: number, file: number, offset: number): number {
+  private region(
+    f: number,
+    mm: number,
+    next: number,
+    addr: number,
+    len: number,
+    mode: number,
+    flags: number,
+    file: number,
+    offset: number,
+  ): number {
     const { sim, vmas, files } = this.mm;
-    const s = sim.agents.stack;
     const pgoff = offset / PAGE_SIZE;
     const pageProt = (flags & VM_MTE) !== 0 ? PAGE_PROT_TAGGED : PAGE_PROT_NORMAL;
-    if (this.change.mergeMmap(mm, next, addr, addr + len, flags, file, pgoff, pageProt) >= 0) return this.mapped(f);
+    const prev = vmas.before(mm, next);
+    if (this.change.mergeMmap(prev, next, addr, addr + len, flags, file, pgoff, pageProt) >= 0)
+      return this.mapped(f, mm, addr, len, mode, flags);
     if ((flags & VM_HUGETLB) !== 0 && (flags & VM_NORESERVE) === 0) {
       const error = files.reserveHugetlb(file, this.hugePagesToReserve(file, flags, offset, len));
       if (error < 0) return this.leave(f, error);
     }
     const v = vmas.alloc(mm, addr, addr + len, flags, file, pgoff, pageProt);
     files.get(file);
-    s.set(f + VMA, v);
     const ops = files.vmOps(file);
-    if (ops !== undefined) return sim.agents.call(f, this.mmap.first + 2, ops.mmap, mm, v);
-    vmas.insertBelow(v, next);
-    return this.mapped(f);
+    if (ops !== undefined) {
+      this.keep(f, addr, len, mode, flags, file, offset);
+      sim.agents.stack.set(f + VMA, v);
+      return sim.agents.call(f, this.mmap.first + 2, ops.mmap, mm, v);
+    }
+    vmas.insertBetween(mm, v, prev, next);
+    return this.mapped(f, mm, addr, len, mode, flags);
   }
 
   /** Pages of a hugetlb mapping that nobody has reserved or faulted in yet (region_chg): a shared file counts each page once. */
@@ -261,7 +287,7 @@ export class Mmap {
     const v = s.a[f + VMA]! | 0;
     if (s.a[f + R0] === 0) {
       vmas.insert(v);
-      return this.mapped(f);
+      return this.mapped(f, s.a[f + MM]! | 0, s.a[f + ADDR]!, s.a[f + LEN]!, s.a[f + MODE]!, s.a[f + FLAGS]! | 0);
     }
     // Undo any partial mapping done by the driver.
     s.set(f + ERROR, s.a[f + R0]!);
@@ -302,16 +328,14 @@ export class Mmap {
     return this.leave(f, sim.agents.stack.a[f + ERROR]!);
   }
 
-  private mapped(f: number): number {
+  private mapped(f: number, mm: number, addr: number, len: number, mode: number, flags: number): number {
     const { sim, huge } = this.mm;
-    const s = sim.agents.stack.a;
-    const flags = mapFlags(s[f + MODE]!);
-    if ((flags & MAP_POPULATE) === 0) return this.leave(f, s[f + ADDR]!);
+    if ((mapFlags(mode) & MAP_POPULATE) === 0) return this.leave(f, addr);
     this.leaveFile(f);
-    sim.locks.unlockWrite(this.mm.mmapLock(s[f + MM]! | 0));
-    const start = s[f + ADDR]!;
-    const write = ((s[f + FLAGS]! | 0) & (VM_WRITE | VM_SHARED)) === VM_WRITE ? 1 : 0;
-    return sim.agents.call(f, this.mmap.first + 5, huge.populate, s[f + MM]! | 0, start, start + s[f + LEN]!, write);
+    sim.locks.unlockWrite(this.mm.mmapLock(mm));
+    sim.agents.stack.set(f + ADDR, addr);
+    const write = (flags & (VM_WRITE | VM_SHARED)) === VM_WRITE ? 1 : 0;
+    return sim.agents.call(f, this.mmap.first + 5, huge.populate, mm, addr, addr + len, write);
   }
 
   private leaveFile(f: number): void {

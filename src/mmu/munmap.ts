@@ -82,8 +82,9 @@ export class Munmap {
     const start = s[f + START]!;
     const end = s[f + END]!;
     const v = vmas.findVma(mm, start);
-    if (v < 0 || vmas.start(v) >= end) return sim.agents.ret(f, 0);
-    if (start <= vmas.start(v)) return this.cutLast(f, v);
+    const startOfFirst = v < 0 ? end : vmas.start(v);
+    if (startOfFirst >= end) return sim.agents.ret(f, 0);
+    if (start <= startOfFirst) return this.cutLast(f, mm, start, end, v);
     if (end < vmas.end(v) && vmas.count(mm) >= MAX_MAP_COUNT) return sim.agents.ret(f, -ENOMEM);
     const newBelow = d.munmapStartCutNewPiece === "lower" ? 1 : 0;
     return sim.agents.call(f, this.doMunmap.first + 1, this.change.splitVma, v, start, newBelow);
@@ -93,17 +94,17 @@ export class Munmap {
     const { sim, vmas } = this.mm;
     const s = sim.agents.stack.a;
     if (s[f + R0]! < 0) return sim.agents.ret(f, s[f + R0]!);
-    return this.cutLast(f, vmas.findVma(s[f + MM]! | 0, s[f + START]!));
+    const mm = s[f + MM]! | 0;
+    const start = s[f + START]!;
+    return this.cutLast(f, mm, start, s[f + END]!, vmas.findVma(mm, start));
   }
 
   /** The VMA that reaches over the end is cut. @param first the first of the range */
-  private cutLast(f: number, first: number): number {
+  private cutLast(f: number, mm: number, start: number, end: number, first: number): number {
     const { sim, vmas, d } = this.mm;
-    const s = sim.agents.stack.a;
-    const end = s[f + END]!;
     const endOfFirst = vmas.end(first);
-    const last = end <= endOfFirst ? first : vmas.findVma(s[f + MM]! | 0, end);
-    if (end === endOfFirst || last < 0 || end <= vmas.start(last)) return this.detachFrom(f, first);
+    const last = end <= endOfFirst ? first : vmas.findVma(mm, end);
+    if (end === endOfFirst || last < 0 || end <= vmas.start(last)) return this.detachFrom(f, mm, start, end, first, endOfFirst);
     const newBelow = d.munmapEndCutNewPiece === "lower" ? 1 : 0;
     return sim.agents.call(f, this.doMunmap.first + 2, this.change.splitVma, last, end, newBelow);
   }
@@ -112,27 +113,24 @@ export class Munmap {
     const { sim, vmas } = this.mm;
     const s = sim.agents.stack.a;
     if (s[f + R0]! < 0) return sim.agents.ret(f, s[f + R0]!);
-    return this.detachFrom(f, vmas.findVma(s[f + MM]! | 0, s[f + START]!));
+    const mm = s[f + MM]! | 0;
+    const start = s[f + START]!;
+    const first = vmas.findVma(mm, start);
+    return this.detachFrom(f, mm, start, s[f + END]!, first, vmas.end(first));
   }
 
-  /** detach_vmas_to_be_unmapped, then the one announcement for the whole range, holes included. @param first the first of the range */
-  private detachFrom(f: number, first: number): number {
-    const { sim, vmas, notifiers } = this.mm;
+  /**
+   * detach_vmas_to_be_unmapped, then the one announcement for the whole range, holes included.
+   * @param first the first of the range, which ends at `endOfFirst`
+   */
+  private detachFrom(f: number, mm: number, start: number, end: number, first: number, endOfFirst: number): number {
+    const { sim, vmas, notifiers, d } = this.mm;
     const s = sim.agents.stack;
-    const mm = s.a[f + MM]! | 0;
-    const start = s.a[f + START]!;
-    const end = s.a[f + END]!;
-    let tail = -1;
-    for (let v = first; v >= 0 && vmas.start(v) < end;) {
-      const next = vmas.next(v);
-      vmas.detach(v);
-      if (tail < 0) {
-        s.set(f + DETACHED, v + 1);
-        s.set(f + UNZAPPED, v + 1);
-      } else vmas.setDetachedNext(tail, v);
-      tail = v;
-      v = next;
-    }
+    s.set(f + DETACHED, first + 1);
+    if (d.hugetlbZapAnnouncement === "again") s.set(f + UNZAPPED, first + 1);
+    const next = vmas.next(first);
+    vmas.detach(mm, first);
+    if (endOfFirst < end) this.detachAfter(mm, first, next, end);
     if (s.a[f + DOWNGRADE] !== 0) {
       sim.locks.downgrade(this.mm.mmapLock(mm));
     }
@@ -146,12 +144,26 @@ export class Munmap {
     return sim.agents.callStraight(f, this.doMunmap.first + 3, this.unmap, tell, mm, start, end, MMU_NOTIFY_UNMAP, 1, from);
   }
 
+  /** The VMAs of the range after the first: each follows in the list of the detached. */
+  private detachAfter(mm: number, first: number, second: number, end: number): void {
+    const { vmas } = this.mm;
+    let tail = first;
+    for (let v = second; v >= 0 && vmas.start(v) < end;) {
+      const next = vmas.next(v);
+      vmas.detach(mm, v);
+      vmas.setDetachedNext(tail, v);
+      tail = v;
+      v = next;
+    }
+  }
+
   /** unmap_vmas: each hugetlb mapping announces its part again where __unmap_hugepage_range does. */
   private readonly unmap = (f: number): number => {
     const { sim, vmas, zap, notifiers, d } = this.mm;
     const stack = sim.agents.stack;
     const s = stack.a;
-    for (let v = s[f + UNZAPPED]! - 1; v >= 0 && d.hugetlbZapAnnouncement === "again"; v = vmas.next(v)) {
+    let v = d.hugetlbZapAnnouncement === "again" ? (s[f + UNZAPPED]! - 1) | 0 : -1;
+    for (; v >= 0; v = vmas.next(v)) {
       stack.set(f + UNZAPPED, vmas.next(v) + 1);
       if ((vmas.flags(v) & VM_HUGETLB) === 0) continue;
       const start = Math.max(s[f + START]!, vmas.start(v));
@@ -179,37 +191,41 @@ export class Munmap {
     const { sim, vmas, zap } = this.mm;
     const s = sim.agents.stack.a;
     const mm = s[f + MM]! | 0;
-    const next = vmas.findVma(mm, s[f + START]!);
-    const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
-    const floor = prev >= 0 ? vmas.end(prev) : 0;
-    const ceiling = next >= 0 ? vmas.start(next) : TASK_SIZE;
-    for (let v = s[f + DETACHED]! - 1; v >= 0; v = vmas.next(v)) vmas.fileUnlink(v);
-    zap.freePgtables(mm, s[f + START]!, s[f + END]!, floor, ceiling);
-    return this.closeVma(f);
+    const first = (s[f + DETACHED]! - 1) | 0;
+    const prev = vmas.prev(first);
+    const next = prev >= 0 ? vmas.next(prev) : vmas.first(mm);
+    for (let v = first; v >= 0; v = vmas.next(v)) vmas.fileUnlink(v);
+    zap.freePgtables(mm, s[f + START]!, s[f + END]!, prev >= 0 ? vmas.end(prev) : 0, next);
+    return this.closeVmas(f, first);
   };
 
-  private closeVma(f: number): number {
+  /** remove_vma of each. @param first the first that is left, or -1 */
+  private closeVmas(f: number, first: number): number {
     const { sim, vmas, files } = this.mm;
-    for (;;) {
-      const v = sim.agents.stack.a[f + DETACHED]! - 1;
-      if (v < 0) return sim.agents.ret(f, 0, sim.agents.stack.a[f + DOWNGRADE]!);
+    const s = sim.agents.stack;
+    for (let v = first; v >= 0;) {
       const file = vmas.file(v);
       const close = files.vmOps(file)?.close;
-      if (close !== undefined) return sim.agents.call(f, this.doMunmap.first + 5, close, vmas.mm(v), v);
-      this.freeVma(f, v, file);
+      if (close !== undefined) {
+        s.set(f + DETACHED, v + 1);
+        return sim.agents.call(f, this.doMunmap.first + 5, close, vmas.mm(v), v);
+      }
+      v = this.freeVma(v, file);
     }
+    return sim.agents.ret(f, 0, s.a[f + DOWNGRADE]!);
   }
 
   private removeVma(f: number): number {
-    const v = this.mm.sim.agents.stack.a[f + DETACHED]! - 1;
-    this.freeVma(f, v, this.mm.vmas.file(v));
-    return this.closeVma(f);
+    const v = (this.mm.sim.agents.stack.a[f + DETACHED]! - 1) | 0;
+    return this.closeVmas(f, this.freeVma(v, this.mm.vmas.file(v)));
   }
 
-  private freeVma(f: number, v: number, file: number): void {
-    const { sim, vmas, files } = this.mm;
-    sim.agents.stack.set(f + DETACHED, vmas.next(v) + 1);
+  /** @returns the VMA that follows in the list of the detached, or -1 */
+  private freeVma(v: number, file: number): number {
+    const { vmas, files } = this.mm;
+    const next = vmas.next(v);
     vmas.free(v);
     files.put(file);
+    return next;
   }
 }

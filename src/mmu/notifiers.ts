@@ -254,7 +254,7 @@ export class MmuNotifiers {
     const mm = s[f + MM]! | 0;
     const start = s[f + START]!;
     const end = s[f + END]!;
-    this.sim.bus.emit(begins ? rangeStartEvent : rangeEndEvent, mm, start, end, type);
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(begins ? rangeStartEvent : rangeEndEvent, mm, start, end, type);
     const a = this.subs.a;
     const words = Math.imul(this.count.a[0]!, SUB_WORDS);
     for (let i = 0; i < words; i += SUB_WORDS) {

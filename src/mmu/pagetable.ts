@@ -376,10 +376,13 @@ export class HostPageTables {
   get unobserved(): boolean {
     return !this.sim.bus.listening && !this.sim.locks.tracking;
   }
-  /** `setEntry` of zeros to the page entries at the words [from, to) of one table, where they are `unobserved`. */
-  clearPages(from: number, to: number): void {
+  /**
+   * `setEntry` of zeros to the page entries at the words [from, to) of one table, where they are `unobserved`.
+   * @param filled how many of them are not zero @param valid how many are valid
+   */
+  clearPages(from: number, to: number, filled: number, valid: number): void {
     this.walked = NOWHERE;
-    const filled = this.tables.clearPages(from, to);
+    this.tables.clearCounted(from, to, filled, valid);
     this.sim.agents.charge(filled * this.sim.costs.tableWrite);
     this.sim.bus.passOver(filled);
   }

@@ -125,8 +125,21 @@ export class VmaChange {
     anon = 0,
     uffd = -1,
   ): number {
+    return this.mergeBetween(this.mm.vmas.before(mm, next), next, start, end, flags, file, pgoff, pageProt, anon, uffd);
+  }
+  private mergeBetween(
+    prev: number,
+    next: number,
+    start: number,
+    end: number,
+    flags: number,
+    file: number,
+    pgoff: number,
+    pageProt: number,
+    anon: number,
+    uffd: number,
+  ): number {
     const { vmas } = this.mm;
-    const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
     const pages = (end - start) / 4096;
     const withPrev =
       prev >= 0 && vmas.end(prev) === start && vmas.canMerge(prev, flags, file, pgoff, pageProt, anon, uffd) && this.anonJoins(prev, anon);
@@ -138,11 +151,10 @@ export class VmaChange {
     return this.joined(withPrev ? prev : -1, withNext && (!withPrev || vmas.anonCompatible(prev, next)) ? next : -1, start, end);
   }
 
-  /** mergeNew of a fresh range of mmap. From v6.1 to v6.11 mmap_region asked the next VMA first, and the one before whether it fits to that. */
-  mergeMmap(mm: number, next: number, start: number, end: number, flags: number, file: number, pgoff: number, pageProt: number): number {
+  /** mergeNew of a fresh range of mmap, between these two. From v6.1 to v6.11 mmap_region asked the next VMA first, and the one before whether it fits to that. */
+  mergeMmap(prev: number, next: number, start: number, end: number, flags: number, file: number, pgoff: number, pageProt: number): number {
     const { vmas, d } = this.mm;
-    if (d.mmapMergeFirst === "prev") return this.mergeNew(mm, next, start, end, flags, file, pgoff, pageProt);
-    const prev = next >= 0 ? vmas.prev(next) : vmas.last(mm);
+    if (d.mmapMergeFirst === "prev") return this.mergeBetween(prev, next, start, end, flags, file, pgoff, pageProt, 0, -1);
     const pages = (end - start) / 4096;
     const withNext = next >= 0 && vmas.start(next) === end && vmas.canMergeBelow(next, pages, flags, file, pgoff, pageProt, 0);
     const anon = withNext ? vmas.anonVma(next) : 0;

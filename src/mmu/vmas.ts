@@ -9,10 +9,12 @@
  * word pool | meaning                        double pool | meaning
  * 0 FLAGS   | VM_* (vmflags.ts)              0 START       | first address
  * 1 FILE    | file + 1, 0 anonymous          1 END         | first address after it
- * 2 PAGE_PROT | memory type of its PTEs      2 LEFT, RIGHT | the tree: VMA + 1, 0 none
- * 3 MM      | address space + 1, 0 free      4 LINK        | the double of another VMA that it hangs at, ROOT
- * 4.. PREV, NEXT, FILE_PREV, FILE_NEXT       5 PGOFF       | vm_pgoff, pages
+ * 2 PAGE_PROT | memory type of its PTEs      2 PGOFF       | vm_pgoff, pages
+ * 3 MM      | address space + 1, 0 free      3 LEFT, RIGHT | the tree: VMA + 1, 0 none
+ * 4.. PREV, NEXT, FILE_PREV, FILE_NEXT       5 LINK        | the double of another VMA that it hangs at, ROOT
  *           | VMA + 1, 0 none
+ *
+ * A free record is zero but for the free list: the next free record + 1 stands where its flags were.
  *
  * What a look-up reads lies in one cache line of the double pool. The anon_vma (0 none yet) has a pool of its own: it is
  * the one thing of a VMA that changes under mmap_lock for reading.
@@ -42,10 +44,10 @@ const WORDS = 8;
 
 const START = 0;
 const END = 1;
-const LEFT = 2;
-const RIGHT = 3;
-const LINK = 4;
-const PGOFF = 5;
+const PGOFF = 2;
+const LEFT = 3;
+const RIGHT = 4;
+const LINK = 5;
 const DOUBLES = 8;
 const DOUBLES_SHIFT = 3;
 /** No VMA's side: the root of a tree. */
@@ -113,14 +115,14 @@ export class Vmas {
   }
   /** The mapped file, or -1 (private anonymous memory). */
   file(v: number): number {
-    return this.w.a[Math.imul(v, WORDS) + FILE]! - 1;
+    return (this.w.a[Math.imul(v, WORDS) + FILE]! - 1) | 0;
   }
   /** PAGE_PROT_*: the memory type that its PTEs get. */
   pageProt(v: number): number {
     return this.w.a[Math.imul(v, WORDS) + PAGE_PROT]!;
   }
   mm(v: number): number {
-    return this.w.a[Math.imul(v, WORDS) + MM]! - 1;
+    return (this.w.a[Math.imul(v, WORDS) + MM]! - 1) | 0;
   }
   /** The anon_vma, 0 before the first anonymous page. */
   anonVma(v: number): number {
@@ -136,11 +138,11 @@ export class Vmas {
   }
   /** The VMA before it in its mm, or -1. */
   prev(v: number): number {
-    return this.w.a[Math.imul(v, WORDS) + PREV]! - 1;
+    return (this.w.a[Math.imul(v, WORDS) + PREV]! - 1) | 0;
   }
   /** The VMA after it in its mm, or -1. */
   next(v: number): number {
-    return this.w.a[Math.imul(v, WORDS) + NEXT]! - 1;
+    return (this.w.a[Math.imul(v, WORDS) + NEXT]! - 1) | 0;
   }
   /** The lowest VMA of an mm, or -1. */
   first(mm: number): number {
@@ -207,7 +209,7 @@ export class Vmas {
   /** The first VMA that ends after the address, or -1 (find_vma). No event, no cost. */
   findVma(mm: number, addr: number): number {
     const d = this.d.a;
-    const cache = this.mms.a[Math.imul(mm, MM_WORDS) + MM_CACHE]! - 1;
+    const cache = (this.mms.a[Math.imul(mm, MM_WORDS) + MM_CACHE]! - 1) | 0;
     if (cache >= 0) {
       // The last one, the gap below it (what was just unmapped is mapped anew), the one below it (what was mapped there is
       // touched), the one above it (a range ends there) or the next (every other page is asked for).
@@ -265,23 +267,23 @@ export class Vmas {
 
   /** A new VMA that is in no tree yet (vm_area_alloc). */
   alloc(mm: number, start: number, end: number, flags: number, file: number, pgoff: number, pageProt: number): number {
-    let v = this.globals.a[FREE]! - 1;
-    if (v >= 0) this.globals.set(FREE, this.w.a[Math.imul(v, WORDS) + NEXT]!);
-    else {
-      v = this.globals.a[RECORDS]!;
-      this.globals.set(RECORDS, v + 1);
-      this.w.ensure((v + 1) * WORDS);
-      this.d.ensure((v + 1) * DOUBLES);
-      this.anon.ensure(v + 1);
-      this.uffds.ensure(v + 1);
-    }
+    let v = (this.globals.a[FREE]! - 1) | 0;
+    if (v >= 0) this.globals.set(FREE, this.w.a[Math.imul(v, WORDS) + FLAGS]!);
+    else v = this.fresh();
     const w = Math.imul(v, WORDS);
-    // All zero but the link of the free list: fresh, or as `free` left it.
-    this.w.set2(w + FLAGS, flags, file + 1);
-    this.w.set2(w + PAGE_PROT, pageProt, mm + 1);
-    this.w.set(w + NEXT, 0);
-    this.d.set3(Math.imul(v, DOUBLES) + START, start, end, 0);
-    this.d.set(Math.imul(v, DOUBLES) + PGOFF, pgoff);
+    // The rest is zero: the record is fresh, or as `free` left it.
+    this.w.set2(w + FLAGS, flags, (file + 1) | 0);
+    this.w.set2(w + PAGE_PROT, pageProt, (mm + 1) | 0);
+    this.d.set3(Math.imul(v, DOUBLES) + START, start, end, pgoff);
+    return v;
+  }
+  private fresh(): number {
+    const v = this.globals.a[RECORDS]!;
+    this.globals.set(RECORDS, v + 1);
+    this.w.ensure((v + 1) * WORDS);
+    this.d.ensure((v + 1) * DOUBLES);
+    this.anon.ensure(v + 1);
+    this.uffds.ensure(v + 1);
     return v;
   }
 
@@ -305,58 +307,65 @@ export class Vmas {
   /** Gives a VMA's record back; it must be in no tree, nor in its file's list (vm_area_free). */
   free(v: number): void {
     const w = Math.imul(v, WORDS);
-    // What links it is zero already.
-    this.w.set2(w + FLAGS, 0, 0);
+    this.w.set2(w + FLAGS, this.globals.a[FREE]!, 0);
     this.w.set2(w + PAGE_PROT, 0, 0);
-    this.w.set(w + NEXT, this.globals.a[FREE]!);
+    this.w.set2(w + PREV, 0, 0);
     this.anon.set(v, 0);
     if (this.uffds.a[v] !== 0) this.uffds.set(v, 0);
     this.d.set3(Math.imul(v, DOUBLES) + START, 0, 0, 0);
-    this.d.set(Math.imul(v, DOUBLES) + PGOFF, 0);
-    this.globals.set(FREE, v + 1);
+    this.globals.set(FREE, (v + 1) | 0);
   }
 
   /** Puts a VMA into its mm's tree and its file's list (vma_link). */
   insert(v: number): void {
-    this.insertBelow(v, this.findVma(this.mm(v), this.start(v)));
-  }
-  /** The same where it is known which VMA follows. @param next or -1 */
-  insertBelow(v: number, next: number): void {
-    const w = Math.imul(v, WORDS);
     const mm = this.mm(v);
+    const next = this.findVma(mm, this.start(v));
+    this.insertBetween(mm, v, this.before(mm, next), next);
+  }
+  /** The VMA before another one, or before the end of an mm. @param next or -1 @returns -1: none */
+  before(mm: number, next: number): number {
+    return next >= 0 ? this.prev(next) : this.last(mm);
+  }
+  /** As `insert` where its neighbours are known. @param prev or -1 @param next or -1 */
+  insertBetween(mm: number, v: number, prev: number, next: number): void {
     const m = Math.imul(mm, MM_WORDS);
-    const prev = next >= 0 ? this.prev(next) : this.last(mm);
-    this.w.set2(w + PREV, prev + 1, next + 1);
-    if (prev >= 0) this.w.set(Math.imul(prev, WORDS) + NEXT, v + 1);
-    else this.mms.set(m + MM_FIRST, v + 1);
-    if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, v + 1);
-    else this.mms.set(m + MM_LAST, v + 1);
+    const node = (v + 1) | 0;
+    this.w.set2(Math.imul(v, WORDS) + PREV, (prev + 1) | 0, (next + 1) | 0);
+    if (prev >= 0) this.w.set(Math.imul(prev, WORDS) + NEXT, node);
+    else this.mms.set(m + MM_FIRST, node);
+    if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, node);
+    else this.mms.set(m + MM_LAST, node);
     this.treeInsert(m, v, prev, next);
-    this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! + 1);
+    this.mms.set(m + MM_COUNT, (this.mms.a[m + MM_COUNT]! + 1) | 0);
     this.fileLink(v);
   }
 
-  /** Takes a VMA out of its mm's tree (detach_vmas_to_be_unmapped); it stays in its file's list. */
-  detach(v: number): void {
+  /**
+   * Takes a VMA out of its mm's tree (detach_vmas_to_be_unmapped); it stays in its file's list. Its `prev` stays too: what
+   * now lies below the hole.
+   */
+  detach(mm: number, v: number): void {
     const w = Math.imul(v, WORDS);
-    const m = this.mm(v) * MM_WORDS;
-    this.noteHole(this.mm(v), this.end(v));
+    const m = Math.imul(mm, MM_WORDS);
+    this.noteHole(mm, this.end(v));
     const prev = this.prev(v);
     const next = this.next(v);
-    if (prev >= 0) this.w.set(Math.imul(prev, WORDS) + NEXT, next + 1);
-    else this.mms.set(m + MM_FIRST, next + 1);
-    if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, prev + 1);
-    else this.mms.set(m + MM_LAST, prev + 1);
+    const below = (prev + 1) | 0;
+    const above = (next + 1) | 0;
+    if (prev >= 0) this.w.set(Math.imul(prev, WORDS) + NEXT, above);
+    else this.mms.set(m + MM_FIRST, above);
+    if (next >= 0) this.w.set(Math.imul(next, WORDS) + PREV, below);
+    else this.mms.set(m + MM_LAST, below);
     this.treeRemove(m, v);
-    this.mms.set(m + MM_COUNT, this.mms.a[m + MM_COUNT]! - 1);
+    this.mms.set(m + MM_COUNT, (this.mms.a[m + MM_COUNT]! - 1) | 0);
     // What follows is asked for next: by who maps the range anew, or goes on above it.
-    this.mms.set(m + MM_CACHE, (next >= 0 ? next : prev) + 1);
-    this.w.set2(w + PREV, 0, 0);
+    this.mms.set(m + MM_CACHE, above !== 0 ? above : below);
+    this.w.set(w + NEXT, 0);
   }
 
   /** detach, fileUnlink and free in one (vma_expand and vma_merge drop the swallowed VMA like this). */
   remove(v: number): void {
-    this.detach(v);
+    this.detach(this.mm(v), v);
     this.fileUnlink(v);
     this.free(v);
   }
@@ -414,8 +423,7 @@ export class Vmas {
    * @param anon the anon_vma of the range, 0 for none @param uffd the userfaultfd that it is registered with, if its flags say so
    */
   canMerge(low: number, flags: number, file: number, pgoff: number, pageProt: number, anon: number, uffd = -1): boolean {
-    const pages = (this.end(low) - this.start(low)) / 4096;
-    return this.compatible(low, flags, file, pageProt, anon, uffd) && this.pgoff(low) + pages === pgoff;
+    return this.compatible(low, flags, file, pageProt, anon, uffd) && this.pageIndex(low, this.end(low)) === pgoff;
   }
 
   /** As canMerge, for a range of `pages` right below the VMA `high`. */
@@ -500,8 +508,9 @@ export class Vmas {
   private treeRemove(m: number, v: number): void {
     const d = this.d.a;
     const w = Math.imul(v, DOUBLES);
-    if (d[w + LINK] === 0) throw new Error("a VMA that is not in its tree is removed");
-    this.merge(m, d[w + LINK]! | 0, d[w + LEFT]! | 0, d[w + RIGHT]! | 0);
+    const link = d[w + LINK]! | 0;
+    if (link === 0) throw new Error("a VMA that is not in its tree is removed");
+    this.merge(m, link, d[w + LEFT]! | 0, d[w + RIGHT]! | 0);
     this.d.set3(w + LEFT, 0, 0, 0);
   }
 

@@ -57,6 +57,9 @@ export class Zap {
   private pending = 0;
   /** ZAP_KEEP_* of the running zapRange. */
   private keep = 0;
+  /** The range of the running zapRange: doubles that V8 hands to a function become objects on its heap. */
+  private start = 0;
+  private end = 0;
   /** The addresses between which entries went since the last flush. */
   private lowest = 0;
   private highest = 0;
@@ -83,9 +86,14 @@ export class Zap {
    * @param keep ZAP_KEEP_*: what stays
    */
   zapRange(mm: number, start: number, end: number, reclaimPt = false, keep = 0): void {
-    if (this.d.lruDrains !== "populate") this.frames.lru?.lruAddDrain(); // unmap_region, zap_page_range, exit_mmap
-    const pt = this.pt;
+    this.start = start;
+    this.end = end;
     this.keep = keep;
+    this.zap(mm, reclaimPt);
+  }
+  private readonly zap = (mm: number, reclaimPt: boolean): void => {
+    if (this.d.lruDrains !== "populate") this.frames.lru?.lruAddDrain(); // unmap_region, zap_page_range, exit_mmap
+    const { pt, start, end } = this;
     let a = start;
     while (a < end) {
       pt.walk(mm, a);
@@ -106,7 +114,7 @@ export class Zap {
       if (this.pending >= GATHER - 1) this.flush(mm);
     }
     if (this.pending > 0) this.flush(mm);
-  }
+  };
 
   /** mm/memory.c zap_pte_table_if_empty, v7.0: the table of one PMD goes with the gathered pages. */
   private freeEmptyTable(mm: number, block: number): void {
@@ -138,12 +146,16 @@ export class Zap {
     const stop = Math.min(512, first + Math.ceil((end - a) / 4096)) | 0;
     const from = pt.entry;
     const atOnce = this.keep === 0 && pt.unobserved;
+    let filled = 0;
+    let valid = 0;
     let e = from;
     // Counts pages: an address that goes from turn to turn would be allocated in each.
     for (let i = first; i < stop && this.pending < GATHER - 1; i++, e += 2) {
       const lo = w[e]!;
       const hi = w[e + 1]!;
       if ((lo | hi) === 0) continue;
+      filled++;
+      valid += lo & PTE_VALID;
       const addr = table + i * 4096;
       const absent = (lo & PTE_VALID) === 0 && (hi & HI_PROT_NONE) === 0;
       const swapped = absent && swapEntryType(lo) === SWP_SWAP;
@@ -157,7 +169,7 @@ export class Zap {
       const counted = (hi & HI_SPECIAL) === 0 && ((hi & HI_CONT) === 0 || (i & 15) === 0);
       this.gather(addr, 4096, counted ? (hi & 0xffff) * 1048576 + (lo >>> 12) : -1, lo, hi);
     }
-    if (atOnce) pt.clearPages(from, e);
+    if (atOnce) pt.clearPages(from, e, filled, valid);
     return a + ((e - from) >> 1) * 4096;
   }
 
@@ -234,12 +246,15 @@ export class Zap {
 
   /**
    * free_pgtables: frees the tables of a removed [start, end) that lie wholly between floor (end of
-   * the VMA before) and ceiling (start of the VMA after; 0 or TASK_SIZE: none). Entries must be gone.
+   * the VMA before) and ceiling (start of the VMA after). Entries must be gone.
+   * @param above the VMA after, or -1
    */
-  freePgtables(mm: number, start: number, end: number, floor: number, ceiling: number): void {
-    const top = ceiling === 0 ? TASK_SIZE : ceiling;
+  freePgtables(mm: number, start: number, end: number, floor: number, above: number): void {
     let a = start - (start & (PMD_SIZE - 1));
     if (a < floor) a += PMD_SIZE;
+    // Mostly the VMA before reaches into the one table that there is.
+    if (a >= end) return;
+    const top = above >= 0 ? this.vmas.start(above) : TASK_SIZE;
     const limit = top - (top & (PMD_SIZE - 1));
     let last = end;
     if (last > limit) last -= PMD_SIZE;

@@ -87,7 +87,7 @@ describe("VMAs", () => {
       const h = Math.imul(v ^ 0x5bd1e995, 0x9e3779b1);
       return Math.imul(h ^ (h >>> 15), 0x85ebca6b) >>> 0;
     };
-    const [LEFT, RIGHT, LINK, DOUBLES] = [2, 3, 4, 8];
+    const [LEFT, RIGHT, LINK, DOUBLES] = [3, 4, 5, 8];
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 0, max: 60 }), { maxLength: 150 }), (pages) => {
         const vmas = make();
