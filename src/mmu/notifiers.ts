@@ -88,12 +88,11 @@ const CLEAR_FLUSH_YOUNG = 2;
 const CLEAR_YOUNG = 3;
 const TEST_YOUNG = 4;
 
-/** Words of one subscription: mm, kind (index of the subscriber's callbacks), token, live. */
-const SUB_WORDS = 4;
+/** Words of one subscription: mm + 1 (0: dropped), kind (index of the subscriber's callbacks), token. */
+const SUB_WORDS = 3;
 const SUB_MM = 0;
 const SUB_KIND = 1;
 const SUB_TOKEN = 2;
-const SUB_LIVE = 3;
 
 const MM = ARG;
 const START = ARG + 1;
@@ -176,15 +175,14 @@ export class MmuNotifiers {
     }
     const n = this.count.a[0]!;
     let s = 0;
-    while (s < n && this.subs.a[Math.imul(s, SUB_WORDS) + SUB_LIVE] !== 0) s++;
+    while (s < n && this.subs.a[Math.imul(s, SUB_WORDS) + SUB_MM] !== 0) s++;
     if (s === n) {
       this.subs.ensure((n + 1) * SUB_WORDS);
       this.count.set(0, n + 1);
     }
-    this.subs.set(Math.imul(s, SUB_WORDS) + SUB_MM, mm);
+    this.subs.set(Math.imul(s, SUB_WORDS) + SUB_MM, mm + 1);
     this.subs.set(Math.imul(s, SUB_WORDS) + SUB_KIND, kind);
     this.subs.set(Math.imul(s, SUB_WORDS) + SUB_TOKEN, token);
-    this.subs.set(Math.imul(s, SUB_WORDS) + SUB_LIVE, 1);
     return s;
   }
 
@@ -228,7 +226,7 @@ export class MmuNotifiers {
   private next(s: number, mm: number): number {
     const a = this.subs.a;
     const n = this.count.a[0]!;
-    for (; s < n; s++) if (a[Math.imul(s, SUB_WORDS) + SUB_LIVE] !== 0 && a[Math.imul(s, SUB_WORDS) + SUB_MM] === mm) return s;
+    for (; s < n; s++) if (a[Math.imul(s, SUB_WORDS) + SUB_MM] === mm + 1) return s;
     return -1;
   }
 
@@ -258,7 +256,7 @@ export class MmuNotifiers {
     const a = this.subs.a;
     const words = Math.imul(this.count.a[0]!, SUB_WORDS);
     for (let i = 0; i < words; i += SUB_WORDS) {
-      if (a[i + SUB_LIVE] === 0 || a[i + SUB_MM] !== mm) continue;
+      if (a[i + SUB_MM] !== ((mm + 1) | 0)) continue;
       const now = this.nows[a[i + SUB_KIND]!];
       const token = a[i + SUB_TOKEN]!;
       if (now === undefined || !now.ready(token)) return i / SUB_WORDS;
