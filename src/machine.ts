@@ -167,7 +167,7 @@ export class Machine {
     this.cpus = options.cpus ?? 4;
     const ramSize = options.ram ?? DEFAULT_RAM;
     const sim = (this.sim = new Sim(options.costs, options.watchReads));
-    sim.locks.tracking = options.lockdep === true;
+    if (options.lockdep === true) sim.locks.tracking = true;
     this.phys = new PhysicalMemory(sim, { ramBase: ramSize > LOW_RAM_LIMIT ? 1024 * GIB : GIB, ramSize });
     if (options.apei !== undefined) {
       this.phys.errors = new MemoryErrors(sim, options.apei === "ghes");

@@ -51,7 +51,10 @@ export class Locks {
   private readonly releasedAt: F64Pool;
   /** Per agent: the lock in whose queue it waits for writing + 1, then DEPTH words: 2 * lock + mode + 1 of each lock it holds. */
   private readonly owned: I32Pool;
-  /** Who holds what is kept, and the order of locks checked. Turned on while no lock is held. */
+  /**
+   * Who holds what is kept, and the order of locks checked. Turned on while no lock is held. Written where it changes
+   * alone: V8 takes it for constant until then.
+   */
   tracking = false;
 
   constructor(
@@ -95,7 +98,7 @@ export class Locks {
     if (this.tracking) this.check(lock, 0);
     const h = this.held.a[lock]!;
     if (h < 0 || this.writers.a[lock] !== 0) return this.contended(lock, 0);
-    this.held.set(lock, h + 1);
+    this.held.set(lock, (h + 1) | 0);
     this.taken(lock, 0);
     return true;
   }
@@ -159,7 +162,7 @@ export class Locks {
   unlockRead(lock: number): void {
     const h = this.held.a[lock]!;
     if (h <= 0) throw new Error("read unlock of a lock that no reader holds");
-    this.held.set(lock, h - 1);
+    this.held.set(lock, (h - 1) | 0);
     this.released(lock, 0);
   }
 
