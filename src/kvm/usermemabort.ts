@@ -23,7 +23,7 @@ import type { CpuFeatures } from "../arch/features.js";
 import type { MachineProfile } from "../arch/profile.js";
 import { ESR_EL2, SCTLR_EL1, type RegisterFile } from "../arch/registers.js";
 import { PAGE_SIZE } from "../arch/types.js";
-import { ARG, BLOCKED, CALLED, FRAME, R0, R1, RETURN, type Activity } from "../sim/agents.js";
+import { ARG, BLOCKED, CALLED, FRAME, R0, R1, RETURN, type Activity, type ApartPhase } from "../sim/agents.js";
 import type { Row } from "../sim/decisions.js";
 import { EAGAIN, EFAULT, EHWPOISON, ENOEXEC, ENOMEM } from "../sim/errno.js";
 import type { Sim } from "../sim/sim.js";
@@ -172,6 +172,8 @@ export class UserMemAbort {
   /** (v, ipa, slot, hva, FAULT_*) -> R0 0 | -errno (-ENOEXEC: the fetch is refused) | INJECT_EXCLUSIVE. */
   readonly activity: Activity;
   private readonly first: number;
+  private readonly apartPfn: ApartPhase;
+  private readonly apartInstall: ApartPhase;
   private readonly n: Names<(typeof NAMES)[number]>;
   private readonly crashNoPage = "PFN without struct page";
   private readonly crashNoMapping = "data cache clean through an unmapped kernel address";
@@ -205,6 +207,8 @@ export class UserMemAbort {
       ["measured", this.measured],
     ]);
     this.first = this.activity.first;
+    this.apartPfn = sim.agents.apart(this.activity, 2);
+    this.apartInstall = sim.agents.apart(this.activity, 5);
   }
 
   private branch(name: number): void {
@@ -270,7 +274,7 @@ export class UserMemAbort {
       stack.set(f + SEQ, this.vms.seq(vm));
       sim.locks.unlockRead(lock);
       if (d.memcacheTopup === "after-unlock" && !this.topup(v, vm, kind)) return this.ret(f, -ENOMEM);
-      return sim.agents.goApart(f, this.first + 2);
+      return sim.agents.goApart(f, this.apartPfn);
     }
     sim.locks.unlockRead(lock);
     return sim.agents.go(f, this.first + 1, this.snapshot);
@@ -408,7 +412,7 @@ export class UserMemAbort {
     const vm = this.vcpus.vm(v);
     if (this.d.memcacheTopup === "after-unlock" && !this.topup(v, vm, s[f + KIND]! | 0)) return this.ret(f, -ENOMEM);
     stack.set(f + SEQ, this.vms.seq(vm));
-    return this.sim.agents.goApart(f, this.first + 2);
+    return this.sim.agents.goApart(f, this.apartPfn);
   };
 
   /** gfn_to_pfn_prot / __kvm_faultin_pfn: fast GUP at once, the rest as an activity. */
@@ -516,7 +520,7 @@ export class UserMemAbort {
       else if (d.mteCheck === "before-lock") return this.refuse(f, -EFAULT);
     }
     stack.set(f + KIND, kind);
-    return this.sim.agents.goApart(f, this.first + 5);
+    return this.sim.agents.goApart(f, this.apartInstall);
   }
 
   private mteAllowed(vmaFlags: number): boolean {

@@ -52,6 +52,18 @@ export interface Activity {
   readonly source: string;
 }
 
+/** A phase that `goApart` goes on to. */
+export class ApartPhase {
+  /** Written twice: V8 takes what was written once for a constant, and would put that phase into the one before. */
+  fn: PhaseFn = () => RETURN;
+  constructor(
+    readonly phase: number,
+    fn: PhaseFn,
+  ) {
+    this.fn = fn;
+  }
+}
+
 /** Everything that runs: vCPUs, VMM threads, kernel threads, devices. */
 export class Agents {
   /** All frames of all agents. */
@@ -271,6 +283,7 @@ export class Agents {
     a4: number,
     a5: number,
   ): void => {
+    at &= FRAME;
     const words = act.words;
     if (at + ARG + words > Math.imul(agent + 1, STACK_WORDS)) throw new Error(`stack of agent ${this.name(agent)} is full in ${act.name}`);
     const s = this.stack;
@@ -287,8 +300,14 @@ export class Agents {
       a[at + ARG + 3] = a3;
       a[at + ARG + 4] = a4;
       a[at + ARG + 5] = a5;
-      const end = at + ARG + words;
-      for (let i = at + ARG + ARGUMENTS; i < end; i++) a[i] = 0;
+      // One by one as far as most frames reach: around a loop V8 puts 50 bytes that do nothing.
+      const rest = at + ARG + ARGUMENTS;
+      if (words > ARGUMENTS) a[rest] = 0;
+      if (words > ARGUMENTS + 1) a[rest + 1] = 0;
+      if (words > ARGUMENTS + 2) a[rest + 2] = 0;
+      if (words > ARGUMENTS + 3) a[rest + 3] = 0;
+      if (words > ARGUMENTS + 4) a[rest + 4] = 0;
+      for (let i = ARGUMENTS + 5; i < words; i++) a[at + ARG + i] = 0;
       return;
     }
     this.pushRecorded(at, prev, act, a0, a1, a2, a3, a4, a5);
@@ -368,28 +387,36 @@ export class Agents {
   }
 
   /**
-   * As `go`, by the phase's number: V8 does not know where that leads and compiles the phase by itself. For one that would
-   * be too much in the caller: V8 would leave out whatever comes last, or is in use elsewhere.
+   * As `go`, but V8 does not know where that leads and compiles the phase by itself. For one that would be too much in
+   * the caller (V8 would leave out whatever comes last), or is in use elsewhere.
    */
-  goApart(f: number, phase: number): number {
-    if (this.straight !== true) return phase;
-    this.stack.set(f + PHASE, phase);
-    return this.runPhase(phase, f);
+  goApart(f: number, to: ApartPhase): number {
+    if (this.straight !== true) return to.phase;
+    this.stack.set(f + PHASE, to.phase);
+    return this.callPhase(to.fn, f);
+  }
+  /** An activity's n-th phase, for `goApart`. */
+  apart(act: Activity, n: number): ApartPhase {
+    return new ApartPhase(act.first + n, this.phaseFns[act.first + n]!);
   }
 
-  /** One place for the calls of all phases: V8 never takes one of them for the only one and puts it into what runs them all. */
   private runPhase(phase: number, f: number): number {
-    return this.phaseFns[phase]!(f);
+    return this.callPhase(this.phaseFns[phase]!, f);
+  }
+  /** One place for the calls of all phases: V8 never takes one of them for the only one and puts it into what runs them all. */
+  private callPhase(fn: PhaseFn, f: number): number {
+    return fn(f);
   }
 
   /** Ends an activity: `return agents.ret(f, r0, …)`. The results go to the caller's R0..R2. */
   ret(f: number, r0 = 0, r1 = 0, r2 = 0): number {
+    f &= FRAME;
     const { run, stack: s } = this;
     const prev = s.a[f + PREV]! | 0;
     run.top = prev;
     if (this.state.recording) this.wipe(f);
-    if (prev >= 0) s.set3(prev + R0, r0, r1, r2);
-    else this.results.set3(run.agent * 3, r0, r1, r2);
+    if (prev >= 0) s.set3((prev & FRAME) + R0, r0, r1, r2);
+    else this.results.set3(Math.imul(run.agent, 3), r0, r1, r2);
     return RETURN;
   }
 
@@ -402,7 +429,7 @@ export class Agents {
   /** Starts a top-level activity on an idle agent. */
   start(agent: number, act: Activity, a0 = 0, a1 = 0, a2 = 0, a3 = 0, a4 = 0, a5 = 0): void {
     if (this.busy(agent)) throw new Error(`agent ${this.name(agent)} is busy`);
-    const f = agent * STACK_WORDS;
+    const f = Math.imul(agent, STACK_WORDS);
     this.push(agent, -1, f, act, a0, a1, a2, a3, a4, a5);
     this.setTop(agent, f);
   }
