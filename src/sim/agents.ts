@@ -482,7 +482,7 @@ export class Agents {
   }
 
   /** Runs an agent's phases until it is idle. @returns false if it blocked. */
-  runToEnd(agent: number): boolean {
+  readonly runToEnd = (agent: number): boolean => {
     const { run, stack } = this;
     this.switchTo(agent);
     if (this.straight === this.interleaving) this.straight = !this.interleaving;
@@ -499,7 +499,7 @@ export class Agents {
       f = run.top;
     }
     return f < 0;
-  }
+  };
 
   /** A result word (0..2) of the agent's last finished top-level activity. */
   result(agent: number, word = 0): number {
