@@ -289,24 +289,24 @@ export class Agents {
     const s = this.stack;
     if (!this.state.recording) {
       const a = s.a;
+      // In parentheses, as a phase's names for its words are: V8 does not look again for a place that it has just checked.
       a[at + PHASE] = act.first;
       a[at + PREV] = prev;
       a[at + R0] = 0;
       a[at + R1] = 0;
       a[at + R2] = 0;
       a[at + ARG] = a0;
-      a[at + ARG + 1] = a1;
-      a[at + ARG + 2] = a2;
-      a[at + ARG + 3] = a3;
-      a[at + ARG + 4] = a4;
-      a[at + ARG + 5] = a5;
+      a[at + (ARG + 1)] = a1;
+      a[at + (ARG + 2)] = a2;
+      a[at + (ARG + 3)] = a3;
+      a[at + (ARG + 4)] = a4;
+      a[at + (ARG + 5)] = a5;
       // One by one as far as most frames reach: around a loop V8 puts 50 bytes that do nothing.
-      const rest = at + ARG + ARGUMENTS;
-      if (words > ARGUMENTS) a[rest] = 0;
-      if (words > ARGUMENTS + 1) a[rest + 1] = 0;
-      if (words > ARGUMENTS + 2) a[rest + 2] = 0;
-      if (words > ARGUMENTS + 3) a[rest + 3] = 0;
-      if (words > ARGUMENTS + 4) a[rest + 4] = 0;
+      if (words > ARGUMENTS) a[at + (ARG + ARGUMENTS)] = 0;
+      if (words > ARGUMENTS + 1) a[at + (ARG + ARGUMENTS + 1)] = 0;
+      if (words > ARGUMENTS + 2) a[at + (ARG + ARGUMENTS + 2)] = 0;
+      if (words > ARGUMENTS + 3) a[at + (ARG + ARGUMENTS + 3)] = 0;
+      if (words > ARGUMENTS + 4) a[at + (ARG + ARGUMENTS + 4)] = 0;
       for (let i = ARGUMENTS + 5; i < words; i++) a[at + ARG + i] = 0;
       return;
     }
