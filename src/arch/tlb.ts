@@ -193,6 +193,16 @@ export class Tlbs {
     const i = size === 0 ? (lo >>> 12) & 127 : size === 1 ? 128 + ((lo >>> 21) & 63) : 192 + (((lo >>> 30) | (hi << 2)) & 63);
     return (Math.imul(cpu, STAGE2) + i) << L_SHIFT;
   }
+  /** The stage-2 entry of a size (as of `stage2At`) for an IPA, or -1. @param tag of the VMID's stage-2 context */
+  stage2Leaf(cpu: number, tag: number, hi: number, lo: number, size: number): number {
+    const { a } = this.stage2;
+    const i = this.stage2At(cpu, hi, lo, size);
+    if (a[i + L_TAG] !== tag) return -1;
+    const shift = a[i + L_SIZE]! & 0xff;
+    // Only the largest reach 32 bits.
+    if (size === 2 && shift >= 32) return (hi ^ a[i + L_HI]!) >>> (shift - 32) === 0 ? i : -1;
+    return hi === a[i + L_HI]! && (lo ^ a[i + L_LO]!) >>> shift === 0 ? i : -1;
+  }
   walkAt(cpu: number, hi: number, lo: number): number {
     return (Math.imul(cpu, WALK) + (((lo >>> 21) ^ hi) & (WALK - 1))) << L_SHIFT;
   }
@@ -212,14 +222,15 @@ export class Tlbs {
 
   /** The number of a context on a CPU, given out if it has none. */
   context(cpu: number, kind: number, vmid: number, asid: number): number {
-    const found = this.findContext(cpu, kind, vmid, asid);
-    if (found !== 0) return found;
     const ids = (vmid << 16) | asid;
     const at = this.contextAt(cpu, kind, ids);
-    const next = this.meta.a[Math.imul(cpu, M_WORDS) + M_NEXT]! + 1;
+    const generation = this.generation(cpu, kind, vmid);
+    const found = this.numberAt(at, ids, generation);
+    if (found !== 0) return found;
+    const next = (this.meta.a[Math.imul(cpu, M_WORDS) + M_NEXT]! + 1) | 0;
     this.meta.set(Math.imul(cpu, M_WORDS) + M_NEXT, next);
     this.contexts.set2(at + K_IDS, ids, kind);
-    this.contexts.set2(at + K_NUMBER, next, this.generation(cpu, kind, vmid));
+    this.contexts.set2(at + K_NUMBER, next, generation);
     const whose = kind === CTX_HOST ? HOLDERS_HOST : vmid & 255;
     const holders = this.holders.a[whose]!;
     if ((holders & cpuBit(cpu)) === 0) this.holders.set(whose, holders | cpuBit(cpu));
@@ -230,10 +241,13 @@ export class Tlbs {
   /** The number of a context, or 0 when the CPU holds nothing of it. */
   findContext(cpu: number, kind: number, vmid: number, asid: number): number {
     const ids = (vmid << 16) | asid;
-    const at = this.contextAt(cpu, kind, ids);
+    return this.numberAt(this.contextAt(cpu, kind, ids), ids, this.generation(cpu, kind, vmid));
+  }
+
+  /** Each kind has records of its own: K_KIND is what it was looked for by, or the record is empty, with number 0. */
+  private numberAt(at: number, ids: number, generation: number): number {
     const c = this.contexts.a;
-    if (c[at + K_IDS] !== ids || c[at + K_KIND] !== kind || c[at + K_GENERATION] !== this.generation(cpu, kind, vmid)) return 0;
-    return c[at + K_NUMBER]!;
+    return c[at + K_IDS] === ids && c[at + K_GENERATION] === generation ? c[at + K_NUMBER]! : 0;
   }
 
   /** Calls `visit` for every context that a CPU may hold entries of. @param ids VMID << 16 | ASID */
@@ -305,7 +319,8 @@ export class Tlbs {
   /** On CPUs [from, to): combined and stage-1 entries of a VMID (VMALLE1); stage-2 ones too if asked (VMALLS12E1). */
   dropVmid(from: number, to: number, vmid: number, stage2: boolean): void {
     const holders = this.holders.a[vmid & 255]!;
-    for (let cpu = nextHolder(holders, from, to); cpu < to; cpu = nextHolder(holders, cpu + 1, to)) {
+    for (let cpu = from, rest = holders >> lastBit(from); cpu < to && rest !== 0; cpu++, rest >>= 1) {
+      if ((rest & 1) === 0) continue;
       this.bump(cpu, M_S1GEN + (vmid & 255));
       if (stage2) this.bump(cpu, M_S2GEN + (vmid & 255));
     }
@@ -334,7 +349,8 @@ export class Tlbs {
     const block = (hi << 11) | (lo >>> 21);
     const byAsid = host && asid >= 0;
     const holders = this.holders.a[host ? HOLDERS_HOST : vmid & 255]!;
-    for (let cpu = nextHolder(holders, from, to); cpu < to; cpu = nextHolder(holders, cpu + 1, to)) {
+    for (let cpu = from, rest = holders >> lastBit(from); cpu < to && rest !== 0; cpu++, rest >>= 1) {
+      if ((rest & 1) === 0) continue;
       // As in dropVaRange.
       if (byAsid && !this.hostHasBlock(cpu, block)) continue;
       this.dropVaOn(cpu, host, vmid, asid, hi, lo, walks, level);
@@ -446,22 +462,28 @@ export class Tlbs {
   readonly dropIpa = (from: number, to: number, vmid: number, hi: number, lo: number, walks: boolean, level: number): void => {
     const leads = walks && leadsTo(level);
     const holders = this.holders.a[vmid & 255]!;
-    for (let cpu = nextHolder(holders, from, to); cpu < to; cpu = nextHolder(holders, cpu + 1, to)) {
+    for (let cpu = from, rest = holders >> lastBit(from); cpu < to && rest !== 0; cpu++, rest >>= 1) {
+      if ((rest & 1) === 0) continue;
       const tag = this.findContext(cpu, CTX_STAGE2, vmid, 0);
       if (tag !== 0) this.dropTaggedIpa(cpu, tag, hi, lo, leads, level);
     }
   };
   private dropTaggedIpa(cpu: number, tag: number, hi: number, lo: number, leads: boolean, level: number): void {
-    const a = this.stage2.a;
-    for (let sizes = this.stage2Sizes(cpu); sizes !== 0; sizes &= sizes - 1) {
-      const i = this.stage2At(cpu, hi, lo, 31 - Math.clz32(sizes & -sizes));
-      if (a[i + L_TAG] !== tag || !sameLeaf(a[i + L_HI]!, a[i + L_LO]!, hi, lo, a[i + L_SIZE]! & 0xff)) continue;
-      if (level === 0 || a[i + L_SIZE]! >> 8 === level) this.stage2.set(i + L_TAG, 0);
-    }
+    const sizes = this.stage2Sizes(cpu);
+    if ((sizes & 1) !== 0) this.dropLeaf(this.stage2Leaf(cpu, tag, hi, lo, 0), level);
+    if (sizes > 1) this.dropBlocks(cpu, tag, hi, lo, sizes, level);
     if (!leads) return;
     const w = this.walkAt(cpu, hi, lo);
     const wa = this.walk2.a;
     if (wa[w + W_TAG] === tag && wa[w + W_LO] === (lo & ~0x1fffff) && wa[w + W_HI] === hi) this.walk2.set(w + W_TAG, 0);
+  }
+
+  private dropBlocks(cpu: number, tag: number, hi: number, lo: number, sizes: number, level: number): void {
+    if ((sizes & 2) !== 0) this.dropLeaf(this.stage2Leaf(cpu, tag, hi, lo, 1), level);
+    if ((sizes & 4) !== 0) this.dropLeaf(this.stage2Leaf(cpu, tag, hi, lo, 2), level);
+  }
+  private dropLeaf(i: number, level: number): void {
+    if (i >= 0 && (level === 0 || this.stage2.a[i + L_SIZE]! >> 8 === level)) this.stage2.set(i + L_TAG, 0);
   }
 
   /** Drops a run of IPA pages. @param first IPA >> 12 */
@@ -486,16 +508,13 @@ export class Tlbs {
   }
 }
 
-/** A CPU's bit in `holders`: the last is that of all CPUs from 31 on. */
-function cpuBit(cpu: number): number {
-  return 1 << (cpu < 31 ? cpu : 31);
+/** The last bit of `holders` is that of all CPUs from 31 on: its arithmetic shift to the right, one for each CPU, keeps it. */
+function lastBit(cpu: number): number {
+  return cpu < 31 ? cpu : 31;
 }
-/** The first CPU of [cpu, to) that `holders` names, not below `to` if there is none. */
-function nextHolder(holders: number, cpu: number, to: number): number {
-  if (cpu >= to) return to;
-  if (cpu > 31) return holders < 0 ? cpu : to;
-  const rest = holders & (-1 << cpu);
-  return rest === 0 ? to : 31 - Math.clz32(rest & -rest);
+/** A CPU's bit in `holders`. */
+function cpuBit(cpu: number): number {
+  return 1 << lastBit(cpu);
 }
 
 /** Whether a TLBI with this level hint (0: none) must drop what leads to a level-3 table (Arm ARM D8.14.5, TTL). */

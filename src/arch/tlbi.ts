@@ -155,21 +155,22 @@ export class TlbMaintenance {
   /** Issues a TLBI on a CPU. @param vmid the VMID in VTTBR_EL2, -1: the host's own regime */
   issue(cpu: number, op: number, vmid: number, hi: number, lo: number): void {
     const p = this.pending;
-    const at = cpu * SLICE;
+    const at = Math.imul(cpu, SLICE);
     const n = p.a[at]!;
     if (n < PENDING) {
-      const r = at + FIRST + n * RECORD;
+      const r = (at + FIRST + Math.imul(n, RECORD)) | 0;
       p.set2(r, op, vmid);
-      p.set2(r + 2, hi, lo);
-      p.set(at, n + 1);
-    } else {
-      const over = p.a[at + 1]!;
-      p.set(at + 1, Math.max(over & 3, (op & DOMAIN) >> 4) | (over & ~3) | (vmid < 0 ? OVER_HOST : OVER_GUEST));
-    }
+      p.set2((r + 2) | 0, hi, lo);
+      p.set(at, (n + 1) | 0);
+    } else this.noRoom(at, op, vmid);
     const costs = this.sim.costs;
-    const issued = (op & (DOMAIN | TLBI_FORCED)) === 0 ? costs.tlbiLocal : isRange(op & KIND) ? costs.tlbiRange : costs.tlbiBroadcast;
+    const issued = isLocal(op) ? costs.tlbiLocal : isRange(op & KIND) ? costs.tlbiRange : costs.tlbiBroadcast;
     this.sim.agents.charge(issued);
     this.sim.bus.emit(tlbiIssued, this.opNames[op & 127]!, vmid, hi, lo);
+  }
+  private noRoom(at: number, op: number, vmid: number): void {
+    const over = this.pending.a[at + 1]!;
+    this.pending.set(at + 1, Math.max(over & 3, (op & DOMAIN) >> 4) | (over & ~3) | (vmid < 0 ? OVER_HOST : OVER_GUEST));
   }
 
   /**
@@ -177,15 +178,15 @@ export class TlbMaintenance {
    * @param type CRm, DSB_NXS for an nXS form @returns how many were completed
    */
   dsb(cpu: number, type: number): number {
-    const p = this.pending;
     this.ordering?.dsb(cpu, type);
-    const at = Math.imul(cpu, SLICE);
-    const n = p.a[at]!;
-    const over = p.a[(at + 1) | 0]!;
     let done = 0;
-    if ((n | over) !== 0 && (type & 3) === 3) {
+    if ((type & 3) === 3) {
+      const { a } = this.pending;
+      const at = Math.imul(cpu, SLICE);
+      const n = a[at]!;
+      const over = a[(at + 1) | 0]!;
       const width = domainWidth((type >> 2) & 3);
-      done = this.complete(cpu, at, n, width);
+      if (n !== 0) done = this.complete(cpu, at, n, width);
       if (over !== 0) done += this.overflow(at, width);
       if (done > 0) this.ordering?.dvmSync(cpu, (type & DSB_NXS) === 0);
     }
@@ -198,24 +199,28 @@ export class TlbMaintenance {
   private readonly complete = (cpu: number, at: number, n: number, width: number): number => {
     const p = this.pending;
     let kept = 0;
-    let broadcast = false;
-    for (let i = 0; i < n; i++) {
-      const r = at + FIRST + i * RECORD;
-      const a = p.a;
+    let done = 0;
+    for (let i = 0, r = (at + FIRST) | 0; i < n; i++, r = (r + RECORD) | 0) {
+      const { a } = p;
       const op = a[r]!;
-      if ((op & DOMAIN) >> 4 <= width) {
-        if ((op & APPLIED) === 0) this.apply(cpu, op, a[r + 1]!, a[r + 2]!, a[r + 3]!);
-        if (this.ordering !== undefined && (op & (DOMAIN | TLBI_FORCED)) !== 0) this.remote(this.ordering, cpu, op, a[r + 3]!);
-        broadcast ||= (op & (DOMAIN | TLBI_FORCED)) !== 0;
+      if ((op & DOMAIN) >> 4 > width) {
+        this.keep(at, kept++, r);
         continue;
       }
-      if (kept !== i) for (let k = 0; k < RECORD; k++) p.set(at + FIRST + kept * RECORD + k, a[r + k]!);
-      kept++;
+      done |= op;
+      if ((op & APPLIED) === 0) this.apply(cpu, op, a[(r + 1) | 0]!, a[(r + 2) | 0]!, a[(r + 3) | 0]!);
+      if (this.ordering !== undefined && !isLocal(op)) this.remote(this.ordering, cpu, op, a[(r + 3) | 0]!);
     }
     p.set(at, kept);
-    if (broadcast) this.chargeOthers();
+    if (!isLocal(done)) this.chargeOthers();
     return n - kept;
   };
+  /** The DSB does not reach as far as the operation at word r: it stays, as the one of that number. */
+  private keep(at: number, number: number, r: number): void {
+    const p = this.pending;
+    const to = at + FIRST + number * RECORD;
+    if (to !== r) for (let k = 0; k < RECORD; k++) p.set(to + k, p.a[r + k]!);
+  }
 
   /** The other CPUs give up what they did early through what this operation names. */
   private remote(ordering: Ordering, cpu: number, op: number, lo: number): void {
@@ -264,18 +269,14 @@ export class TlbMaintenance {
   /** Takes effect on the TLBs of the CPU that issued it, or of all: the scope table of arch-translation.md 5.2. */
   private readonly apply = (cpu: number, op: number, vmid: number, hi: number, lo: number): void => {
     const t = this.tlbs;
-    const local = (op & (DOMAIN | TLBI_FORCED)) === 0;
+    const local = isLocal(op);
     const from = local ? cpu : 0;
-    const to = local ? cpu + 1 : t.cpus;
+    const to = local ? (cpu + 1) | 0 : t.cpus;
     const host = vmid < 0;
-    const asid = hi >>> 16;
     switch (op & KIND) {
       case TlbiKind.Vmalle1:
         if (host) for (let c = from; c < to; c++) t.dropHost(c);
         else t.dropVmid(from, to, vmid, false);
-        return;
-      case TlbiKind.Aside1:
-        for (let c = from; c < to; c++) t.dropAsid(c, host ? CTX_HOST : CTX_ASID, host ? 0 : vmid, asid);
         return;
       case TlbiKind.Vae1:
       case TlbiKind.Vaae1:
@@ -287,9 +288,29 @@ export class TlbMaintenance {
         // VA[55:12]; the bits above copy bit 55.
         const vaHi = (((hi << 12) | (lo >>> 20)) << 8) >> 8;
         const level = hasTtl(hi) ? this.ttlLevel(hi) : 0;
-        t.dropVa(from, to, host, vmid, any ? -1 : asid, vaHi, lo << 12, walks, level);
+        t.dropVa(from, to, host, vmid, any ? -1 : hi >>> 16, vaHi, lo << 12, walks, level);
         return;
       }
+      case TLBI_IPAS2E1:
+      case TLBI_IPAS2LE1: {
+        const ipaHi = ((hi & 0xff) << 12) | (lo >>> 20);
+        const level = hasTtl(hi) ? this.ttlLevel(hi) : 0;
+        t.dropIpa(from, to, vmid, ipaHi, lo << 12, (op & KIND) === TLBI_IPAS2E1, level);
+        return;
+      }
+      default:
+        this.applyMore(op, vmid, hi, lo, from, to);
+    }
+  };
+  /** `apply` of what names ranges, whole ASIDs or more, apart: it would count as bytes of the others where V8 puts those into a caller. */
+  private applyMore(op: number, vmid: number, hi: number, lo: number, from: number, to: number): void {
+    const t = this.tlbs;
+    const host = vmid < 0;
+    const asid = hi >>> 16;
+    switch (op & KIND) {
+      case TlbiKind.Aside1:
+        for (let c = from; c < to; c++) t.dropAsid(c, host ? CTX_HOST : CTX_ASID, host ? 0 : vmid, asid);
+        return;
       case TlbiKind.Rvae1:
       case TlbiKind.Rvaae1:
       case TlbiKind.Rvale1:
@@ -305,13 +326,6 @@ export class TlbMaintenance {
         // VA bits 63:12 are 52; of a larger granule fewer bits of the base count.
         const page = ((((hi << 27) >> 27) & (0xfffff >>> (pageShift - 12))) * 4294967296 + (lo >>> 0)) * scale;
         for (let c = from; c < to; c++) t.dropVaRange(c, host, vmid, any ? -1 : asid, page, pages, walks, (hi >>> 5) & 3);
-        return;
-      }
-      case TLBI_IPAS2E1:
-      case TLBI_IPAS2LE1: {
-        const ipaHi = ((hi & 0xff) << 12) | (lo >>> 20);
-        const level = hasTtl(hi) ? this.ttlLevel(hi) : 0;
-        t.dropIpa(from, to, vmid, ipaHi, lo << 12, (op & KIND) === TLBI_IPAS2E1, level);
         return;
       }
       case TLBI_RIPAS2E1:
@@ -330,12 +344,17 @@ export class TlbMaintenance {
       default: // ALLE1
         for (let c = from; c < to; c++) t.dropAll(c);
     }
-  };
+  }
 
   /** The level that an operand's TTL names, 0: none. Without FEAT_TTL the bits are RES0; level 0 is no hint. */
   private ttlLevel(hi: number): number {
     return this.features.ttl ? (hi >>> 12) & 3 : 0;
   }
+}
+
+/** An operation of this CPU alone. Asked also of several, or'ed. */
+function isLocal(op: number): boolean {
+  return (op & (DOMAIN | TLBI_FORCED)) === 0;
 }
 
 /** Whether the TTL of an operand names a granule, without which it is no hint. */
