@@ -74,6 +74,9 @@ export const NO_FAULT = -1;
 /** MemAttr, S2AP, SH and FnXS in the low word of a leaf. */
 const ATTRIBUTES = (0xf << S2_MEMATTR_SHIFT) | S2_S2AP_R | S2_S2AP_W | (SH_INNER << DESC_SH_SHIFT) | S2_FNXS;
 
+/** `size` of a page of 4 KiB. */
+const PAGE = (3 << 8) | 12;
+
 /** The root of a walk lies beyond the physical address size. */
 const BEYOND = -2;
 
@@ -84,7 +87,7 @@ export class Stage2 {
   paHi = 0;
   paLo = 0;
   /** Level of the leaf in bits 15:8, log2 of what it covers in bits 7:0: a TLB entry's L_SIZE. Of a look that failed the level alone. */
-  private size = (3 << 8) | 12;
+  private size = PAGE;
   /** The leaf came from the TLB: its permissions may be older than the tables. */
   cached = false;
   /** A cached leaf or table was used that the tables no longer hold. */
@@ -155,70 +158,64 @@ export class Stage2 {
     const sizes = this.tlbs.stage2Sizes(cpu);
     if (fresh) this.drop(cpu, tag, hi, lo, sizes);
     else {
-      let i = (sizes & 1) !== 0 ? this.cachedLeaf(cpu, tag, hi, lo, 0) : -1;
+      let i = (sizes & 1) !== 0 ? this.tlbs.stage2Leaf(cpu, tag, hi, lo, 0) : -1;
       if (i < 0 && sizes > 1) i = this.cachedBlock(cpu, tag, hi, lo, sizes);
       if (i >= 0) {
-        this.hit(v, cpu, i, hi, lo);
+        this.hit(v, cpu, tag, i, hi, lo);
         return NO_FAULT;
       }
     }
     return this.walk(v, cpu, tag, hi, lo, true, sizes);
   };
 
-  /** The TLB's entry of a size for an IPA, or -1. */
-  private cachedLeaf(cpu: number, tag: number, hi: number, lo: number, size: number): number {
-    const a = this.tlbs.stage2.a;
-    const i = this.tlbs.stage2At(cpu, hi, lo, size);
-    if (a[i + L_TAG] !== tag) return -1;
-    const shift = a[i + L_SIZE]! & 0xff;
-    const same = shift >= 32 ? (hi ^ a[i + L_HI]!) >>> (shift - 32) === 0 : hi === a[i + L_HI]! && (lo ^ a[i + L_LO]!) >>> shift === 0;
-    return same ? i : -1;
-  }
   private cachedBlock(cpu: number, tag: number, hi: number, lo: number, sizes: number): number {
-    const i = (sizes & 2) !== 0 ? this.cachedLeaf(cpu, tag, hi, lo, 1) : -1;
-    return i < 0 && (sizes & 4) !== 0 ? this.cachedLeaf(cpu, tag, hi, lo, 2) : i;
+    const i = (sizes & 2) !== 0 ? this.tlbs.stage2Leaf(cpu, tag, hi, lo, 1) : -1;
+    return i < 0 && (sizes & 4) !== 0 ? this.tlbs.stage2Leaf(cpu, tag, hi, lo, 2) : i;
   }
   private drop(cpu: number, tag: number, hi: number, lo: number, sizes: number): void {
     for (let size = 0; size < 3; size++) {
       if ((sizes & (1 << size)) === 0) continue;
-      const i = this.cachedLeaf(cpu, tag, hi, lo, size);
+      const i = this.tlbs.stage2Leaf(cpu, tag, hi, lo, size);
       if (i >= 0) this.tlbs.stage2.set(i + L_TAG, 0);
     }
   }
 
-  private readonly hit = (v: number, cpu: number, i: number, hi: number, lo: number): void => {
+  private readonly hit = (v: number, cpu: number, tag: number, i: number, hi: number, lo: number): void => {
     const t = this.tlbs.stage2;
-    const shift = t.a[i + L_SIZE]! & 0xff;
+    const { a } = t;
+    const size = a[i + L_SIZE]!;
+    const dlo = a[i + L_DESC_LO]!;
+    const dhi = a[i + L_DESC_HI]!;
     const changes = this.tables.changes.a[CHANGES]!;
-    if (t.a[i + L_CHANGES] !== changes) {
-      this.stale = !this.holds(i, cpu, hi, lo, shift) && this.differs(v, hi, lo, i, shift);
+    if (a[i + L_CHANGES] !== changes) {
+      this.stale = !this.holds(cpu, tag, hi, lo, dhi, dlo, size) && this.differs(v, hi, lo, dhi, dlo, size);
       t.set(i + L_CHANGES, changes);
     }
-    const a = t.a;
-    this.leafIs(hi, lo, a[i + L_DESC_HI]!, a[i + L_DESC_LO]!, a[i + L_SIZE]! >> 8, shift);
+    this.leafIs(hi, lo, dhi, dlo, size);
     this.cached = true;
   };
 
-  /** True when the level-3 table of a cached page is known to be the tree's, and has the descriptor still: a short way to see that nothing differs. */
-  private holds(i: number, cpu: number, hi: number, lo: number, shift: number): boolean {
-    if (shift !== 12) return false;
-    const a = this.tlbs.stage2.a;
+  /**
+   * True when the level-3 table of a cached page is known to be the tree's, and has the descriptor still: a short way to see
+   * that nothing differs.
+   */
+  private holds(cpu: number, tag: number, hi: number, lo: number, dhi: number, dlo: number, size: number): boolean {
+    if ((size & 0xff) !== 12) return false;
     const table = this.tlbs.walk2.a;
-    const w = this.cachedTableAt(cpu, a[i + L_TAG]!, hi, lo);
+    const w = this.cachedTableAt(cpu, tag, hi, lo);
     if (w < 0 || table[w + W_CHANGES] !== this.tables.changes.a[LINKS]) return false;
     const words = this.tables.words.a;
     const word = table[w + W_TABLE_LO]! + (((lo >>> 12) & 511) << 1);
-    return words[word] === a[i + L_DESC_LO] && words[word + 1] === a[i + L_DESC_HI];
+    return words[word] === dlo && words[word + 1] === dhi;
   }
 
-  /** True when the tables now give another output address or less permission than a cached leaf. */
-  private differs(v: number, hi: number, lo: number, i: number, shift: number): boolean {
+  /** True when the tables now give another output address or less permission than a cached leaf. The fields are the walk's. */
+  private differs(v: number, hi: number, lo: number, dhi: number, dlo: number, size: number): boolean {
     if (this.walk(v, -1, 0, hi, lo, false, 0) !== NO_FAULT) return true;
-    const a = this.tlbs.stage2.a;
     const nowHi = this.paHi;
     const nowLo = this.paLo;
-    const less = (a[i + L_DESC_LO]! & ~this.lo & (S2_S2AP_R | S2_S2AP_W)) !== 0;
-    this.leafIs(hi, lo, a[i + L_DESC_HI]!, a[i + L_DESC_LO]!, a[i + L_SIZE]! >> 8, shift);
+    const less = (dlo & ~this.lo & (S2_S2AP_R | S2_S2AP_W)) !== 0;
+    this.leafIs(hi, lo, dhi, dlo, size);
     return less || this.paLo !== nowLo || this.paHi !== nowHi;
   }
 
@@ -227,11 +224,12 @@ export class Stage2 {
     return this.walk(v, -1, 0, (ipa / 4294967296) | 0, ipa | 0, false, 0) === NO_FAULT;
   }
 
-  /** Fills the fields with a leaf and what it makes of an IPA. */
-  private leafIs(ipaHi: number, ipaLo: number, hi: number, lo: number, level: number, shift: number): void {
+  /** Fills the fields with a leaf and what it makes of an IPA. @param size as of the field */
+  private leafIs(ipaHi: number, ipaLo: number, hi: number, lo: number, size: number): void {
+    const shift = size & 0xff;
     this.hi = hi;
     this.lo = lo;
-    this.size = (level << 8) | shift;
+    this.size = size;
     const high = outputAddressHi(hi, lo, this.pageShift, this.lpa2);
     if (shift < 32) {
       const within = (1 << shift) - 1;
@@ -245,19 +243,20 @@ export class Stage2 {
   }
 
   /** @param held the sizes of leaves that this CPU's TLB holds already */
-  private fill(cpu: number, tag: number, hi: number, lo: number, level: number, shift: number, held: number): void {
+  private fill(cpu: number, tag: number, hi: number, lo: number, dhi: number, dlo: number, size: number, held: number): void {
     const t = this.tlbs;
-    const size = shift < 21 ? 0 : shift < 30 ? 1 : 2;
-    const i = t.stage2At(cpu, hi, lo, size);
-    if ((held & (1 << size)) === 0) t.noteStage2Size(cpu, size);
+    const shift = size & 0xff;
+    const kind = shift < 21 ? 0 : shift < 30 ? 1 : 2;
+    const i = t.stage2At(cpu, hi, lo, kind);
+    if ((held & (1 << kind)) === 0) t.noteStage2Size(cpu, kind);
     if (!this.state.recording) {
       const a = t.stage2.a;
       a[i + L_LO] = lo & ~0xfff;
       a[i + L_HI] = hi;
       a[i + L_TAG] = tag;
-      a[i + L_DESC_LO] = this.lo;
-      a[i + L_DESC_HI] = this.hi;
-      a[i + L_SIZE] = (level << 8) | shift;
+      a[i + L_DESC_LO] = dlo;
+      a[i + L_DESC_HI] = dhi;
+      a[i + L_SIZE] = size;
       a[i + L_CHANGES] = this.tables.changes.a[CHANGES]!;
     } else this.fillRecorded(i, tag, hi, lo);
   }
@@ -273,7 +272,7 @@ export class Stage2 {
   }
 
   /**
-   * The walk: of 4 KiB pages the walk cache may leave nothing of it but the last level.
+   * The walk: of 4 KiB pages the walk cache, or the last walk, may leave nothing of it but the last level.
    * @param real with TLB, events, costs and hardware updates; else a look only @param held as of `fill` @returns as `translate`
    */
   private readonly walk = (v: number, cpu: number, tag: number, hi: number, lo: number, real: boolean, held: number): number => {
@@ -284,16 +283,17 @@ export class Stage2 {
     if (((vtcrLo ^ this.vtcrLo) | (vtcrHi ^ this.vtcrHi)) !== 0) this.decode(vtcrLo, vtcrHi);
     this.cached = false;
     if (this.ipaShift < 0 ? this.beyond(hi, lo) : hi >>> this.ipaShift !== 0) return this.failed(real, hi, lo, FSC_TRANSLATION, 0, 0, 0);
-    const table = real && this.pageShift === 12 ? this.cachedTable(cpu, tag, hi, lo, v) : -1;
+    let table = real && this.pageShift === 12 ? this.cachedTable(cpu, tag, hi, lo, v) : -1;
+    if (table < 0) table = this.knownTable(b, cpu, tag, hi, lo, real) | 0;
     // A whole number, which V8 does not know of a function that it leaves out here.
     if (table < 0) return this.walkFromAbove(b, cpu, tag, hi, lo, real, held) | 0;
     const words = this.tables.words.a;
     const word = (table + (((lo >>> 12) & 511) << 1)) | 0;
     const dlo = words[word]!;
     const dhi = words[(word + 1) | 0]!;
-    this.sim.agents.charge(this.sim.costs.walkStep);
-    if ((dlo & DESC_TYPE) !== (DESC_VALID | DESC_TABLE)) return this.failed(true, hi, lo, FSC_TRANSLATION, 3, dhi, dlo);
-    return this.leaf(true, cpu, tag, hi, lo, word, dhi, dlo, 3, 12, held);
+    if (real) this.sim.agents.charge(this.sim.costs.walkStep);
+    if ((dlo & DESC_TYPE) !== (DESC_VALID | DESC_TABLE)) return this.failed(real, hi, lo, FSC_TRANSLATION, 3, dhi, dlo);
+    return this.leaf(real, cpu, tag, hi, lo, word, dhi, dlo, PAGE, held);
   };
 
   /** The same from the root, or from a level-2 table that is known. */
@@ -320,7 +320,7 @@ export class Stage2 {
       const shift = pageShift + (pageShift - 3) * (3 - level);
       if (level === 3 || !table) {
         if (level === 3 ? !table : !blockAllowed(level, pageShift)) return this.failed(real, hi, lo, FSC_TRANSLATION, level, dhi, dlo);
-        return this.leaf(real, cpu, tag, hi, lo, word, dhi, dlo, level, shift, held);
+        return this.leaf(real, cpu, tag, hi, lo, word, dhi, dlo, (level << 8) | shift, held);
       }
       const next = outputAddressAt(dhi, dlo, pageShift, pageShift, this.lpa2);
       if (this.tooLarge(next)) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, level, dhi, dlo);
@@ -328,7 +328,8 @@ export class Stage2 {
       word = this.wordOf(next, bitsAt(hi, lo, shift - (pageShift - 3), pageShift - 3)) | 0;
       if (pageShift !== 12 || word < 0) continue;
       if (level === 3) {
-        this.lastTable = word - (((lo >>> 12) & 511) << 1);
+        this.level3 = this.lastTable = word - (((lo >>> 12) & 511) << 1);
+        this.level3Lo = lo;
         if (real) this.cacheTable(cpu, tag, hi, lo, this.lastTable);
       } else if (level === 2) this.rememberLevel2(b, hi, lo, word - ((lo >>> 21) & 511) * 2);
     }
@@ -351,6 +352,7 @@ export class Stage2 {
       this.firstLevel = 2;
       return this.level2 + ((lo >>> 21) & 511) * 2;
     }
+    this.level2Shape = -1;
     const r = this.regs.a;
     const root = joinWords(r[b + VTTBR_EL2 + 1]! & 0xffff, r[b + VTTBR_EL2]! & ~1);
     if (this.tooLarge(root)) return BEYOND;
@@ -366,6 +368,22 @@ export class Stage2 {
   private level2Hi = 0;
   private level2Lo = 0;
   private level2Shape = -1;
+  /** The level-3 table that the last walk by way of that table came to, -1: none; and an address of the 2 MiB that it was for. */
+  private level3 = -1;
+  private level3Lo = 0;
+
+  /** The level-3 table that a walk would come to again, or -1: then none of its descriptors above need be read. */
+  private knownTable(b: number, cpu: number, tag: number, hi: number, lo: number, real: boolean): number {
+    const { level3 } = this;
+    if (level3 < 0 || ((lo ^ this.level3Lo) & ~0x1fffff) !== 0 || !this.knowsLevel2(b, hi, lo)) return -1;
+    this.lastTable = level3;
+    if (real) {
+      // The levels above cost what they cost.
+      this.sim.agents.charge((3 - this.start) * this.sim.costs.walkStep);
+      this.cacheTable(cpu, tag, hi, lo, level3);
+    }
+    return level3;
+  }
 
   /** Would a walk come to that table again? Then its descriptors above need not be read. */
   private knowsLevel2(b: number, hi: number, lo: number): boolean {
@@ -386,6 +404,7 @@ export class Stage2 {
     this.level2Hi = hi;
     this.level2Lo = lo;
     this.level2Shape = this.tables.reshaped;
+    this.level3 = -1;
   }
 
   /** PA of a descriptor outside the window of tables (a root that nobody allocated); `wordOf` gave -1. */
@@ -452,11 +471,11 @@ export class Stage2 {
     word: number,
     dhi: number,
     dlo: number,
-    level: number,
-    shift: number,
+    size: number,
     held: number,
   ): number {
-    this.leafIs(hi, lo, dhi, dlo, level, shift);
+    const level = size >> 8;
+    this.leafIs(hi, lo, dhi, dlo, size);
     if (this.paHi >>> this.paShift !== 0) return this.failed(real, hi, lo, FSC_ADDRESS_SIZE, level, dhi, dlo);
     if (!real) {
       this.word = word;
@@ -464,10 +483,11 @@ export class Stage2 {
     }
     if ((dlo & DESC_AF) === 0) {
       if ((this.vtcrLo & VTCR_HA) === 0 || !this.features.hafdbs) return this.failed(real, hi, lo, FSC_ACCESS_FLAG, level, dhi, dlo);
-      this.update(word, dlo | DESC_AF);
+      dlo |= DESC_AF;
+      this.update(word, dlo);
     }
     if (!this.sim.bus.unheard()) this.sim.bus.emit(stage2Walk, joinWords(hi, lo), level, this.hi, this.lo, this.pa, 0);
-    this.fill(cpu, tag, hi, lo, level, shift, held);
+    this.fill(cpu, tag, hi, lo, dhi, dlo, size, held);
     return NO_FAULT;
   }
 
@@ -517,12 +537,6 @@ export class Stage2 {
   /** True when MemAttr means Device. */
   isDevice(fwb: boolean): boolean {
     return (this.lo & (fwb ? 0x10 : 0x30)) === 0;
-  }
-  /** Executable at EL1 / EL0 (XN[1:0]; without FEAT_XNX bit 53 is ignored). */
-  executable(el0: boolean): boolean {
-    const xn = (this.hi >>> 21) & 3;
-    if (!this.features.xnx) return (xn & 2) === 0;
-    return xn === 0 || (xn === 1 ? el0 : xn === 3 ? !el0 : false);
   }
   get readable(): boolean {
     return (this.lo & S2_S2AP_R) !== 0;

@@ -129,6 +129,11 @@ const HCR_CD_HI = 1 << 0;
 /** All permissions of EL1 and EL0. */
 const ALL = F_R1 | F_W1 | F_X1 | F_R0 | F_W0 | F_X0 | F_R1_PAN | F_W1_PAN;
 
+/** Permission that an access needs in an entry. */
+function neededBy(c: GuestContext, access: number): number {
+  return access === ACCESS_READ ? c.readMask : access === ACCESS_WRITE ? c.writeMask : c.fetchMask;
+}
+
 export class Translation {
   /** Index of the combined entry of the last successful translation. */
   entry = 0;
@@ -253,8 +258,7 @@ export class Translation {
   private first(v: number, c: GuestContext, hi: number, vaHi: number, lo: number, access: number, flags: number): number {
     const s1 = this.stage1;
     const b = Math.imul(v, REGS_WORDS);
-    /** Permission that the access needs in an entry. */
-    const need = access === ACCESS_READ ? c.readMask : access === ACCESS_WRITE ? c.writeMask : c.fetchMask;
+    const need = neededBy(c, access);
     const checked = (flags & T_ANY) === 0;
     let rc = s1.translate(v, c, hi, lo, c.el0, false);
     if (rc !== S1_OK) return -this.stage1Failed(v, c, rc, vaHi, lo, access, flags);
@@ -308,22 +312,24 @@ export class Translation {
    */
   private second(v: number, c: GuestContext, type: number, ipaHi: number, ipaLo: number, access: number, flags: number): number {
     const s2 = this.stage2;
-    const checked = (flags & T_ANY) === 0;
+    /** What stage 2 must permit. */
+    const need = (flags & T_ANY) !== 0 ? 0 : neededBy(c, access);
     let fault = s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, false);
     if (fault !== NO_FAULT) return ~fault;
-    if (checked && s2.cached && !this.stage2Permits(access, c.el0)) {
+    let entry = this.bothStages(v, type);
+    if ((entry & need) !== need && s2.cached === true) {
       fault = s2.translate(v, c.cpu, c.stage2Tag, ipaHi, ipaLo, true);
       if (fault !== NO_FAULT) return ~fault;
+      entry = this.bothStages(v, type);
     }
-    let entry = this.bothStages(v, type);
     // With stage 1 off an access whose unaligned form is let through is so whatever stage 2 says.
     if ((flags & T_UNALIGNED) !== 0 && (entry & (F_DEVICE1 | F_DEVICE)) === F_DEVICE) return ~FSC_ALIGNMENT;
-    if (checked && this.stage2Permits(access, c.el0) !== true) {
+    if ((entry & need) !== need) {
       if (access !== ACCESS_WRITE || !s2.canDirty()) return ~fscAt(FSC_PERMISSION, s2.level);
       entry = this.madeDirty(v, c, type, ipaHi, ipaLo);
     }
     if (access === ACCESS_FETCH && !this.fetchesDevice && s2.isDevice(s2.fwb(v))) return ~fscAt(FSC_PERMISSION, s2.level);
-    return entry;
+    return entry & (type | ~ALL);
   }
 
   /** The leaf of stage 2 becomes writable by the access. @returns the entry's C_FLAGS, as of `second` */
@@ -336,20 +342,23 @@ export class Translation {
     return this.bothStages(v, type);
   }
 
-  /** What `bothStages` was asked last, and its answer for all permissions of stage 1: most of a guest's memory is of one type. */
-  private bothKey = -1;
-  private both = 0;
+  /**
+   * What `bothStages` was asked last of each S2AP, and its answers: most of a guest's memory is of one type, but a page that
+   * is watched for writes is read-only until the first.
+   */
+  private readonly bothKeys = new Int32Array(4).fill(-1);
+  private readonly both = new Int32Array(4);
 
-  /** Resulting type, permissions and marks of a stage-1 type with the leaf in `stage2`. */
+  /** Resulting type and marks of a stage-1 type with the leaf in `stage2`, and all permissions that stage 2 gives. */
   private bothStages(v: number, type: number): number {
     const hcr = this.regs.pool.a[Math.imul(v, REGS_WORDS) + HCR_EL2 + 1]!;
+    const { attributes } = this.stage2;
     // Bits 30:23 and 13:12 are free in the attributes, 14 and 0 too, which HCR_EL2's have.
-    const key = this.stage2.attributes | (hcr & (HCR_FWB_HI | HCR_CD_HI)) | ((type & RESULT_ATTR) << 23) | ((type & RESULT_SH) << 4);
-    if (key !== this.bothKey) {
-      this.bothKey = key;
-      this.both = this.combineStages(v, type, hcr);
-    }
-    return this.both & (type | ~ALL);
+    const key = attributes | (hcr & (HCR_FWB_HI | HCR_CD_HI)) | ((type & RESULT_ATTR) << 23) | ((type & RESULT_SH) << 4);
+    const at = (attributes >>> 6) & 3;
+    if (key === this.bothKeys[at]) return this.both[at]!;
+    this.bothKeys[at] = key;
+    return (this.both[at] = this.combineStages(v, type, hcr));
   }
   private combineStages(v: number, type: number, hcr: number): number {
     const s2 = this.stage2;
@@ -408,11 +417,6 @@ export class Translation {
       if ((r[b + HCR_EL2 + 1]! & HCR_ID_HI) !== 0) fetch = ATTR_NC;
     }
     return data | (isCacheable(fetch) ? F_FETCH_CACHED : 0);
-  }
-
-  private stage2Permits(access: number, el0: boolean): boolean {
-    const s2 = this.stage2;
-    return access === ACCESS_READ ? s2.readable : access === ACCESS_WRITE ? s2.writable : s2.executable(el0);
   }
 
   /** The new entry. @param size stage-1 leaf: level << 8 | log2 of its size */
@@ -492,7 +496,7 @@ export class Translation {
     const ipa = joinWords(a[i + C_IPA_HI]!, a[i + C_IPA_LO]!);
     const pa = joinWords(a[i + C_PA_HI]!, a[i + C_PA_LO]!);
     const found = this.stage2.peek(v, ipa);
-    if (found && this.stage2.pa === pa && this.stage2Permits(access, c.el0)) return;
+    if (found && this.stage2.pa === pa && (this.stage2.permissions & neededBy(c, access)) !== 0) return;
     this.reportStale(a[i + C_VA_HI]!, a[i + C_VA_LO]!, ipa, pa, found ? this.stage2.pa : -1);
   }
 
