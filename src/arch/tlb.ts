@@ -317,7 +317,7 @@ export class Tlbs {
     this.meta.set(at + M_S2SIZES, 0);
   }
   /** On CPUs [from, to): combined and stage-1 entries of a VMID (VMALLE1); stage-2 ones too if asked (VMALLS12E1). */
-  dropVmid(from: number, to: number, vmid: number, stage2: boolean): void {
+  readonly dropVmid = (from: number, to: number, vmid: number, stage2: boolean): void => {
     const holders = this.holders.a[vmid & 255]!;
     for (let cpu = from, rest = holders >> lastBit(from); cpu < to && rest !== 0; cpu++, rest >>= 1) {
       if ((rest & 1) === 0) continue;
@@ -325,7 +325,7 @@ export class Tlbs {
       if (stage2) this.bump(cpu, M_S2GEN + (vmid & 255));
     }
     this.changed();
-  }
+  };
   /** The host's regime (ALLE2, or VMALLE1 at EL2 with TGE). */
   dropHost(cpu: number): void {
     this.bump(cpu, M_HOST);

@@ -344,10 +344,10 @@ export class Translation {
 
   /**
    * What `bothStages` was asked last of each S2AP, and its answers: most of a guest's memory is of one type, but a page that
-   * is watched for writes is read-only until the first.
+   * is watched for writes is read-only until the first. Four words; V8 would keep an array so small where it may move.
    */
-  private readonly bothKeys = new Int32Array(4).fill(-1);
-  private readonly both = new Int32Array(4);
+  private readonly bothKeys = new Int32Array(32).fill(-1);
+  private readonly both = new Int32Array(32);
 
   /** Resulting type and marks of a stage-1 type with the leaf in `stage2`, and all permissions that stage 2 gives. */
   private bothStages(v: number, type: number): number {
@@ -356,9 +356,11 @@ export class Translation {
     // Bits 30:23 and 13:12 are free in the attributes, 14 and 0 too, which HCR_EL2's have.
     const key = attributes | (hcr & (HCR_FWB_HI | HCR_CD_HI)) | ((type & RESULT_ATTR) << 23) | ((type & RESULT_SH) << 4);
     const at = (attributes >>> 6) & 3;
-    if (key === this.bothKeys[at]) return this.both[at]!;
-    this.bothKeys[at] = key;
-    return (this.both[at] = this.combineStages(v, type, hcr));
+    if (key !== this.bothKeys[at]) {
+      this.bothKeys[at] = key;
+      this.both[at] = this.combineStages(v, type, hcr);
+    }
+    return this.both[at]!;
   }
   private combineStages(v: number, type: number, hcr: number): number {
     const s2 = this.stage2;
