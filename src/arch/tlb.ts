@@ -345,7 +345,17 @@ export class Tlbs {
    * Drops on CPUs [from, to) what translates one VA page, with every piece of the leaf that contains it.
    * @param asid -1: any ASID @param walks also the walk cache @param level leaf level of the hint, 0 none
    */
-  dropVa(from: number, to: number, host: boolean, vmid: number, asid: number, hi: number, lo: number, walks: boolean, level: number): void {
+  readonly dropVa = (
+    from: number,
+    to: number,
+    host: boolean,
+    vmid: number,
+    asid: number,
+    hi: number,
+    lo: number,
+    walks: boolean,
+    level: number,
+  ): void => {
     const block = (hi << 11) | (lo >>> 21);
     const byAsid = host && asid >= 0;
     const holders = this.holders.a[host ? HOLDERS_HOST : vmid & 255]!;
@@ -355,7 +365,7 @@ export class Tlbs {
       if (byAsid && !this.hostHasBlock(cpu, block)) continue;
       this.dropVaOn(cpu, host, vmid, asid, hi, lo, walks, level);
     }
-  }
+  };
   private dropVaOn(cpu: number, host: boolean, vmid: number, asid: number, hi: number, lo: number, walks: boolean, level: number): void {
     const page = lo & ~0xfff;
     const { combined, stage1, walk1 } = this;

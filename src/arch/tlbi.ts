@@ -101,11 +101,19 @@ const FIRST = 2;
 const OVER_GUEST = 4;
 const OVER_HOST = 8;
 
+/** Bits 47:46 of an operand. */
+const TTL_GRANULE = 3 << 14;
+
+/** What an operation does to the TLBs of CPUs [from, to). @param vmid -1: the host's own regime */
+type Effect = (op: number, from: number, to: number, vmid: number, hi: number, lo: number) => void;
+
 export class TlbMaintenance {
   /** Store and gathering buffers, where they are modelled. */
   ordering: Ordering | undefined;
   private readonly pending: I32Pool;
   private readonly opNames: number[] = [];
+  /** By kind. In a table, so that each is compiled by itself, once, and not as a part of whoever waits for it. */
+  private readonly effects: Effect[] = [];
 
   constructor(
     private readonly sim: Sim,
@@ -113,6 +121,7 @@ export class TlbMaintenance {
     private readonly features: CpuFeatures,
   ) {
     this.pending = sim.state.i32("tlbi.pending", tlbs.cpus * SLICE);
+    for (let kind = 0; kind <= KIND; kind++) this.effects.push(this.effectOf(kind));
     for (let op = 0; op < 128; op++) this.opNames.push(sim.bus.name((op & DOMAIN) === DOMAIN ? `tlbi ${op}` : tlbiName(op)));
   }
 
@@ -267,43 +276,51 @@ export class TlbMaintenance {
   }
 
   /** Takes effect on the TLBs of the CPU that issued it, or of all: the scope table of arch-translation.md 5.2. */
-  private readonly apply = (cpu: number, op: number, vmid: number, hi: number, lo: number): void => {
-    const t = this.tlbs;
+  private apply(cpu: number, op: number, vmid: number, hi: number, lo: number): void {
     const local = isLocal(op);
-    const from = local ? cpu : 0;
-    const to = local ? (cpu + 1) | 0 : t.cpus;
-    const host = vmid < 0;
-    switch (op & KIND) {
+    this.effects[op & KIND]!(op, local ? cpu : 0, local ? (cpu + 1) | 0 : this.tlbs.cpus, vmid, hi, lo);
+  }
+
+  private effectOf(kind: number): Effect {
+    switch (kind) {
       case TlbiKind.Vmalle1:
-        if (host) for (let c = from; c < to; c++) t.dropHost(c);
-        else t.dropVmid(from, to, vmid, false);
-        return;
+        return this.vmalle1;
       case TlbiKind.Vae1:
       case TlbiKind.Vaae1:
       case TlbiKind.Vale1:
-      case TlbiKind.Vaale1: {
-        const kind = op & KIND;
-        const any = kind === TlbiKind.Vaae1 || kind === TlbiKind.Vaale1;
-        const walks = kind === TlbiKind.Vae1 || kind === TlbiKind.Vaae1;
-        // VA[55:12]; the bits above copy bit 55.
-        const vaHi = (((hi << 12) | (lo >>> 20)) << 8) >> 8;
-        const level = hasTtl(hi) ? this.ttlLevel(hi) : 0;
-        t.dropVa(from, to, host, vmid, any ? -1 : hi >>> 16, vaHi, lo << 12, walks, level);
-        return;
-      }
+      case TlbiKind.Vaale1:
+        return this.vae1;
       case TLBI_IPAS2E1:
-      case TLBI_IPAS2LE1: {
-        const ipaHi = ((hi & 0xff) << 12) | (lo >>> 20);
-        const level = hasTtl(hi) ? this.ttlLevel(hi) : 0;
-        t.dropIpa(from, to, vmid, ipaHi, lo << 12, (op & KIND) === TLBI_IPAS2E1, level);
-        return;
-      }
+      case TLBI_IPAS2LE1:
+        return this.ipas2e1;
       default:
-        this.applyMore(op, vmid, hi, lo, from, to);
+        return this.wider;
     }
+  }
+
+  // ---- effects on CPUs [from, to)
+
+  private readonly vmalle1: Effect = (_op, from, to, vmid) => {
+    const t = this.tlbs;
+    if (vmid < 0) for (let c = from; c < to; c++) t.dropHost(c);
+    else t.dropVmid(from, to, vmid, false);
   };
-  /** `apply` of what names ranges, whole ASIDs or more, apart: it would count as bytes of the others where V8 puts those into a caller. */
-  private applyMore(op: number, vmid: number, hi: number, lo: number, from: number, to: number): void {
+  /** VAE1, VAAE1, VALE1, VAALE1. */
+  private readonly vae1: Effect = (op, from, to, vmid, hi, lo) => {
+    const kind = op & KIND;
+    const any = kind === TlbiKind.Vaae1 || kind === TlbiKind.Vaale1;
+    const walks = kind === TlbiKind.Vae1 || kind === TlbiKind.Vaae1;
+    // VA[55:12]; the bits above copy bit 55.
+    const vaHi = (((hi << 12) | (lo >>> 20)) << 8) >> 8;
+    this.tlbs.dropVa(from, to, vmid < 0, vmid, any ? -1 : hi >>> 16, vaHi, lo << 12, walks, this.ttlLevel(hi));
+  };
+  /** IPAS2E1, IPAS2LE1. */
+  private readonly ipas2e1: Effect = (op, from, to, vmid, hi, lo) => {
+    const ipaHi = ((hi & 0xff) << 12) | (lo >>> 20);
+    this.tlbs.dropIpa(from, to, vmid, ipaHi, lo << 12, (op & KIND) === TLBI_IPAS2E1, this.ttlLevel(hi));
+  };
+  /** What names ranges, whole ASIDs or more. */
+  private readonly wider: Effect = (op, from, to, vmid, hi, lo) => {
     const t = this.tlbs;
     const host = vmid < 0;
     const asid = hi >>> 16;
@@ -344,22 +361,20 @@ export class TlbMaintenance {
       default: // ALLE1
         for (let c = from; c < to; c++) t.dropAll(c);
     }
-  }
+  };
 
-  /** The level that an operand's TTL names, 0: none. Without FEAT_TTL the bits are RES0; level 0 is no hint. */
+  /**
+   * The level that an operand's TTL names, 0: none, as where it names no granule. Without FEAT_TTL the bits are RES0; level 0
+   * is no hint.
+   */
   private ttlLevel(hi: number): number {
-    return this.features.ttl ? (hi >>> 12) & 3 : 0;
+    return this.features.ttl && (hi & TTL_GRANULE) !== 0 ? (hi >>> 12) & 3 : 0;
   }
 }
 
 /** An operation of this CPU alone. Asked also of several, or'ed. */
 function isLocal(op: number): boolean {
   return (op & (DOMAIN | TLBI_FORCED)) === 0;
-}
-
-/** Whether the TTL of an operand names a granule, without which it is no hint. */
-function hasTtl(hi: number): boolean {
-  return ((hi >>> 14) & 3) !== 0;
 }
 
 /** How far a DSB domain reaches: 0 this CPU, 1 inner, 2 outer shareable and system. */

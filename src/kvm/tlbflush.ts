@@ -75,9 +75,9 @@ export class TlbFlush {
   private tlbi(op: number, vmid: number, hi: number, lo: number): void {
     this.maintenance.issue(this.sim.agents.cpu, op, vmid, hi, lo);
   }
-  private dsb(type: number): void {
+  private readonly dsb = (type: number): void => {
     this.maintenance.dsb(this.sim.agents.cpu, type);
-  }
+  };
   private isb(): void {
     this.sim.agents.charge(this.sim.costs.isb);
   }
