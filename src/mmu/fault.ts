@@ -27,7 +27,7 @@ import {
   DEFER_WP_COPY,
 } from "./defer.js";
 import { FileFault } from "./filefault.js";
-import { FILE_DEVICE, type Files } from "./files.js";
+import type { Files } from "./files.js";
 import { FRAME_ANON, FRAME_EXCLUSIVE, FRAME_KSM, FRAME_SWAPCACHE, ORDER_PAGE, ORDER_PMD, type Frames } from "./frames.js";
 import { HugeAnon } from "./hugeanon.js";
 import { Hugetlb } from "./hugetlb.js";
@@ -233,7 +233,7 @@ export class HostFault {
     if (pt.level < 3 || pt.none) {
       const file = this.vmas.file(vma);
       if (file < 0) return this.doAnonymousPage(mm, vma, vmFlags, write);
-      return this.files.kind(file) === FILE_DEVICE ? DEFER_OPS_FAULT : this.fileFault.fault(mm, vma, addr, write);
+      return this.files.isDevice(file) ? DEFER_OPS_FAULT : this.fileFault.fault(mm, vma, addr, write);
     }
     if (pt.leafLevel < 0) return this.doSwapPage(mm, vma, vmFlags, addr, write);
     if (write && !pt.writable) return this.doWpPage(mm, vmFlags, addr);
@@ -262,16 +262,10 @@ export class HostFault {
         lo &= ~PTE_RDONLY;
       }
     }
-    if (pt.level < 3) this.pteAlloc(mm, address);
+    if (pt.level < 3) pt.pteAlloc(mm, address);
     pt.fill(mm, address, pfnLo(pfn) | lo, pfnHi(pfn) | hi);
     return 0;
   };
-
-  /** pte_alloc: the walk comes to the entry, which is empty. */
-  private pteAlloc(mm: number, addr: number): void {
-    this.pt.ensure(mm, addr - (addr & 0xfff), 3);
-    this.pt.walk(mm, addr);
-  }
 
   /** do_swap_page: what a non-present entry stands for. */
   private doSwapPage(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
@@ -419,15 +413,14 @@ export class HostFault {
   }
 
   /**
-   * Goes on where `faultNow` has just answered r, and only a driver's page fault that does not wait is left of the fault.
-   * For straight runs: one that goes phase by phase finds the driver's activity. @returns VM_FAULT_*, or r: call `deferred`
+   * Goes on where `faultNow` has just answered DEFER_OPS_FAULT, if only a driver's page fault that does not wait is left of the fault.
+   * For straight runs: one that goes phase by phase finds the driver's activity. @returns VM_FAULT_*, or DEFER_OPS_FAULT: call `deferred`
    */
-  driverNow(mm: number, vma: number, addr: number, r: number): number {
-    if (r !== DEFER_OPS_FAULT || !this.sim.agents.straight) return r;
-    const now = this.files.vmOps(this.vmas.file(vma))?.faultNow;
+  readonly driverNow = (mm: number, vma: number, addr: number): number => {
+    const now = this.sim.agents.straight === true ? this.files.vmOps(this.vmas.file(vma))?.faultNow : undefined;
     const done = now === undefined ? -1 : now(mm, vma, addr);
-    return done < 0 ? r : done;
-  }
+    return done < 0 ? DEFER_OPS_FAULT : done;
+  };
 
   /** do_wp_page with FAULT_FLAG_UNSHARE, of a page of KSM: never kept (wp_can_reuse_anon_folio). */
   private unshare(f: number, mm: number, addr: number): number {

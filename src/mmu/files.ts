@@ -63,7 +63,7 @@ const REFS = 2;
 const ORDER = 3;
 /** hugetlb: pages reserved in the pool and not used yet. */
 const RESERVED = 4;
-/** Device file: its driver's operations, 1 + the number that declareDriver gave. */
+/** Device file: its driver's operations, the number that declareDriver gave; 0 in others. */
 const OPS = 5;
 /** fallocate has made pages resident up to here, in pages: beyond the size with FALLOC_FL_KEEP_SIZE. */
 const REACH = 6;
@@ -80,8 +80,8 @@ export class Files {
   private readonly sizes: F64Pool;
   /** [0] files ever created, [1 + order] hugetlb pages of that order that are reserved and not used yet. */
   private readonly globals: I32Pool;
-  /** Static configuration: the drivers' operations, in the order in which the machine was built. */
-  private readonly drivers: VmOperations[] = [];
+  /** Static configuration: the drivers' operations from 1 on, in the order in which the machine was built. */
+  private readonly drivers: (VmOperations | undefined)[] = [undefined];
   /** Set by KVM, which alone makes such files. */
   guestMemfd!: GuestMemfdOperations;
 
@@ -161,13 +161,17 @@ export class Files {
   /** Opens a device file. */
   openDevice(ops: VmOperations): number {
     const file = this.create(FILE_DEVICE, 0);
-    this.w.set(Math.imul(file, WORDS) + OPS, this.declareDriver(ops) + 1);
+    this.w.set(Math.imul(file, WORDS) + OPS, this.declareDriver(ops));
     return file;
   }
 
   /** FILE_*, 0 if there is no such file. */
   kind(file: number): number {
     return file >= 0 && file < this.globals.a[0]! ? this.w.a[Math.imul(file, WORDS) + KIND]! : 0;
+  }
+  /** The same of a file that is there: is it a device? */
+  isDevice(file: number): boolean {
+    return this.w.a[Math.imul(file, WORDS) + KIND] === FILE_DEVICE;
   }
   kindName(file: number): string {
     return file < 0 ? "anonymous" : KIND_NAMES[this.kind(file)]!;
@@ -179,9 +183,9 @@ export class Files {
   setSize(file: number, size: number): void {
     this.sizes.set(file, size);
   }
-  /** The driver's operations of a device file. */
+  /** The driver's operations of a device file; undefined of another, and where there is none. @param file or -1 */
   vmOps(file: number): VmOperations | undefined {
-    return this.kind(file) === FILE_DEVICE ? this.drivers[this.w.a[Math.imul(file, WORDS) + OPS]! - 1] : undefined;
+    return file < 0 ? undefined : this.drivers[this.w.a[Math.imul(file, WORDS) + OPS]!];
   }
   get count(): number {
     return this.globals.a[0]!;

@@ -168,6 +168,9 @@ export class Frames {
   private readonly pools: I32Pool[] = [];
   private readonly blockLimit: number;
   private readonly special: SpecialRange[] = [];
+  /** All special ranges lie in [specialFrom, specialTo). */
+  private specialFrom = Infinity;
+  private specialTo = 0;
   /** References of the pages of all special ranges, beyond the one that each starts with. */
   private readonly specialRefs: I32Pool;
   private readonly marks: SubpageMarks;
@@ -261,6 +264,8 @@ export class Frames {
   /** Declares frames outside RAM: device memory with struct pages, carve-outs. At construction of the machine only. */
   addRange(range: SpecialRange): void {
     this.special.push(range);
+    this.specialFrom = Math.min(this.specialFrom, range.pfn);
+    this.specialTo = Math.max(this.specialTo, range.pfn + range.frames);
     this.specialRefs.ensure(this.special.reduce((n, r) => n + r.frames, 0));
   }
 
@@ -281,9 +286,8 @@ export class Frames {
     return this.rangeOf(pfn)?.linear === true;
   }
   private rangeOf(pfn: number): SpecialRange | undefined {
-    const { special } = this;
-    for (let i = 0; i < special.length; i++) if (pfn >= special[i]!.pfn && pfn < special[i]!.pfn + special[i]!.frames) return special[i];
-    return undefined;
+    if (pfn < this.specialFrom || pfn >= this.specialTo) return undefined;
+    return this.special.find((r) => pfn >= r.pfn && pfn < r.pfn + r.frames);
   }
 
   // ---- allocation ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import { EFAULT, EHWPOISON, ENOMEM } from "../sim/errno.js";
 import { declareEvent } from "../sim/events.js";
 import type { Sim } from "../sim/sim.js";
 import type { MmRow } from "./decisions.js";
+import { DEFER_OPS_FAULT } from "./defer.js";
 import type { HostFault } from "./fault.js";
 import type { Frames } from "./frames.js";
 import type { HostPageTables } from "./pagetable.js";
@@ -190,16 +191,18 @@ export class Gup {
     for (;;) {
       const pfn = this.followPage(write);
       if (pfn !== -1) return pfn;
-      // The tables have just been walked; hugetlb has its own handler.
-      const r =
-        (vmFlags & VM_HUGETLB) !== 0
-          ? this.fault.faultNow(mm, vma, addr, write ? FAULT_FLAG_WRITE : 0)
-          : this.fault.faultWalked(mm, vma, vmFlags, addr, write);
+      const r = this.faultWalked(mm, vma, vmFlags, addr, write);
       if (r < 0) return GUP_FAULTING;
       if ((r & VM_FAULT_ERROR) !== 0) return vmFaultToErrno(r, gupFlags);
       if (!this.pt.standsOn(mm, addr)) this.pt.walk(mm, addr);
     }
   };
+
+  /** handle_mm_fault as far as it goes at once. The tables have just been walked to the address; hugetlb has its own handler. @returns VM_FAULT_* or DEFER_* */
+  private faultWalked(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
+    if ((vmFlags & VM_HUGETLB) !== 0) return this.fault.faultNow(mm, vma, addr, write ? FAULT_FLAG_WRITE : 0);
+    return this.fault.faultWalked(mm, vma, vmFlags, addr, write);
+  }
 
   /** The fault as an activity; the mmap_lock is held. */
   private faultIn(f: number): number {
@@ -253,13 +256,12 @@ export class Gup {
     const { pt } = this;
     this.writable = false;
     this.leafLevel = -1;
-    pt.walk(mm, addr);
-    const pfn = pt.leafPfn;
-    if (!this.sim.bus.unheard()) this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pfn, pt.writable ? 1 : 0);
+    if (!pt.standsOn(mm, addr)) pt.walk(mm, addr);
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(hostWalk, mm, addr, pt.leafLevel, pt.leafPfn, pt.writable ? 1 : 0);
     if (pt.leafLevel < 0 || (pt.leafLevel < 3 && this.d.followPfn === "pageOnly")) return -1;
     this.writable = pt.writable;
     this.leafLevel = pt.leafLevel;
-    return pfn;
+    return pt.leafPfn;
   }
 
   /** KVM's walk of the user's tables (get_user_mapping_size): bytes of the valid leaf at addr, 0 without one. */
@@ -271,26 +273,29 @@ export class Gup {
 
   private readonly fixup = (f: number): number => {
     const s = this.sim.agents.stack.a;
-    const r = this.fixupNow(s[f + MM]! | 0, s[f + ADDR]!, (s[f + FLAGS]! | 0) !== 0);
+    const mm = s[f + MM]! | 0;
+    this.pt.walk(mm, s[f + ADDR]!);
+    const r = this.fixupNow(mm, s[f + ADDR]!, (s[f + FLAGS]! | 0) !== 0);
     if (r === GUP_FAULTING) return this.fixupFaulting(f);
     return r < 0 ? this.sim.agents.ret(f, r) : this.fixupDone(f, r);
   };
 
   /**
-   * fixup_user_fault as far as it goes in one step, for a caller who holds the mmap_lock. @returns VM_FAULT_* without RETRY;
+   * fixup_user_fault as far as it goes in one step, for a caller who holds the mmap_lock and has just walked the tables to the address. @returns VM_FAULT_* without RETRY;
    * -EFAULT: no such VMA, or not permitted; GUP_FAULTING: go on with `fixupRest`
    */
-  fixupNow(mm: number, addr: number, write: boolean): number {
+  readonly fixupNow = (mm: number, addr: number, write: boolean): number => {
     const vma = this.vmas.covering(mm, addr);
     if (vma < 0) return -EFAULT;
-    if ((this.vmas.flags(vma) & (write ? VM_WRITE : VM_READ)) === 0) return -EFAULT;
-    let r = this.fault.faultNow(mm, vma, addr, write ? FAULT_FLAG_WRITE : 0);
-    if (r < 0) r = this.fault.driverNow(mm, vma, addr, r);
+    const vmFlags = this.vmas.flags(vma);
+    if ((vmFlags & (write ? VM_WRITE : VM_READ)) === 0) return -EFAULT;
+    let r = this.faultWalked(mm, vma, vmFlags, addr, write);
+    if (r === DEFER_OPS_FAULT) r = this.fault.driverNow(mm, vma, addr);
     if (r >= 0 && (r & VM_FAULT_RETRY) === 0) return r;
     this.fixupVma = vma;
     this.fixupAnswer = r;
     return GUP_FAULTING;
-  }
+  };
 
   private readonly fixupFaulting = (f: number): number => {
     const r = this.fixupAnswer;

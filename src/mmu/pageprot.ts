@@ -28,7 +28,6 @@ export class PageProtection {
   /** vma_wants_writenotify: the driver has a pfn_mkwrite or page_mkwrite callback, or a userfaultfd wants to know of writes (userfaultfd_wp). */
   writeNotify(vma: number): boolean {
     if ((this.vmas.flags(vma) & (VM_UFFD_WP | VM_PFNMAP)) === VM_UFFD_WP) return true;
-    const file = this.vmas.file(vma);
-    return file >= 0 && this.files.vmOps(file)?.writeNotify === true;
+    return this.files.vmOps(this.vmas.file(vma))?.writeNotify === true;
   }
 }

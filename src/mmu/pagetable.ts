@@ -227,7 +227,7 @@ export class HostPageTables {
     this.lo = lo;
     this.hi = hi;
     // Present: 3, else -1. (V8 would branch twice.)
-    this.leafLevel = (((lo & PTE_VALID) | ((hi & HI_PROT_NONE) >>> PROT_NONE_SHIFT)) << 2) - 1;
+    this.leafLevel = (((lo & PTE_VALID) | ((hi & HI_PROT_NONE) >>> PROT_NONE_SHIFT)) - 1) | 3;
   }
 
   /** Bytes that a last-level entry maps if it is valid, else 0: for a walk that came to it before, whatever became of its table. */
@@ -312,6 +312,12 @@ export class HostPageTables {
     if (level === 2) return e;
     if ((tables.words.a[e]! & TYPE_MASK) !== TYPE_TABLE) this.addTable(mm, addr, 2, e);
     return tables.tableWord(tables.words.a[e + 1]!, tables.words.a[e]!) + (((alo >>> 12) & 511) << 1);
+  }
+
+  /** pte_alloc below the entry of a level above 3 on which the last walk stands: now it stands on the last-level entry, which is empty. */
+  pteAlloc(mm: number, addr: number): void {
+    this.ensure(mm, addr - (addr & 0xfff), 3);
+    this.walk(mm, addr);
   }
 
   private addTable(mm: number, addr: number, level: number, e: number): void {

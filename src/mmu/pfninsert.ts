@@ -42,11 +42,13 @@ export class PfnInsert {
   /** vmf_insert_pfn: one page; an entry that is there already is left as it is. @returns VM_FAULT_NOPAGE */
   vmfInsertPfn(mm: number, vma: number, addr: number, pfn: number): number {
     const { pt } = this;
-    pt.walk(mm, addr);
-    if (pt.leafLevel === 2 || pt.leafLevel === 1) return VM_FAULT_NOPAGE;
-    const e = pt.level === 3 ? pt.entry : pt.ensure(mm, addr, 3);
-    if ((pt.tables.words.a[e]! | pt.tables.words.a[e + 1]!) !== 0) return VM_FAULT_NOPAGE;
-    pt.setEntry(mm, addr - (addr & 0xfff), 3, e, pfnLo(pfn) | this.prot.lo(vma), pfnHi(pfn) | this.prot.hi(vma) | HI_SPECIAL);
+    if (!pt.standsOn(mm, addr)) pt.walk(mm, addr);
+    if (pt.level < 3) {
+      if (pt.leafLevel >= 0) return VM_FAULT_NOPAGE;
+      pt.pteAlloc(mm, addr);
+    }
+    if (!pt.none) return VM_FAULT_NOPAGE;
+    pt.fill(mm, addr, pfnLo(pfn) | this.prot.lo(vma), pfnHi(pfn) | this.prot.hi(vma) | HI_SPECIAL);
     return VM_FAULT_NOPAGE;
   }
 

@@ -8,8 +8,8 @@ import type { I32Pool } from "../sim/state.js";
 
 const BLOCK = 256;
 const BLOCK_WORDS = BLOCK / 4;
-const TABLE = 0x200000;
-const TABLE_WORDS = TABLE / BLOCK;
+const TABLE_SHIFT = 13;
+const TABLE_WORDS = 1 << TABLE_SHIFT;
 
 export class BarStorage {
   /** What the last read returned: bits 31..0 and 63..32. */
@@ -31,7 +31,7 @@ export class BarStorage {
   /** Reserves storage for a BAR. @returns its handle, the first word of its directory. */
   add(size: number): number {
     const first = this.used.a[0]!;
-    const words = Math.ceil(size / TABLE);
+    const words = Math.ceil(size / (BLOCK * TABLE_WORDS));
     this.used.set(0, first + words);
     this.directories.ensure(first + words);
     return first;
@@ -44,15 +44,17 @@ export class BarStorage {
 
   /** First data word of the block at an offset, or -1 while it is all zero. */
   private block(bar: number, offset: number): number {
-    const table = this.directories.a[bar + ((offset / TABLE) | 0)]!;
+    const n = (offset / BLOCK) | 0;
+    const table = this.directories.a[bar + (n >>> TABLE_SHIFT)]!;
     if (table === 0) return -1;
-    const block = this.tables.a[Math.imul(table - 1, TABLE_WORDS) + ((offset / BLOCK) & (TABLE_WORDS - 1))]!;
+    const block = this.tables.a[Math.imul(table - 1, TABLE_WORDS) + (n & (TABLE_WORDS - 1))]!;
     return block === 0 ? -1 : Math.imul(block - 1, BLOCK_WORDS);
   }
 
   /** A block where there is none. */
   private makeBlock(bar: number, offset: number): number {
-    const d = bar + Math.floor(offset / TABLE);
+    const n = (offset / BLOCK) | 0;
+    const d = bar + (n >>> TABLE_SHIFT);
     if (this.directories.a[d] === 0) {
       const t = this.used.a[1]! + 1;
       this.used.set(1, t);
@@ -62,7 +64,7 @@ export class BarStorage {
     const b = this.used.a[2]! + 1;
     this.used.set(2, b);
     this.data.ensure(b * BLOCK_WORDS);
-    this.tables.set((this.directories.a[d]! - 1) * TABLE_WORDS + ((offset / BLOCK) & (TABLE_WORDS - 1)), b);
+    this.tables.set((this.directories.a[d]! - 1) * TABLE_WORDS + (n & (TABLE_WORDS - 1)), b);
     return (b - 1) * BLOCK_WORDS;
   }
 

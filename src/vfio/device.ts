@@ -96,7 +96,7 @@ export class VfioDevices {
   }
   /** The device whose file this is, or -1. */
   ofFile(file: number): number {
-    return file >= 0 && file < this.files.a.length ? this.files.a[file]! - 1 : -1;
+    return file >= 0 && file < this.files.needed ? this.files.a[file]! - 1 : -1;
   }
   /** The device that a VMA maps. */
   ofVma(vma: number): number {

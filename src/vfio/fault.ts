@@ -113,7 +113,8 @@ export class VfioFault {
     return agents.ret(f, ret);
   }
   private tell(dev: number, ret: number, addr: number): void {
-    this.v.sim.bus.emit(vfioFault, ret, this.v.d.vfioPtes === "perFault" ? 1 : 0, this.v.function(dev).name, addr);
+    const { bus } = this.v.sim;
+    if (!bus.unheard()) bus.emit(vfioFault, ret, this.v.d.vfioPtes === "perFault" ? 1 : 0, this.v.function(dev).name, addr);
   }
 
   // One page or block for each fault (v6.12 and later).
@@ -150,10 +151,10 @@ export class VfioFault {
     const { vmas } = this.v.mm;
     const pages = order === 0 ? 1 : 2 ** order;
     const size = pages * PAGE_SIZE;
-    const head = Math.floor(address * (order === 0 ? 1 / PAGE_SIZE : order === PMD_ORDER ? 1 / PMD_SIZE : 1 / size)) * size;
-    const start = vmas.start(vma);
-    const addr = d.vfioHugeFault === "alignedDown" || order === 0 ? head : Math.floor(address / PAGE_SIZE) * PAGE_SIZE;
-    const pfn = this.firstPfn(dev, vma) + (addr - start) / PAGE_SIZE;
+    const page = address - (address & (PAGE_SIZE - 1));
+    const head = order === 0 ? page : Math.floor(address * (order === PMD_ORDER ? 1 / PMD_SIZE : 1 / size)) * size;
+    const addr = d.vfioHugeFault === "alignedDown" ? head : page;
+    const pfn = this.firstPfn(dev, vma) + (addr - vmas.start(vma)) / PAGE_SIZE;
     const beyond = pfn & (pages - 1);
     let ret = VM_FAULT_SIGBUS;
     if (order > 0 && !this.blockFits(vma, addr, head, size, beyond)) ret = VM_FAULT_FALLBACK;
@@ -167,7 +168,7 @@ export class VfioFault {
       }
       sim.locks.unlockRead(this.v.memoryLock[dev]!);
     }
-    sim.bus.emit(vfioHugeFault, ret, this.v.function(dev).name, address, order);
+    if (!sim.bus.unheard()) sim.bus.emit(vfioHugeFault, ret, this.v.function(dev).name, address, order);
     return ret;
   }
 
@@ -189,7 +190,7 @@ export class VfioFault {
   private firstPfn(dev: number, vma: number): number {
     const pgoff = this.v.mm.vmas.pgoff(vma);
     if (this.v.d.vfioPgoff === "pfn") return pgoff;
-    const bar = this.v.function(dev).bars[Math.floor(pgoff / REGION_PAGES)]!;
+    const bar = this.v.function(dev).bars[(pgoff / REGION_PAGES) | 0]!;
     return Math.floor(bar.start / PAGE_SIZE) + (pgoff & (REGION_PAGES - 1));
   }
 }

@@ -4,62 +4,52 @@
  */
 import type { BusDevice, PhysicalMemory } from "../arch/phys.js";
 import type { Sim } from "../sim/sim.js";
-import { APERTURE_32, APERTURE_64, type Aperture } from "./barplacement.js";
+import { APERTURE_32, APERTURE_64 } from "./barplacement.js";
 import { type Bar, type PciFunctions } from "./pci.js";
 import { barReadEvent, barWriteEvent, pciUnclaimed } from "./trace.js";
 
 /** Reasons of the event pci_unclaimed. */
 const NO_BAR = 0;
 
-/** One window of the bridge. */
-export class BridgeWindow implements BusDevice {
-  /** The memory BARs that firmware placed in this window. */
+class HostBridge {
+  /** The memory BARs of all functions. */
   private readonly bars: readonly Bar[];
 
   constructor(
     private readonly sim: Sim,
     private readonly phys: PhysicalMemory,
     private readonly pci: PciFunctions,
-    private readonly aperture: Aperture,
   ) {
     this.bars = pci.bars.filter((b) => !b.io);
   }
 
-  /** The BAR that decodes a physical address now, or undefined. */
-  private claims(pa: number, size: number): Bar | undefined {
-    for (const bar of this.bars) {
-      const base = this.pci.decodes(bar);
-      if (pa >= base && pa + size <= base + bar.size && base >= 0) return bar;
-    }
-    return undefined;
-  }
-
-  read(offset: number, size: number): void {
-    const pa = this.aperture.base + offset;
-    const bar = this.claims(pa, size);
-    if (bar === undefined) {
+  read(pa: number, size: number): void {
+    const { pci, phys } = this;
+    const id = pci.claiming(pa, size);
+    if (id < 0) {
       this.unclaimed(pa, size, 0);
-      this.phys.lo = -1;
-      this.phys.hi = -1;
+      phys.lo = -1;
+      phys.hi = -1;
       return;
     }
-    barRead(this.sim, this.pci, bar, pa - this.pci.decodes(bar), size);
-    this.phys.lo = bar.model.lo;
-    this.phys.hi = bar.model.hi;
+    const bar = pci.bars[id]!;
+    barRead(this.sim, pci, bar, pa - pci.decodes(id), size);
+    phys.lo = bar.model.lo;
+    phys.hi = bar.model.hi;
   }
 
-  write(offset: number, size: number, lo: number, hi: number): void {
-    const pa = this.aperture.base + offset;
-    const bar = this.claims(pa, size);
-    if (bar === undefined) this.unclaimed(pa, size, 1);
-    else barWrite(this.sim, this.pci, bar, pa - this.pci.decodes(bar), size, lo, hi);
-  }
+  readonly write = (pa: number, size: number, lo: number, hi: number): void => {
+    const { pci } = this;
+    const id = pci.claiming(pa, size);
+    if (id < 0) this.unclaimed(pa, size, 1);
+    else barWrite(this.sim, pci, pci.bars[id]!, pa - pci.decodes(id), size, lo, hi);
+  };
 
   /** Says whose address it would be, and why nobody answers. */
   private unclaimed(pa: number, size: number, write: number): void {
     const { bus } = this.sim;
     for (const bar of this.bars) {
-      const base = this.pci.decodes(bar);
+      const base = this.pci.decodes(bar.id);
       if (base >= 0 || pa < bar.start || pa >= bar.start + bar.size) continue;
       bus.emit(pciUnclaimed, pa, size, write, this.pci.functions[bar.fn]!.name, -1 - base);
       return;
@@ -68,14 +58,26 @@ export class BridgeWindow implements BusDevice {
   }
 }
 
+/** One window of the bridge. */
+class BridgeWindow implements BusDevice {
+  constructor(
+    private readonly bridge: HostBridge,
+    private readonly base: number,
+  ) {}
+
+  read(offset: number, size: number): void {
+    this.bridge.read(this.base + offset, size);
+  }
+
+  write(offset: number, size: number, lo: number, hi: number): void {
+    this.bridge.write(this.base + offset, size, lo, hi);
+  }
+}
+
 /** The memory BAR of any function that decodes a physical address now, or undefined. */
 export function claimingBar(pci: PciFunctions, pa: number, size: number): Bar | undefined {
-  for (const bar of pci.bars) {
-    if (bar.io) continue;
-    const base = pci.decodes(bar);
-    if (base >= 0 && pa >= base && pa + size <= base + bar.size) return bar;
-  }
-  return undefined;
+  const id = pci.claiming(pa, size);
+  return id < 0 ? undefined : pci.bars[id];
 }
 
 /** A read arrives at a function's BAR; the value is left in the model's lo, hi. */
@@ -87,11 +89,11 @@ export function barRead(sim: Sim, pci: PciFunctions, bar: Bar, offset: number, s
 /** A write arrives at a function's BAR. */
 export function barWrite(sim: Sim, pci: PciFunctions, bar: Bar, offset: number, size: number, lo: number, hi: number): void {
   bar.model.write(offset, size, lo, hi);
-  sim.bus.emit(barWriteEvent, pci.functions[bar.fn]!.name, bar.index, offset, size, hi, lo);
+  if (!sim.bus.unheard()) sim.bus.emit(barWriteEvent, pci.functions[bar.fn]!.name, bar.index, offset, size, hi, lo);
 }
 
 /** Puts the bridge on the physical bus. */
 export function addHostBridge(sim: Sim, phys: PhysicalMemory, pci: PciFunctions): void {
-  for (const aperture of [APERTURE_32, APERTURE_64])
-    phys.addWindow(aperture.base, aperture.size, new BridgeWindow(sim, phys, pci, aperture));
+  const bridge = new HostBridge(sim, phys, pci);
+  for (const { base, size } of [APERTURE_32, APERTURE_64]) phys.addWindow(base, size, new BridgeWindow(bridge, base));
 }

@@ -79,6 +79,8 @@ export class PciFunctions {
   private readonly config: I32Pool;
   /** Per BAR: the address that it decodes now, -1 - reason while it decodes nothing. Follows config. */
   private readonly decoded: F64Pool;
+  /** Per BAR: its bytes of memory, 0 of an I/O BAR. Constant after construction. */
+  private readonly sizes: Float64Array;
   /** Constant after construction: writable bits and initial values of every config word. */
   private readonly writable: Int32Array;
   private readonly initial: Int32Array;
@@ -117,6 +119,9 @@ export class PciFunctions {
     });
     this.bars = bars;
     this.decoded = sim.state.f64("pci.decoded", Math.max(1, bars.length));
+    // As long as its pool: a small array lies in V8's heap, where it moves.
+    this.sizes = new Float64Array(this.decoded.a.length);
+    for (const bar of bars) this.sizes[bar.id] = bar.io ? 0 : bar.size;
     for (const f of this.functions) {
       this.loadInitial(f.fn);
       this.assign(f);
@@ -317,8 +322,18 @@ export class PciFunctions {
     }
   }
 
-  /** The address that a memory BAR decodes now; negative while it decodes nothing: -1 - DECODE_OFF or DECODE_POWER. */
-  decodes(bar: Bar): number {
-    return this.decoded.a[bar.id]!;
+  /** The address that the memory BAR of a number decodes now; negative while it decodes nothing: -1 - DECODE_OFF or DECODE_POWER. */
+  decodes(id: number): number {
+    return this.decoded.a[id]!;
+  }
+
+  /** The number of the memory BAR that decodes `size` bytes at a physical address now, or -1. */
+  claiming(pa: number, size: number): number {
+    const n = this.bars.length;
+    for (let id = 0; id < n; id++) {
+      const base = this.decodes(id);
+      if (pa >= base && base >= 0 && pa + size <= base + this.sizes[id]!) return id;
+    }
+    return -1;
   }
 }
