@@ -22,23 +22,13 @@ const LOOPS = 256;
 const NEVER = 0x3fffffff;
 
 /**
- * @param r words of the register file @param b where the vCPU's begin @param full words of RAM pages
- * @param pcLo address of the loop's first instruction
- * @param code where `full` has the loop's words: are they still those that were compiled? Else it goes on at the first. -1: they are
+ * @param b where the vCPU's words of the register file begin
+ * @param pcLo address of the loop's first instruction, which is PC in the register file too
+ * @param code where the pool of full pages has the loop's words: are they still those that were compiled? Else it goes on at the first. -1: they are
  * @param left instructions of the budget @param charged those that were left when the clock was last charged @param ram cycles of RAM since then
  * @returns distance from there of the instruction at which the interpreter goes on, or the STEP_ code of an access that failed
  */
-export type LoopFunction = (
-  r: Int32Array,
-  b: number,
-  full: Int32Array,
-  pcLo: number,
-  pcHi: number,
-  code: number,
-  left: number,
-  charged: number,
-  ram: number,
-) => number;
+export type LoopFunction = (b: number, pcLo: number, pcHi: number, code: number, left: number, charged: number, ram: number) => number;
 
 export class Loops {
   /** Loop n + 1 is at n. */

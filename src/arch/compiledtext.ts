@@ -4,8 +4,9 @@
  * that a script says gets into it.
  *
  * In the text, register n of the vCPU is the pair ln, hn while the loop runs; `ps` is PSTATE; `left`, `charged` and `ram` are the
- * interpreter's. Words of `io` and the functions that are called are those of compiled.ts. The page of the last access
- * through a base register is kept in pn, qn, wn (stores: P, Q, W): its address and where its words begin.
+ * interpreter's; `again` is 1 from the second trip on. Words of `io` and the functions that are called are those of
+ * compiled.ts. The page of the last access through a base register is kept in pn, qn, wn (stores: P, Q, W): its address
+ * and where its words begin.
  */
 import { ACCESS_BYTES, ACCESS_SIGNED, ACCESS_X, F_HI, F_ISS, F_LO, F_OP, F_RA, F_RD, F_RM, F_RN, FIELD_WORDS, Op } from "./a64ops.js";
 import { PC, PSTATE, ZR } from "./registers.js";
@@ -32,9 +33,27 @@ export const IO_WORDS = 32;
 /** What `load` and `store` give beside STEP_ codes, all of which but STEP_NEXT are above 0: done, and the loop must be left. */
 export const LOOP_LEAVE = -1;
 
-/** Names that are bound once, and arguments of the function itself. */
-export const BOUND = ["fields", "pages", "io", "load", "store", "data", "addX", "subX", "addW", "subW", "nz", "holds"] as const;
-const ARGUMENTS = "r, b, full, pcLo, pcHi, code, left, charged, ram";
+/**
+ * Names that are bound once, and arguments of the function itself. The pools are bound: the array of one that never grew is a
+ * constant for V8, as an argument it would be looked at for each word. The arguments are whole, and told to be once.
+ */
+export const BOUND = [
+  "fields",
+  "regs",
+  "words",
+  "pages",
+  "io",
+  "load",
+  "store",
+  "data",
+  "addX",
+  "subX",
+  "addW",
+  "subW",
+  "nz",
+  "holds",
+] as const;
+const ARGUMENTS = ["b", "pcLo", "pcHi", "code", "left", "charged", "ram"];
 
 /** Cycles of an instruction, and of a load or store of RAM beside it. */
 export interface LoopCosts {
@@ -205,6 +224,8 @@ class Writer {
   /** Base registers of loads (p) and stores (P) whose pages are kept. */
   private readonly kept = new Set<string>();
   private setsFlags = false;
+  /** Number of the first instruction that changes a register or flags: before it, in the first trip, the file has what the variables have. */
+  private firstChange = Infinity;
   /** Instructions of each block of straight code, by its first: a branch and a target begin one. */
   private readonly blockEnd: number[] = [];
 
@@ -251,6 +272,7 @@ class Writer {
   }
   private operands(i: Instruction): void {
     const { op } = i;
+    if (!isStore(op) || writesBase(op)) this.firstChange = Math.min(this.firstChange, i.n);
     if (isStore(op)) this.use(i.rd);
     else this.change(i.rd);
     // The others of the less frequent instructions are read from the file.
@@ -273,6 +295,12 @@ class Writer {
     const words = [...this.changed].map((n) => `r[b + ${2 * n}] = l${n}; r[b + ${2 * n + 1}] = h${n};`);
     return words.join(" ") + (this.setsFlags ? ` r[b + ${PSTATE}] = ps;` : "");
   }
+  /** The registers and PC of an access, to the file, if it has not got them: at the loop's first instruction PC is there too. */
+  private spillFor(n: number): string {
+    const pc = `r[b + ${PC}] = pcLo + ${4 * n} | 0;`;
+    if (n > this.firstChange) return `${this.spill()} ${pc}`;
+    return n === 0 ? `if (again !== 0) { ${this.spill()} ${pc} }` : `if (again !== 0) { ${this.spill()} } ${pc}`;
+  }
   /** Leaves the loop before instruction n; `rest` instructions of its block were counted and not executed. */
   private leave(n: number, rest: number): string {
     return `{ at = ${4 * n}; left = left + ${rest} | 0; break out; }`;
@@ -283,7 +311,7 @@ class Writer {
 
   private branch(i: Instruction): string {
     const to = this.target(i);
-    const taken = to === 0 ? "continue;" : to > 0 && to < this.body.length ? `break B${to};` : this.leave(i.n, 1);
+    const taken = to === 0 ? "{ again = 1; continue; }" : to > 0 && to < this.body.length ? `break B${to};` : this.leave(i.n, 1);
     if (i.op !== Op.B) return `if (${condition(i)}) ${taken}`;
     return taken;
   }
@@ -307,10 +335,11 @@ class Writer {
     // The fields of the syndrome are bits 24:14.
     const call = load ? `load(vl, vh, ${i.iss | size}, k)` : `store(vl, vh, ${low(i.rd)}, ${high(i.rd)}, ${i.iss | size}, k)`;
     const { instruction } = this.costs;
-    const executed = `(charged - left - ${rest} | 0)${instruction === 1 ? "" : ` * ${instruction}`}`;
+    const executed = `charged - left - ${rest}`;
+    const cycles = instruction === 1 ? `${executed} + ram | 0` : `(${executed} | 0) * ${instruction} + ram`;
     const slow =
-      `${this.spill()} r[b + ${PC}] = pcLo + ${4 * i.n} | 0; k = ${executed} + ram; ` +
-      `charged = left + ${rest} | 0; io[${IO_LEFT}] = charged; ram = 0; failed = ${call}; if (failed > 0) return failed; ` +
+      `${this.spillFor(i.n)} k = ${cycles}; ` +
+      `charged = left + ${rest} | 0; ram = 0; failed = ${call}; if (failed > 0) { io[${IO_LEFT}] = charged; return failed; } ` +
       `${[...this.kept].map((p) => `${p} = ${NO_PAGE};`).join(" ")} stamp = io[${IO_STAMP}];`;
     const after = this.after(i);
     const tail = `if (failed < 0) ${this.leave(i.n + 1, rest)}`;
@@ -384,8 +413,10 @@ class Writer {
     }
     const changed = Array.from(this.words, (word, n) => `full[code + ${n}] !== ${word}`).join(" || ");
     const lines = [
-      `"use strict"; return function (${ARGUMENTS}) {`,
-      `let ${["lo = 0, hi = 0, vl = 0, vh = 0, ol = 0, k = 0, w = 0, failed = 0, at = 0", `ps = r[b + ${PSTATE}]`, ...variables].join(", ")};`,
+      `"use strict"; return function (${ARGUMENTS.join(", ")}) {`,
+      ...ARGUMENTS.map((name) => `${name} = ${name} | 0;`),
+      `const r = regs.a, full = words.a;`,
+      `let ${["lo = 0, hi = 0, vl = 0, vh = 0, ol = 0, k = 0, w = 0, failed = 0, at = 0, again = 0", `ps = r[b + ${PSTATE}]`, ...variables].join(", ")};`,
       `let stamp = io[${IO_STAMP}];`,
       `out: {`,
       `if (code >= 0 && (${changed})) break out;`,

@@ -160,6 +160,8 @@ export class Cpu {
     this.memory = new MemoryOps(regs.pool, pe, this.exceptions);
     this.system = new SystemOps(sim, regs.pool, pe, this.exceptions, features);
     this.loops = new Loops(trips, features, sim.costs, [
+      this.pool,
+      this.full,
       this.pages,
       this.io,
       this.loopLoad,
@@ -389,7 +391,7 @@ export class Cpu {
       code = this.codeWords(pcHi, pcLo, false) | 0;
       if (code < 0) return STEP_NEXT;
     }
-    const end = loop(r, b, this.full.a, pcLo, pcHi, code | ((pcLo & 0xfff) >> 2), budget, budget, 0) | 0;
+    const end = loop(b, pcLo, pcHi, code | ((pcLo & 0xfff) >> 2), budget, budget, 0) | 0;
     const left = this.io[IO_LEFT]!;
     const step = end & 3;
     this.executed = (budget - left) | 0;
@@ -1133,7 +1135,8 @@ export class Cpu {
     this.loopPc = pcLo;
     this.loopAt = at;
     const run = loops.get(n);
-    const end = run(r, b, this.full.a, pcLo, pcHi, -1, left, this.io[IO_CHARGED]!, this.io[IO_RAM]!);
+    r[b + PC] = pcLo;
+    const end = run(b, pcLo, pcHi, -1, left, this.io[IO_CHARGED]!, this.io[IO_RAM]!);
     this.loopLeft = (end & 3) === STEP_EL2 && r[b + PC] === pcLo ? run : undefined;
     // It was left in its first trip (a fault, most often): the interpreter makes the next ones.
     dec[at + W_TRIPS] = left - this.io[IO_LEFT]! < length ? 1 : 0;
