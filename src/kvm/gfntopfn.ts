@@ -135,12 +135,14 @@ export class GfnToPfn {
    * hva_to_pfn_slow for a write fault, as far as it goes without waiting: the phases slowGup and upgrade in one step, and
    * where a run goes straight on the remapped path too. @returns pfn with `flags`, -EFAULT, REST: call `rest`, or RETURN: the host has crashed
    */
-  slowNow(mm: number, hva: number): number {
+  readonly slowNow = (mm: number, hva: number): number => {
+    // V8 takes it out of its object once, and not at each use.
+    hva = +hva;
     const pfn = this.mm.gup.tryUnlocked(mm, hva, FOLL_HWPOISON | FOLL_WRITE);
     if (pfn >= 0) return this.told(pfn, PFN_WRITABLE | PFN_REFERENCED, SLOW_GUP);
     this.gupAnswer = pfn;
-    return pfn === -EFAULT && this.sim.agents.straight ? this.remappedNow(mm, hva, true) : REST;
-  }
+    return pfn === -EFAULT && this.sim.agents.straight === true ? this.remappedNow(mm, hva, true) : REST;
+  };
   /** What is left of the lookup after `slowNow` answered REST; for a read all of it. */
   rest(write: boolean): Activity {
     if (!write || this.gupAnswer === GUP_CONTENDED) return this.slow;
@@ -246,7 +248,7 @@ export class GfnToPfn {
     if (pfn < 0) return fixups === 0 ? FIXUP : this.failed(lock, this.names["no host entry after the fault handler"]);
     let writable = true;
     if (this.d.pfnmapWritable === "host-entry") {
-      writable = gup.writable;
+      writable = gup.writable === true;
       if (write && !writable) {
         bus.emit(decisionTaken, this.names.pfnmapWritable, this.names["host-entry"]);
         bus.emit(decisionTaken, this.names.pfnmapWriteRetry, this.d.pfnmapWriteRetry ? this.names.true : this.names.false);

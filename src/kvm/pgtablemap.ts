@@ -72,9 +72,11 @@ export class PgtableMap {
   readonly map = (vm: number, cache: number, ipa: number, size: number, pa: number, prot: number): number => {
     let ret = this.begin(vm, ipa, size, pa, prot);
     if (ret !== 0) return ret;
-    // One page in the table that the last walk came to: there is no way down, and nothing after it.
-    const at = size === PAGE_SIZE ? this.entries.pageEntry(vm, ipa) : -1;
-    if (at >= 0) ret = this.tryPage(vm, at, ipa, pa, prot);
+    // One entry of a table that the last walk came to: there is no way down, and nothing after it.
+    const page = size === PAGE_SIZE ? this.entries.pageEntry(vm, ipa) : -1;
+    const block = size === PMD_SIZE && aligned(size, ipa, pa) ? this.entries.blockEntry(vm, ipa) : -1;
+    if (page >= 0) ret = this.mapLeaf(vm, page, 3, ipa, pa, prot);
+    else if (block >= 0) ret = this.mapLeaf(vm, block, 2, ipa, pa, prot);
     else {
       this.addr = ipa;
       this.phys = pa;
@@ -84,11 +86,6 @@ export class PgtableMap {
     this.tlb.publishTables();
     return ret;
   };
-
-  private tryPage(vm: number, at: number, ipa: number, pa: number, prot: number): number {
-    const words = this.entries.words.a;
-    return this.tryLeaf(vm, at, 3, ipa, words[(at + 1) | 0]!, words[at]!, pa, prot);
-  }
 
   /** The walk from `addr` to `end`. */
   private mapRange(vm: number, cache: number, prot: number): number {
@@ -128,8 +125,7 @@ export class PgtableMap {
       const hi = entries.words.a[at + 1]!;
       if (level === 3 || this.blockFits(level, left, ilo, pa)) {
         this.step = LEVEL_SIZE[level]!;
-        const isTable = level < 3 && (lo & (DESC_VALID | DESC_TABLE)) === (DESC_VALID | DESC_TABLE);
-        return isTable ? this.replaceTable(vm, at, level, ipa, hi, lo, pa, prot) : this.tryLeaf(vm, at, level, ipa, hi, lo, pa, prot);
+        return this.mapLeaf(vm, at, level, ipa, pa, prot);
       }
       let chi = hi;
       let clo = lo;
@@ -142,6 +138,7 @@ export class PgtableMap {
       level++;
       at = entries.childWord(chi, clo) + 2 * entryIndex(ihi, ilo, level, TABLE_MASK);
       if (level === 3) entries.cameTo(vm, ipa, at);
+      else if (level === 2) entries.cameToBlock(vm, ipa, at);
     }
   }
 
@@ -149,7 +146,16 @@ export class PgtableMap {
   blockFits(level: number, left: number, ilo: number, pa: number): boolean {
     if (level === 0) return false;
     const size = LEVEL_SIZE[level]!;
-    return left >= size && ((ilo | pa) & (size - 1)) === 0;
+    return left >= size && aligned(size, ilo, pa);
+  }
+
+  /** A leaf of this level fits: where there is a table it takes its place. */
+  private mapLeaf(vm: number, at: number, level: number, ipa: number, pa: number, prot: number): number {
+    const words = this.entries.words.a;
+    const lo = words[at]!;
+    const hi = words[(at + 1) | 0]!;
+    const isTable = level < 3 && (lo & (DESC_VALID | DESC_TABLE)) === (DESC_VALID | DESC_TABLE);
+    return isTable ? this.replaceTable(vm, at, level, ipa, hi, lo, pa, prot) : this.tryLeaf(vm, at, level, ipa, hi, lo, pa, prot);
   }
 
   /** stage2_map_walker_try_leaf. */
@@ -252,6 +258,11 @@ export class PgtableMap {
     }
     this.caches.release(table, level);
   }
+}
+
+/** Both addresses are multiples of a block's size. */
+function aligned(size: number, ipa: number, pa: number): boolean {
+  return ((ipa | pa) & (size - 1)) === 0;
 }
 
 /** Where the last page of a range ends. */

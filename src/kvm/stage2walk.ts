@@ -26,6 +26,7 @@ import type { Sim } from "../sim/sim.js";
 import type { I32Pool } from "../sim/state.js";
 import type { kvmDecisions } from "./decisions.js";
 import { PROT_DEVICE, PROT_NORMAL_NC, PROT_R, PROT_W, PROT_X, stage2Entry } from "./trace.js";
+import { KnownTable } from "./knowntable.js";
 import type { Vms } from "./vm.js";
 
 /** Bytes that an entry maps, by level. */
@@ -60,6 +61,7 @@ export function entryIndex(hi: number, lo: number, level: number, mask: number):
 }
 /** First address that the entry of `level` which maps `ipa` covers. */
 export function entryStart(ipa: number, level: number): number {
+  if (level === 3) return ipa - (ipa & 4095);
   if (level === 0) return Math.floor(ipa / 549755813888) * 549755813888;
   return ipa - ((ipa | 0) & (LEVEL_SIZE[level]! - 1));
 }
@@ -85,18 +87,14 @@ export class Stage2Entries {
   /** Per VM: leaves at levels 0..3. */
   private readonly leaves: I32Pool;
 
-  /** Where the last `find` ended: level 0..3 of a leaf, or -1; and its place and words. */
-  level = -1;
-  /** Level at which the last `find` stopped, leaf or invalid. */
+  /** Where the last `find` ended: at which level, leaf or invalid; its place and words. */
   stopLevel = 0;
   word = 0;
   lo = 0;
   hi = 0;
-  /** The last-level table that the last walk to one came to: of which VM, from which address on, its first word; and `reshaped` then. */
-  private tableVm = -1;
-  private tableStart = 0;
-  private table = 0;
-  private tableShape = 0;
+  /** The tables of the last level, and of the one before, that the last walks to one came to. */
+  private readonly pages: KnownTable;
+  private readonly blocks: KnownTable;
 
   constructor(
     readonly sim: Sim,
@@ -109,6 +107,8 @@ export class Stage2Entries {
     this.words = tables.words;
     this.fwb = features.s2fwb && d.stage2Fwb;
     this.leaves = sim.state.i32("kvm.stage2.leaves", 4);
+    this.pages = new KnownTable(tables, 12);
+    this.blocks = new KnownTable(tables, 21);
     const normal = this.fwb ? MEMATTR_FWB_NORMAL : MEMATTR_NORMAL;
     const sh = features.lpa2 && d.stage2Lpa2 ? 0 : SH_INNER << DESC_SH_SHIFT;
     for (let prot = 0; prot < 32; prot++) {
@@ -245,16 +245,18 @@ export class Stage2Entries {
 
   /** The last-level entry of an address, if it lies in the table that the last walk came to; else -1. */
   pageEntry(vm: number, ipa: number): number {
-    const within = ipa - this.tableStart;
-    const known = within >= 0 && within < PMD_SIZE && this.tableVm === vm && this.tableShape === this.tables.reshaped;
-    return known ? (this.table + ((within >>> 12) << 1)) | 0 : -1;
+    return this.pages.entry(vm, ipa);
   }
   /** A walk has come to the last-level entry of an address. */
   cameTo(vm: number, ipa: number, at: number): void {
-    this.tableVm = vm;
-    this.tableStart = ipa - (ipa & (PMD_SIZE - 1));
-    this.table = at & ~(TABLE_WORDS - 1);
-    this.tableShape = this.tables.reshaped;
+    this.pages.cameTo(vm, ipa, at);
+  }
+  /** The same of an entry of 2 MiB. */
+  blockEntry(vm: number, ipa: number): number {
+    return this.blocks.entry(vm, ipa);
+  }
+  cameToBlock(vm: number, ipa: number, at: number): void {
+    this.blocks.cameTo(vm, ipa, at);
   }
 
   /**
@@ -262,31 +264,33 @@ export class Stage2Entries {
    * @returns the leaf's level, or -1 where the entry is invalid or the address beyond the tables
    */
   find(vm: number, ipa: number): number {
+    const known = this.pageEntry(vm, ipa);
+    return known < 0 ? this.findFromRoot(vm, ipa) : this.stopAt(known, 3);
+  }
+  private findFromRoot(vm: number, ipa: number): number {
     const root = this.vms.root(vm);
-    this.level = -1;
     if (root === 0 || ipa >= this.vms.ipaSize(vm)) return -1;
     const ihi = (ipa / 4294967296) | 0;
     const ilo = ipa | 0;
     const words = this.words.a;
-    let level = 3;
-    let at = this.pageEntry(vm, ipa);
-    if (at < 0) {
-      level = this.vms.startLevel(vm);
-      at = this.tables.word(root) + 2 * entryIndex(ihi, ilo, level, ROOT_MASK);
-    }
+    let level = this.vms.startLevel(vm);
+    let at = this.tables.word(root) + 2 * entryIndex(ihi, ilo, level, ROOT_MASK);
     for (;;) {
       const lo = words[at]!;
-      const hi = words[at + 1]!;
-      this.word = at;
-      this.lo = lo;
-      this.hi = hi;
-      this.stopLevel = level;
-      if ((lo & DESC_VALID) === 0) return -1;
-      if (level === 3 || (lo & DESC_TABLE) === 0) return (this.level = level);
+      if (level === 3 || (lo & (DESC_VALID | DESC_TABLE)) !== (DESC_VALID | DESC_TABLE)) return this.stopAt(at, level);
       level++;
-      at = this.childWord(hi, lo) + 2 * entryIndex(ihi, ilo, level, TABLE_MASK);
+      at = this.childWord(words[at + 1]!, lo) + 2 * entryIndex(ihi, ilo, level, TABLE_MASK);
       if (level === 3) this.cameTo(vm, ipa, at);
     }
+  }
+  private stopAt(at: number, level: number): number {
+    const words = this.words.a;
+    const lo = words[at]!;
+    this.word = at;
+    this.lo = lo;
+    this.hi = words[(at + 1) | 0]!;
+    this.stopLevel = level;
+    return (lo & DESC_VALID) === 0 ? -1 : level;
   }
 
   // ------------------------------------------------------------------------ cache maintenance

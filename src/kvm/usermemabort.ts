@@ -48,7 +48,7 @@ import { PFN_REFERENCED, PFN_WRITABLE, REST, type GfnToPfn } from "./gfntopfn.js
 import type { Memslots } from "./memslots.js";
 import { KVM_MEM_DMABUF, KVM_MEM_INCOHERENT, KVM_MEM_READONLY, type DmaBufPort } from "./ports.js";
 import { SET_LOGGING } from "./pgtablesteps.js";
-import { INSTALL_LOGGING, type Stage2 } from "./stage2.js";
+import { INSTALL_LOGGING, STAGE2_CRASHED, type Stage2 } from "./stage2.js";
 import {
   branchTaken,
   decisionTaken,
@@ -624,13 +624,12 @@ export class UserMemAbort {
     shared: boolean,
     size: number,
   ): number => {
-    const { sim, d } = this;
+    const { d } = this;
     if (size < PAGE_SIZE) return this.noSize(f, v, vm, slot, lock, kind, shared, size);
     if (this.vms.mte(vm) && (kind & (DEVICE | FAULT_PERMISSION | MTE_ALLOWED)) === 0)
       return this.unlock(f, v, vm, slot, lock, shared, kind, -EFAULT, 0);
     const ret = d.mapCode === "set" ? this.set(f, vm, size, kind) : this.mapOrRelax(f, v, vm, slot, size, kind);
-    if (ret === CALLED) return CALLED;
-    if (sim.crashed !== undefined) return -1;
+    if (ret === CALLED || ret === RETURN) return ret;
     return this.unlock(f, v, vm, slot, lock, shared, kind, ret, size);
   };
 
@@ -745,7 +744,7 @@ export class UserMemAbort {
 
   // ------------------------------------------------------------- the old code: set one entry
 
-  /** v4.0 - v5.9: caches, then stage2_set_pte, _pmd_huge or _pud_huge. */
+  /** v4.0 - v5.9: caches, then stage2_set_pte, _pmd_huge or _pud_huge. @returns 0, -errno, CALLED, or RETURN after a host crash */
   private set(f: number, vm: number, size: number, kind: number): number {
     const { d, n, sim } = this;
     const s = sim.agents.stack.a;
@@ -781,7 +780,8 @@ export class UserMemAbort {
     if (sim.agents.interleaving)
       return this.step(f, this.stage2.steps.set, vm, ipa, block, (kind & LOGGING) !== 0 ? prot | SET_LOGGING : prot);
     const flags = (kind & LOGGING) !== 0 ? INSTALL_LOGGING : 0;
-    return this.stage2.install(vm, this.vcpus.memcache(s[f + V]! | 0), ipa / PAGE_SIZE, block, pfn, prot, flags);
+    const ret = this.stage2.install(vm, this.vcpus.memcache(s[f + V]! | 0), ipa / PAGE_SIZE, block, pfn, prot, flags);
+    return ret === STAGE2_CRASHED ? RETURN : ret;
   }
 
   /** Whether the data cache is cleaned for this fault. */

@@ -412,7 +412,7 @@ class Pair {
       same([f.stage2.caches.count(this.caches[n]!), f.vms.splitCache(vm)], [m.cache, m.split]);
       // Every second lookup comes from the table of the one before.
       const lookups = BASES.flatMap((base) => [base, base + PAGE, base + 511 * PAGE]);
-      const found = lookups.map((at) => [f.stage2.leaf(vm, at), entries.level < 0 ? 0 : entries.outputAddress(entries.hi, entries.lo)]);
+      const found = lookups.map((at) => ((level) => [level, level < 0 ? 0 : entries.outputAddress(entries.hi, entries.lo)])(f.stage2.leaf(vm, at))); // prettier-ignore
       same(found, lookups.map((at) => ((l) => (l === undefined ? [-1, 0] : [levelOf(l.size), l.pa]))(m.at(at)))); // prettier-ignore
     });
     expect(f.tables.pagesUsed).toBe(this.roots + this.models.reduce((n, m) => n + m.tables.size, 0));
