@@ -146,9 +146,12 @@ export class DirtyLog {
     const bitmap = this.memslots.bitmap(slot);
     const rel = gfn - this.memslots.baseGfn(slot);
     const ring = v >= 0 && this.vms.ringSize(vm) !== 0 && this.rings.has(v);
-    this.sim.bus.emit(markPageDirty, this.memslots.id(slot), rel, ring ? 1 : 0);
+    if (!this.sim.bus.unheard()) this.sim.bus.emit(markPageDirty, this.memslots.id(slot), rel, ring ? 1 : 0);
     if (ring) this.rings.push(v, this.memslots.id(slot), rel);
-    else if (bitmap >= 0) this.bits.set(bitmap + (rel >>> 5), this.bits.a[bitmap + (rel >>> 5)]! | (1 << (rel & 31)));
+    else if (bitmap >= 0) {
+      const word = (bitmap + (rel >>> 5)) | 0;
+      this.bits.set(word, this.bits.a[word]! | (1 << (rel & 31)));
+    }
   }
 
   /** The pages that the VMM found in its buffer after the last KVM_GET_DIRTY_LOG of a slot. */

@@ -47,9 +47,6 @@ const HPFAR_NS_HI = 1 << 31;
 /** Bits of an SEA that capability 245 shows: EC, IL, FnV, EA, CM, WnR, FSC, and SET of a guest with FEAT_RAS. */
 const SEA_ESR = (0x3f << 26) | (1 << 25) | (3 << 11) | ISS_FNV | ISS_EA | ISS_CM | ISS_WNR | ISS_FSC;
 
-/** Powers of two: an exponentiation costs more than the whole comparison. */
-const POWER = Float64Array.from({ length: 64 }, (_, n) => 2 ** n);
-
 const V = ARG;
 /** Host address of a page that is given up (memory_failure). */
 const POISONED = ARG + 1;
@@ -173,7 +170,7 @@ export class GuestAbort {
     const hpfarHi = regs.hi(v, HPFAR_EL2);
     const gfn = gfnOfHpfar(hpfarHi, regs.lo(v, HPFAR_EL2));
     const ipa = gfn * 4096;
-    const ipaSize = POWER[vms.ipaBits(vm)]!;
+    const ipaSize = vms.ipaSize(vm);
     const external = isExternalAbort(fsc);
     if (external && d.externalAbort === "first") return this.handleGuestSea(f, v, ipa);
     if (d.hpfarValidity === "checked" && (hpfarHi & HPFAR_NS_HI) === 0) {

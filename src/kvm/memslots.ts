@@ -161,7 +161,7 @@ export class Memslots {
   }
   /** The dirty bitmap's number (dirtylog.ts), or -1. */
   bitmap(slot: number): number {
-    return this.w.a[Math.imul(slot, WORDS) + BITMAP]! - 1;
+    return (this.w.a[Math.imul(slot, WORDS) + BITMAP]! - 1) | 0;
   }
   readonly(slot: number): boolean {
     return (this.w.a[Math.imul(slot, WORDS) + FLAGS]! & KVM_MEM_READONLY) !== 0;

@@ -134,12 +134,11 @@ export class Stage2Entries {
     const oldHi = words[word + 1]!;
     const tables = this.tables;
     const page = word >> TABLE_SHIFT;
-    const entries = ((lo | hi) !== 0 ? 1 : 0) - ((oldLo | oldHi) !== 0 ? 1 : 0);
-    if (entries !== 0) tables.refs.set(page, tables.refs.a[page]! + entries);
-    if ((oldLo & DESC_VALID) !== 0) {
-      if ((lo & DESC_VALID) !== 0 && (((oldLo ^ lo) & ~FREE_LO) !== 0 || ((oldHi ^ hi) & ~FREE_HI) !== 0)) {
-        this.notBroken(word, oldHi, oldLo, hi, lo);
-      }
+    if ((oldLo & lo & DESC_VALID) !== 0) {
+      if (((oldLo ^ lo) & ~FREE_LO) !== 0 || ((oldHi ^ hi) & ~FREE_HI) !== 0) this.notBroken(word, oldHi, oldLo, hi, lo);
+    } else {
+      const entries = ((lo | hi) !== 0 ? 1 : 0) - ((oldLo | oldHi) !== 0 ? 1 : 0);
+      if (entries !== 0) tables.refs.set(page, tables.refs.a[page]! + entries);
     }
     const wasLeaf = isLeaf(oldLo, level);
     if (wasLeaf !== isLeaf(lo, level)) this.count(vm, level, wasLeaf ? -1 : 1);

@@ -563,15 +563,15 @@ export class UserMemAbort {
       this.branch(n["COW PFNMAP refused"]);
       return -EFAULT;
     }
-    return device ? this.deviceMemory(kind | DEVICE, vmaFlags, this.sim.agents.stack.a[f + PAGE_PROT]! | 0) : kind;
+    return device ? this.deviceMemory(f, kind | DEVICE, vmaFlags) : kind;
   }
 
   /** The same of device memory: write-back or not. */
-  private deviceMemory(kind: number, vmaFlags: number, pageProt: number): number {
+  private deviceMemory(f: number, kind: number, vmaFlags: number): number {
     const { d, n, features } = this;
     const asked =
       d.cacheablePfnmap === "write-back" || (d.cacheablePfnmap === "write-back-if-flagged" && (vmaFlags & VM_FORCE_CACHED) !== 0);
-    if (asked && pageProt !== PAGE_PROT_NONCACHED && pageProt !== PAGE_PROT_WRITECOMBINE && pageProt !== PAGE_PROT_DEVICE) {
+    if (asked && isWriteBack(this.sim.agents.stack.a[f + PAGE_PROT]!)) {
       this.chose(n.cacheablePfnmap, n[d.cacheablePfnmap]);
       if (features.s2fwb && features.dic) return kind;
       this.branch(n["cacheable PFNMAP without S2FWB and DIC"]);
@@ -823,8 +823,7 @@ export class UserMemAbort {
     let prot = PROT_R;
     if ((kind & WRITABLE) !== 0) prot |= PROT_W;
     if ((kind & FAULT_EXEC) !== 0) prot |= PROT_X;
-    if ((kind & FORCE_NONCACHEABLE) !== 0)
-      prot |= this.deviceProt(s[f + VMA_FLAGS]! | 0, s[f + PAGE_PROT]! | 0, this.vms.mm(vm), s[f + HVA]!);
+    if ((kind & FORCE_NONCACHEABLE) !== 0) prot |= this.deviceProt(f, vm);
     else {
       if (this.features.dic) prot |= PROT_X;
       // Executable memory is never Normal-NC (hyp/pgtable.c stage2_set_prot_attr).
@@ -853,14 +852,15 @@ export class UserMemAbort {
     return agents.call(f, this.first + 6, walk, vm, this.vcpus.memcache(s[f + V]! | 0), ipa, size, s[f + PFN]! * PAGE_SIZE, prot);
   }
 
-  private deviceProt(vmaFlags: number, pageProt: number, mm: number, hva: number): number {
+  private deviceProt(f: number, vm: number): number {
     const { d, n } = this;
+    const s = this.sim.agents.stack.a;
     const nc =
       d.deviceType === "nc-if-vma-allows"
-        ? (vmaFlags & VM_ALLOW_ANY_UNCACHED) !== 0
+        ? (s[f + VMA_FLAGS]! & VM_ALLOW_ANY_UNCACHED) !== 0
         : d.deviceType === "nc-for-all" ||
-          (d.deviceType === "follows-vma" && pageProt === PAGE_PROT_WRITECOMBINE) ||
-          (d.deviceType === "pte-bit" && this.mm.pt.walk(mm, hva) && (this.mm.pt.hi & HI_UFFD_WP) !== 0);
+          (d.deviceType === "follows-vma" && s[f + PAGE_PROT] === PAGE_PROT_WRITECOMBINE) ||
+          (d.deviceType === "pte-bit" && this.mm.pt.walk(this.vms.mm(vm), s[f + HVA]!) && (this.mm.pt.hi & HI_UFFD_WP) !== 0);
     this.chose(n.deviceType, nc ? n["normal-nc"] : n.nGnRE);
     return nc ? PROT_NORMAL_NC : PROT_DEVICE;
   }
@@ -897,6 +897,11 @@ export class UserMemAbort {
     if (d.releasePage === "after-unlock") this.release(kind, pfn);
     return this.ret(f, ret === -EAGAIN ? 0 : ret);
   }
+}
+
+/** No pgprot_*() of uncached memory. */
+function isWriteBack(pageProt: number): boolean {
+  return pageProt !== PAGE_PROT_NONCACHED && pageProt !== PAGE_PROT_WRITECOMBINE && pageProt !== PAGE_PROT_DEVICE;
 }
 
 /** a rounded down to a power of two of at most 1 GiB: the low words of a number below 2^53 are all that matters. */

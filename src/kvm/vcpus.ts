@@ -303,7 +303,7 @@ export class Vcpus {
 
   /** The physical CPU that the vCPU is loaded on (between vcpu_load and vcpu_put), or -1. */
   loadedOn(v: number): number {
-    return this.w.a[Math.imul(v, WORDS) + LOADED_ON]! - 1;
+    return (this.w.a[Math.imul(v, WORDS) + LOADED_ON]! - 1) | 0;
   }
   setLoadedOn(v: number, cpu: number): void {
     this.w.set(Math.imul(v, WORDS) + LOADED_ON, cpu + 1);
@@ -333,6 +333,6 @@ export class Vcpus {
     return this.exitCounts.a[v]!;
   }
   countExit(v: number): void {
-    this.exitCounts.set(v, this.exitCounts.a[v]! + 1);
+    this.exitCounts.set(v, (this.exitCounts.a[v]! + 1) | 0);
   }
 }

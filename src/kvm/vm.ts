@@ -184,7 +184,7 @@ export class Vms {
   }
   /** Table pages that one fault can need below the entry level: kvm_mmu_cache_min_pages. */
   cacheMinPages(vm: number): number {
-    return 3 - this.w.a[Math.imul(vm, WORDS) + START_LEVEL]!;
+    return (3 - this.w.a[Math.imul(vm, WORDS) + START_LEVEL]!) | 0;
   }
   geometry(vm: number): Stage2Geometry {
     return stage2Geometry(this.ipaBits(vm));
@@ -268,12 +268,13 @@ export class Vms {
   srcuReadLock(vm: number): number {
     const w = Math.imul(vm, WORDS);
     const index = this.w.a[w + SRCU_INDEX]!;
-    this.w.set(w + SRCU_READERS + index, this.w.a[w + SRCU_READERS + index]! + 1);
+    const at = (w + SRCU_READERS + index) | 0;
+    this.w.set(at, (this.w.a[at]! + 1) | 0);
     return index;
   }
   srcuReadUnlock(vm: number, index: number): void {
-    const at = Math.imul(vm, WORDS) + SRCU_READERS + index;
-    this.w.set(at, this.w.a[at]! - 1);
+    const at = (Math.imul(vm, WORDS) + SRCU_READERS + index) | 0;
+    this.w.set(at, (this.w.a[at]! - 1) | 0);
   }
   /** First half of synchronize_srcu(): later readers take the other index. @returns the index to wait for. */
   srcuFlip(vm: number): number {
