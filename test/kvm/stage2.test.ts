@@ -56,6 +56,15 @@ describe("installing", () => {
     expect(f.stage2.entries.leafCount(f.vm, 3)).toBe(2);
   });
 
+  it("does not put a block into the table that the last one lay in, once that was freed", () => {
+    const f = new Fixture("v6.12");
+    f.install(IPA, BLOCK, RAM, RW);
+    f.stage2.unmapRange(f.vm, IPA, BLOCK);
+    expect(f.leaves()).toEqual([]);
+    f.install(IPA + BLOCK, BLOCK, RAM + BLOCK, RW);
+    expect(f.leaves()).toEqual(["80200000+200000->40200000 rw- 6"]);
+  });
+
   it("uses the largest blocks that fit a long range (walker)", () => {
     const f = new Fixture("v6.12");
     expect(f.install(IPA - PAGE, PAGE + GIB + BLOCK + PAGE, RAM - PAGE, RW)).toBe(0);
