@@ -1135,7 +1135,7 @@ export class Cpu {
     this.loopPc = pcLo;
     this.loopAt = at;
     const run = loops.get(n);
-    r[b + PC] = pcLo;
+    this.pool.set(b + PC, pcLo);
     const end = run(b, pcLo, pcHi, -1, left, this.io[IO_CHARGED]!, this.io[IO_RAM]!);
     this.loopLeft = (end & 3) === STEP_EL2 && r[b + PC] === pcLo ? run : undefined;
     // It was left in its first trip (a fault, most often): the interpreter makes the next ones.
