@@ -232,18 +232,17 @@ export class Cpu {
 
   /** Makes the page just fetched from the window. */
   private openWindow(hi: number, lo: number): void {
-    const i = this.pe.tlbs.combinedAt(this.sim.agents.cpu, hi, lo);
+    const i = this.pe.entry;
     const t = this.combined.a;
-    const page = lo & ~0xfff;
     this.wEntry = i;
-    this.wVaLo = page;
+    this.wVaLo = lo & ~0xfff;
     this.wVaHi = hi;
     this.wTag = t[i + C_TAG]!;
     this.wFlags = t[i + C_FLAGS]!;
-    // A tagged address has its entry elsewhere: no window.
-    this.wSlot = t[i] === page && t[i + C_VA_HI] === hi ? t[i + C_SLOT]! : -1;
+    // A tagged address is not that of its entry: no window.
+    this.wSlot = t[i + C_VA_HI] === hi ? t[i + C_SLOT]! : -1;
     this.wChanges = this.changes.a[0]!;
-    this.wContext = -1;
+    this.wContext = this.pe.contextNumber;
     this.wOpened = this.io[IO_STAMP]!;
   }
   /** Would a fetch from the window's page still hit the same entry? */
@@ -262,7 +261,11 @@ export class Cpu {
   /** Words in `full` of the window's page if this PC lies in it and a fetch would hit, else -1. @param stop a breakpoint is set */
   private codeWords(hi: number, lo: number, stop: boolean): number {
     if (stop || (lo & ~0xffc) !== this.wVaLo || hi !== this.wVaHi) return -1;
-    if (this.wSlot < 0 || !this.windowHolds() || !this.windowHits()) return -1;
+    return this.wSlot >= 0 && this.windowHolds() && this.windowHits() ? this.windowWords() : -1;
+  }
+  /** `codeWords` of the window from which a fetch has just been made. */
+  private windowWords(): number {
+    if (this.wSlot < 0) return -1;
     const ref = this.dir.a[this.wSlot]!;
     return ref < 0 ? ~ref << 10 : -1;
   }
@@ -388,7 +391,7 @@ export class Cpu {
       const failed = this.fetch(v, pcHi, pcLo, this.io[IO_FETCHED]!);
       if (failed === STEP_RELOAD) this.executed = 1;
       if (failed !== STEP_NEXT) return failed;
-      code = this.codeWords(pcHi, pcLo, false) | 0;
+      code = this.windowWords() | 0;
       if (code < 0) return STEP_NEXT;
     }
     const end = loop(b, pcLo, pcHi, code | ((pcLo & 0xfff) >> 2), budget, budget, 0) | 0;
@@ -496,7 +499,7 @@ export class Cpu {
           pe.enter(v);
           continue;
         }
-        code = this.codeWords(pcHi, pcLo, stop) | 0;
+        code = stop ? -1 : this.windowWords() | 0;
         if (this.wSlot !== codeSlot || this.changes.a[0] !== this.wChanges) {
           codeSlot = this.wSlot;
           pageStamp = this.newPageStamp() | 0;

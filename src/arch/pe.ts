@@ -389,7 +389,7 @@ export class Pe {
     if (this.dir.a[~slot] === WIDENED) this.combined.set(i + C_SLOT, this.phys.slot(pa));
   }
 
-  /** Combined entry of the last load or store that was aligned: the only one that it filled or changed. */
+  /** Combined entry of the last fetch, or load or store that was aligned: the only one that it filled or changed. */
   get entry(): number {
     return this.translation.entry;
   }
@@ -427,6 +427,7 @@ export class Pe {
       (t[i + C_FLAGS]! & c.fetchMask) !== 0
     ) {
       if (t[i + C_CHANGES] !== this.changes.a[0]) this.translation.recheck(v, c, i, ACCESS_FETCH);
+      this.translation.entry = i;
     } else {
       const rc = this.translation.translate(v, c, hi, vaHi, vaLo, ACCESS_FETCH, 0, 0);
       if (rc !== PE_OK) return rc;
