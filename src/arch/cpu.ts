@@ -261,7 +261,7 @@ export class Cpu {
   /** Words in `full` of the window's page if this PC lies in it and a fetch would hit, else -1. @param stop a breakpoint is set */
   private codeWords(hi: number, lo: number, stop: boolean): number {
     if (stop || (lo & ~0xffc) !== this.wVaLo || hi !== this.wVaHi) return -1;
-    return this.wSlot >= 0 && this.windowHolds() && this.windowHits() ? this.windowWords() : -1;
+    return this.wSlot >= 0 && this.windowHits() && this.windowHolds() ? this.windowWords() : -1;
   }
   /** `codeWords` of the window from which a fetch has just been made. */
   private windowWords(): number {
@@ -269,11 +269,11 @@ export class Cpu {
     const ref = this.dir.a[this.wSlot]!;
     return ref < 0 ? ~ref << 10 : -1;
   }
-  /** Is the window's entry, which holds, hit in the present context? */
+  /** Is the window's entry, if it holds, hit in the present context? Asked first: a TLBI takes contexts away, not entries. */
   private windowHits(): boolean {
     const context = this.pe.contextNumber;
     if (this.wContext !== context) {
-      if (!this.pe.fetchHits(this.wEntry)) return false;
+      if (!this.pe.fetchHits(this.wEntry, this.wTag, this.wFlags)) return false;
       this.wContext = context;
     }
     return true;

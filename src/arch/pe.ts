@@ -398,13 +398,11 @@ export class Pe {
     return this.context.loads;
   }
 
-  /** After `enter(v)`: is the combined entry at index i one of this context and CPU that permits fetches? */
-  fetchHits(i: number): boolean {
+  /** After `enter(v)`: is a combined entry at index i, with this tag and flags, one of this context and CPU that permits fetches? */
+  fetchHits(i: number, tag: number, flags: number): boolean {
     const c = this.context;
-    const t = this.combined.a;
-    const tag = t[i + C_TAG]!;
     const mine = ((i >> C_SHIFT) & -COMBINED) === c.first;
-    return mine && (tag === c.asidTag || tag === c.globalTag) && (t[i + C_FLAGS]! & c.fetchMask) !== 0;
+    return mine && (tag === c.asidTag || tag === c.globalTag) && (flags & c.fetchMask) !== 0;
   }
 
   /** Fetches the instruction word at a 4-byte aligned address into d0. */
@@ -741,7 +739,7 @@ export class Pe {
     if (c.outdated(v)) c.load(v);
     const i = this.tlbs.combinedAt(c.cpu, hi, lo);
     const t = this.combined.a;
-    if (t[i] !== (lo & ~0xfff) || t[i + C_VA_HI] !== hi || !this.fetchHits(i)) return 0;
+    if (t[i] !== (lo & ~0xfff) || t[i + C_VA_HI] !== hi || !this.fetchHits(i, t[i + C_TAG]!, t[i + C_FLAGS]!)) return 0;
     this.phys.readMemory(joinWords(t[i + C_PA_HI]!, t[i + C_PA_LO]!) + (lo & 0xfff), 4);
     return this.phys.lo;
   }

@@ -343,8 +343,8 @@ export class Translation {
   }
 
   /**
-   * What `bothStages` was asked last of each S2AP, and its answers: most of a guest's memory is of one type, but a page that
-   * is watched for writes is read-only until the first. Four words; V8 would keep an array so small where it may move.
+   * What `bothStages` was asked last of each S2AP and XN[1], and its answers: most of a guest's memory is of one type, but a page
+   * that is watched for writes is read-only until the first, and only code is executable. Eight words; V8 would keep an array so small where it may move.
    */
   private readonly bothKeys = new Int32Array(32).fill(-1);
   private readonly both = new Int32Array(32);
@@ -355,7 +355,7 @@ export class Translation {
     const { attributes } = this.stage2;
     // Bits 30:23 and 13:12 are free in the attributes, 14 and 0 too, which HCR_EL2's have.
     const key = attributes | (hcr & (HCR_FWB_HI | HCR_CD_HI)) | ((type & RESULT_ATTR) << 23) | ((type & RESULT_SH) << 4);
-    const at = (attributes >>> 6) & 3;
+    const at = ((attributes >>> 6) & 3) | ((attributes & HI_UXN) >>> 20);
     if (key !== this.bothKeys[at]) {
       this.bothKeys[at] = key;
       this.both[at] = this.combineStages(v, type, hcr);
