@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import fc from "fast-check";
-import { Bare, CODE, DATA, VECTORS } from "./cpuharness.js";
+import { Bare, CODE, DATA, leaf, VECTORS } from "./cpuharness.js";
 import { RUN_BUDGET } from "../../src/arch/cpu.js";
 import * as R from "../../src/arch/registers.js";
 import { hex64 } from "../../src/sim/events.js";
@@ -100,6 +100,29 @@ describe("what the interpreter remembers is never visible", () => {
       }),
       { numRuns: 60, seed: 7 },
     );
+  });
+
+  it("a run fetches anew from a page whose context went since the last: by a TLBI of another CPU, or as the ASID is another", () => {
+    const m = machine(true);
+    let misses = 0;
+    m.sim.bus.on("tlb_miss", () => misses++);
+    const missesOf = (budget: number): number => {
+      misses = 0;
+      m.cpu.run(m.v, budget);
+      m.sim.bus.flush();
+      return misses;
+    };
+    m.code(["add x1, x1, #1", "b #-4"]);
+    const nonGlobal = leaf(CODE, 3) | 0x800n;
+    m.mapped({ 0: nonGlobal });
+    expect(missesOf(2)).toBe(1);
+    expect(missesOf(2)).toBe(0);
+    m.pe.tlbs.dropAll(0);
+    expect(missesOf(2)).toBe(1);
+    expect(missesOf(2)).toBe(0);
+    m.regs.setBig(m.v, R.TTBR0_EL1, m.reg(R.TTBR0_EL1) | (5n << 48n));
+    expect(missesOf(2)).toBe(1);
+    expect(missesOf(2)).toBe(0);
   });
 
   it("undoing a run undoes all of it, and running again gives the same", () => {
