@@ -413,8 +413,9 @@ export class HostFault {
   }
 
   /**
-   * Goes on where `faultNow` has just answered DEFER_OPS_FAULT, if only a driver's page fault that does not wait is left of the fault.
-   * For straight runs: one that goes phase by phase finds the driver's activity. @returns VM_FAULT_*, or DEFER_OPS_FAULT: call `deferred`
+   * Goes on where `faultNow` has just answered DEFER_OPS_FAULT, if the driver's page fault, which is all that is left, does not
+   * wait. For straight runs: one that goes phase by phase finds the driver's activity.
+   * @returns VM_FAULT_*, or DEFER_OPS_FAULT: call `deferred`
    */
   readonly driverNow = (mm: number, vma: number, addr: number): number => {
     const now = this.sim.agents.straight === true ? this.files.vmOps(this.vmas.file(vma))?.faultNow : undefined;

@@ -287,7 +287,8 @@ export class Frames {
   }
   private rangeOf(pfn: number): SpecialRange | undefined {
     if (pfn < this.specialFrom || pfn >= this.specialTo) return undefined;
-    return this.special.find((r) => pfn >= r.pfn && pfn < r.pfn + r.frames);
+    for (const range of this.special) if (pfn >= range.pfn && pfn < range.pfn + range.frames) return range;
+    return undefined;
   }
 
   // ---- allocation ------------------------------------------------------------------------------

@@ -198,7 +198,10 @@ export class Gup {
     }
   };
 
-  /** handle_mm_fault as far as it goes at once. The tables have just been walked to the address; hugetlb has its own handler. @returns VM_FAULT_* or DEFER_* */
+  /**
+   * handle_mm_fault as far as it goes at once. The tables have just been walked to the address; hugetlb has its own handler.
+   * @returns VM_FAULT_* or DEFER_*
+   */
   private faultWalked(mm: number, vma: number, vmFlags: number, addr: number, write: boolean): number {
     if ((vmFlags & VM_HUGETLB) !== 0) return this.fault.faultNow(mm, vma, addr, write ? FAULT_FLAG_WRITE : 0);
     return this.fault.faultWalked(mm, vma, vmFlags, addr, write);
@@ -281,8 +284,8 @@ export class Gup {
   };
 
   /**
-   * fixup_user_fault as far as it goes in one step, for a caller who holds the mmap_lock and has just walked the tables to the address. @returns VM_FAULT_* without RETRY;
-   * -EFAULT: no such VMA, or not permitted; GUP_FAULTING: go on with `fixupRest`
+   * fixup_user_fault as far as it goes in one step, for a caller who holds the mmap_lock and has just walked the tables to the
+   * address. @returns VM_FAULT_* without RETRY; -EFAULT: no such VMA, or not permitted; GUP_FAULTING: go on with `fixupRest`
    */
   readonly fixupNow = (mm: number, addr: number, write: boolean): number => {
     const vma = this.vmas.covering(mm, addr);

@@ -245,7 +245,7 @@ export class Mremap {
     let n = -1;
     if (!dropped || this.mm.d.mremapUserfaultfdMerge === "same-registration") {
       const next = vmas.findVma(mm, to);
-      n = this.change.mergeNew(mm, next, to, to + len, vmas.flags(v), file, pgoff, vmas.pageProt(v), anon, vmas.uffd(v));
+      n = this.change.mergeNew(vmas.before(mm, next), next, to, to + len, vmas.flags(v), file, pgoff, vmas.pageProt(v), anon, vmas.uffd(v));
     }
     if (n >= 0) {
       if (vmas.anonVma(n) === 0) vmas.setAnonVma(n, anon);

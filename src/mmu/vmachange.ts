@@ -109,12 +109,12 @@ export class VmaChange {
 
   /**
    * Joins a new range with the VMAs around it where they are alike (vma_merge, vma_merge_new_range).
-   * Nothing may be mapped in [start, end). @param next the VMA above, or -1 @param anon its anon_vma, 0 for a fresh range
+   * Nothing may be mapped in [start, end). @param prev the VMA below, or -1 @param next the VMA above, or -1 @param anon its anon_vma, 0 for a fresh range
    * @param uffd the userfaultfd that it is registered with, -1 for a fresh range
    * @returns the VMA that holds the range now, or -1: none of them is alike
    */
   mergeNew(
-    mm: number,
+    prev: number,
     next: number,
     start: number,
     end: number,
@@ -124,20 +124,6 @@ export class VmaChange {
     pageProt: number,
     anon = 0,
     uffd = -1,
-  ): number {
-    return this.mergeBetween(this.mm.vmas.before(mm, next), next, start, end, flags, file, pgoff, pageProt, anon, uffd);
-  }
-  private mergeBetween(
-    prev: number,
-    next: number,
-    start: number,
-    end: number,
-    flags: number,
-    file: number,
-    pgoff: number,
-    pageProt: number,
-    anon: number,
-    uffd: number,
   ): number {
     const { vmas } = this.mm;
     const pages = (end - start) / 4096;
@@ -154,7 +140,7 @@ export class VmaChange {
   /** mergeNew of a fresh range of mmap, between these two. From v6.1 to v6.11 mmap_region asked the next VMA first, and the one before whether it fits to that. */
   mergeMmap(prev: number, next: number, start: number, end: number, flags: number, file: number, pgoff: number, pageProt: number): number {
     const { vmas, d } = this.mm;
-    if (d.mmapMergeFirst === "prev") return this.mergeBetween(prev, next, start, end, flags, file, pgoff, pageProt, 0, -1);
+    if (d.mmapMergeFirst === "prev") return this.mergeNew(prev, next, start, end, flags, file, pgoff, pageProt);
     const pages = (end - start) / 4096;
     const withNext = next >= 0 && vmas.start(next) === end && vmas.canMergeBelow(next, pages, flags, file, pgoff, pageProt, 0);
     const anon = withNext ? vmas.anonVma(next) : 0;
